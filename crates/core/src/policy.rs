@@ -1,0 +1,219 @@
+//! What the user asked for, parsed: the validated form of a `RegistryMirror`'s spec.
+//!
+//! A [`MirrorPolicy`] exists only if it makes sense; `catamaran-api` builds it. Everything that decides takes it as it is.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::selector::Selector;
+use crate::side::{Side, Sides};
+use crate::tags::TagFilter;
+
+/// Which mirror a thing belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MirrorId {
+    /// `metadata.name`.
+    pub name: Arc<str>,
+    /// `metadata.uid`: tells a mirror from an earlier one of the same name.
+    pub uid: Arc<str>,
+}
+
+impl fmt::Display for MirrorId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// A validated mirror: two sides and how to treat them.
+#[derive(Clone, Debug)]
+pub struct MirrorPolicy {
+    /// Which mirror.
+    pub id: MirrorId,
+    /// When the resource was created; of two mirrors that claim the same repository the older wins.
+    pub created: Timestamp,
+    /// No probes, no scans, no rewriting.
+    pub suspended: bool,
+    /// The two registries.
+    pub sides: Sides<SidePolicy>,
+    /// Which repositories are verified and rewritten.
+    pub repositories: Repositories,
+    /// Whose pods are rewritten.
+    pub namespaces: Selector,
+    /// How health is probed.
+    pub health: HealthPolicy,
+    /// When to flip.
+    pub failover: FailoverPolicy,
+    /// How tags are verified.
+    pub parity: ParityPolicy,
+    /// How references are rewritten.
+    pub rewrite: RewritePolicy,
+    /// What is done for pods that wait.
+    pub rescue: RescueMode,
+}
+
+/// One registry of a mirror.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SidePolicy {
+    /// `host[:port]` as written in references; Docker Hub is `docker.io`.
+    pub registry: String,
+    /// Path in front of every repository, without slashes at its ends; may be empty.
+    pub prefix: String,
+    /// Whose protocol extensions and credentials apply.
+    pub provider: Provider,
+    /// This side only ever holds a subset of the other.
+    pub pull_through_cache: bool,
+    /// Name of the Secret with the operator's credentials, in the operator's namespace.
+    pub credentials_secret: Option<String>,
+    /// Name of the Secret with `ca.crt`, in the operator's namespace.
+    pub ca_secret: Option<String>,
+    /// Names of pull secrets that are appended to pods at admission.
+    pub image_pull_secrets: Vec<String>,
+}
+
+/// Whose registry a side is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Provider {
+    /// Any OCI distribution registry.
+    #[default]
+    Generic,
+    /// GitHub Container Registry.
+    GitHub,
+    /// Azure Container Registry.
+    Azure,
+    /// Amazon Elastic Container Registry.
+    Aws,
+}
+
+/// Which repositories belong to a mirror.
+#[derive(Clone, Debug)]
+pub enum Repositories {
+    /// Every repository below the prefixes; verified as far as pods use them.
+    InUse,
+    /// Exactly these.
+    Listed(Vec<RepositoryRule>),
+}
+
+/// One listed repository.
+#[derive(Clone, Debug)]
+pub struct RepositoryRule {
+    /// The name it goes by in status and evidence.
+    pub name: String,
+    /// The full path on each side, prefix included.
+    pub paths: Sides<String>,
+    /// Which of its tags are verified.
+    pub tags: TagFilter,
+}
+
+/// How a side's health is probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthPolicy {
+    /// Time between the starts of two probes while all is well; at least 1 s.
+    pub period: Duration,
+    /// Time limit of one probe.
+    pub timeout: Duration,
+    /// Failures in a row that make a side unavailable; at least 1.
+    pub failure_threshold: u32,
+    /// Successes in a row that make it available again; at least 1.
+    pub success_threshold: u32,
+    /// Failure classes that count towards `failure_threshold`; `Unavailable` always does.
+    pub triggers: Vec<Trigger>,
+    /// The manifest to probe with, as `(repository name, tag)`; absent: the newest in-sync tag.
+    pub canary: Option<(String, String)>,
+}
+
+/// A class of probe failure that may count towards a flip.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Trigger {
+    /// Refused, reset, timed out, DNS or TLS failure, 5xx, dead blob host.
+    Unavailable,
+    /// 401: the credential is not accepted.
+    Unauthorized,
+    /// 403: the identity lacks a role, or the registry's firewall refuses this network.
+    Forbidden,
+}
+
+/// When and how the active side changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailoverPolicy {
+    /// Whether the operator decides or a person has.
+    pub active: Tiller,
+    /// Whether to go back to the primary without being told.
+    pub failback: FailbackMode,
+    /// How long the primary must have been reachable without a break; at least 60 s.
+    pub stable: Duration,
+}
+
+/// Who decides which side is active.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tiller {
+    /// The operator.
+    #[default]
+    Auto,
+    /// A person chose this side.
+    Fixed(Side),
+}
+
+/// Whether failback happens without a person.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FailbackMode {
+    /// As soon as it is safe.
+    #[default]
+    Automatic,
+    /// Only when a person sets `spec.active: Primary`.
+    Manual,
+}
+
+/// How tags are verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParityPolicy {
+    /// Time between the starts of two passes; at least 10 s.
+    pub interval: Duration,
+    /// How long a difference may last before it is called a divergence.
+    pub grace: Duration,
+    /// The longest time between two reads of a settled tag whose side lists no digests.
+    pub settled: Duration,
+}
+
+/// How references are rewritten.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RewritePolicy {
+    /// What to do with a tag that was never verified.
+    pub unverified: UnverifiedTags,
+    /// What to do with pods of controllers that compare images.
+    pub controller_owned: ControllerOwnedPods,
+}
+
+/// What happens to a tag that is not in the evidence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UnverifiedTags {
+    /// Rewrite it, and verify it at once.
+    #[default]
+    Rewrite,
+    /// Leave it: never swap what is not proven equal.
+    Keep,
+}
+
+/// What happens to a pod owned by something other than the built-in workload controllers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ControllerOwnedPods {
+    /// Leave it: its owner may compare images and recreate it for ever.
+    #[default]
+    Keep,
+    /// Rewrite it like any other.
+    Rewrite,
+}
+
+/// What is done for pods that wait for an image on the wrong side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RescueMode {
+    /// Patch the pod's image.
+    #[default]
+    Patch,
+    /// Patch it; delete pods of ReplicaSets that never started and hang on a dead side.
+    PatchOrReplace,
+    /// Nothing.
+    Off,
+}
