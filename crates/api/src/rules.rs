@@ -1,0 +1,88 @@
+//! The rules that the API server enforces on a spec: patterns, and CEL with a message for people.
+//!
+//! Every string and list that a CEL rule reads is bounded in the schema, because the API server refuses a definition whose
+//! rules could cost too much. Backslashes are doubled where CEL reads them inside a quoted string.
+
+use serde_json::{Value, json};
+
+/// A CEL expression that must hold, and what the API server answers when it does not.
+pub(crate) type Rule = (&'static str, &'static str);
+
+/// Durations as Flux and Go write them; kept as written.
+pub(crate) const DURATION: &str = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$";
+
+/// A DNS-1123 subdomain, as names of Secrets are.
+pub(crate) const DNS_SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$";
+
+/// A tag, as in the OCI distribution specification.
+pub(crate) const TAG: &str = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$";
+
+pub(crate) const SPEC_RULES: &[Rule] = &[
+    (
+        "self.primary.registry != self.fallback.registry || self.primary.prefix != self.fallback.prefix",
+        "primary and fallback must differ in registry or prefix",
+    ),
+    (
+        "!self.primary.pullThroughCache || !self.fallback.pullThroughCache",
+        "pullThroughCache may be true on one side only: two subsets can't be compared",
+    ),
+    (
+        "!has(self.healthCheck.canary) || !has(self.repositories) || \
+         self.repositories.exists(r, r.name == self.healthCheck.canary.repository)",
+        "healthCheck.canary.repository must be the name of an entry in repositories",
+    ),
+];
+
+pub(crate) const REGISTRY_RULES: &[Rule] = &[
+    (
+        "self.matches('^([a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*|\\\\[[0-9a-f:]+\\\\])\
+         (:[0-9]{1,5})?$')",
+        "registry must be host or host:port in lower case: no scheme, path or credentials",
+    ),
+    (
+        "self.contains('.') || self.contains(':') || self == 'localhost'",
+        "registry must have a dot or a port, or image references would take it for a Docker Hub user",
+    ),
+];
+
+/// The path grammar of the OCI distribution specification.
+pub(crate) const PATH_RULES: &[Rule] = &[(
+    "self.matches('^[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*$')",
+    "must be a repository path: lower case, no slash at its ends, no registry, no tag",
+)];
+
+pub(crate) const PREFIX_RULES: &[Rule] = &[(
+    "self == '' || self.matches('^[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+(([.]|_|__|-+)[a-z0-9]+)*)*$')",
+    "prefix must be empty or a repository path: lower case, no slash at its ends, no registry",
+)];
+
+/// Evaluation fails, and with it validation, when an element is no regular expression.
+pub(crate) const PATTERN_RULES: &[Rule] = &[(
+    "self.all(p, ''.matches(p) ? true : true)",
+    "must be valid regular expressions",
+)];
+
+pub(crate) const HEALTH_RULES: &[Rule] = &[(
+    "self.timeoutSeconds <= self.periodSeconds * self.failureThreshold",
+    "timeoutSeconds must not exceed periodSeconds x failureThreshold",
+)];
+
+pub(crate) const INTERVAL_RULES: &[Rule] = &[(
+    "duration(self) >= duration('10s') && duration(self) <= duration('24h')",
+    "interval must be between 10s and 24h",
+)];
+
+pub(crate) const GRACE_RULES: &[Rule] = &[("duration(self) <= duration('1h')", "gracePeriod must be at most 1h")];
+
+pub(crate) const SETTLED_RULES: &[Rule] = &[(
+    "duration(self) >= duration('10s') && duration(self) <= duration('168h')",
+    "settledInterval must be between 10s and 168h",
+)];
+
+/// The value of `x-kubernetes-validations`.
+pub(crate) fn rules(rules: &[Rule]) -> Value {
+    rules
+        .iter()
+        .map(|(rule, message)| json!({ "rule": rule, "message": message }))
+        .collect()
+}

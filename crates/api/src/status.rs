@@ -1,0 +1,189 @@
+//! What the operator answers: the status of a `RegistryMirror`.
+
+// Shown as plain text by `kubectl explain`: no Markdown.
+#![allow(clippy::doc_markdown)]
+
+use catamaran_core::side::Side;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+/// The value of `observedGeneration` before the operator has seen the object.
+///
+/// No generation has it, so that tools which judge by kstatus (Flux, Helm) never take a brand-new object for a finished one.
+pub const NEVER_OBSERVED: i64 = -1;
+
+/// At most so many divergences are listed in the status; the counts are exact, the list is a sample.
+pub const MAX_DIVERGENCES: usize = 20;
+
+/// The state of the mirror as last observed.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RegistryMirrorStatus {
+    /// The generation of the spec that this status answers; -1 before the first.
+    pub observed_generation: i64,
+
+    /// The side that pods are sent to: Primary or Fallback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "optional_side")]
+    pub active: Option<Side>,
+
+    /// Counts the changes of the active side; it never falls.
+    pub epoch: i64,
+
+    /// The last change of the active side.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_flip: Option<LastFlip>,
+
+    /// When the operator itself changed sides within the last hour, newest last. Each makes the next failback wait longer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub recent_failovers: Vec<Time>,
+
+    /// The image that probes ask for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryStatus>,
+
+    /// The last complete comparison of the tags.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parity: Option<ParityStatus>,
+
+    /// A sample of the tags that are missing on one side or differ, newest first, at most 20. The counts in parity are exact.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub divergences: Vec<Divergence>,
+
+    /// Pods that this mirror concerns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pods: Option<PodCounts>,
+
+    /// Ready, PrimaryAvailable, FallbackAvailable, InSync, FailedOver; Reconciling and Stalled while they are true.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+impl Default for RegistryMirrorStatus {
+    fn default() -> Self {
+        RegistryMirrorStatus {
+            observed_generation: NEVER_OBSERVED,
+            active: None,
+            epoch: 0,
+            last_flip: None,
+            recent_failovers: Vec::new(),
+            canary: None,
+            parity: None,
+            divergences: Vec::new(),
+            pods: None,
+            conditions: Vec::new(),
+        }
+    }
+}
+
+/// A change of the active side.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LastFlip {
+    /// When it was decided.
+    pub time: Time,
+    /// The side that was active: Primary or Fallback.
+    #[schemars(schema_with = "side")]
+    pub from: Side,
+    /// The side that became active: Primary or Fallback.
+    #[schemars(schema_with = "side")]
+    pub to: Side,
+    /// Why: PrimaryUnavailable, FallbackUnavailable, PrimaryRecovered or Requested.
+    pub reason: String,
+}
+
+/// The image that probes ask for.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CanaryStatus {
+    /// The repository's name.
+    pub repository: String,
+    /// The tag.
+    pub tag: String,
+    /// The digest of its manifest, the same on both sides.
+    pub digest: String,
+}
+
+/// The result of comparing the tags of both sides. Every tag counts in exactly one of the states.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ParityStatus {
+    /// When the last complete comparison ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checked_time: Option<Time>,
+    /// Repositories compared.
+    pub repositories: i64,
+    /// Tags compared.
+    pub tags: i64,
+    /// Tags with the same digest on both sides.
+    pub in_sync: i64,
+    /// Tags that only the fallback has.
+    pub missing_on_primary: i64,
+    /// Tags that only the primary has.
+    pub missing_on_fallback: i64,
+    /// Tags with different digests.
+    pub mismatched: i64,
+    /// Tags whose difference is younger than the grace period, or that were not read yet.
+    pub pending: i64,
+    /// Tags that the pull-through cache does not hold, which is no divergence.
+    pub not_cached: i64,
+    /// Missing and mismatched tags together.
+    pub diverged: i64,
+    /// When the oldest digest that this result rests on was read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_check_time: Option<Time>,
+    /// A hash over every tag and its state: it changes when, and only when, one of them does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+}
+
+/// One tag that is missing on one side or differs.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Divergence {
+    /// The repository's name.
+    pub repository: String,
+    /// The tag.
+    pub tag: String,
+    /// MissingOnPrimary, MissingOnFallback or Mismatched.
+    pub state: DivergenceState,
+    /// The digest on the primary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub primary_digest: Option<String>,
+    /// The digest on the fallback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback_digest: Option<String>,
+    /// When it was first seen.
+    pub since: Time,
+}
+
+/// How a tag diverges.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DivergenceState {
+    /// Only the fallback has it.
+    MissingOnPrimary,
+    /// Only the primary has it.
+    MissingOnFallback,
+    /// The digests differ.
+    Mismatched,
+}
+
+/// Pods that the mirror concerns.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct PodCounts {
+    /// Pods with an image on the fallback, as of the last comparison.
+    pub on_fallback: i64,
+    /// Pods re-pointed since the mirror was created.
+    pub rescued: i64,
+}
+
+fn side(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "enum": [Side::Primary.as_str(), Side::Fallback.as_str()] })
+}
+
+fn optional_side(generator: &mut SchemaGenerator) -> Schema {
+    side(generator)
+}
