@@ -1,0 +1,407 @@
+//! Which side is active: one pure function over what was probed, what was verified and what was decided before.
+//!
+//! **Failover** needs `failureThreshold` failures of the active side in a row, and an other side that was reachable without
+//! a break from before the last failure but one until after it. That sandwich is what keeps our own network out of it:
+//! when our egress dies, the other side's last good answer is older than the second failure; when it comes back, the
+//! side that answers first has not yet been reachable while the active one failed. [`Decision::probe_now`] asks for the
+//! one answer that is missing, so the rule costs no more than that probe takes.
+//!
+//! **Failback** needs a primary that was reachable without a break for the stable time, doubled for each further failover
+//! within the hour, and a full pass begun after its recovery that found every tag in use.
+
+use std::fmt;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::health::{Outcome, ProbeHistory, distance, later};
+use crate::policy::{FailbackMode, MirrorPolicy, Tiller};
+use crate::side::{Side, Sides};
+
+mod explain;
+#[cfg(test)]
+mod tests;
+
+/// How long a failover is remembered, and the longest wait that doubling can reach.
+pub const FAILOVER_MEMORY: Duration = Duration::from_hours(1);
+
+/// Everything that a decision rests on.
+#[derive(Clone, Debug)]
+pub struct Input<'a> {
+    /// What the user asked for.
+    pub policy: &'a MirrorPolicy,
+    /// What this process has seen of each side.
+    pub probes: Sides<&'a ProbeHistory>,
+    /// What was decided before, by whichever replica.
+    pub standing: &'a Standing,
+    /// The latest full parity pass that ended.
+    pub pass: Option<CompletedPass>,
+}
+
+/// The persisted part of the decision, as in status.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The side that pods are sent to.
+    pub active: Side,
+    /// Grows by one with every flip.
+    pub epoch: u64,
+    /// The latest flip.
+    pub last_flip: Option<Flip>,
+    /// Automatic failovers within the last hour, newest last.
+    pub failovers: Vec<Timestamp>,
+}
+
+impl Default for Standing {
+    /// Before the first observation: the primary, in epoch 1.
+    fn default() -> Standing {
+        Standing {
+            active: Side::Primary,
+            epoch: 1,
+            last_flip: None,
+            failovers: Vec::new(),
+        }
+    }
+}
+
+impl Standing {
+    /// What is to be persisted after `decision`.
+    #[must_use]
+    pub fn after(&self, decision: &Decision) -> Standing {
+        Standing {
+            active: decision.active,
+            epoch: decision.epoch,
+            last_flip: decision.flip.clone().or_else(|| self.last_flip.clone()),
+            failovers: decision.failovers.clone(),
+        }
+    }
+}
+
+/// A full parity pass, as far as failback depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompletedPass {
+    /// When it was begun.
+    pub begun: Timestamp,
+    /// Every tag that running pods use was found on the primary.
+    pub in_use_in_sync: bool,
+    /// For people: what is missing, or how many tags were found.
+    pub detail: String,
+}
+
+/// A change of the active side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flip {
+    /// When it was decided.
+    pub at: Timestamp,
+    /// The side that was active.
+    pub from: Side,
+    /// The side that is.
+    pub to: Side,
+    /// Why.
+    pub reason: FlipReason,
+}
+
+/// Why the active side changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FlipReason {
+    /// The primary failed while the fallback answered.
+    PrimaryUnavailable,
+    /// The fallback failed while the primary answered.
+    FallbackUnavailable,
+    /// The primary was stable for long enough and has every tag in use.
+    PrimaryRecovered,
+    /// A person chose with `spec.active`.
+    Requested,
+}
+
+impl FlipReason {
+    /// As in status, conditions, Events and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            FlipReason::PrimaryUnavailable => "PrimaryUnavailable",
+            FlipReason::FallbackUnavailable => "FallbackUnavailable",
+            FlipReason::PrimaryRecovered => "PrimaryRecovered",
+            FlipReason::Requested => "Requested",
+        }
+    }
+}
+
+impl std::str::FromStr for FlipReason {
+    type Err = UnknownFlipReason;
+
+    fn from_str(text: &str) -> Result<FlipReason, UnknownFlipReason> {
+        const ALL: [FlipReason; 4] = [
+            FlipReason::PrimaryUnavailable,
+            FlipReason::FallbackUnavailable,
+            FlipReason::PrimaryRecovered,
+            FlipReason::Requested,
+        ];
+        ALL.into_iter()
+            .find(|reason| reason.as_str() == text)
+            .ok_or_else(|| UnknownFlipReason(text.to_owned()))
+    }
+}
+
+/// A status that names a flip reason this version does not know.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("failed to read the reason of a flip: {0:?} is not one")]
+pub struct UnknownFlipReason(pub String);
+
+/// What is to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// The side that pods are to be sent to.
+    pub active: Side,
+    /// The standing epoch, plus one if this flips.
+    pub epoch: u64,
+    /// The flip, if this is one.
+    pub flip: Option<Flip>,
+    /// Automatic failovers within the last hour, newest last, this one included.
+    pub failovers: Vec<Timestamp>,
+    /// Why, for machines and people.
+    pub why: Why,
+    /// When to decide again even if no probe ends before that.
+    pub recheck_at: Option<Timestamp>,
+    /// The side whose answer is the only thing missing for a failover: probe it at once. Asking again while that probe
+    /// is under way changes nothing.
+    pub probe_now: Option<Side>,
+}
+
+/// Why a decision is what it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Why {
+    /// Stable, for conditions and metrics.
+    pub reason: Reason,
+    /// For people, with the numbers; for conditions and Events.
+    pub message: String,
+}
+
+/// The stable part of a decision's explanation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The active side changed.
+    Flipped(FlipReason),
+    /// The active side answers, and there is nowhere better to go.
+    Steady,
+    /// `spec.active` holds this side.
+    Overridden,
+    /// No probe of the active side ended yet, or none of late.
+    NotYetObserved,
+    /// The active side's latest answer says nothing about its health.
+    ActiveUnknown,
+    /// The active side fails, not yet often enough.
+    Failing,
+    /// The active side is down; the other one is being asked once more.
+    Confirming,
+    /// The active side is down, and whether the other one answers is not known.
+    OtherUnknown,
+    /// Both sides fail.
+    BothUnavailable,
+    /// On the fallback; the primary does not answer.
+    WaitingForRecovery,
+    /// On the fallback; the primary answers, not yet for long enough.
+    WaitingForStability,
+    /// On the fallback; the primary is stable but was not verified since.
+    WaitingForParity,
+    /// On the fallback; going back is up to a person.
+    ManualFailback,
+}
+
+impl Reason {
+    /// As in conditions, Events and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Reason::Flipped(reason) => reason.as_str(),
+            Reason::Steady => "Steady",
+            Reason::Overridden => "Overridden",
+            Reason::NotYetObserved => "NotYetObserved",
+            Reason::ActiveUnknown => "ActiveUnknown",
+            Reason::Failing => "Failing",
+            Reason::Confirming => "Confirming",
+            Reason::OtherUnknown => "OtherUnknown",
+            Reason::BothUnavailable => "BothUnavailable",
+            Reason::WaitingForRecovery => "WaitingForRecovery",
+            Reason::WaitingForStability => "WaitingForStability",
+            Reason::WaitingForParity => "WaitingForParity",
+            Reason::ManualFailback => "ManualFailback",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What follows from the facts, before it is put into words.
+struct Verdict {
+    reason: Reason,
+    until: Option<Timestamp>,
+    probe_now: Option<Side>,
+}
+
+impl From<Reason> for Verdict {
+    fn from(reason: Reason) -> Verdict {
+        Verdict {
+            reason,
+            until: None,
+            probe_now: None,
+        }
+    }
+}
+
+/// Decides which side is active. A restarted leader passes the standing it read from status and histories of its own, so
+/// it starts where the last one stopped and flips only on what it saw itself.
+pub fn decide(input: &Input<'_>, now: Timestamp) -> Decision {
+    let standing = input.standing;
+    let mut failovers: Vec<Timestamp> = standing
+        .failovers
+        .iter()
+        .copied()
+        .filter(|at| distance(*at, now) < FAILOVER_MEMORY)
+        .collect();
+    let verdict = judge(input, &failovers, now);
+    let flip = if let Reason::Flipped(reason) = verdict.reason {
+        let from = standing.active;
+        Some(Flip {
+            at: now,
+            from,
+            to: from.other(),
+            reason,
+        })
+    } else {
+        None
+    };
+    let message = explain::message(input, &verdict, &failovers, now);
+    if verdict.reason == Reason::Flipped(FlipReason::PrimaryUnavailable) {
+        failovers.push(now);
+    }
+    Decision {
+        active: flip.as_ref().map_or(standing.active, |flip| flip.to),
+        epoch: standing.epoch.saturating_add(u64::from(flip.is_some())),
+        flip,
+        failovers,
+        why: Why {
+            reason: verdict.reason,
+            message,
+        },
+        recheck_at: verdict.until,
+        probe_now: verdict.probe_now,
+    }
+}
+
+fn judge(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdict {
+    match input.policy.failover.active {
+        Tiller::Fixed(side) if side == input.standing.active => return Reason::Overridden.into(),
+        Tiller::Fixed(_) => return Reason::Flipped(FlipReason::Requested).into(),
+        Tiller::Auto => {}
+    }
+    let active = input.standing.active;
+    let policy = &input.policy.health;
+    let history = input.probes[active];
+    let state = match history.fresh(policy, now).map(|probe| &probe.outcome) {
+        Some(outcome) if outcome.counts_as_failure(policy) => {
+            if history.failures_in_row() >= policy.failure_threshold {
+                return failover(input, now);
+            }
+            Verdict {
+                probe_now: ask_early(input, now),
+                ..Reason::Failing.into()
+            }
+        }
+        Some(Outcome::Reachable) => Reason::Steady.into(),
+        Some(_) => Reason::ActiveUnknown.into(),
+        None => Reason::NotYetObserved.into(),
+    };
+    if active == Side::Primary {
+        return state;
+    }
+    // A fallback that fails, not yet often enough, does not stand in the way of going back.
+    let back = failback(input, failovers, now);
+    match back.reason {
+        Reason::Flipped(_) => back,
+        _ if state.reason == Reason::Steady => back,
+        _ => Verdict {
+            until: back.until,
+            ..state
+        },
+    }
+}
+
+/// The failure that the other side must have been reachable before and after: the last but one, so that the last one
+/// was begun within what is known of the other side. With a threshold of 1 there may be only one.
+fn pivot(history: &ProbeHistory) -> Option<Timestamp> {
+    history.previous_failure().or(history.last_failure())
+}
+
+fn failover(input: &Input<'_>, now: Timestamp) -> Verdict {
+    let policy = &input.policy.health;
+    let active = input.standing.active;
+    let other = active.other();
+    let history = input.probes[other];
+    let Some(latest) = history.fresh(policy, now) else {
+        return Reason::OtherUnknown.into();
+    };
+    if latest.outcome.counts_as_failure(policy) {
+        return Reason::BothUnavailable.into();
+    }
+    let (Some(since), Some(pivot)) = (history.reachable_since(), pivot(input.probes[active])) else {
+        return Reason::OtherUnknown.into();
+    };
+    if since <= pivot && pivot <= latest.at {
+        return Reason::Flipped(match active {
+            Side::Primary => FlipReason::PrimaryUnavailable,
+            Side::Fallback => FlipReason::FallbackUnavailable,
+        })
+        .into();
+    }
+    // Where the other side came back only now, the active one's own schedule brings the failures that are missing.
+    Verdict {
+        probe_now: (latest.at < pivot).then_some(other),
+        ..Reason::Confirming.into()
+    }
+}
+
+/// One failure before the threshold the other side's answer can already be asked for, so that a failover does not wait.
+fn ask_early(input: &Input<'_>, now: Timestamp) -> Option<Side> {
+    let policy = &input.policy.health;
+    let active = input.probes[input.standing.active];
+    let other = input.standing.active.other();
+    let asked_before = input.probes[other].fresh(policy, now)?.at < active.last_failure()?;
+    let answers = input.probes[other].reachable_since().is_some();
+    (active.failures_in_row() + 1 >= policy.failure_threshold && answers && asked_before).then_some(other)
+}
+
+/// How long the primary must have been reachable before a failback: the stable time, doubled for each failover within the
+/// last hour but the first, at most an hour (or the stable time where that is longer).
+pub fn stable_wait(stable: Duration, failovers: usize) -> Duration {
+    let doublings = u32::try_from(failovers.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
+    stable.saturating_mul(1 << doublings).min(FAILOVER_MEMORY.max(stable))
+}
+
+fn failback(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdict {
+    if input.policy.failover.failback == FailbackMode::Manual {
+        return Reason::ManualFailback.into();
+    }
+    let policy = &input.policy.health;
+    let primary = input.probes.primary;
+    let (Some(since), Some(_)) = (primary.reachable_since(), primary.fresh(policy, now)) else {
+        return Reason::WaitingForRecovery.into();
+    };
+    let until = later(since, stable_wait(input.policy.failover.stable, failovers.len()));
+    if now < until {
+        return Verdict {
+            until: Some(until),
+            ..Reason::WaitingForStability.into()
+        };
+    }
+    if primary.successes_in_row() < policy.success_threshold {
+        return Reason::WaitingForStability.into();
+    }
+    match &input.pass {
+        Some(pass) if pass.begun >= since && pass.in_use_in_sync => {
+            Reason::Flipped(FlipReason::PrimaryRecovered).into()
+        }
+        _ => Reason::WaitingForParity.into(),
+    }
+}

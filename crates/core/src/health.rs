@@ -1,0 +1,412 @@
+//! What the probes of one side say about it.
+//!
+//! A probe's [`Outcome`] is one of five classes (docs: health). Only `Unavailable`, and what the user lists as triggers,
+//! counts as a failure; everything else says nothing about whether the registry works, so it neither adds to a run of
+//! failures nor ends it. It does end a run of successes: nothing was proven reachable.
+//!
+//! A run of failures ends with a success, or when no counted failure came for [`quiet_after`] plus one time-out. Without
+//! the second rule single lost probes would add up over hours of 401s.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::policy::{HealthPolicy, Trigger};
+
+#[cfg(test)]
+mod tests;
+
+/// The longest time that a registry's Retry-After can keep us from probing.
+pub const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
+
+/// The pause after a failed probe while the threshold is not met. With a period of 2 s and a threshold of 3 a registry
+/// that refuses is known to be down within 2 + 0.75 + 0.75 s.
+pub const REPROBE_GAP: Duration = Duration::from_millis(750);
+
+/// One probe in so many reads the first byte of a blob too.
+const BLOB_EVERY: u32 = 5;
+
+/// What one probe found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Every rung answered, with the right digest.
+    Reachable,
+    /// The registry can't serve anyone.
+    Unavailable(Unavailable),
+    /// 401: the credential is not accepted.
+    Unauthorized,
+    /// 403: the identity lacks a role.
+    Forbidden,
+    /// 403 by the registry's firewall (Azure's `DENIED`): this network may not enter.
+    NetworkDenied,
+    /// 429, or GitHub's 403 for its secondary limit.
+    Throttled {
+        /// What Retry-After said, if anything.
+        retry_after: Option<Duration>,
+    },
+    /// The registry works, but the manifest we probe with is not there.
+    CanaryNotFound,
+    /// The operator's own credential can't be read or minted, so nothing was asked.
+    CredentialsUnavailable,
+}
+
+/// How a registry fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unavailable {
+    /// The name does not resolve.
+    DnsFailure,
+    /// Refused, reset or unreachable.
+    ConnectionFailed,
+    /// The handshake failed or the certificate is not valid for the name.
+    TlsError,
+    /// No answer within the time limit.
+    Timeout,
+    /// 5xx, from the registry, its token service or its blob host.
+    ServerError,
+    /// 401 or 403 where `healthCheck.triggers` counts it. Never a probe's own outcome, only a side's availability.
+    AccessDenied,
+}
+
+impl Unavailable {
+    /// The condition reason, as in design: `DNSFailure`, `ConnectionFailed`, …
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Unavailable::DnsFailure => "DNSFailure",
+            Unavailable::ConnectionFailed => "ConnectionFailed",
+            Unavailable::TlsError => "TLSError",
+            Unavailable::Timeout => "Timeout",
+            Unavailable::ServerError => "ServerError",
+            Unavailable::AccessDenied => "AccessDenied",
+        }
+    }
+}
+
+/// Whether a side serves, as far as can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Availability {
+    /// It answers.
+    Available,
+    /// It failed at least `failureThreshold` times in a row and has not answered `successThreshold` times in a row since.
+    Unavailable(Unavailable),
+    /// Nothing can be said; never a reason to flip.
+    Unknown(UnknownReason),
+}
+
+impl Availability {
+    /// The condition reason: `Reachable`, `Timeout`, `Unauthorized`, …
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Availability::Available => "Reachable",
+            Availability::Unavailable(kind) => kind.as_str(),
+            Availability::Unknown(reason) => reason.as_str(),
+        }
+    }
+}
+
+/// Why nothing can be said about a side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UnknownReason {
+    /// 401.
+    Unauthorized,
+    /// 403.
+    Forbidden,
+    /// 403 by the registry's firewall.
+    NetworkDenied,
+    /// 429.
+    RateLimited,
+    /// 404 for the manifest we probe with.
+    CanaryNotFound,
+    /// The operator's credential can't be read or minted.
+    CredentialsUnavailable,
+    /// No probe ended yet, or none of late.
+    NotYetObserved,
+}
+
+impl UnknownReason {
+    /// The condition reason.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            UnknownReason::Unauthorized => "Unauthorized",
+            UnknownReason::Forbidden => "Forbidden",
+            UnknownReason::NetworkDenied => "NetworkDenied",
+            UnknownReason::RateLimited => "RateLimited",
+            UnknownReason::CanaryNotFound => "CanaryNotFound",
+            UnknownReason::CredentialsUnavailable => "CredentialsUnavailable",
+            UnknownReason::NotYetObserved => "NotYetObserved",
+        }
+    }
+}
+
+/// What an outcome does to the runs of failures and successes.
+enum Class {
+    Success,
+    Failure(Unavailable),
+    Unclear(UnknownReason),
+}
+
+impl Outcome {
+    /// The reason that stands for this outcome in metrics and messages.
+    pub fn as_str(&self) -> &'static str {
+        match self.unknown_reason() {
+            Some(reason) => reason.as_str(),
+            None => match self {
+                Outcome::Unavailable(kind) => kind.as_str(),
+                _ => "Reachable",
+            },
+        }
+    }
+
+    /// Whether this counts towards `failureThreshold` under `policy`.
+    pub fn counts_as_failure(&self, policy: &HealthPolicy) -> bool {
+        matches!(self.class(policy), Class::Failure(_))
+    }
+
+    fn unknown_reason(&self) -> Option<UnknownReason> {
+        match self {
+            Outcome::Reachable | Outcome::Unavailable(_) => None,
+            Outcome::Unauthorized => Some(UnknownReason::Unauthorized),
+            Outcome::Forbidden => Some(UnknownReason::Forbidden),
+            Outcome::NetworkDenied => Some(UnknownReason::NetworkDenied),
+            Outcome::Throttled { .. } => Some(UnknownReason::RateLimited),
+            Outcome::CanaryNotFound => Some(UnknownReason::CanaryNotFound),
+            Outcome::CredentialsUnavailable => Some(UnknownReason::CredentialsUnavailable),
+        }
+    }
+
+    fn class(&self, policy: &HealthPolicy) -> Class {
+        let trigger = match self {
+            Outcome::Reachable => return Class::Success,
+            Outcome::Unavailable(kind) => return Class::Failure(*kind),
+            Outcome::Unauthorized => Some(Trigger::Unauthorized),
+            Outcome::Forbidden | Outcome::NetworkDenied => Some(Trigger::Forbidden),
+            Outcome::Throttled { .. } | Outcome::CanaryNotFound | Outcome::CredentialsUnavailable => None,
+        };
+        if trigger.is_some_and(|trigger| policy.triggers.contains(&trigger)) {
+            return Class::Failure(Unavailable::AccessDenied);
+        }
+        Class::Unclear(self.unknown_reason().unwrap_or(UnknownReason::NotYetObserved))
+    }
+}
+
+/// One finished probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// When it ended.
+    pub at: Timestamp,
+    /// What it found.
+    pub outcome: Outcome,
+    /// For people: `GET https://kracr.azurecr.io/v2/: connection refused`.
+    pub message: String,
+}
+
+/// The age from which a side's latest probe says nothing any more: two periods, or two time-outs where these are longer
+/// (a side that is probed one time-out after the other has not gone quiet).
+pub fn quiet_after(policy: &HealthPolicy) -> Duration {
+    policy.period.max(policy.timeout).saturating_mul(2)
+}
+
+/// The probes of one side, condensed: the latest one and the runs it belongs to. Of constant size.
+#[derive(Clone, Debug, Default)]
+pub struct ProbeHistory {
+    latest: Option<Probe>,
+    failures: u32,
+    /// When the first, the last but one and the last failure of the run ended.
+    failing_since: Option<Timestamp>,
+    previous_failure: Option<Timestamp>,
+    last_failure: Option<Timestamp>,
+    successes: u32,
+    reachable_since: Option<Timestamp>,
+    unclear: u32,
+    throttled: u32,
+    since_blob: u32,
+    standing: Option<Availability>,
+}
+
+impl ProbeHistory {
+    /// A history without probes.
+    pub fn new() -> ProbeHistory {
+        ProbeHistory::default()
+    }
+
+    /// Takes in a finished probe. Probes are recorded in the order in which they ended.
+    pub fn record(&mut self, probe: Probe, policy: &HealthPolicy) {
+        self.since_blob = if self.wants_blob() { 1 } else { self.since_blob + 1 };
+        let throttled = matches!(probe.outcome, Outcome::Throttled { .. });
+        self.throttled = if throttled { self.throttled.saturating_add(1) } else { 0 };
+        match probe.outcome.class(policy) {
+            Class::Success => self.succeed(probe.at, policy),
+            Class::Failure(kind) => self.fail(probe.at, kind, policy),
+            Class::Unclear(reason) => self.stay_unclear(reason, policy),
+        }
+        self.latest = Some(probe);
+    }
+
+    fn succeed(&mut self, at: Timestamp, policy: &HealthPolicy) {
+        if !self.heard_within(quiet_after(policy), at) {
+            self.break_successes();
+        }
+        self.successes = self.successes.saturating_add(1);
+        self.reachable_since.get_or_insert(at);
+        self.end_failures();
+        self.unclear = 0;
+        let down = matches!(self.standing, Some(Availability::Unavailable(_)));
+        if !down || self.successes >= policy.success_threshold {
+            self.standing = Some(Availability::Available);
+        }
+    }
+
+    fn fail(&mut self, at: Timestamp, kind: Unavailable, policy: &HealthPolicy) {
+        self.break_successes();
+        self.unclear = 0;
+        let patience = quiet_after(policy).saturating_add(policy.timeout);
+        if self.last_failure.is_some_and(|last| distance(last, at) > patience) {
+            self.end_failures();
+        }
+        self.failures = self.failures.saturating_add(1);
+        self.failing_since.get_or_insert(at);
+        self.previous_failure = self.last_failure;
+        self.last_failure = Some(at);
+        if self.failures >= policy.failure_threshold {
+            self.standing = Some(Availability::Unavailable(kind));
+        }
+    }
+
+    /// A rate limit is believed at once, because from now on we hear little; other answers that say nothing about the
+    /// registry must persist before what was known is given up.
+    fn stay_unclear(&mut self, reason: UnknownReason, policy: &HealthPolicy) {
+        self.break_successes();
+        self.unclear = self.unclear.saturating_add(1);
+        let known = matches!(
+            self.standing,
+            Some(Availability::Available | Availability::Unavailable(_))
+        );
+        if !known || reason == UnknownReason::RateLimited || self.unclear >= policy.failure_threshold {
+            self.standing = Some(Availability::Unknown(reason));
+        }
+    }
+
+    fn break_successes(&mut self) {
+        self.successes = 0;
+        self.reachable_since = None;
+    }
+
+    fn end_failures(&mut self) {
+        self.failures = 0;
+        self.failing_since = None;
+        self.previous_failure = None;
+        self.last_failure = None;
+    }
+
+    /// The probe that ended last.
+    pub fn latest(&self) -> Option<&Probe> {
+        self.latest.as_ref()
+    }
+
+    /// The latest probe, unless it is older than [`quiet_after`].
+    pub fn fresh(&self, policy: &HealthPolicy, now: Timestamp) -> Option<&Probe> {
+        self.latest
+            .as_ref()
+            .filter(|probe| distance(probe.at, now) <= quiet_after(policy))
+    }
+
+    fn heard_within(&self, limit: Duration, at: Timestamp) -> bool {
+        self.latest
+            .as_ref()
+            .is_some_and(|probe| distance(probe.at, at) <= limit)
+    }
+
+    /// Counted failures since the last success.
+    pub fn failures_in_row(&self) -> u32 {
+        self.failures
+    }
+
+    /// When the first failure of the run ended.
+    pub fn failing_since(&self) -> Option<Timestamp> {
+        self.failing_since
+    }
+
+    /// When the last failure of the run but one ended. Any later one was begun after that.
+    pub fn previous_failure(&self) -> Option<Timestamp> {
+        self.previous_failure
+    }
+
+    /// When the last failure of the run ended.
+    pub fn last_failure(&self) -> Option<Timestamp> {
+        self.last_failure
+    }
+
+    /// Successes since anything else.
+    pub fn successes_in_row(&self) -> u32 {
+        self.successes
+    }
+
+    /// Since when the side was reachable without a break: no other outcome, and never quiet.
+    pub fn reachable_since(&self) -> Option<Timestamp> {
+        self.reachable_since
+    }
+
+    /// Whether the side serves, with hysteresis: it goes after `failureThreshold` failures and comes back after
+    /// `successThreshold` successes. Does not know the time: see [`ProbeHistory::availability_at`].
+    pub fn availability(&self, _policy: &HealthPolicy) -> Availability {
+        self.standing
+            .unwrap_or(Availability::Unknown(UnknownReason::NotYetObserved))
+    }
+
+    /// The same, where a history that has gone quiet says nothing.
+    pub fn availability_at(&self, policy: &HealthPolicy, now: Timestamp) -> Availability {
+        let known = self.availability(policy);
+        match known {
+            Availability::Unknown(_) => known,
+            _ if self.fresh(policy, now).is_some() => known,
+            _ => Availability::Unknown(UnknownReason::NotYetObserved),
+        }
+    }
+
+    /// When the next probe is to begin; `now` or earlier means at once. Pauses run from the end of a probe, so that a
+    /// slow registry is not asked more often.
+    pub fn next_probe(&self, policy: &HealthPolicy, now: Timestamp) -> Timestamp {
+        let Some(latest) = &self.latest else { return now };
+        let pause = match latest.outcome {
+            Outcome::Throttled { retry_after } => self.backoff(retry_after, policy),
+            outcome if outcome.counts_as_failure(policy) && self.failures < policy.failure_threshold => {
+                REPROBE_GAP.min(policy.period)
+            }
+            _ => policy.period,
+        };
+        // A clock that was set back must not silence the probes.
+        later(latest.at, pause).min(later(now, pause))
+    }
+
+    fn backoff(&self, retry_after: Option<Duration>, policy: &HealthPolicy) -> Duration {
+        let doubled = policy.period.saturating_mul(1 << self.throttled.clamp(1, 16));
+        let least = policy.period.saturating_mul(2);
+        retry_after
+            .map_or(doubled, |told| told.max(least))
+            .min(LONGEST_BACKOFF.max(policy.period))
+    }
+
+    /// Whether the next probe should also read the first byte of a blob: every fifth, and every one after a failure.
+    /// Not after a rate limit: there the registry asked for less.
+    pub fn wants_blob(&self) -> bool {
+        match &self.latest {
+            None => true,
+            Some(probe) => match probe.outcome {
+                Outcome::Reachable | Outcome::Throttled { .. } => self.since_blob >= BLOB_EVERY,
+                _ => true,
+            },
+        }
+    }
+}
+
+/// The time between two instants, whichever comes first: a clock that jumps either way makes a history old.
+pub(crate) fn distance(one: Timestamp, other: Timestamp) -> Duration {
+    other.duration_since(one).unsigned_abs()
+}
+
+/// `at` plus `length`, or the end of time.
+pub(crate) fn later(at: Timestamp, length: Duration) -> Timestamp {
+    SignedDuration::try_from(length)
+        .ok()
+        .and_then(|length| at.checked_add(length).ok())
+        .unwrap_or(Timestamp::MAX)
+}
