@@ -9,7 +9,6 @@
 //! **Failback** needs a primary that was reachable without a break for the stable time, doubled for each further failover
 //! within the hour, and a full pass begun after its recovery that found every tag in use.
 
-use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -19,8 +18,11 @@ use crate::policy::{FailbackMode, MirrorPolicy, Tiller};
 use crate::side::{Side, Sides};
 
 mod explain;
+mod reason;
 #[cfg(test)]
 mod tests;
+
+pub use reason::{FlipReason, Reason, UnknownFlipReason};
 
 /// How long a failover is remembered, and the longest wait that doubling can reach.
 pub const FAILOVER_MEMORY: Duration = Duration::from_hours(1);
@@ -100,52 +102,6 @@ pub struct Flip {
     pub reason: FlipReason,
 }
 
-/// Why the active side changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FlipReason {
-    /// The primary failed while the fallback answered.
-    PrimaryUnavailable,
-    /// The fallback failed while the primary answered.
-    FallbackUnavailable,
-    /// The primary was stable for long enough and has every tag in use.
-    PrimaryRecovered,
-    /// A person chose with `spec.active`.
-    Requested,
-}
-
-impl FlipReason {
-    /// As in status, conditions, Events and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            FlipReason::PrimaryUnavailable => "PrimaryUnavailable",
-            FlipReason::FallbackUnavailable => "FallbackUnavailable",
-            FlipReason::PrimaryRecovered => "PrimaryRecovered",
-            FlipReason::Requested => "Requested",
-        }
-    }
-}
-
-impl std::str::FromStr for FlipReason {
-    type Err = UnknownFlipReason;
-
-    fn from_str(text: &str) -> Result<FlipReason, UnknownFlipReason> {
-        const ALL: [FlipReason; 4] = [
-            FlipReason::PrimaryUnavailable,
-            FlipReason::FallbackUnavailable,
-            FlipReason::PrimaryRecovered,
-            FlipReason::Requested,
-        ];
-        ALL.into_iter()
-            .find(|reason| reason.as_str() == text)
-            .ok_or_else(|| UnknownFlipReason(text.to_owned()))
-    }
-}
-
-/// A status that names a flip reason this version does not know.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("failed to read the reason of a flip: {0:?} is not one")]
-pub struct UnknownFlipReason(pub String);
-
 /// What is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -173,64 +129,6 @@ pub struct Why {
     pub reason: Reason,
     /// For people, with the numbers; for conditions and Events.
     pub message: String,
-}
-
-/// The stable part of a decision's explanation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// The active side changed.
-    Flipped(FlipReason),
-    /// The active side answers, and there is nowhere better to go.
-    Steady,
-    /// `spec.active` holds this side.
-    Overridden,
-    /// No probe of the active side ended yet, or none of late.
-    NotYetObserved,
-    /// The active side's latest answer says nothing about its health.
-    ActiveUnknown,
-    /// The active side fails, not yet often enough.
-    Failing,
-    /// The active side is down; the other one is being asked once more.
-    Confirming,
-    /// The active side is down, and whether the other one answers is not known.
-    OtherUnknown,
-    /// Both sides fail.
-    BothUnavailable,
-    /// On the fallback; the primary does not answer.
-    WaitingForRecovery,
-    /// On the fallback; the primary answers, not yet for long enough.
-    WaitingForStability,
-    /// On the fallback; the primary is stable but was not verified since.
-    WaitingForParity,
-    /// On the fallback; going back is up to a person.
-    ManualFailback,
-}
-
-impl Reason {
-    /// As in conditions, Events and metrics.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Reason::Flipped(reason) => reason.as_str(),
-            Reason::Steady => "Steady",
-            Reason::Overridden => "Overridden",
-            Reason::NotYetObserved => "NotYetObserved",
-            Reason::ActiveUnknown => "ActiveUnknown",
-            Reason::Failing => "Failing",
-            Reason::Confirming => "Confirming",
-            Reason::OtherUnknown => "OtherUnknown",
-            Reason::BothUnavailable => "BothUnavailable",
-            Reason::WaitingForRecovery => "WaitingForRecovery",
-            Reason::WaitingForStability => "WaitingForStability",
-            Reason::WaitingForParity => "WaitingForParity",
-            Reason::ManualFailback => "ManualFailback",
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
 }
 
 /// What follows from the facts, before it is put into words.

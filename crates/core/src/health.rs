@@ -11,10 +11,14 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::policy::{HealthPolicy, Trigger};
+use crate::policy::HealthPolicy;
 
+mod outcome;
 #[cfg(test)]
 mod tests;
+
+use outcome::Class;
+pub use outcome::{Availability, Outcome, Unavailable, UnknownReason};
 
 /// The longest time that a registry's Retry-After can keep us from probing.
 pub const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
@@ -25,168 +29,6 @@ pub const REPROBE_GAP: Duration = Duration::from_millis(750);
 
 /// One probe in so many reads the first byte of a blob too.
 const BLOB_EVERY: u32 = 5;
-
-/// What one probe found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// Every rung answered, with the right digest.
-    Reachable,
-    /// The registry can't serve anyone.
-    Unavailable(Unavailable),
-    /// 401: the credential is not accepted.
-    Unauthorized,
-    /// 403: the identity lacks a role.
-    Forbidden,
-    /// 403 by the registry's firewall (Azure's `DENIED`): this network may not enter.
-    NetworkDenied,
-    /// 429, or GitHub's 403 for its secondary limit.
-    Throttled {
-        /// What Retry-After said, if anything.
-        retry_after: Option<Duration>,
-    },
-    /// The registry works, but the manifest we probe with is not there.
-    CanaryNotFound,
-    /// The operator's own credential can't be read or minted, so nothing was asked.
-    CredentialsUnavailable,
-}
-
-/// How a registry fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Unavailable {
-    /// The name does not resolve.
-    DnsFailure,
-    /// Refused, reset or unreachable.
-    ConnectionFailed,
-    /// The handshake failed or the certificate is not valid for the name.
-    TlsError,
-    /// No answer within the time limit.
-    Timeout,
-    /// 5xx, from the registry, its token service or its blob host.
-    ServerError,
-    /// 401 or 403 where `healthCheck.triggers` counts it. Never a probe's own outcome, only a side's availability.
-    AccessDenied,
-}
-
-impl Unavailable {
-    /// The condition reason, as in design: `DNSFailure`, `ConnectionFailed`, …
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Unavailable::DnsFailure => "DNSFailure",
-            Unavailable::ConnectionFailed => "ConnectionFailed",
-            Unavailable::TlsError => "TLSError",
-            Unavailable::Timeout => "Timeout",
-            Unavailable::ServerError => "ServerError",
-            Unavailable::AccessDenied => "AccessDenied",
-        }
-    }
-}
-
-/// Whether a side serves, as far as can be told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Availability {
-    /// It answers.
-    Available,
-    /// It failed at least `failureThreshold` times in a row and has not answered `successThreshold` times in a row since.
-    Unavailable(Unavailable),
-    /// Nothing can be said; never a reason to flip.
-    Unknown(UnknownReason),
-}
-
-impl Availability {
-    /// The condition reason: `Reachable`, `Timeout`, `Unauthorized`, …
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Availability::Available => "Reachable",
-            Availability::Unavailable(kind) => kind.as_str(),
-            Availability::Unknown(reason) => reason.as_str(),
-        }
-    }
-}
-
-/// Why nothing can be said about a side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum UnknownReason {
-    /// 401.
-    Unauthorized,
-    /// 403.
-    Forbidden,
-    /// 403 by the registry's firewall.
-    NetworkDenied,
-    /// 429.
-    RateLimited,
-    /// 404 for the manifest we probe with.
-    CanaryNotFound,
-    /// The operator's credential can't be read or minted.
-    CredentialsUnavailable,
-    /// No probe ended yet, or none of late.
-    NotYetObserved,
-}
-
-impl UnknownReason {
-    /// The condition reason.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            UnknownReason::Unauthorized => "Unauthorized",
-            UnknownReason::Forbidden => "Forbidden",
-            UnknownReason::NetworkDenied => "NetworkDenied",
-            UnknownReason::RateLimited => "RateLimited",
-            UnknownReason::CanaryNotFound => "CanaryNotFound",
-            UnknownReason::CredentialsUnavailable => "CredentialsUnavailable",
-            UnknownReason::NotYetObserved => "NotYetObserved",
-        }
-    }
-}
-
-/// What an outcome does to the runs of failures and successes.
-enum Class {
-    Success,
-    Failure(Unavailable),
-    Unclear(UnknownReason),
-}
-
-impl Outcome {
-    /// The reason that stands for this outcome in metrics and messages.
-    pub fn as_str(&self) -> &'static str {
-        match self.unknown_reason() {
-            Some(reason) => reason.as_str(),
-            None => match self {
-                Outcome::Unavailable(kind) => kind.as_str(),
-                _ => "Reachable",
-            },
-        }
-    }
-
-    /// Whether this counts towards `failureThreshold` under `policy`.
-    pub fn counts_as_failure(&self, policy: &HealthPolicy) -> bool {
-        matches!(self.class(policy), Class::Failure(_))
-    }
-
-    fn unknown_reason(&self) -> Option<UnknownReason> {
-        match self {
-            Outcome::Reachable | Outcome::Unavailable(_) => None,
-            Outcome::Unauthorized => Some(UnknownReason::Unauthorized),
-            Outcome::Forbidden => Some(UnknownReason::Forbidden),
-            Outcome::NetworkDenied => Some(UnknownReason::NetworkDenied),
-            Outcome::Throttled { .. } => Some(UnknownReason::RateLimited),
-            Outcome::CanaryNotFound => Some(UnknownReason::CanaryNotFound),
-            Outcome::CredentialsUnavailable => Some(UnknownReason::CredentialsUnavailable),
-        }
-    }
-
-    fn class(&self, policy: &HealthPolicy) -> Class {
-        let trigger = match self {
-            Outcome::Reachable => return Class::Success,
-            Outcome::Unavailable(kind) => return Class::Failure(*kind),
-            Outcome::Unauthorized => Some(Trigger::Unauthorized),
-            Outcome::Forbidden | Outcome::NetworkDenied => Some(Trigger::Forbidden),
-            Outcome::Throttled { .. } | Outcome::CanaryNotFound | Outcome::CredentialsUnavailable => None,
-        };
-        if trigger.is_some_and(|trigger| policy.triggers.contains(&trigger)) {
-            return Class::Failure(Unavailable::AccessDenied);
-        }
-        Class::Unclear(self.unknown_reason().unwrap_or(UnknownReason::NotYetObserved))
-    }
-}
 
 /// One finished probe.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -58,7 +58,7 @@ pub fn compare(primary: &BTreeMap<String, Digest>, fallback: &BTreeMap<String, D
             Some(Difference {
                 tag: tag.clone(),
                 kind,
-                digests: digests.map(Option::cloned),
+                digests: digests.map(Option::<&Digest>::cloned),
             })
         })
         .collect();
