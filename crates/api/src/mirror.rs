@@ -12,15 +12,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::{
-    DNS_SUBDOMAIN, DURATION, GRACE_RULES, HEALTH_RULES, INTERVAL_RULES, PATH_RULES, PATTERN_RULES, PREFIX_RULES,
-    REGISTRY_RULES, SETTLED_RULES, SPEC_RULES, TAG, rules,
+    DNS_SUBDOMAIN, DURATION, FAILURE_THRESHOLD, GRACE_RULES, HEALTH_RULES, INTERVAL_RULES, MAX_PATTERN, MAX_PATTERNS,
+    MAX_PREFIX, MAX_PULL_SECRETS, MAX_REPOSITORIES, PATH_RULES, PATTERN_RULES, PERIOD_SECONDS, PREFIX_RULES,
+    REGISTRY_RULES, SETTLED_RULES, SPEC_RULES, STABLE_SECONDS, SUCCESS_THRESHOLD, TAG, TIMEOUT_SECONDS, rules,
 };
 pub use crate::status::{
     CanaryStatus, Divergence, DivergenceState, LastFlip, ParityStatus, PodCounts, RegistryMirrorStatus,
 };
 
 /// What a `RegistryMirror` asks for: two registries that hold the same images, and how to move between them.
-#[derive(CustomResource, JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(CustomResource, JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "catamaran.dev",
     version = "v1alpha1",
@@ -59,7 +60,7 @@ pub struct RegistryMirrorSpec {
     /// The repositories of this mirror, at most 500. When absent, every repository below the prefixes belongs to it, and those that
     /// pods use are verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 500))]
+    #[schemars(length(min = 1, max = MAX_REPOSITORIES))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub repositories: Option<Vec<Repository>>,
 
@@ -109,7 +110,7 @@ pub struct RegistrySide {
 
     /// The path in front of every repository on this side, without slashes at its ends: the organisation at ghcr.io, for example.
     #[serde(default)]
-    #[schemars(length(max = 200))]
+    #[schemars(length(max = MAX_PREFIX))]
     #[schemars(extend("x-kubernetes-validations" = rules(PREFIX_RULES)))]
     pub prefix: String,
 
@@ -135,7 +136,7 @@ pub struct RegistrySide {
     /// Pull secrets for pods, at most 8. Those of both sides are added to every pod of this mirror, because a pod can't get one
     /// later; they must exist in the pod's namespace.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 8))]
+    #[schemars(length(max = MAX_PULL_SECRETS))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub image_pull_secrets: Vec<SecretName>,
 }
@@ -198,14 +199,14 @@ pub struct TagRules {
     /// Regular expressions, at most 16 of at most 128 characters; a tag that matches one of them is verified. Anchor them with ^ and $
     /// to match whole tags. Empty: every tag.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
+    #[schemars(length(max = MAX_PATTERNS), inner(length(min = 1, max = MAX_PATTERN)))]
     #[schemars(extend("x-kubernetes-validations" = rules(PATTERN_RULES)))]
     pub include: Vec<String>,
 
     /// Regular expressions, at most 16 of at most 128 characters; a tag that matches one of them is not verified, even if it is
     /// included. The tags that attach signatures to images (sha256- and 64 digits) are always left out.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 128)))]
+    #[schemars(length(max = MAX_PATTERNS), inner(length(min = 1, max = MAX_PATTERN)))]
     #[schemars(extend("x-kubernetes-validations" = rules(PATTERN_RULES)))]
     pub exclude: Vec<String>,
 }
@@ -216,19 +217,19 @@ pub struct TagRules {
 #[schemars(extend("x-kubernetes-validations" = rules(HEALTH_RULES)))]
 pub struct HealthCheck {
     /// Seconds from one probe to the next, 1 to 3600.
-    #[schemars(range(min = 1, max = 3600))]
+    #[schemars(range(min = *PERIOD_SECONDS.start(), max = *PERIOD_SECONDS.end()))]
     pub period_seconds: i32,
 
     /// Seconds after which a probe has failed, 1 to 60.
-    #[schemars(range(min = 1, max = 60))]
+    #[schemars(range(min = *TIMEOUT_SECONDS.start(), max = *TIMEOUT_SECONDS.end()))]
     pub timeout_seconds: i32,
 
     /// Failures in a row that make a registry unavailable, 1 to 100.
-    #[schemars(range(min = 1, max = 100))]
+    #[schemars(range(min = *FAILURE_THRESHOLD.start(), max = *FAILURE_THRESHOLD.end()))]
     pub failure_threshold: i32,
 
     /// Successes in a row that make it available again, 1 to 100.
-    #[schemars(range(min = 1, max = 100))]
+    #[schemars(range(min = *SUCCESS_THRESHOLD.start(), max = *SUCCESS_THRESHOLD.end()))]
     pub success_threshold: i32,
 
     /// Which failures count: Unavailable (refused, reset, timed out, DNS or TLS failure, 5xx), Unauthorized (401), Forbidden (403).
@@ -302,7 +303,7 @@ pub struct Failback {
 
     /// Seconds for which the primary must have been reachable without a break, 60 to 86400. Each further failover within an hour
     /// doubles it, up to an hour.
-    #[schemars(range(min = 60, max = 86400))]
+    #[schemars(range(min = *STABLE_SECONDS.start(), max = *STABLE_SECONDS.end()))]
     pub stable_seconds: i32,
 }
 
@@ -393,7 +394,8 @@ pub enum ControllerOwnedPodsName {
 #[serde(rename_all = "camelCase", default)]
 pub struct Rescue {
     /// Patch: the image of the waiting container is patched. PatchOrReplace: besides, pods of ReplicaSets that never started and hang
-    /// on a dead registry are deleted, which the operator must be granted. Off: nothing.
+    /// on a dead registry are deleted, which the operator must be granted. "Off", in quotes, because YAML takes the bare word for
+    /// false: nothing.
     pub mode: RescueModeName,
 }
 
@@ -413,7 +415,7 @@ pub enum RescueModeName {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Repair {
-    /// Off: missing tags are reported, never copied.
+    /// "Off", in quotes, because YAML takes the bare word for false: missing tags are reported, never copied.
     pub missing_tags: MissingTags,
 }
 

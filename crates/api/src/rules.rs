@@ -3,6 +3,9 @@
 //! Every string and list that a CEL rule reads is bounded in the schema, because the API server refuses a definition whose
 //! rules could cost too much. Backslashes are doubled where CEL reads them inside a quoted string.
 
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 /// A CEL expression that must hold, and what the API server answers when it does not.
@@ -16,6 +19,37 @@ pub(crate) const DNS_SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-
 
 /// A tag, as in the OCI distribution specification.
 pub(crate) const TAG: &str = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$";
+
+/// Characters of a mirror's name.
+pub(crate) const MAX_NAME: usize = 63;
+/// Repositories of a mirror.
+pub(crate) const MAX_REPOSITORIES: usize = 500;
+/// Characters of a prefix; with a name it must fit into the 255 of a path.
+pub(crate) const MAX_PREFIX: usize = 200;
+/// Pull secrets of a side.
+pub(crate) const MAX_PULL_SECRETS: usize = 8;
+/// Regular expressions of a list.
+pub(crate) const MAX_PATTERNS: usize = 16;
+/// Characters of a regular expression.
+pub(crate) const MAX_PATTERN: usize = 128;
+
+pub(crate) const PERIOD_SECONDS: RangeInclusive<i32> = 1..=3600;
+pub(crate) const TIMEOUT_SECONDS: RangeInclusive<i32> = 1..=60;
+pub(crate) const FAILURE_THRESHOLD: RangeInclusive<i32> = 1..=100;
+pub(crate) const SUCCESS_THRESHOLD: RangeInclusive<i32> = 1..=100;
+pub(crate) const STABLE_SECONDS: RangeInclusive<i32> = 60..=86_400;
+
+/// The same as [`INTERVAL_RULES`].
+pub(crate) const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_hours(24);
+/// The same as [`GRACE_RULES`].
+pub(crate) const GRACE_PERIOD: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
+/// The same as [`SETTLED_RULES`].
+pub(crate) const SETTLED_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_hours(168);
+
+pub(crate) const NAME_RULE: Rule = (
+    "size(self.metadata.name) <= 63",
+    "metadata.name must have at most 63 characters",
+);
 
 pub(crate) const SPEC_RULES: &[Rule] = &[
     (

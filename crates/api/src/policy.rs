@@ -1,0 +1,261 @@
+//! From what a user wrote to what the rest of Catamaran works with: parse, don't validate.
+//!
+//! Everything that the schema enforces is checked again, because an object may be older than a rule, and so is what CEL
+//! can't say. The first error is returned; it names the field as `kubectl explain` knows it.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use catamaran_core::policy::{
+    ControllerOwnedPods, FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, ParityPolicy, RescueMode,
+    RewritePolicy, Tiller, Trigger, UnverifiedTags,
+};
+use catamaran_core::reference::{is_repository_path, is_tag};
+use catamaran_core::side::{Side, Sides};
+use jiff::Timestamp;
+
+use crate::duration;
+use crate::mirror::{
+    ActiveSide, ControllerOwnedPodsName, FailbackModeName, HealthCheck, Parity, RegistryMirror, RegistryMirrorSpec,
+    RescueModeName, Rewrite, TriggerName, UnverifiedTagsName,
+};
+use crate::rules::{
+    FAILURE_THRESHOLD, GRACE_PERIOD, INTERVAL, MAX_NAME, PERIOD_SECONDS, SETTLED_INTERVAL, STABLE_SECONDS,
+    SUCCESS_THRESHOLD, TIMEOUT_SECONDS,
+};
+
+mod repositories;
+mod selector;
+mod sides;
+
+/// Why a mirror makes no sense.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("failed to accept {field}: {message}")]
+pub struct PolicyError {
+    /// The path of the field, such as `spec.repositories[3].name`.
+    pub field: String,
+    /// What is wrong with it, for people.
+    pub message: String,
+}
+
+impl PolicyError {
+    fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        PolicyError {
+            field: field.into(),
+            message: message.into(),
+        }
+    }
+}
+
+/// Parses a mirror.
+///
+/// # Errors
+/// A [`PolicyError`] for the first field that makes no sense.
+pub fn policy(mirror: &RegistryMirror) -> Result<MirrorPolicy, PolicyError> {
+    let spec = &mirror.spec;
+    let sides = Sides {
+        primary: sides::side(&spec.primary, "spec.primary")?,
+        fallback: sides::side(&spec.fallback, "spec.fallback")?,
+    };
+    sides::check_pair(&sides)?;
+    Ok(MirrorPolicy {
+        id: id(mirror)?,
+        // Only an object that no API server has seen has no creation time; it yields to every other.
+        created: mirror
+            .metadata
+            .creation_timestamp
+            .as_ref()
+            .map_or(Timestamp::MAX, |time| time.0),
+        suspended: spec.suspend,
+        repositories: repositories::repositories(spec.repositories.as_deref(), &sides)?,
+        sides,
+        namespaces: selector::selector(&spec.namespace_selector)?,
+        health: health(spec)?,
+        failover: failover(spec)?,
+        parity: parity(&spec.parity)?,
+        rewrite: rewrite(&spec.rewrite),
+        rescue: match spec.rescue.mode {
+            RescueModeName::Patch => RescueMode::Patch,
+            RescueModeName::PatchOrReplace => RescueMode::PatchOrReplace,
+            RescueModeName::Off => RescueMode::Off,
+        },
+    })
+}
+
+fn id(mirror: &RegistryMirror) -> Result<MirrorId, PolicyError> {
+    let name = mirror.metadata.name.as_deref().unwrap_or_default();
+    if name.is_empty() || name.len() > MAX_NAME {
+        return Err(PolicyError::new(
+            "metadata.name",
+            format!("must have 1 to {MAX_NAME} characters, not {}", name.len()),
+        ));
+    }
+    Ok(MirrorId {
+        name: name.into(),
+        uid: mirror.metadata.uid.as_deref().unwrap_or_default().into(),
+    })
+}
+
+fn health(spec: &RegistryMirrorSpec) -> Result<HealthPolicy, PolicyError> {
+    let check = &spec.health_check;
+    let period = seconds(check.period_seconds, &PERIOD_SECONDS, "spec.healthCheck.periodSeconds")?;
+    let timeout = seconds(
+        check.timeout_seconds,
+        &TIMEOUT_SECONDS,
+        "spec.healthCheck.timeoutSeconds",
+    )?;
+    let failure_threshold = within(
+        check.failure_threshold,
+        &FAILURE_THRESHOLD,
+        "spec.healthCheck.failureThreshold",
+    )?;
+    let success_threshold = within(
+        check.success_threshold,
+        &SUCCESS_THRESHOLD,
+        "spec.healthCheck.successThreshold",
+    )?;
+    if timeout > period * failure_threshold {
+        return Err(PolicyError::new(
+            "spec.healthCheck.timeoutSeconds",
+            "must not exceed periodSeconds x failureThreshold",
+        ));
+    }
+    Ok(HealthPolicy {
+        period,
+        timeout,
+        failure_threshold,
+        success_threshold,
+        triggers: triggers(check),
+        canary: canary(spec)?,
+    })
+}
+
+/// The triggers without repetition, `Unavailable` always among them.
+fn triggers(check: &HealthCheck) -> Vec<Trigger> {
+    let mut triggers = vec![Trigger::Unavailable];
+    for name in &check.triggers {
+        let trigger = match name {
+            TriggerName::Unavailable => Trigger::Unavailable,
+            TriggerName::Unauthorized => Trigger::Unauthorized,
+            TriggerName::Forbidden => Trigger::Forbidden,
+        };
+        if !triggers.contains(&trigger) {
+            triggers.push(trigger);
+        }
+    }
+    triggers
+}
+
+fn canary(spec: &RegistryMirrorSpec) -> Result<Option<(String, String)>, PolicyError> {
+    let Some(canary) = &spec.health_check.canary else {
+        return Ok(None);
+    };
+    let error = |field: &str, message: &str| Err(PolicyError::new(format!("spec.healthCheck.canary.{field}"), message));
+    if !is_repository_path(&canary.repository) {
+        return error("repository", repositories::NOT_A_PATH);
+    }
+    let listed = |names: &Vec<_>| {
+        names
+            .iter()
+            .any(|entry: &crate::mirror::Repository| entry.name == canary.repository)
+    };
+    if !spec.repositories.as_ref().is_none_or(listed) {
+        return error("repository", "must be the name of an entry in spec.repositories");
+    }
+    if !is_tag(&canary.tag) {
+        return error(
+            "tag",
+            "must be a tag: 1 to 128 of A-Z, a-z, 0-9, '_', '.' and '-', not starting with '.' or '-'",
+        );
+    }
+    Ok(Some((canary.repository.clone(), canary.tag.clone())))
+}
+
+fn failover(spec: &RegistryMirrorSpec) -> Result<FailoverPolicy, PolicyError> {
+    Ok(FailoverPolicy {
+        active: match spec.active {
+            ActiveSide::Auto => Tiller::Auto,
+            ActiveSide::Primary => Tiller::Fixed(Side::Primary),
+            ActiveSide::Fallback => Tiller::Fixed(Side::Fallback),
+        },
+        failback: match spec.failback.mode {
+            FailbackModeName::Automatic => FailbackMode::Automatic,
+            FailbackModeName::Manual => FailbackMode::Manual,
+        },
+        stable: seconds(
+            spec.failback.stable_seconds,
+            &STABLE_SECONDS,
+            "spec.failback.stableSeconds",
+        )?,
+    })
+}
+
+fn parity(parity: &Parity) -> Result<ParityPolicy, PolicyError> {
+    Ok(ParityPolicy {
+        interval: length(&parity.interval, &INTERVAL, "spec.parity.interval")?,
+        grace: length(&parity.grace_period, &GRACE_PERIOD, "spec.parity.gracePeriod")?,
+        settled: length(
+            &parity.settled_interval,
+            &SETTLED_INTERVAL,
+            "spec.parity.settledInterval",
+        )?,
+    })
+}
+
+fn rewrite(rewrite: &Rewrite) -> RewritePolicy {
+    RewritePolicy {
+        unverified: match rewrite.unverified_tags {
+            UnverifiedTagsName::Rewrite => UnverifiedTags::Rewrite,
+            UnverifiedTagsName::Keep => UnverifiedTags::Keep,
+        },
+        controller_owned: match rewrite.controller_owned_pods {
+            ControllerOwnedPodsName::Keep => ControllerOwnedPods::Keep,
+            ControllerOwnedPodsName::Rewrite => ControllerOwnedPods::Rewrite,
+        },
+    }
+}
+
+fn within(value: i32, bounds: &RangeInclusive<i32>, field: &str) -> Result<u32, PolicyError> {
+    u32::try_from(value)
+        .ok()
+        .filter(|_| bounds.contains(&value))
+        .ok_or_else(|| {
+            PolicyError::new(
+                field,
+                format!("must be between {} and {}, not {value}", bounds.start(), bounds.end()),
+            )
+        })
+}
+
+fn seconds(value: i32, bounds: &RangeInclusive<i32>, field: &str) -> Result<Duration, PolicyError> {
+    within(value, bounds, field).map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+fn length(text: &str, bounds: &RangeInclusive<Duration>, field: &str) -> Result<Duration, PolicyError> {
+    let length = duration::parse(text).ok_or_else(|| {
+        PolicyError::new(
+            field,
+            format!("must be a duration such as 90s, 5m or 1h30m, not {text:?}"),
+        )
+    })?;
+    if !bounds.contains(&length) {
+        let (least, most) = (bounds.start().as_secs(), bounds.end().as_secs());
+        return Err(PolicyError::new(
+            field,
+            format!("must be between {least}s and {most}s, not {text:?}"),
+        ));
+    }
+    Ok(length)
+}
+
+/// Refuses the second of two equal names.
+fn check_unique<'a>(names: impl Iterator<Item = &'a str>, field: impl Fn(usize) -> String) -> Result<(), PolicyError> {
+    let mut seen = BTreeSet::new();
+    for (index, name) in names.enumerate() {
+        if !seen.insert(name) {
+            return Err(PolicyError::new(field(index), format!("{name:?} is listed twice")));
+        }
+    }
+    Ok(())
+}
