@@ -1,0 +1,306 @@
+//! What a test holds: a running cluster.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::command::{host, output, output_with, search_path, until};
+use crate::fault::Fault;
+use crate::images::{self, Image, TestImage};
+use crate::processes::Anchor;
+use crate::registry::Registry;
+use crate::state::{self, State, binary};
+use crate::{cgroups, components, config, kubernetes, network, registries};
+
+/// How a cluster is started. One that runs with other options is replaced.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Options {
+    /// Tells clusters of one machine apart: `CATAMARAN_CLUSTER`, or `catamaran`.
+    pub name: String,
+    /// The kubelet's setting. `true`, its default, makes a hanging pull hold up all others.
+    pub serialize_image_pulls: bool,
+    /// How long containerd waits for a connection to a registry; its default is 30 s.
+    pub dial_timeout: Option<Duration>,
+    /// Further arguments of kube-apiserver; of two equal flags the later one counts.
+    pub apiserver_args: Vec<String>,
+    /// Further arguments of the kubelet.
+    pub kubelet_args: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let name = std::env::var("CATAMARAN_CLUSTER").ok().filter(|name| !name.is_empty());
+        Self {
+            name: name.unwrap_or_else(|| "catamaran".to_owned()),
+            serialize_image_pulls: false,
+            dial_timeout: None,
+            apiserver_args: Vec::new(),
+            kubelet_args: Vec::new(),
+        }
+    }
+}
+
+/// A running cluster. It outlives this value: [`Cluster::down`] ends it.
+#[derive(Debug)]
+pub struct Cluster {
+    state: State,
+    anchor: Anchor,
+    kubeconfig: PathBuf,
+    password: String,
+}
+
+/// The state of one daemon or registry, for people.
+#[derive(Debug)]
+pub struct Status {
+    /// The name that `restart` and `logs` take.
+    pub component: String,
+    /// Whether it runs.
+    pub alive: bool,
+}
+
+impl Cluster {
+    /// Builds the components that are missing or stale.
+    pub fn build() -> anyhow::Result<()> {
+        components::build(&[])
+    }
+
+    /// Starts a cluster, or returns the running one if it is well and has these options.
+    pub fn up(options: &Options) -> anyhow::Result<Self> {
+        let state = State::new(&options.name)?;
+        check_host()?;
+        components::build(&[])?;
+        let _lock = state::lock(&format!("cluster-{}", options.name))?;
+        if let Some(running) = Self::find(&state)? {
+            let same = serde_json::from_str::<Options>(&state.read("ready")?).is_ok_and(|old| old == *options);
+            if same && running.status()?.iter().all(|component| component.alive) {
+                return Ok(running);
+            }
+        }
+        tear_down(&state)?;
+        state.create()?;
+        config::write(&state, options)?;
+        cgroups::create(state.name())?;
+        network::create(&state)?;
+        let anchor = Anchor::start(&state)?;
+        kubernetes::bring_up(&state, &anchor, options)
+            .with_context(|| format!("failed to bring the cluster up: see \"{}\"", state.text("log")))?;
+        // Written last: a cluster without it is half up.
+        state.write("ready", serde_json::to_string(options)?)?;
+        Self::find(&state)?.context("failed to find the cluster that has just come up")
+    }
+
+    /// The running cluster of this name, if there is one.
+    pub fn attach(name: &str) -> anyhow::Result<Option<Self>> {
+        Self::find(&State::new(name)?)
+    }
+
+    fn find(state: &State) -> anyhow::Result<Option<Self>> {
+        let Some(anchor) = Anchor::find(state).filter(|_| state.path("ready").exists()) else {
+            return Ok(None);
+        };
+        let kubeconfig = state.path("pki/admin.conf");
+        let password = config::password(state)?;
+        Ok(Some(Self {
+            state: state.clone(),
+            anchor,
+            kubeconfig,
+            password,
+        }))
+    }
+
+    /// Ends the cluster; nothing of it is left.
+    pub fn down(self) -> anyhow::Result<()> {
+        Self::destroy(self.state.name())
+    }
+
+    /// As [`Cluster::down`], for one that may be dead or half up.
+    pub fn destroy(name: &str) -> anyhow::Result<()> {
+        let state = State::new(name)?;
+        let _lock = state::lock(&format!("cluster-{name}"))?;
+        tear_down(&state)
+    }
+
+    /// The administrator's kubeconfig. Its server is to be reached from inside only.
+    pub fn kubeconfig(&self) -> &Path {
+        &self.kubeconfig
+    }
+
+    /// The PID of the cluster's PID 1 as the host sees it, for `nsenter`.
+    pub fn anchor_pid(&self) -> u32 {
+        self.anchor.pid()
+    }
+
+    /// Runs a program in the cluster's namespaces, in the current folder where that is visible.
+    pub fn command(&self, program: &str) -> Command {
+        let folder = std::env::current_dir()
+            .ok()
+            .and_then(|path| path.to_str().map(str::to_owned));
+        let visible = |path: &String| Path::new(&format!("/proc/{}/root{path}", self.anchor.pid())).is_dir();
+        let folder = folder.filter(visible).unwrap_or_else(|| "/".to_owned());
+        let mut command = self.anchor.enter(None, &folder, program);
+        let folders = ["kubernetes", "helm", "containerd"].map(|component| binary(component, "").display().to_string());
+        command
+            .env("PATH", format!("{}:{}", folders.join(":"), search_path()))
+            .env("KUBECONFIG", &self.kubeconfig)
+            // The caches of these would else be left in the user's home.
+            .env("KUBECACHEDIR", self.state.path("home/kube-cache"))
+            .env("HELM_CACHE_HOME", self.state.path("helm/cache"))
+            .env("HELM_CONFIG_HOME", self.state.path("helm/config"))
+            .env("HELM_DATA_HOME", self.state.path("helm/data"));
+        command
+    }
+
+    /// Runs kubectl; what it printed.
+    pub fn kubectl(&self, args: &[&str]) -> anyhow::Result<String> {
+        output(self.command("kubectl").args(args))
+    }
+
+    /// Runs kubectl with a text on its standard input, for `-f -`.
+    pub fn kubectl_stdin(&self, args: &[&str], stdin: &str) -> anyhow::Result<String> {
+        output_with(self.command("kubectl").args(args), stdin)
+    }
+
+    /// Runs helm; what it printed.
+    pub fn helm(&self, args: &[&str]) -> anyhow::Result<String> {
+        output(self.command("helm").args(args))
+    }
+
+    /// Pushes an image and returns its digest. Works while a registry is faulted.
+    pub fn push(&self, to: &[Registry], repository: &str, tag: &str, image: &TestImage) -> anyhow::Result<String> {
+        let command: Vec<_> = image.command.iter().map(String::as_str).collect();
+        let image = Image::of_tool(&self.state, &image.variant, &command)?;
+        for registry in to {
+            registries::push(&self.state, &self.anchor, *registry, &image, repository, tag)?;
+        }
+        Ok(image.digest().to_owned())
+    }
+
+    /// Removes a tag from one registry.
+    pub fn delete_tag(&self, from: Registry, repository: &str, tag: &str) -> anyhow::Result<()> {
+        registries::untag(&self.state, &self.anchor, from, repository, tag)
+    }
+
+    /// Makes a registry fail; replaces the fault that was set.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a fault is named where it is set, not kept"
+    )]
+    pub fn fault(&self, on: Registry, fault: Fault) -> anyhow::Result<()> {
+        registries::fault(&self.state, on, Some(&fault))
+    }
+
+    /// Ends a registry's fault.
+    pub fn heal(&self, registry: Registry) -> anyhow::Result<()> {
+        registries::fault(&self.state, registry, None)
+    }
+
+    /// The fault that is set on a registry, as its text; empty if none is.
+    pub fn current_fault(&self, registry: Registry) -> String {
+        registries::current_fault(&self.state, registry)
+    }
+
+    /// Puts an image made of the host's files straight into containerd.
+    ///
+    /// All files become executable; `files` are pairs of a path in the image and one of the host.
+    pub fn load_image(&self, reference: &str, files: &[(&str, &Path)], entrypoint: &[&str]) -> anyhow::Result<()> {
+        Image::of_files(&self.state, files, entrypoint)?.load(&self.state, &self.anchor, reference)
+    }
+
+    /// Puts the images of an OCI or docker archive straight into containerd, under their own names.
+    pub fn load_archive(&self, archive: &Path) -> anyhow::Result<()> {
+        images::load_archive(&self.anchor, archive)
+    }
+
+    /// Removes images from the node by a part of their reference, so that the next pod must pull.
+    pub fn remove_images(&self, reference_contains: &str) -> anyhow::Result<()> {
+        images::remove(&self.anchor, reference_contains)
+    }
+
+    /// The CA of the registries' certificates, PEM. Pods do not trust it unless they are given it.
+    ///
+    /// # Panics
+    /// If the cluster has been taken down behind this value's back.
+    pub fn ca_pem(&self) -> String {
+        // Written before the cluster came up, and removed only after it is gone.
+        self.state
+            .read("pki/registries-ca.crt")
+            .expect("the CA stands in the folder of a running cluster")
+    }
+
+    /// User and password that may pull below `private/` and push, on both registries.
+    pub fn credentials(&self) -> (String, String) {
+        (config::USER.to_owned(), self.password.clone())
+    }
+
+    /// Kills a component and starts it again.
+    pub fn restart(&self, component: &str) -> anyhow::Result<()> {
+        self.anchor.restart(component)
+    }
+
+    /// Kills a component; [`Cluster::restart`] starts it.
+    pub fn stop(&self, component: &str) -> anyhow::Result<()> {
+        self.anchor.stop(component)
+    }
+
+    /// All that a component has printed. `front-acr` and `front-ghcr` print a line per request.
+    pub fn logs(&self, component: &str) -> anyhow::Result<String> {
+        self.state.read(&format!("log/{component}.log"))
+    }
+
+    /// The folder whose manifests the kubelet runs as static pods.
+    pub fn static_pod_dir(&self) -> PathBuf {
+        self.state.path("static-pods")
+    }
+
+    /// Which components run.
+    pub fn status(&self) -> anyhow::Result<Vec<Status>> {
+        let names = self.anchor.daemons()?;
+        Ok(names
+            .into_iter()
+            .map(|component| Status {
+                alive: self.anchor.alive(&component),
+                component,
+            })
+            .collect())
+    }
+}
+
+/// Says what is missing before anything is half done.
+fn check_host() -> anyhow::Result<()> {
+    ensure!(
+        output(host("id").arg("-u"))?.trim() == "0",
+        "failed to start a cluster: only root can"
+    );
+    let path = search_path();
+    let found = |program: &&str| !path.split(':').any(|folder| Path::new(folder).join(program).is_file());
+    let missing: Vec<_> = ["ip", "nsenter", "setsid", "nft", "iptables", "runc", "curl", "go"]
+        .into_iter()
+        .filter(found)
+        .collect();
+    ensure!(
+        missing.is_empty(),
+        "failed to find {}: `make deps` installs what a cluster needs",
+        missing.join(", ")
+    );
+    Ok(())
+}
+
+/// Removes whatever there is of a cluster, in whatever state it is.
+fn tear_down(state: &State) -> anyhow::Result<()> {
+    if let Some(anchor) = Anchor::find(state) {
+        anchor.kill()?;
+    }
+    network::remove(state)?;
+    cgroups::remove(state.name())?;
+    if !state.folder().exists() {
+        return Ok(());
+    }
+    // The mounts of a dead namespace may take a moment to go.
+    until("the end of the cluster's files", Duration::from_secs(10), || {
+        fs::remove_dir_all(state.folder()).with_context(|| format!("failed to remove \"{}\"", state.folder().display()))
+    })
+}

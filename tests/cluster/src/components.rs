@@ -1,0 +1,243 @@
+//! The programs of the cluster, built from pinned Go modules into the cache.
+//!
+//! A component is rebuilt when a file of its module, how it is built or the Go version changes:
+//! their hash stands beside the programs as a stamp.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+use sha2::{Digest as _, Sha256};
+
+use crate::{command, state};
+
+/// A Go module of the harness and what is built from it.
+struct Component {
+    name: &'static str,
+    /// Its module, relative to this crate.
+    module: &'static str,
+    /// The packages, and the programs that they become, in the same order.
+    packages: &'static [&'static str],
+    programs: &'static [&'static str],
+    /// Version variables for the linker: what the build system of the original sets.
+    variables: &'static [(&'static str, &'static str)],
+}
+
+const COMPONENTS: [Component; 8] = [
+    Component {
+        name: "tool",
+        module: "tool",
+        packages: &["."],
+        programs: &["tool"],
+        variables: &[],
+    },
+    Component {
+        name: "kubernetes",
+        module: "components/kubernetes",
+        packages: &[
+            "k8s.io/kubernetes/cmd/kube-apiserver",
+            "k8s.io/kubernetes/cmd/kube-controller-manager",
+            "k8s.io/kubernetes/cmd/kube-scheduler",
+            "k8s.io/kubernetes/cmd/kube-proxy",
+            "k8s.io/kubernetes/cmd/kubelet",
+            "k8s.io/kubernetes/cmd/kubectl",
+        ],
+        programs: &[
+            "kube-apiserver",
+            "kube-controller-manager",
+            "kube-scheduler",
+            "kube-proxy",
+            "kubelet",
+            "kubectl",
+        ],
+        // Without these it calls itself v0.0.0-master, and a node of that version is refused pods.
+        variables: &[
+            ("k8s.io/component-base/version.gitVersion", "v1.36.3"),
+            ("k8s.io/component-base/version.gitMajor", "1"),
+            ("k8s.io/component-base/version.gitMinor", "36"),
+            ("k8s.io/client-go/pkg/version.gitVersion", "v1.36.3"),
+        ],
+    },
+    Component {
+        name: "etcd",
+        module: "components/etcd",
+        packages: &["go.etcd.io/etcd/server/v3"],
+        programs: &["etcd"],
+        variables: &[],
+    },
+    Component {
+        name: "registry",
+        module: "components/registry",
+        packages: &["github.com/distribution/distribution/v3/cmd/registry"],
+        programs: &["registry"],
+        variables: &[],
+    },
+    Component {
+        name: "cni",
+        module: "components/cni",
+        packages: &[
+            "github.com/containernetworking/plugins/plugins/ipam/host-local",
+            "github.com/containernetworking/plugins/plugins/main/loopback",
+            "github.com/containernetworking/plugins/plugins/main/ptp",
+            "github.com/containernetworking/plugins/plugins/meta/portmap",
+        ],
+        programs: &["host-local", "loopback", "ptp", "portmap"],
+        variables: &[],
+    },
+    Component {
+        name: "containerd",
+        module: "components/containerd",
+        packages: &[
+            "github.com/containerd/containerd/v2/cmd/containerd",
+            "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+            "github.com/containerd/containerd/v2/cmd/ctr",
+        ],
+        programs: &["containerd", "containerd-shim-runc-v2", "ctr"],
+        variables: &[("github.com/containerd/containerd/v2/version.Version", "v2.4.2")],
+    },
+    Component {
+        name: "coredns",
+        module: "components/coredns",
+        packages: &["."],
+        programs: &["coredns"],
+        variables: &[],
+    },
+    Component {
+        name: "helm",
+        module: "components/helm",
+        packages: &["helm.sh/helm/v4/cmd/helm"],
+        programs: &["helm"],
+        variables: &[],
+    },
+];
+
+/// Builds what is missing or stale; `only` limits it to components by name, empty means all.
+pub fn build(only: &[&str]) -> anyhow::Result<()> {
+    for name in only {
+        ensure!(
+            COMPONENTS.iter().any(|known| known.name == *name),
+            "failed to build \"{name}\": no such component"
+        );
+    }
+    let _lock = state::lock("build")?;
+    let go = command::output(command::host("go").args(["env", "GOVERSION"]))
+        .context("failed to find Go: `make deps` says what has to be installed")?;
+    for component in &COMPONENTS {
+        if only.is_empty() || only.contains(&component.name) {
+            component.build(go.trim())?;
+        }
+    }
+    Ok(())
+}
+
+impl Component {
+    fn build(&self, go: &str) -> anyhow::Result<()> {
+        let stamp = self.stamp(&self.source(), go)?;
+        let stamp_file = state::cache().join("stamps").join(self.name);
+        let complete = self
+            .programs
+            .iter()
+            .all(|program| state::binary(self.name, program).is_file());
+        if complete && fs::read_to_string(&stamp_file).is_ok_and(|old| old == stamp) {
+            return Ok(());
+        }
+        eprintln!("cluster: building {}", self.name);
+        let start = Instant::now();
+        self.compile()
+            .with_context(|| format!("failed to build \"{}\"", self.name))?;
+        fs::create_dir_all(state::cache().join("stamps"))?;
+        fs::write(&stamp_file, stamp)?;
+        eprintln!("cluster: built {} in {} s", self.name, start.elapsed().as_secs());
+        Ok(())
+    }
+
+    fn source(&self) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join(self.module)
+    }
+
+    fn linker_flags(&self) -> String {
+        let mut flags = String::from("-s -w");
+        for (variable, value) in self.variables {
+            let _ = write!(flags, " -X {variable}={value}");
+        }
+        flags
+    }
+
+    /// The hash of everything that the programs depend on.
+    fn stamp(&self, source: &Path, go: &str) -> anyhow::Result<String> {
+        let mut files: Vec<_> = fs::read_dir(source)
+            .with_context(|| format!("failed to read \"{}\"", source.display()))?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<Result<_, _>>()?;
+        files.sort();
+        let mut hash = Sha256::new();
+        hash.update(format!("{go}\n{}\n{}\n", self.linker_flags(), self.packages.join(" ")));
+        for file in files {
+            let content = fs::read(&file)?;
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            hash.update(format!("{name} {}\n", content.len()));
+            hash.update(content);
+        }
+        Ok(format!("{:x}\n", hash.finalize()))
+    }
+
+    fn compile(&self) -> anyhow::Result<()> {
+        let target = state::cache().join("bin").join(self.name);
+        fs::create_dir_all(&target)?;
+        // Go puts several programs into a folder, under the names of their packages; one alone can be named.
+        let output = if let [program] = self.programs {
+            target.join(program)
+        } else {
+            target
+        };
+        let mut go = command::host("go");
+        go.current_dir(self.source())
+            .env("CGO_ENABLED", "0")
+            .args([
+                "build",
+                "-buildvcs=false",
+                "-trimpath",
+                "-ldflags",
+                &self.linker_flags(),
+                "-o",
+            ])
+            .arg(output)
+            .args(self.packages);
+        command::output(&mut go).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_changes_with_the_files_the_flags_and_the_go_version() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("go.mod"), "module a\n").unwrap();
+        let component = |variables| Component {
+            name: "a",
+            module: "a",
+            packages: &["."],
+            programs: &["a"],
+            variables,
+        };
+        let plain = component(&[]);
+        let first = plain.stamp(folder.path(), "go1").unwrap();
+        assert_eq!(first, plain.stamp(folder.path(), "go1").unwrap());
+        assert_ne!(first, plain.stamp(folder.path(), "go2").unwrap());
+        assert_ne!(first, component(&[("v", "1")]).stamp(folder.path(), "go1").unwrap());
+        fs::write(folder.path().join("main.go"), "").unwrap();
+        assert_ne!(first, plain.stamp(folder.path(), "go1").unwrap());
+    }
+
+    #[test]
+    fn every_component_has_a_module_and_a_program_per_package() {
+        for component in &COMPONENTS {
+            assert!(component.source().join("go.mod").is_file(), "{}", component.name);
+            assert_eq!(component.packages.len(), component.programs.len(), "{}", component.name);
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The order in which everything comes up, and how to tell that it has.
+
+use std::time::Duration;
+
+use anyhow::ensure;
+
+use crate::cluster::Options;
+use crate::command::{output, output_with, until};
+use crate::config::PAUSE_IMAGE;
+use crate::images::Image;
+use crate::network::{DNS_SERVICE, NODE, PODS, SERVICES};
+use crate::processes::{Anchor, Daemon};
+use crate::registry::Registry;
+use crate::state::{State, binary};
+
+/// Starts everything and returns when the node is ready, names resolve and the registries answer.
+pub fn bring_up(state: &State, anchor: &Anchor, options: &Options) -> anyhow::Result<()> {
+    for daemon in first(state) {
+        anchor.spawn(&daemon)?;
+    }
+    anchor.spawn(&api_server(state, options))?;
+    until("containerd", Duration::from_secs(30), || {
+        output(anchor.enter(None, "/", &text("containerd", "ctr")).arg("version"))
+    })?;
+    let pause = Image::of_tool(state, "pause", &["pause"])?;
+    pause.load(state, anchor, PAUSE_IMAGE)?;
+    until("the API server", Duration::from_mins(1), || {
+        api_get(state, anchor, "/readyz")
+    })?;
+    for daemon in second(state, options) {
+        anchor.spawn(&daemon)?;
+    }
+    // Without validation kubectl need not first fetch the schema of everything.
+    let mut kubectl = anchor.enter(None, "/", &text("kubernetes", "kubectl"));
+    kubectl.args([
+        "--kubeconfig",
+        &state.text("pki/admin.conf"),
+        "create",
+        "--validate=false",
+        "-f",
+        "-",
+    ]);
+    output_with(&mut kubectl, &base_objects())?;
+    ready(state, anchor)
+}
+
+fn ready(state: &State, anchor: &Anchor) -> anyhow::Result<()> {
+    until("the node to be ready", Duration::from_mins(1), || {
+        let node: serde_json::Value = serde_json::from_str(&api_get(state, anchor, "/api/v1/nodes/node")?)?;
+        let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let ready = conditions
+            .iter()
+            .any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
+        ensure!(ready, "conditions are {conditions:?}");
+        // A node that has just become ready still carries the taint of one that is not.
+        ensure!(
+            node["spec"]["taints"].is_null(),
+            "taints are {}",
+            node["spec"]["taints"]
+        );
+        Ok(())
+    })?;
+    until("the default service account", Duration::from_secs(30), || {
+        api_get(state, anchor, "/api/v1/namespaces/default/serviceaccounts/default")
+    })?;
+    for registry in Registry::ALL {
+        until(
+            &format!("{} to ask for a token", registry.host()),
+            Duration::from_secs(15),
+            || {
+                let url = format!("https://{}/v2/", registry.host());
+                let arguments = ["-s", "-m", "2", "-o", "/dev/null", "-w", "%{http_code}", &url];
+                let status = output(anchor.enter(None, "/", "curl").args(arguments))?;
+                ensure!(status == "401", "status is {status}");
+                Ok(())
+            },
+        )?;
+    }
+    until("names to resolve", Duration::from_secs(30), || {
+        let name = "kubernetes.default.svc.cluster.local.";
+        output(anchor.enter(None, "/", &text("tool", "tool")).args(["lookup", name]))
+    })?;
+    Ok(())
+}
+
+/// Asks the API server as its administrator.
+fn api_get(state: &State, anchor: &Anchor, path: &str) -> anyhow::Result<String> {
+    let pki = |file: &str| state.text(&format!("pki/{file}"));
+    let (authority, certificate, key) = (pki("ca.crt"), pki("admin.crt"), pki("admin.key"));
+    let url = format!("https://{NODE}:6443{path}");
+    let arguments = [
+        "-sSf",
+        "-m",
+        "5",
+        "--cacert",
+        &authority,
+        "--cert",
+        &certificate,
+        "--key",
+        &key,
+        &url,
+    ];
+    output(anchor.enter(None, "/", "curl").args(arguments))
+}
+
+fn text(component: &str, program: &str) -> String {
+    binary(component, program).display().to_string()
+}
+
+fn daemon(name: &str, program: String, arguments: Vec<String>) -> Daemon {
+    let words = std::iter::once(program).chain(arguments).collect();
+    Daemon {
+        name: name.to_owned(),
+        namespace: None,
+        words,
+        environment: Vec::new(),
+    }
+}
+
+/// What waits for nothing.
+fn first(state: &State) -> Vec<Daemon> {
+    let etcd = vec![
+        format!("--data-dir={}", state.text("etcd")),
+        // Nothing outlives the cluster: the disk need not be waited for.
+        "--unsafe-no-fsync".to_owned(),
+        "--log-level=warn".to_owned(),
+    ];
+    let containerd = vec!["--config".to_owned(), state.text("etc/containerd.toml")];
+    let mut daemons = vec![
+        daemon("etcd", text("etcd", "etcd"), etcd),
+        daemon("containerd", text("containerd", "containerd"), containerd),
+    ];
+    for registry in Registry::ALL {
+        let namespace = Some(state.registry_namespace(registry));
+        let distribution = vec!["serve".to_owned(), state.text(&format!("etc/registry-{registry}.yaml"))];
+        daemons.push(Daemon {
+            namespace: namespace.clone(),
+            // Else it tries to export traces for ever, and says so.
+            environment: vec![("OTEL_TRACES_EXPORTER".to_owned(), "none".to_owned())],
+            ..daemon(
+                &format!("registry-{registry}"),
+                text("registry", "registry"),
+                distribution,
+            )
+        });
+        let front = vec!["front".to_owned(), state.text(&format!("etc/front-{registry}.json"))];
+        daemons.push(Daemon {
+            namespace,
+            ..daemon(&format!("front-{registry}"), text("tool", "tool"), front)
+        });
+    }
+    daemons
+}
+
+fn api_server(state: &State, options: &Options) -> Daemon {
+    let pki = state.text("pki");
+    let mut arguments = vec![
+        "--etcd-servers=http://127.0.0.1:2379".to_owned(),
+        "--bind-address=0.0.0.0".to_owned(),
+        // Not a loopback address: so the Service "kubernetes" gets its endpoint.
+        format!("--advertise-address={NODE}"),
+        "--secure-port=6443".to_owned(),
+        format!("--tls-cert-file={pki}/apiserver.crt"),
+        format!("--tls-private-key-file={pki}/apiserver.key"),
+        format!("--client-ca-file={pki}/ca.crt"),
+        format!("--service-account-key-file={pki}/service-accounts.pub"),
+        format!("--service-account-signing-key-file={pki}/service-accounts.key"),
+        "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+        format!("--service-cluster-ip-range={SERVICES}"),
+        "--authorization-mode=Node,RBAC".to_owned(),
+        "--enable-admission-plugins=NodeRestriction".to_owned(),
+        "--allow-privileged".to_owned(),
+        format!("--kubelet-client-certificate={pki}/admin.crt"),
+        format!("--kubelet-client-key={pki}/admin.key"),
+        "--kubelet-preferred-address-types=InternalIP".to_owned(),
+    ];
+    arguments.extend(options.apiserver_args.iter().cloned());
+    daemon("kube-apiserver", text("kubernetes", "kube-apiserver"), arguments)
+}
+
+/// What needs the API server.
+fn second(state: &State, options: &Options) -> Vec<Daemon> {
+    let pki = state.text("pki");
+    let controller_manager = vec![
+        format!("--kubeconfig={pki}/controller-manager.conf"),
+        "--use-service-account-credentials".to_owned(),
+        format!("--service-account-private-key-file={pki}/service-accounts.key"),
+        format!("--root-ca-file={pki}/ca.crt"),
+        format!("--cluster-signing-cert-file={pki}/ca.crt"),
+        format!("--cluster-signing-key-file={pki}/ca.key"),
+        format!("--cluster-cidr={PODS}"),
+        "--leader-elect=false".to_owned(),
+        "--bind-address=127.0.0.1".to_owned(),
+    ];
+    let scheduler = vec![
+        format!("--kubeconfig={pki}/scheduler.conf"),
+        "--leader-elect=false".to_owned(),
+        "--bind-address=127.0.0.1".to_owned(),
+    ];
+    let mut kubelet = vec![
+        format!("--config={}", state.text("etc/kubelet.yaml")),
+        format!("--kubeconfig={pki}/kubelet.conf"),
+        "--hostname-override=node".to_owned(),
+        format!("--node-ip={NODE}"),
+        format!("--root-dir={}", state.text("kubelet")),
+    ];
+    kubelet.extend(options.kubelet_args.iter().cloned());
+    let kube_proxy = vec![format!("--config={}", state.text("etc/kube-proxy.yaml"))];
+    let coredns = vec!["-conf".to_owned(), state.text("etc/Corefile")];
+    let kubernetes = |name: &str, arguments| daemon(name, text("kubernetes", name), arguments);
+    vec![
+        kubernetes("kubelet", kubelet),
+        kubernetes("kube-controller-manager", controller_manager),
+        kubernetes("kube-scheduler", scheduler),
+        kubernetes("kube-proxy", kube_proxy),
+        daemon("coredns", text("coredns", "coredns"), coredns),
+    ]
+}
+
+/// What `CoreDNS` may read, and the Service before it. It runs on the node, so the endpoint is made by hand.
+fn base_objects() -> String {
+    let rule = |groups: &str, resources: &[&str]| serde_json::json!({"apiGroups": [groups], "resources": resources, "verbs": ["list", "watch"]});
+    let ports = serde_json::json!([
+        {"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"},
+    ]);
+    serde_json::json!({"apiVersion": "v1", "kind": "List", "items": [
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "system:coredns"},
+            "rules": [
+                rule("", &["services", "pods", "namespaces"]), rule("discovery.k8s.io", &["endpointslices"]),
+            ],
+        },
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": {"name": "system:coredns"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:coredns"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "system:coredns"}],
+        },
+        {
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "kube-dns", "namespace": "kube-system"},
+            "spec": {"clusterIP": DNS_SERVICE, "ports": ports},
+        },
+        {
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {
+                "name": "kube-dns-node", "namespace": "kube-system",
+                "labels": {"kubernetes.io/service-name": "kube-dns"},
+            },
+            "addressType": "IPv4", "endpoints": [{"addresses": [NODE]}], "ports": ports,
+        },
+    ]})
+    .to_string()
+}

@@ -1,0 +1,36 @@
+//! A real one-node Kubernetes with two registries under their real names, in namespaces of its own.
+//!
+//! etcd, kube-apiserver, controller-manager, scheduler, kubelet, kube-proxy, containerd with runc,
+//! CNI and `CoreDNS`, and twice the distribution registry behind a front that ends TLS, demands
+//! tokens, redirects blobs to a host of their own and shows faults on request. Everything is built
+//! from pinned Go modules and runs as root on Linux without a container engine. No address of the
+//! cluster is joined to the host, so several clusters run side by side and none can reach out.
+//!
+//! This crate knows nothing of Catamaran: it may not depend on another crate of the workspace.
+//!
+//! Reading order: [`cluster`] (what a test holds), [`registry`] and [`fault`] (the words),
+//! `state` (where things are), `components` (the builds), `network`, `processes` and `cgroups`
+//! (what the kernel gives), `pki` and `config` (the files), `kubernetes` (the order in which it
+//! comes up), `registries` (pushes and faults), [`images`], and [`apiserver`] (an API server alone).
+
+pub mod apiserver;
+mod cgroups;
+pub mod cluster;
+mod command;
+pub mod components;
+mod config;
+pub mod fault;
+pub mod images;
+mod kubernetes;
+mod network;
+mod pki;
+mod processes;
+mod registries;
+pub mod registry;
+mod state;
+
+pub use apiserver::ApiServer;
+pub use cluster::{Cluster, Options};
+pub use fault::Fault;
+pub use images::TestImage;
+pub use registry::Registry;

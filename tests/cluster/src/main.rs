@@ -1,0 +1,236 @@
+//! The harness on the command line: `cluster up`, look around, `cluster down`.
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use catamaran_cluster::{Cluster, Fault, Options, Registry, TestImage, components};
+use clap::{Parser, Subcommand};
+
+/// A real one-node Kubernetes with two registries under their real names.
+#[derive(Parser)]
+#[command(name = "cluster")]
+struct Arguments {
+    /// Tells clusters of one machine apart.
+    #[arg(long, env = "CATAMARAN_CLUSTER", default_value = "catamaran", global = true)]
+    name: String,
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Build the components that are missing or stale.
+    Build {
+        /// Only these.
+        components: Vec<String>,
+    },
+    /// Start the cluster, or do nothing if it is well.
+    Up {
+        /// Let the kubelet pull one image at a time.
+        #[arg(long)]
+        serialize_image_pulls: bool,
+        /// A further argument of kube-apiserver.
+        #[arg(long = "apiserver-arg", allow_hyphen_values = true)]
+        apiserver_args: Vec<String>,
+        /// A further argument of the kubelet.
+        #[arg(long = "kubelet-arg", allow_hyphen_values = true)]
+        kubelet_args: Vec<String>,
+    },
+    /// End the cluster, whatever state it is in.
+    Down,
+    /// Say what runs; the exit status is 1 if something does not.
+    Status,
+    /// Print variables for a shell: eval "$(cluster env)".
+    Env,
+    /// Run a program inside.
+    #[command(trailing_var_arg = true)]
+    Exec {
+        /// The program and its arguments.
+        #[arg(required = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    /// Run kubectl as administrator.
+    #[command(trailing_var_arg = true, disable_help_flag = true)]
+    Kubectl {
+        /// Its arguments.
+        #[arg(allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    /// Run helm.
+    #[command(trailing_var_arg = true, disable_help_flag = true)]
+    Helm {
+        /// Its arguments.
+        #[arg(allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
+    /// Push a test image and print its digest.
+    #[command(trailing_var_arg = true)]
+    Push {
+        /// Only to this registry.
+        #[arg(long)]
+        to: Option<Registry>,
+        /// What makes the image differ from others; the tag unless given.
+        #[arg(long)]
+        variant: Option<String>,
+        /// REPOSITORY:TAG.
+        image: String,
+        /// What it runs.
+        #[arg(default_values = ["serve", ":80"], allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+    /// Remove a tag from a registry.
+    Untag {
+        /// acr or ghcr.
+        registry: Registry,
+        /// REPOSITORY:TAG.
+        image: String,
+    },
+    /// Make a registry fail: black-hole, refused, reset, silent, hang, delay=300ms,
+    /// http=503[,retry-after=30][,path=web], token=503, blob-host-dead.
+    Fault {
+        /// acr or ghcr.
+        registry: Registry,
+        /// What is wrong with it.
+        fault: Fault,
+    },
+    /// End the fault of a registry, or of both.
+    Heal {
+        /// acr or ghcr.
+        registry: Option<Registry>,
+    },
+    /// Remove images from the node by a part of their reference.
+    RemoveImages {
+        /// The part.
+        part: String,
+    },
+    /// Kill a component and start it again.
+    Restart {
+        /// As `status` names it.
+        component: String,
+    },
+    /// Print what a component has printed.
+    Logs {
+        /// As `status` names it.
+        component: String,
+    },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("cluster: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let name = arguments.name;
+    let running = || Cluster::attach(&name)?.with_context(|| format!("failed to find cluster \"{name}\": not up"));
+    match arguments.action {
+        Action::Build { components } => {
+            components::build(&components.iter().map(String::as_str).collect::<Vec<_>>())?;
+        }
+        Action::Up {
+            serialize_image_pulls,
+            apiserver_args,
+            kubelet_args,
+        } => {
+            let options = Options {
+                name,
+                serialize_image_pulls,
+                apiserver_args,
+                kubelet_args,
+                ..Options::default()
+            };
+            let start = Instant::now();
+            Cluster::up(&options)?;
+            eprintln!("cluster: up after {:.1} s", start.elapsed().as_secs_f64());
+        }
+        Action::Down => Cluster::destroy(&name)?,
+        Action::Status => return status(&running()?),
+        Action::Env => print_environment(&running()?),
+        Action::Exec { words } => return become_child(&running()?, &words[0], &words[1..]),
+        Action::Kubectl { words } => return become_child(&running()?, "kubectl", &words),
+        Action::Helm { words } => return become_child(&running()?, "helm", &words),
+        Action::Push {
+            to,
+            variant,
+            image,
+            command,
+        } => {
+            let (repository, tag) = split(&image)?;
+            let image = TestImage {
+                variant: variant.unwrap_or_else(|| tag.to_owned()),
+                command,
+            };
+            let to = to.map_or_else(|| Registry::ALL.to_vec(), |registry| vec![registry]);
+            println!("{}", running()?.push(&to, repository, tag, &image)?);
+        }
+        Action::Untag { registry, image } => {
+            let (repository, tag) = split(&image)?;
+            running()?.delete_tag(registry, repository, tag)?;
+        }
+        Action::Fault { registry, fault } => running()?.fault(registry, fault)?,
+        Action::Heal { registry } => {
+            for one in Registry::ALL
+                .into_iter()
+                .filter(|one| registry.is_none_or(|registry| registry == *one))
+            {
+                running()?.heal(one)?;
+            }
+        }
+        Action::RemoveImages { part } => running()?.remove_images(&part)?,
+        Action::Restart { component } => running()?.restart(&component)?,
+        Action::Logs { component } => print!("{}", running()?.logs(&component)?),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn split(image: &str) -> anyhow::Result<(&str, &str)> {
+    image
+        .rsplit_once(':')
+        .with_context(|| format!("failed to read \"{image}\": REPOSITORY:TAG"))
+}
+
+fn become_child(cluster: &Cluster, program: &str, words: &[String]) -> anyhow::Result<ExitCode> {
+    let status = cluster.command(program).args(words).status()?;
+    // A child that died by a signal has no code.
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn status(cluster: &Cluster) -> anyhow::Result<ExitCode> {
+    let components = cluster.status()?;
+    for component in &components {
+        println!(
+            "{:<24} {}",
+            component.component,
+            if component.alive { "up" } else { "DOWN" }
+        );
+    }
+    for registry in Registry::ALL {
+        let fault = cluster.current_fault(registry);
+        println!(
+            "{:<24} {}",
+            registry.host(),
+            if fault.is_empty() { "well" } else { &fault }
+        );
+    }
+    print!("{}", cluster.kubectl(&["get", "nodes", "--no-headers"])?);
+    let all = components.iter().all(|component| component.alive);
+    Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print_environment(cluster: &Cluster) {
+    println!("export KUBECONFIG='{}'", cluster.kubeconfig().display());
+    // Word-split on purpose: $CATAMARAN_EXEC program arguments
+    println!(
+        "export CATAMARAN_EXEC='nsenter -t {} -m -p -n --'",
+        cluster.anchor_pid()
+    );
+}

@@ -1,0 +1,116 @@
+//! Three network namespaces, joined by veth pairs to each other and to nothing else.
+//!
+//! The node's namespace holds the node, its pods and the links to the two registries. There is no
+//! default route in it: whatever is not the cluster's fails at once.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::command::{host, output, output_with, until};
+use crate::registry::Registry;
+use crate::state::State;
+
+/// The node's address; `kube-apiserver`, kubelet and DNS listen on it.
+pub const NODE: &str = "10.98.0.1";
+/// The range of Service addresses.
+pub const SERVICES: &str = "10.96.0.0/16";
+/// The range of pod addresses.
+pub const PODS: &str = "10.244.0.0/24";
+/// The first Service address: the API server's.
+pub const API_SERVICE: &str = "10.96.0.1";
+/// The Service address of the name server.
+pub const DNS_SERVICE: &str = "10.96.0.10";
+
+/// The path that `nsenter --net` takes.
+pub fn namespace_path(namespace: &str) -> String {
+    format!("/run/netns/{namespace}")
+}
+
+fn namespaces(state: &State) -> Vec<String> {
+    let registries = Registry::ALL
+        .into_iter()
+        .map(|registry| state.registry_namespace(registry));
+    std::iter::once(state.node_namespace()).chain(registries).collect()
+}
+
+pub fn create(state: &State) -> anyhow::Result<()> {
+    for namespace in namespaces(state) {
+        output(host("ip").args(["netns", "add", &namespace]))?;
+    }
+    let node = state.node_namespace();
+    // Not every kernel has dummy links: the node's address is on a veth pair with both ends inside.
+    // Without the route to the Services, connect() to one fails before kube-proxy's rules see it.
+    let mut lines = format!(
+        "link set lo up\nlink add node0 type veth peer name node1\naddr add {NODE}/24 dev node0\n\
+         link set node0 up\nlink set node1 up\nroute add {SERVICES} dev node0 src {NODE}\n"
+    );
+    for registry in Registry::ALL {
+        let (word, namespace) = (registry.word(), state.registry_namespace(registry));
+        let gateway = registry.gateway();
+        let _ = write!(
+            lines,
+            "link add to-{word} type veth peer name eth0 netns {namespace}\naddr add {gateway}/24 dev to-{word}\n\
+             link set to-{word} up\n"
+        );
+    }
+    batch(&node, &lines)?;
+    for registry in Registry::ALL {
+        let (address, data) = (registry.address(), registry.data_address());
+        let gateway = registry.gateway();
+        let lines = format!(
+            "link set lo up\naddr add {address}/24 dev eth0\naddr add {data}/24 dev eth0\nlink set eth0 up\n\
+             route add default via {gateway}\n"
+        );
+        batch(&state.registry_namespace(registry), &lines)?;
+    }
+    // Pods of other clusters of this machine have the same addresses; nothing is to be filtered by route.
+    let settings = "cd /proc/sys/net && echo 1 >ipv4/ip_forward && echo 0 >ipv4/conf/all/rp_filter && \
+                    echo 0 >ipv4/conf/default/rp_filter && echo 1 >ipv6/conf/all/disable_ipv6";
+    output(host("nsenter").args([&format!("--net={}", namespace_path(&node)), "--", "sh", "-c", settings]))?;
+    Ok(())
+}
+
+fn batch(namespace: &str, lines: &str) -> anyhow::Result<()> {
+    output_with(host("ip").args(["-n", namespace, "-batch", "-"]), lines).map(drop)
+}
+
+/// Replaces the rules that the cluster has set on a registry's network. Empty: there are none.
+pub fn filter(state: &State, registry: Registry, rule: Option<&str>) -> anyhow::Result<()> {
+    let mut lines = String::from("add table inet fault\ndelete table inet fault\n");
+    if let Some(rule) = rule {
+        lines += "add table inet fault\nadd chain inet fault input { type filter hook input priority 0; }\n";
+        let _ = writeln!(lines, "add rule inet fault input iifname eth0 {rule}");
+    }
+    let namespace = namespace_path(&state.registry_namespace(registry));
+    output_with(
+        host("nsenter").args([&format!("--net={namespace}"), "--", "nft", "-f", "-"]),
+        &lines,
+    )
+    .map(drop)
+}
+
+/// Ends whatever still lives in the namespaces, and them.
+pub fn remove(state: &State) -> anyhow::Result<()> {
+    let existing = output(host("ip").args(["netns", "list"]))?;
+    let existing: Vec<_> = existing
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    for namespace in namespaces(state) {
+        if !existing.contains(&namespace.as_str()) {
+            continue;
+        }
+        until("the end of the cluster's processes", Duration::from_secs(20), || {
+            let left = output(host("ip").args(["netns", "pids", &namespace]))?;
+            let left: Vec<_> = left.split_whitespace().collect();
+            if left.is_empty() {
+                return Ok(());
+            }
+            // One may be gone by now: what counts is that the list becomes empty.
+            let _ = output(host("kill").arg("-KILL").args(&left));
+            anyhow::bail!("processes {} remain in \"{namespace}\"", left.join(", "))
+        })?;
+        output(host("ip").args(["netns", "delete", &namespace]))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,91 @@
+//! Pushing to the registries, and making them fail.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+
+use crate::command::output;
+use crate::fault::Fault;
+use crate::images::{Image, blobs};
+use crate::network;
+use crate::processes::Anchor;
+use crate::registry::Registry;
+use crate::state::{State, binary};
+
+/// Puts an image into a registry past its front: faults do not stop it.
+pub fn push(
+    state: &State,
+    anchor: &Anchor,
+    registry: Registry,
+    image: &Image,
+    repository: &str,
+    tag: &str,
+) -> anyhow::Result<()> {
+    let mut tool = tool(state, anchor, registry);
+    tool.arg("push")
+        .arg(configuration(state, registry))
+        .arg(blobs(state))
+        .args([image.digest(), repository, tag]);
+    output(&mut tool).map(drop)
+}
+
+/// Removes a tag; the manifest stays, under its digest.
+pub fn untag(state: &State, anchor: &Anchor, registry: Registry, repository: &str, tag: &str) -> anyhow::Result<()> {
+    let mut tool = tool(state, anchor, registry);
+    output(
+        tool.arg("untag")
+            .arg(configuration(state, registry))
+            .args([repository, tag]),
+    )
+    .map(drop)
+}
+
+fn tool(state: &State, anchor: &Anchor, registry: Registry) -> std::process::Command {
+    let program = binary("tool", "tool").display().to_string();
+    anchor.enter(Some(&state.registry_namespace(registry)), "/", &program)
+}
+
+fn configuration(state: &State, registry: Registry) -> String {
+    state.text(&format!("etc/front-{registry}.json"))
+}
+
+/// Replaces the registry's fault, or ends it.
+pub fn fault(state: &State, registry: Registry, fault: Option<&Fault>) -> anyhow::Result<()> {
+    let data = registry.data_address();
+    let rule = match fault {
+        Some(Fault::BlackHole) => Some("drop".to_owned()),
+        Some(Fault::Refused) => Some("tcp dport 443 reject with tcp reset".to_owned()),
+        Some(Fault::BlobHostDead) => Some(format!("ip daddr {data} tcp dport 443 reject with tcp reset")),
+        _ => None,
+    };
+    network::filter(state, registry, rule.as_deref())?;
+    let line = fault.map_or_else(|| r#"{"kind": "none"}"#.to_owned(), Fault::front_line);
+    tell_front(state, registry, &line)?;
+    state.write(
+        &format!("fault-{registry}"),
+        fault.map(Fault::to_string).unwrap_or_default(),
+    )
+}
+
+/// The fault that is set, as the command line says it; empty if there is none.
+pub fn current_fault(state: &State, registry: Registry) -> String {
+    // Never set, there is no file.
+    state.read(&format!("fault-{registry}")).unwrap_or_default()
+}
+
+fn tell_front(state: &State, registry: Registry, line: &str) -> anyhow::Result<()> {
+    let path = state.path(&format!("front-{registry}.sock"));
+    let mut front = UnixStream::connect(&path).with_context(|| format!("failed to reach the front of {registry}"))?;
+    front.set_read_timeout(Some(Duration::from_secs(5)))?;
+    writeln!(front, "{line}")?;
+    let mut answer = String::new();
+    front.read_to_string(&mut answer)?;
+    ensure!(
+        answer == "ok\n",
+        "failed to set a fault on {registry}: {}",
+        answer.trim()
+    );
+    Ok(())
+}

@@ -1,0 +1,3 @@
+module catamaran.dev/cluster/tool
+
+go 1.26.0
