@@ -1,0 +1,130 @@
+//! Leader election on a `coordination.k8s.io` Lease, with the semantics of client-go's `leaderelection`.
+//!
+//! A foreign record is judged by **when this process saw it change**, on this process's monotonic clock; the times
+//! written in the record are for people. A replica whose wall clock is wrong therefore neither steals the lease early
+//! nor waits for ever. The holder counts its own time from before the request that renewed the lease and stops acting
+//! [`Timing::renew_deadline`] later, which is before anybody else may take the lease ([`Timing::duration`]).
+//!
+//! Nothing here fences: the API server can't know who leads, so two leaders are unlikely, not impossible (a process that
+//! is frozen between the check and the write). Every write of the leader must be harmless under two leaders: guarded by
+//! `resourceVersion`, epochs that only grow.
+//!
+//! [`election`] is the pure state machine; [`run`] carries it out against the API server; [`Leadership`] is what the
+//! others see of it:
+//!
+//! ```no_run
+//! # use catamaran_controller::lease::{self, LeaseSettings};
+//! # async fn example(client: kube::Client, shutdown: tokio_util::sync::CancellationToken) {
+//! let (publish, leadership) = lease::channel();
+//! let settings = LeaseSettings::new("catamaran-system", "catamaran", "catamaran-7d9c-x2x8q");
+//! tokio::spawn(lease::run(client, settings, publish, jiff::Timestamp::now, shutdown));
+//! if leadership.borrow().is_leading_now() { /* write */ }
+//! # }
+//! ```
+
+pub mod election;
+mod keeper;
+mod leadership;
+
+use std::time::Duration;
+
+pub use keeper::run;
+pub use leadership::{Leadership, channel, gained, lost};
+
+/// Where the lease is and who asks for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseSettings {
+    /// The namespace of the Lease: the operator's own.
+    pub namespace: String,
+    /// The name of the Lease.
+    pub name: String,
+    /// Who this process is. It must differ between processes that live at the same time; the pod's name does. A
+    /// restarted container with the name of its predecessor takes the lease over at once, which is what is wanted.
+    pub identity: String,
+    /// How long the lease lasts and how often it is renewed.
+    pub timing: Timing,
+}
+
+impl LeaseSettings {
+    /// Settings with client-go's usual [`Timing`].
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>, identity: impl Into<String>) -> Self {
+        Self {
+            namespace: namespace.into(),
+            name: name.into(),
+            identity: identity.into(),
+            timing: Timing::default(),
+        }
+    }
+}
+
+/// The three lengths of an election. [`Default`] is client-go's: 15 s, 10 s, 2 s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    duration: Duration,
+    renew_deadline: Duration,
+    retry: Duration,
+}
+
+impl Timing {
+    /// `duration` > `renew_deadline` > 1.2 × `retry` > 0, as client-go demands; `duration` at least 1 s, because the
+    /// record holds whole seconds.
+    pub fn new(duration: Duration, renew_deadline: Duration, retry: Duration) -> Result<Self, TimingError> {
+        let ordered = duration > renew_deadline && renew_deadline > retry.mul_f64(1.2) && !retry.is_zero();
+        if ordered && duration >= Duration::from_secs(1) && duration.as_secs() < i32::MAX as u64 {
+            Ok(Self {
+                duration,
+                renew_deadline,
+                retry,
+            })
+        } else {
+            Err(TimingError {
+                duration,
+                renew_deadline,
+                retry,
+            })
+        }
+    }
+
+    /// How long others leave a record alone that they don't see change.
+    pub fn duration(&self) -> Duration {
+        self.duration
+    }
+
+    /// How long the holder acts after the beginning of its last successful renewal.
+    pub fn renew_deadline(&self) -> Duration {
+        self.renew_deadline
+    }
+
+    /// The pause between two looks at the lease.
+    pub fn retry(&self) -> Duration {
+        self.retry
+    }
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            duration: Duration::from_secs(15),
+            renew_deadline: Duration::from_secs(10),
+            retry: Duration::from_secs(2),
+        }
+    }
+}
+
+/// Lengths with which a holder could still act while another takes the lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "failed to accept the lease timing: duration {duration:?} must exceed renew deadline {renew_deadline:?}, \
+     which must exceed 1.2 times retry {retry:?}"
+)]
+pub struct TimingError {
+    /// The refused duration.
+    pub duration: Duration,
+    /// The refused renew deadline.
+    pub renew_deadline: Duration,
+    /// The refused retry period.
+    pub retry: Duration,
+}
+
+#[cfg(test)]
+mod tests;

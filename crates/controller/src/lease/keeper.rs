@@ -1,0 +1,192 @@
+//! The thin half: carries the election out against the API server.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::Api;
+use kube::api::PostParams;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::election::{Election, Step};
+use super::{Leadership, LeaseSettings};
+
+/// A process that ends doesn't wait long for the API server.
+const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
+const FIELD_MANAGER: &str = "catamaran-lease";
+
+/// Takes part in the election until `shutdown`, publishes on `publish`, and gives the lease back at the end. Needs the
+/// rights `get`, `create` and `update` on the Lease. `clock` is only for the times written into the record.
+///
+/// Cancel `shutdown` when the leader's work has stopped: the next leader may begin at once.
+pub async fn run(
+    client: kube::Client,
+    settings: LeaseSettings,
+    publish: watch::Sender<Leadership>,
+    clock: impl Fn() -> Timestamp,
+    shutdown: CancellationToken,
+) {
+    let retry = settings.timing.retry();
+    let mut keeper = Keeper {
+        api: Api::namespaced(client, &settings.namespace),
+        name: settings.name.clone(),
+        // Two attempts must fit between a renewal and its deadline, even if the first one hangs.
+        patience: settings.timing.renew_deadline() / 2,
+        election: Election::new(settings),
+        publish,
+        clock,
+        zero: Instant::now(),
+        led: false,
+    };
+    loop {
+        // A request in flight is abandoned at shutdown; its result is unknown, so `release` reads first.
+        let ended = tokio::select! {
+            () = shutdown.cancelled() => true,
+            () = async { keeper.round().await; sleep(retry).await } => false,
+        };
+        if ended {
+            break keeper.release().await;
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum RoundError {
+    #[error("failed to {verb} the lease: {source}")]
+    Api {
+        verb: &'static str,
+        source: Box<kube::Error>,
+    },
+    #[error("failed to {verb} the lease: no answer within {after:?}")]
+    Timeout { verb: &'static str, after: Duration },
+}
+
+struct Keeper<C> {
+    api: Api<Lease>,
+    name: String,
+    patience: Duration,
+    election: Election,
+    publish: watch::Sender<Leadership>,
+    clock: C,
+    /// Where the election's monotonic time begins.
+    zero: Instant,
+    /// What was told last, for the log.
+    led: bool,
+}
+
+impl<C: Fn() -> Timestamp> Keeper<C> {
+    /// One look at the lease and, if it is ours to take or renew, one write.
+    async fn round(&mut self) {
+        if let Err(error) = self.attempt().await {
+            if self.led {
+                warn!(%error, "the lease could not be renewed");
+            } else {
+                debug!(%error, "the lease could not be had");
+            }
+        }
+        self.announce();
+    }
+
+    async fn attempt(&mut self) -> Result<(), RoundError> {
+        if self.election.must_read(self.zero.elapsed()) {
+            let read = self.bounded("read", self.api.get_opt(&self.name)).await?;
+            self.election.observe(read, self.zero.elapsed());
+            // Told before the write below, which may hang.
+            self.announce();
+        }
+        // Time runs from before the request: the API server may have accepted it at its very beginning.
+        let begun = self.zero.elapsed();
+        let options = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let written = match self.election.decide(begun, (self.clock)()) {
+            Step::Wait => return Ok(()),
+            Step::Create(lease) => {
+                // Unknown until answered, also when this future is dropped half-way.
+                self.election.refused();
+                self.bounded("create", self.api.create(&options, &lease)).await?
+            }
+            Step::Replace(lease) => {
+                self.election.refused();
+                self.bounded("replace", self.api.replace(&self.name, &options, &lease))
+                    .await?
+            }
+        };
+        self.election.written(written, begun);
+        Ok(())
+    }
+
+    async fn bounded<T>(
+        &self,
+        verb: &'static str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, RoundError> {
+        match timeout(self.patience, request).await {
+            Ok(answer) => answer.map_err(|source| RoundError::Api {
+                verb,
+                source: Box::new(source),
+            }),
+            Err(_) => Err(RoundError::Timeout {
+                verb,
+                after: self.patience,
+            }),
+        }
+    }
+
+    /// Publishes what the election says, if it says something new.
+    fn announce(&mut self) {
+        let granted = self.election.leading_until().map(|until| self.zero + until);
+        let granted = granted.map_or(Leadership::NONE, Leadership::until);
+        self.publish
+            .send_if_modified(|current| std::mem::replace(current, granted) != granted);
+        let leads = granted.is_leading_now();
+        if leads != self.led {
+            info!(
+                lease = self.name,
+                leads,
+                holder = self.election.holder(),
+                "leadership changed"
+            );
+        }
+        self.led = leads;
+    }
+
+    async fn release(&mut self) {
+        // First stop acting, then say so to the others.
+        self.publish.send_replace(Leadership::NONE);
+        self.patience = self.patience.min(RELEASE_PATIENCE);
+        for _ in 0..2 {
+            if !self.election.may_hold() {
+                return;
+            }
+            match self.give_back().await {
+                Ok(()) => return,
+                Err(error) => warn!(%error, "the lease could not be given back; it runs out by itself"),
+            }
+        }
+    }
+
+    /// Empties the record if it is ours. A second call reads first: somebody may have touched the object.
+    async fn give_back(&mut self) -> Result<(), RoundError> {
+        if self.election.must_read(self.zero.elapsed()) {
+            let read = self.bounded("read", self.api.get_opt(&self.name)).await?;
+            self.election.observe(read, self.zero.elapsed());
+        }
+        let Some(lease) = self.election.release((self.clock)()) else {
+            return Ok(());
+        };
+        self.election.refused();
+        let options = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        self.bounded("release", self.api.replace(&self.name, &options, &lease))
+            .await?;
+        info!(lease = self.name, "gave the lease back");
+        Ok(())
+    }
+}

@@ -1,0 +1,266 @@
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::client::Body;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::{Leadership, LeaseSettings, channel, lost, run};
+
+/// An API server that knows one Lease, checks `resourceVersion` and does what the test tells it.
+#[derive(Default)]
+struct Server {
+    lease: Option<Lease>,
+    version: u64,
+    mood: Mood,
+    requests: Vec<String>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Mood {
+    #[default]
+    Well,
+    /// Answers nothing, stores nothing.
+    Hangs,
+    /// Answers every request with this status.
+    Refuses(u16),
+    /// Stores writes, but the answer never comes.
+    LosesAnswers,
+}
+
+type Shared = Arc<Mutex<Server>>;
+
+fn failure(code: u16) -> http::Response<Body> {
+    let reason = match code {
+        404 => "NotFound",
+        409 => "Conflict",
+        403 => "Forbidden",
+        _ => "InternalError",
+    };
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason});
+    http::Response::builder()
+        .status(code)
+        .body(Body::from(serde_json::to_vec(&status).unwrap()))
+        .unwrap()
+}
+
+fn found(lease: &Lease) -> http::Response<Body> {
+    http::Response::new(Body::from(serde_json::to_vec(lease).unwrap()))
+}
+
+impl Server {
+    fn answer(&mut self, method: &http::Method, body: &[u8]) -> http::Response<Body> {
+        if method == http::Method::GET {
+            return self.lease.as_ref().map_or_else(|| failure(404), found);
+        }
+        let mut sent: Lease = serde_json::from_slice(body).unwrap();
+        let current = self
+            .lease
+            .as_ref()
+            .and_then(|lease| lease.metadata.resource_version.clone());
+        if sent.metadata.resource_version != current {
+            return failure(409);
+        }
+        self.version += 1;
+        sent.metadata.resource_version = Some(self.version.to_string());
+        self.lease = Some(sent.clone());
+        found(&sent)
+    }
+
+    fn holder(&self) -> String {
+        let spec = self
+            .lease
+            .as_ref()
+            .and_then(|lease| lease.spec.clone())
+            .unwrap_or_default();
+        spec.holder_identity.unwrap_or_default()
+    }
+}
+
+async fn serve(server: Shared, request: http::Request<Body>) -> Result<http::Response<Body>, std::convert::Infallible> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect_bytes().await.unwrap();
+    let (mood, answer) = {
+        let mut server = server.lock().unwrap();
+        server.requests.push(format!("{} {}", parts.method, parts.uri.path()));
+        match server.mood {
+            Mood::Hangs => (Mood::Hangs, failure(500)),
+            Mood::Refuses(code) => (Mood::Well, failure(code)),
+            mood => (mood, server.answer(&parts.method, &body)),
+        }
+    };
+    match mood {
+        Mood::Well | Mood::Refuses(_) => Ok(answer),
+        Mood::Hangs | Mood::LosesAnswers => std::future::pending().await,
+    }
+}
+
+struct Candidate {
+    leadership: watch::Receiver<Leadership>,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+fn candidate(server: &Shared, identity: &str) -> Candidate {
+    let shared = server.clone();
+    let service = tower::service_fn(move |request| serve(shared.clone(), request));
+    let client = kube::Client::new(service, "catamaran-system");
+    let (publish, leadership) = channel();
+    let shutdown = CancellationToken::new();
+    let settings = LeaseSettings::new("catamaran-system", "catamaran", identity);
+    // A wall clock that stands still: it must not matter.
+    let clock = || jiff::Timestamp::UNIX_EPOCH;
+    let task = tokio::spawn(run(client, settings, publish, clock, shutdown.clone()));
+    Candidate {
+        leadership,
+        shutdown,
+        task,
+    }
+}
+
+/// Like [`super::gained`], but a test that waits in vain fails instead of hanging.
+async fn gained(leadership: &mut watch::Receiver<Leadership>) {
+    tokio::time::timeout(Duration::from_hours(1), super::gained(leadership))
+        .await
+        .expect("leads within the hour");
+}
+
+fn seconds(start: Instant) -> u64 {
+    start.elapsed().as_secs()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_candidate_leads_at_once_and_renews_by_one_request_every_retry() {
+    let server = Shared::default();
+    let mut a = candidate(&server, "a");
+    gained(&mut a.leadership).await;
+    server.lock().unwrap().requests.clear();
+    sleep(Duration::from_mins(1)).await;
+    assert!(a.leadership.borrow().is_leading_now());
+    let requests = std::mem::take(&mut server.lock().unwrap().requests);
+    assert!(
+        (29..=30).contains(&requests.len()),
+        "one every two seconds: {}",
+        requests.len()
+    );
+    let path = "PUT /apis/coordination.k8s.io/v1/namespaces/catamaran-system/leases/catamaran";
+    assert!(requests.iter().all(|request| request == path), "{requests:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_shuts_down_is_followed_within_one_retry() {
+    let server = Shared::default();
+    let mut a = candidate(&server, "a");
+    gained(&mut a.leadership).await;
+    let mut b = candidate(&server, "b");
+    sleep(Duration::from_secs(30)).await;
+    assert!(!b.leadership.borrow().is_leading_now());
+    let start = Instant::now();
+    a.shutdown.cancel();
+    a.task.await.unwrap();
+    assert!(!a.leadership.borrow().is_leading_now());
+    gained(&mut b.leadership).await;
+    assert!(seconds(start) <= 2);
+    assert_eq!(server.lock().unwrap().holder(), "b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_that_dies_is_followed_when_its_lease_has_run_out() {
+    let server = Shared::default();
+    let mut a = candidate(&server, "a");
+    gained(&mut a.leadership).await;
+    let mut b = candidate(&server, "b");
+    sleep(Duration::from_secs(30)).await;
+    a.task.abort();
+    let start = Instant::now();
+    gained(&mut b.leadership).await;
+    assert!((13..=19).contains(&seconds(start)), "after {} s", seconds(start));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_without_an_api_server_stops_acting_before_the_lease_ends_and_comes_back() {
+    for mood in [Mood::Hangs, Mood::Refuses(500), Mood::Refuses(403), Mood::LosesAnswers] {
+        let server = Shared::default();
+        let mut a = candidate(&server, "a");
+        gained(&mut a.leadership).await;
+        server.lock().unwrap().mood = mood;
+        let start = Instant::now();
+        lost(&mut a.leadership).await;
+        assert!((8..=10).contains(&seconds(start)), "after {} s", seconds(start));
+        server.lock().unwrap().mood = Mood::Well;
+        gained(&mut a.leadership).await;
+        assert!(seconds(start) <= 20);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn losing_is_noticed_even_when_nobody_renews_or_publishes_any_more() {
+    let (publish, mut leadership) = channel();
+    publish.send_replace(Leadership::until(Instant::now() + Duration::from_secs(10)));
+    drop(publish);
+    let start = Instant::now();
+    lost(&mut leadership).await;
+    assert_eq!(seconds(start), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_edit_by_a_person_costs_one_read_and_not_the_leadership() {
+    let server = Shared::default();
+    let mut a = candidate(&server, "a");
+    gained(&mut a.leadership).await;
+    {
+        let mut server = server.lock().unwrap();
+        server.version += 1;
+        let version = server.version.to_string();
+        server.lease.as_mut().unwrap().metadata.resource_version = Some(version);
+    }
+    for _ in 0..20 {
+        sleep(Duration::from_secs(1)).await;
+        assert!(a.leadership.borrow().is_leading_now());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_touched_right_before_the_shutdown_is_given_back_all_the_same() {
+    let server = Shared::default();
+    let mut a = candidate(&server, "a");
+    gained(&mut a.leadership).await;
+    {
+        let mut server = server.lock().unwrap();
+        server.version += 1;
+        let version = server.version.to_string();
+        server.lease.as_mut().unwrap().metadata.resource_version = Some(version);
+    }
+    a.shutdown.cancel();
+    a.task.await.unwrap();
+    assert_eq!(server.lock().unwrap().holder(), "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_without_an_api_server_ends_in_time() {
+    let server = Shared::default();
+    let mut a = candidate(&server, "a");
+    gained(&mut a.leadership).await;
+    server.lock().unwrap().mood = Mood::Hangs;
+    let start = Instant::now();
+    a.shutdown.cancel();
+    a.task.await.unwrap();
+    assert!(seconds(start) <= 4, "after {} s", seconds(start));
+    assert!(!a.leadership.borrow().is_leading_now());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_leaves_the_lease_alone_at_shutdown() {
+    let server = Shared::default();
+    let mut a = candidate(&server, "a");
+    gained(&mut a.leadership).await;
+    let b = candidate(&server, "b");
+    sleep(Duration::from_secs(5)).await;
+    b.shutdown.cancel();
+    b.task.await.unwrap();
+    assert_eq!(server.lock().unwrap().holder(), "a");
+}
