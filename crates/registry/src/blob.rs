@@ -1,0 +1,83 @@
+//! Blobs: the part of a pull that other machines serve.
+
+use catamaran_core::digest::Digest;
+use http::Method;
+use url::Url;
+
+use crate::failure::{Class, Failure, Rung};
+use crate::manifest::{Descriptor, Parts};
+use crate::path;
+use crate::session::Session;
+use crate::transport::{Ask, Reply};
+
+impl Session {
+    /// Reads the first byte of a blob that the manifest leads to, through its redirects.
+    pub(crate) async fn first_blob_byte(&self, repository: &str, manifest: &Digest) -> Result<String, Failure> {
+        let blob = self.blob_of(repository, manifest).await?;
+        path::check_repository(repository)?;
+        let url = self.site.url(&format!("/v2/{repository}/blobs/{blob}"));
+        let mut ask = Ask::new(Method::GET, url, Rung::Blob);
+        ask.first_byte = true;
+        let mut reply = self.ask(ask, repository).await?;
+        let mut hops = 0;
+        while let Some(target) = reply.location() {
+            hops += 1;
+            if hops > self.http.limits.redirects {
+                let message = format!("{}: more than {} redirects", reply.request, self.http.limits.redirects);
+                return Err(reply.failure(Class::Misrouted, message));
+            }
+            reply = self.follow(reply, target).await?;
+        }
+        if !reply.status().is_success() {
+            return Err(reply.not_a_registry("a redirect to nowhere"));
+        }
+        let request = reply.request.clone();
+        reply.first_byte().await?;
+        Ok(request)
+    }
+
+    /// One hop, without any credential: redirects are signed for whoever holds them.
+    async fn follow(&self, reply: Reply, target: Url) -> Result<Reply, Failure> {
+        if target.scheme() != "https" || !target.username().is_empty() || target.password().is_some() {
+            let message = format!(
+                "{}: redirects to what is not plain https, which is not followed",
+                reply.request
+            );
+            return Err(reply.failure(Class::Misrouted, message));
+        }
+        let mut ask = Ask::new(Method::GET, target, Rung::Blob);
+        ask.first_byte = true;
+        let reply = self.http.exchange(&ask).await?;
+        if reply.status().is_success() || reply.location().is_some() {
+            return Ok(reply);
+        }
+        Err(self.fail(reply, &ask).await)
+    }
+
+    /// The digest of the manifest's config or first layer; of an index, of its first manifest's.
+    async fn blob_of(&self, repository: &str, manifest: &Digest) -> Result<Digest, Failure> {
+        let mut digest = manifest.clone();
+        for _ in 0..2 {
+            let found = self.manifest(repository, &digest.to_string()).await?;
+            let parts: Option<Parts> = serde_json::from_slice(&found.body).ok();
+            let Some(parts) = parts else { break };
+            let first = |descriptors: Vec<Descriptor>| descriptors.into_iter().next();
+            if let Some(blob) = parts.config.or_else(|| first(parts.layers)) {
+                return blob.digest.parse().map_err(|_| no_blob(manifest));
+            }
+            digest = first(parts.manifests)
+                .and_then(|child| child.digest.parse().ok())
+                .ok_or_else(|| no_blob(manifest))?;
+        }
+        Err(no_blob(manifest))
+    }
+}
+
+fn no_blob(manifest: &Digest) -> Failure {
+    // Such a canary says nothing about the registry; another one is wanted.
+    Failure::new(
+        Rung::Blob,
+        Class::NotFound,
+        format!("failed to find a blob in the manifest {manifest}"),
+    )
+}

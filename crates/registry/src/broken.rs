@@ -1,0 +1,155 @@
+//! What broke, when there is no answer: an error's source chain, read from the inside.
+
+use std::error::Error;
+use std::io;
+
+use catamaran_core::health::Unavailable;
+
+use crate::dns::DnsError;
+use crate::failure::{Class, Failure, Rung, one_line};
+
+/// Classifies an error of reqwest. The rung is `rung` unless the error shows that it never came so far.
+pub(crate) fn failure(error: &reqwest::Error, rung: Rung, request: &str) -> Failure {
+    if let Some(dns) = find::<DnsError>(error) {
+        return unresolved(dns, lower(Rung::Dns, error, rung), request);
+    }
+    let (why, text, reached) = cause(error, rung);
+    let reached = lower(reached, error, rung);
+    Failure::new(reached, Class::Unavailable(why), format!("{request}: {text}"))
+}
+
+/// Classifies an address that we did not get, or that we refuse.
+pub(crate) fn unresolved(error: &DnsError, rung: Rung, request: &str) -> Failure {
+    let class = match error {
+        DnsError::NotResolved { .. } => Class::Unavailable(Unavailable::DnsFailure),
+        DnsError::Refused { .. } => Class::RefusedAddress,
+    };
+    Failure::new(rung, class, format!("{request}: {}", one_line(&error.to_string())))
+}
+
+/// A token endpoint or a blob host that can't be reached fails its own rung: the registry's name, port and certificate are
+/// good. Only the registry's first request tells about the rungs below.
+fn lower(reached: Rung, error: &reqwest::Error, rung: Rung) -> Rung {
+    match rung {
+        Rung::Token | Rung::Blob => rung,
+        _ if error.is_connect() => reached,
+        _ => rung,
+    }
+}
+
+fn cause(error: &reqwest::Error, rung: Rung) -> (Unavailable, String, Rung) {
+    if let Some(tls) = find::<rustls::Error>(error) {
+        return (
+            Unavailable::TlsError,
+            format!("TLS: {}", one_line(&tls.to_string())),
+            Rung::Tls,
+        );
+    }
+    if error.is_timeout() {
+        let text = if error.is_connect() {
+            "no connection in time"
+        } else {
+            "no complete answer in time"
+        };
+        return (Unavailable::Timeout, text.to_owned(), Rung::Connect);
+    }
+    if let Some(io) = find::<io::Error>(error)
+        && let Some(known) = io_cause(io, error.is_connect())
+    {
+        return known;
+    }
+    if let Some(hyper) = find::<hyper::Error>(error) {
+        if hyper.is_parse() {
+            let text = format!("not a registry's answer: {}", one_line(&hyper.to_string()));
+            return (Unavailable::ServerError, text, rung);
+        }
+        if hyper.is_incomplete_message() || hyper.is_closed() || hyper.is_canceled() {
+            let text = "connection closed before the answer was complete".to_owned();
+            return (Unavailable::ConnectionFailed, text, rung);
+        }
+    }
+    (Unavailable::ConnectionFailed, root_cause(error), Rung::Connect)
+}
+
+fn io_cause(error: &io::Error, connecting: bool) -> Option<(Unavailable, String, Rung)> {
+    let (why, text, reached) = match error.kind() {
+        io::ErrorKind::ConnectionRefused => (Unavailable::ConnectionFailed, "connection refused", Rung::Connect),
+        io::ErrorKind::NetworkUnreachable => (Unavailable::ConnectionFailed, "network unreachable", Rung::Connect),
+        io::ErrorKind::HostUnreachable => (Unavailable::ConnectionFailed, "host unreachable", Rung::Connect),
+        io::ErrorKind::TimedOut => (Unavailable::Timeout, "no connection in time", Rung::Connect),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
+            // While connecting, TCP may stand already: a reset then ends the TLS handshake.
+            (Unavailable::ConnectionFailed, "connection reset", Rung::Tls)
+        }
+        io::ErrorKind::UnexpectedEof if connecting => (
+            Unavailable::TlsError,
+            "TLS: connection closed during the handshake",
+            Rung::Tls,
+        ),
+        io::ErrorKind::UnexpectedEof => (
+            Unavailable::ConnectionFailed,
+            "connection closed before the answer was complete",
+            Rung::Connect,
+        ),
+        _ => return None,
+    };
+    Some((why, text.to_owned(), reached))
+}
+
+/// Looks for an error of one type in the chain. An `io::Error` hides the error inside it from `source`, so ask it as well.
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(current) = next {
+        if let Some(found) = current.downcast_ref::<E>() {
+            // Of nested errors of one kind the innermost knows best.
+            return current
+                .source()
+                .and_then(find)
+                .or_else(|| inside(current).and_then(find))
+                .or(Some(found));
+        }
+        if let Some(found) = inside(current).and_then(find) {
+            return Some(found);
+        }
+        next = current.source();
+    }
+    None
+}
+
+fn inside<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
+    Some(inner)
+}
+
+/// The innermost error's words.
+pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut current = error;
+    while let Some(source) = inside(current).or_else(|| current.source()) {
+        current = source;
+    }
+    one_line(&current.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_inside_an_io_error_is_found() {
+        let inner = rustls::Error::General("x".to_owned());
+        let middle = io::Error::new(io::ErrorKind::InvalidData, inner);
+        let outer = io::Error::other(middle);
+        assert!(find::<rustls::Error>(&outer).is_some());
+        assert!(find::<DnsError>(&outer).is_none());
+        assert_eq!(root_cause(&outer), "unexpected error: x");
+    }
+
+    #[test]
+    fn of_nested_io_errors_the_innermost_counts() {
+        let outer = io::Error::other(io::Error::from(io::ErrorKind::ConnectionRefused));
+        assert_eq!(
+            find::<io::Error>(&outer).map(io::Error::kind),
+            Some(io::ErrorKind::ConnectionRefused)
+        );
+    }
+}

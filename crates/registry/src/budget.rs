@@ -1,0 +1,184 @@
+//! How many requests a registry gets from us, over all mirrors.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use catamaran_core::policy::Provider;
+use tokio::time::Instant;
+
+/// So much of a minute's requests may go out at once.
+const BURST: f64 = 1.0 / 6.0;
+/// The rate never falls below this part of the limit.
+const FLOOR: f64 = 1.0 / 16.0;
+/// Each step back up is this part of the limit.
+const STEP: f64 = 1.0 / 16.0;
+/// The time between two steps.
+const STEP_EVERY: Duration = Duration::from_secs(30);
+/// Answers of requests that were under way together count as one.
+const HALVE_EVERY: Duration = Duration::from_secs(1);
+
+/// Requests per minute for one API host, shared by everyone who talks to it.
+///
+/// A token bucket: up to a sixth of a minute's requests at once, then evenly. "Too many requests" halves the rate (at most
+/// once a second, down to a sixteenth) and pauses everyone for as long as the registry asks; success restores it, a
+/// sixteenth every 30 s. Waiters go in order. Probes don't ask.
+#[derive(Debug)]
+pub struct Budget {
+    state: Mutex<State>,
+    queue: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    limit: f64,
+    rate: f64,
+    tokens: f64,
+    refilled: Instant,
+    paused_until: Instant,
+    changed: Instant,
+    halved: Option<Instant>,
+}
+
+impl Budget {
+    /// A budget of so many requests a minute, at least 1.
+    pub fn per_minute(limit: u32) -> Budget {
+        let now = Instant::now();
+        let limit = f64::from(limit.max(1));
+        let state = State {
+            limit,
+            rate: limit,
+            tokens: (limit * BURST).max(1.0),
+            refilled: now,
+            paused_until: now,
+            changed: now,
+            halved: None,
+        };
+        Budget {
+            state: Mutex::new(state),
+            queue: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// 20 % of the known limits: Azure 200 a minute, GitHub 8,000, others 200.
+    pub fn default_for(provider: Provider) -> u32 {
+        match provider {
+            Provider::GitHub => 8_000,
+            Provider::Azure | Provider::Aws | Provider::Generic => 200,
+        }
+    }
+
+    /// Waits until one request may go out. Dropping the future gives up the place in the queue and costs nothing.
+    pub async fn acquire(&self) {
+        let _turn = self.queue.lock().await;
+        loop {
+            let wait = self.with(|state| state.take(Instant::now()));
+            let Some(wait) = wait else { return };
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// The registry said "too many requests".
+    pub fn throttled(&self, retry_after: Option<Duration>) {
+        self.with(|state| state.throttled(Instant::now(), retry_after));
+    }
+
+    /// The registry answered.
+    pub fn succeeded(&self) {
+        self.with(|state| state.succeeded(Instant::now()));
+    }
+
+    /// The present rate, requests per minute.
+    pub fn rate(&self) -> f64 {
+        self.with(|state| state.rate)
+    }
+
+    fn set_limit(&self, limit: u32) {
+        self.with(|state| {
+            let limit = f64::from(limit.max(1));
+            state.rate = state.rate / state.limit * limit;
+            state.limit = limit;
+        });
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
+        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl State {
+    /// Takes one request, or says how long to wait for it.
+    fn take(&mut self, now: Instant) -> Option<Duration> {
+        let per_second = self.rate / 60.0;
+        let most = (self.rate * BURST).max(1.0);
+        let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
+        self.tokens = (self.tokens + elapsed * per_second).min(most);
+        self.refilled = now;
+        if now < self.paused_until {
+            return Some(self.paused_until - now);
+        }
+        if self.tokens >= 1.0 {
+            self.tokens -= 1.0;
+            return None;
+        }
+        Some(Duration::from_secs_f64((1.0 - self.tokens) / per_second).max(Duration::from_millis(1)))
+    }
+
+    fn throttled(&mut self, now: Instant, retry_after: Option<Duration>) {
+        if self
+            .halved
+            .is_none_or(|at| now.saturating_duration_since(at) >= HALVE_EVERY)
+        {
+            self.rate = (self.rate / 2.0).max(self.limit * FLOOR);
+            self.tokens = 0.0;
+            self.refilled = now;
+            self.halved = Some(now);
+        }
+        self.changed = now;
+        let pause = retry_after.unwrap_or_default().min(crate::wait::LONGEST_WAIT);
+        self.paused_until = self.paused_until.max(now + pause);
+    }
+
+    fn succeeded(&mut self, now: Instant) {
+        if self.rate < self.limit && now.saturating_duration_since(self.changed) >= STEP_EVERY {
+            self.rate = (self.rate + self.limit * STEP).min(self.limit);
+            self.changed = now;
+        }
+    }
+}
+
+/// The budgets of a process, one per API host.
+#[derive(Debug, Default)]
+pub struct Budgets {
+    budgets: Mutex<HashMap<String, Arc<Budget>>>,
+}
+
+impl Budgets {
+    /// No budgets yet.
+    pub fn new() -> Budgets {
+        Budgets::default()
+    }
+
+    /// The budget of a registry (`host[:port]`); made with the provider's default when there is none.
+    pub fn for_registry(&self, registry: &str, provider: Provider) -> Arc<Budget> {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || Arc::new(Budget::per_minute(Budget::default_for(provider)));
+        budgets
+            .entry(registry.to_ascii_lowercase())
+            .or_insert_with(make)
+            .clone()
+    }
+
+    /// Sets a registry's limit, requests per minute; whoever has its budget follows.
+    pub fn set_limit(&self, registry: &str, per_minute: u32) {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || Arc::new(Budget::per_minute(per_minute));
+        budgets
+            .entry(registry.to_ascii_lowercase())
+            .or_insert_with(make)
+            .set_limit(per_minute);
+    }
+}
+
+#[cfg(test)]
+mod tests;

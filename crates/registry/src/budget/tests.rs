@@ -1,0 +1,114 @@
+use super::*;
+
+async fn take(budget: &Budget, count: usize) -> Duration {
+    let start = Instant::now();
+    for _ in 0..count {
+        budget.acquire().await;
+    }
+    start.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_goes_out_at_once_and_the_rest_evenly() {
+    let budget = Budget::per_minute(600);
+    assert_eq!(take(&budget, 100).await, Duration::ZERO);
+    let rest = take(&budget, 100).await;
+    assert!(
+        (Duration::from_millis(9_900)..=Duration::from_millis(10_300)).contains(&rest),
+        "{rest:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_minute_never_sees_more_than_the_limit_and_its_burst() {
+    let budget = Arc::new(Budget::per_minute(60));
+    let mut waiters = tokio::task::JoinSet::new();
+    let start = Instant::now();
+    for _ in 0..200 {
+        let budget = budget.clone();
+        waiters.spawn(async move {
+            budget.acquire().await;
+            start.elapsed()
+        });
+    }
+    let times = waiters.join_all().await;
+    assert!(times.iter().filter(|at| **at < Duration::from_mins(1)).count() <= 71);
+    assert!(times.iter().max().unwrap() <= &Duration::from_secs(195));
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_many_requests_halves_the_rate_and_pauses_everyone() {
+    let budget = Budget::per_minute(600);
+    budget.throttled(Some(Duration::from_secs(7)));
+    assert_eq!(budget.rate() as u32, 300);
+    let wait = take(&budget, 1).await;
+    assert!(
+        (Duration::from_secs(7)..Duration::from_secs(8)).contains(&wait),
+        "{wait:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_of_requests_under_way_together_halve_once() {
+    let budget = Budget::per_minute(600);
+    for _ in 0..50 {
+        budget.throttled(None);
+    }
+    assert_eq!(budget.rate() as u32, 300);
+    for _ in 0..50 {
+        tokio::time::advance(HALVE_EVERY).await;
+        budget.throttled(None);
+    }
+    assert_eq!(budget.rate() as u32, 37, "never below a sixteenth");
+}
+
+#[tokio::test(start_paused = true)]
+async fn success_restores_the_rate_slowly() {
+    let budget = Budget::per_minute(160);
+    budget.throttled(None);
+    for _ in 0..1000 {
+        budget.succeeded();
+    }
+    assert_eq!(budget.rate() as u32, 80);
+    for step in 1..=8 {
+        tokio::time::advance(STEP_EVERY).await;
+        budget.succeeded();
+        budget.succeeded();
+        assert_eq!(budget.rate() as u32, 80 + step * 10);
+    }
+    tokio::time::advance(STEP_EVERY).await;
+    budget.succeeded();
+    assert_eq!(budget.rate() as u32, 160);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_absurd_pause_is_cut_to_five_minutes() {
+    let budget = Budget::per_minute(60);
+    budget.throttled(Some(Duration::from_secs(u64::MAX)));
+    assert!(take(&budget, 1).await <= Duration::from_secs(301));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_waiting_costs_nothing() {
+    let budget = Budget::per_minute(60);
+    take(&budget, 10).await;
+    for _ in 0..5 {
+        let _ = tokio::time::timeout(Duration::from_millis(10), budget.acquire()).await;
+    }
+    assert!(take(&budget, 1).await <= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn mirrors_share_the_budget_of_a_host() {
+    let budgets = Budgets::new();
+    let one = budgets.for_registry("ghcr.io", Provider::GitHub);
+    let other = budgets.for_registry("GHCR.io", Provider::Generic);
+    assert!(Arc::ptr_eq(&one, &other));
+    assert_eq!(one.rate() as u32, 8_000);
+    budgets.set_limit("ghcr.io", 1_000);
+    assert_eq!(other.rate() as u32, 1_000);
+    assert_eq!(
+        budgets.for_registry("kracr.azurecr.io", Provider::Azure).rate() as u32,
+        200
+    );
+}

@@ -1,0 +1,247 @@
+//! Names to addresses, and which of them we connect to.
+//!
+//! The check sits in the resolver, so that the address which was checked is the address that is connected to: a name can't
+//! be re-bound in between.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use url::{Host, Url};
+
+use crate::address::{Kind, kind};
+use crate::connection::Connection;
+use crate::tls::{Progress, Stage};
+
+/// Why there is no address to connect to.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum DnsError {
+    /// The resolver gave no answer, or a negative one.
+    #[error("failed to resolve {host:?}: {cause}")]
+    NotResolved { host: String, cause: String },
+    /// There are addresses, and we refuse all of them.
+    #[error("refused to connect to {address}: {why}")]
+    Refused { address: IpAddr, why: &'static str },
+}
+
+/// Judges addresses for one registry.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    own_host: String,
+    /// The proxy that the environment names: not ours to judge, and usually at a private address.
+    proxies: Vec<String>,
+    pinned: HashMap<String, SocketAddr>,
+    allow_private: bool,
+    allow_loopback: bool,
+    /// Whether the registry itself was seen at a private address: then what it leads to may be private too.
+    own_private: AtomicBool,
+}
+
+impl Guard {
+    pub(crate) fn new(connection: &Connection, base: &Url) -> Guard {
+        let guard = Guard {
+            own_host: base.host_str().unwrap_or_default().to_owned(),
+            proxies: proxies(),
+            pinned: connection
+                .resolve
+                .iter()
+                .map(|(host, at)| (host.to_ascii_lowercase(), *at))
+                .collect(),
+            allow_private: connection.allow_private,
+            allow_loopback: connection.allow_loopback,
+            own_private: AtomicBool::new(false),
+        };
+        if let Some(address) = literal(base) {
+            guard.note_own(address);
+        }
+        guard
+    }
+
+    /// Whether hosts were pinned, so that no proxy may resolve them otherwise.
+    pub(crate) fn pins(&self) -> bool {
+        !self.pinned.is_empty()
+    }
+
+    /// Judges a URL whose host is an address; names are judged when they are resolved.
+    pub(crate) fn check(&self, url: &Url) -> Result<(), DnsError> {
+        match (literal(url), url.host_str()) {
+            (Some(address), Some(host)) => self.admit(host, address),
+            _ => Ok(()),
+        }
+    }
+
+    fn admit(&self, host: &str, address: IpAddr) -> Result<(), DnsError> {
+        let refused = |why| Err(DnsError::Refused { address, why });
+        match kind(address) {
+            Kind::Public => Ok(()),
+            Kind::Never => refused("link-local, metadata and unspecified addresses are never a registry"),
+            Kind::Loopback if self.allow_loopback => Ok(()),
+            Kind::Loopback => refused("loopback addresses are not allowed for this registry"),
+            Kind::Private => {
+                let own = host == self.own_host;
+                if own || self.allow_private || self.own_private.load(Ordering::Relaxed) {
+                    return Ok(());
+                }
+                refused("the registry has a public address, this one is private")
+            }
+        }
+    }
+
+    fn note_own(&self, address: IpAddr) {
+        if kind(address) == Kind::Private {
+            self.own_private.store(true, Ordering::Relaxed);
+        }
+    }
+
+    async fn resolve(&self, host: &str) -> Result<Vec<SocketAddr>, DnsError> {
+        if let Some(address) = self.pinned.get(host) {
+            return Ok(vec![*address]);
+        }
+        let not_resolved = |cause: String| DnsError::NotResolved {
+            host: host.to_owned(),
+            cause,
+        };
+        let found = tokio::net::lookup_host((host, 0))
+            .await
+            .map_err(|error| not_resolved(cause_of(&error)))?;
+        let found: Vec<_> = found.collect();
+        if host == self.own_host {
+            for at in &found {
+                self.note_own(at.ip());
+            }
+        }
+        if self.proxies.iter().any(|proxy| proxy == host) && host != self.own_host {
+            return Ok(found);
+        }
+        let mut refused = None;
+        let mut admitted = Vec::with_capacity(found.len());
+        for at in found {
+            match self.admit(host, at.ip()) {
+                Ok(()) => admitted.push(at),
+                Err(error) => refused = Some(error),
+            }
+        }
+        if admitted.is_empty() {
+            return Err(refused.unwrap_or_else(|| not_resolved("the name has no address".to_owned())));
+        }
+        Ok(admitted)
+    }
+}
+
+/// The resolver's own words, without the prefix that the standard library puts in front.
+fn cause_of(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    text.strip_prefix("failed to lookup address information: ")
+        .map_or_else(|| text.clone(), str::to_owned)
+}
+
+/// Hosts of the proxies that reqwest takes from the environment.
+fn proxies() -> Vec<String> {
+    let names = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let values = names.iter().filter_map(|name| std::env::var(name).ok());
+    let urls = values.filter_map(|value| {
+        Url::parse(&value)
+            .or_else(|_| Url::parse(&format!("http://{value}")))
+            .ok()
+    });
+    urls.filter_map(|url| url.host_str().map(str::to_ascii_lowercase))
+        .collect()
+}
+
+fn literal(url: &Url) -> Option<IpAddr> {
+    match url.host()? {
+        Host::Ipv4(address) => Some(address.into()),
+        Host::Ipv6(address) => Some(address.into()),
+        Host::Domain(_) => None,
+    }
+}
+
+/// What reqwest asks.
+pub(crate) struct Resolver {
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) progress: Arc<Progress>,
+}
+
+impl Resolve for Resolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        let (guard, progress) = (self.guard.clone(), self.progress.clone());
+        Box::pin(async move {
+            let found = guard.resolve(&name.as_str().to_ascii_lowercase()).await?;
+            progress.reach(Stage::Connect);
+            Ok(Box::new(found.into_iter()) as Addrs)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(registry: &str, change: impl FnOnce(&mut Connection)) -> Guard {
+        let mut connection = Connection {
+            registry: registry.to_owned(),
+            ..Connection::default()
+        };
+        change(&mut connection);
+        Guard::new(&connection, &Url::parse(&format!("https://{registry}/")).unwrap())
+    }
+
+    fn admits(guard: &Guard, url: &str) -> bool {
+        guard.check(&Url::parse(url).unwrap()).is_ok()
+    }
+
+    #[test]
+    fn a_public_registry_leads_to_public_addresses_only() {
+        let guard = guard("ghcr.io", |_| {});
+        assert!(admits(&guard, "https://20.1.2.3/blob"));
+        for url in [
+            "https://10.0.0.1/",
+            "https://127.0.0.1/",
+            "https://[::1]/",
+            "https://169.254.169.254/latest",
+            "https://[fe80::1]/",
+            "https://0.0.0.0/",
+            // Other spellings of the same addresses.
+            "https://0x7f.1/",
+            "https://2130706433/",
+            "https://[::ffff:a9fe:a9fe]/",
+        ] {
+            assert!(!admits(&guard, url), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_private_registry_may_lead_to_private_addresses_but_never_to_the_metadata_service() {
+        let guard = guard("10.0.0.5:5000", |_| {});
+        assert!(admits(&guard, "https://10.0.0.5:5000/v2/"));
+        assert!(admits(&guard, "https://10.9.9.9/blob"));
+        assert!(!admits(&guard, "https://169.254.169.254/"));
+        assert!(!admits(&guard, "https://127.0.0.1/"));
+    }
+
+    #[test]
+    fn private_and_loopback_addresses_are_admitted_when_the_administrator_says_so() {
+        let private = guard("ghcr.io", |connection| connection.allow_private = true);
+        assert!(admits(&private, "https://10.0.0.1/"));
+        assert!(!admits(&private, "https://127.0.0.1/"));
+        let loopback = guard("127.0.0.1:5000", |connection| connection.allow_loopback = true);
+        assert!(admits(&loopback, "https://127.0.0.1:5000/v2/"));
+        assert!(!admits(&loopback, "https://10.0.0.1/"));
+        assert!(!admits(&loopback, "https://169.254.169.254/"));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_resolves_to_this_machine_is_refused_unless_pinned_or_allowed() {
+        let refused = guard("localhost", |_| {}).resolve("localhost").await;
+        assert!(matches!(refused, Err(DnsError::Refused { .. })), "{refused:?}");
+        let at: SocketAddr = "127.0.0.1:4443".parse().unwrap();
+        let pinned = guard("ghcr.io", |connection| {
+            connection.resolve = vec![("ghcr.io".to_owned(), at)]
+        });
+        assert_eq!(pinned.resolve("ghcr.io").await, Ok(vec![at]));
+        let allowed = guard("localhost", |connection| connection.allow_loopback = true);
+        assert!(allowed.resolve("localhost").await.is_ok());
+    }
+}

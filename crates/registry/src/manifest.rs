@@ -1,0 +1,151 @@
+//! Manifests: what a reference stands for.
+
+use bytes::Bytes;
+use catamaran_core::digest::Digest;
+use http::header::CONTENT_TYPE;
+use http::{Method, StatusCode};
+use serde::Deserialize;
+
+use crate::client::{Manifest, Resolved};
+use crate::failure::{Class, Failure, Rung};
+use crate::path;
+use crate::session::Session;
+use crate::transport::{Ask, Reply};
+
+/// Everything that a reference may stand for. GHCR answers 404 for what is not listed here, so `*/*` alone won't do.
+const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
+     application/vnd.oci.artifact.manifest.v1+json, */*;q=0.1";
+
+/// The parts of a manifest or index that lead to a blob.
+#[derive(Deserialize)]
+pub(crate) struct Parts {
+    pub(crate) config: Option<Descriptor>,
+    #[serde(default)]
+    pub(crate) layers: Vec<Descriptor>,
+    #[serde(default)]
+    pub(crate) manifests: Vec<Descriptor>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Descriptor {
+    pub(crate) digest: String,
+}
+
+impl Session {
+    /// The digest that a tag or digest stands for.
+    ///
+    /// HEAD; when the answer has no digest, or HEAD is not understood, GET and hash. A 404 is asked again with GET, because
+    /// only a body can say whether the manifest is absent.
+    pub(crate) async fn resolve(&self, repository: &str, reference: &str) -> Result<Resolved, Failure> {
+        let reply = match self
+            .get(manifest_ask(self, Method::HEAD, repository, reference)?, repository)
+            .await
+        {
+            Ok(reply) => reply,
+            Err(failure) if matches!(failure.status, Some(404 | 405 | 501)) && failure.rung == Rung::Manifest => {
+                return self.resolve_by_content(repository, reference).await;
+            }
+            Err(failure) => return Err(failure),
+        };
+        if reply.is_html() {
+            return Err(reply.not_a_registry("a web page instead of a manifest"));
+        }
+        match announced(&reply)? {
+            Some(digest) => {
+                agree(&reply, reference, &digest)?;
+                Ok(Resolved {
+                    digest,
+                    verified: false,
+                })
+            }
+            None => self.resolve_by_content(repository, reference).await,
+        }
+    }
+
+    pub(crate) async fn resolve_by_content(&self, repository: &str, reference: &str) -> Result<Resolved, Failure> {
+        let manifest = self.manifest(repository, reference).await?;
+        Ok(Resolved {
+            digest: manifest.digest,
+            verified: true,
+        })
+    }
+
+    /// A manifest whose content was hashed. The digest is the announced one, the reference's own, or else SHA-256.
+    pub(crate) async fn manifest(&self, repository: &str, reference: &str) -> Result<Manifest, Failure> {
+        let reply = self
+            .get(manifest_ask(self, Method::GET, repository, reference)?, repository)
+            .await?;
+        if reply.status() != StatusCode::OK || reply.is_html() {
+            return Err(reply.not_a_registry("no manifest"));
+        }
+        let media_type = reply.header(CONTENT_TYPE).map(str::to_owned);
+        let announced = announced(&reply)?;
+        let lying = |digest: &Digest| {
+            let message = format!(
+                "{}: the content does not have the digest {digest} it is said to have",
+                reply.request
+            );
+            reply.failure(Class::LyingDigest, message)
+        };
+        let wanted: Option<Digest> = reference.parse().ok();
+        let claims: Vec<_> = announced
+            .iter()
+            .chain(&wanted)
+            .map(|digest| (digest.clone(), lying(digest)))
+            .collect();
+        let not_json = reply.not_a_registry("a manifest that is no JSON object");
+        let body = reply.body(self.http.limits.manifest_bytes).await?;
+        for (digest, failure) in claims {
+            if !digest.matches(&body) {
+                return Err(failure);
+            }
+        }
+        if !is_object(&body) {
+            return Err(not_json);
+        }
+        let digest = wanted.or(announced).unwrap_or_else(|| Digest::of(&body));
+        Ok(Manifest {
+            digest,
+            media_type,
+            body,
+        })
+    }
+}
+
+fn manifest_ask(session: &Session, method: Method, repository: &str, reference: &str) -> Result<Ask, Failure> {
+    path::check_repository(repository)?;
+    path::check_reference(reference)?;
+    let url = session.site.url(&format!("/v2/{repository}/manifests/{reference}"));
+    let mut ask = Ask::new(method, url, Rung::Manifest);
+    ask.accept = Some(ACCEPT);
+    Ok(ask)
+}
+
+/// `Docker-Content-Digest`; one that can't be read is no digest but a broken answer.
+fn announced(reply: &Reply) -> Result<Option<Digest>, Failure> {
+    let Some(value) = reply.headers().get("docker-content-digest") else {
+        return Ok(None);
+    };
+    let digest = value.to_str().ok().and_then(|text| text.trim().parse().ok());
+    digest
+        .map(Some)
+        .ok_or_else(|| reply.not_a_registry("its Docker-Content-Digest is not a digest"))
+}
+
+/// Who asks for a digest must be told of that digest.
+fn agree(reply: &Reply, reference: &str, digest: &Digest) -> Result<(), Failure> {
+    let Ok(wanted) = reference.parse::<Digest>() else {
+        return Ok(());
+    };
+    if wanted == *digest {
+        return Ok(());
+    }
+    let message = format!("{}: answered with another digest, {digest}", reply.request);
+    Err(reply.failure(Class::LyingDigest, message))
+}
+
+fn is_object(body: &Bytes) -> bool {
+    body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
+        && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
+}

@@ -1,0 +1,394 @@
+//! The one seam for providers: how a credential becomes a token, and how a repository is listed.
+//!
+//! Everything that differs between Azure, GitHub, Amazon and the rest stands here, as answers to a few questions.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use catamaran_core::policy::Provider;
+use http::{HeaderValue, Method};
+use serde::Deserialize;
+use url::Url;
+use url::form_urlencoded::Serializer;
+
+use crate::challenge::Challenge;
+use crate::connection::Connection;
+use crate::credentials::{AZURE_TOKEN_USER, Credentials};
+use crate::failure::{Class, Failure, Rung, one_line};
+use crate::secret::Secret;
+use crate::transport::Ask;
+
+/// One registry: where it is and how it wants to be talked to.
+#[derive(Debug)]
+pub(crate) struct Site {
+    /// `https://host[:port]/`.
+    pub(crate) base: Url,
+    pub(crate) provider: Provider,
+    pub(crate) credentials: Credentials,
+    /// `https://host[:port]/` of everyone besides the registry who may issue its tokens.
+    token_hosts: Vec<Url>,
+}
+
+/// How requests are authenticated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    /// The registry has not been asked yet.
+    Unknown,
+    /// Not at all.
+    Open,
+    /// With the credential itself.
+    Basic,
+    /// With a token from an admitted endpoint.
+    Bearer { realm: Url, service: Option<String> },
+}
+
+/// How the tags of a repository are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listing {
+    /// `/v2/{name}/tags/list`: names only.
+    Distribution,
+    /// `/acr/v1/{name}/_tags`: names and digests.
+    Azure,
+}
+
+impl Site {
+    /// Reads `host[:port]`; `None` for anything else.
+    pub(crate) fn new(connection: &Connection) -> Option<Site> {
+        let token_hosts = connection
+            .token_hosts
+            .iter()
+            .map(|host| origin(host))
+            .collect::<Option<Vec<_>>>()?;
+        let base = origin(api_host(&connection.registry))?;
+        let mut site = Site {
+            base,
+            provider: connection.provider,
+            credentials: connection.credentials.clone(),
+            token_hosts,
+        };
+        if connection.registry == "docker.io" {
+            site.token_hosts.extend(origin("auth.docker.io"));
+        }
+        Some(site)
+    }
+
+    /// Whether a URL is on the registry itself: same scheme, host and port.
+    pub(crate) fn owns(&self, url: &Url) -> bool {
+        same_origin(&self.base, url)
+    }
+
+    /// A URL of the registry; `path` must consist of checked parts.
+    pub(crate) fn url(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(path);
+        url
+    }
+
+    /// What is known about authentication before the registry has said anything; saves a request per client.
+    pub(crate) fn scheme(&self) -> Scheme {
+        let host = || {
+            let host = self.base.host_str().unwrap_or_default();
+            self.base
+                .port()
+                .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+        };
+        match self.provider {
+            Provider::Azure => Scheme::Bearer {
+                realm: self.url("/oauth2/token"),
+                service: Some(host()),
+            },
+            Provider::GitHub => Scheme::Bearer {
+                realm: self.url("/token"),
+                service: Some(host()),
+            },
+            Provider::Aws if self.credentials != Credentials::Anonymous => Scheme::Basic,
+            Provider::Aws | Provider::Generic => Scheme::Unknown,
+        }
+    }
+
+    /// What a challenge makes of it. A token endpoint must be admitted: credentials go nowhere else.
+    ///
+    /// Azure: the registry's own `/oauth2/...`; GitHub: the registry's own `/token`; others: the registry's own host and
+    /// port, or a host that the administrator listed. Always https, never with a user name in the URL.
+    pub(crate) fn admit(&self, challenge: Challenge) -> Result<Scheme, Failure> {
+        let Challenge::Bearer { realm, service } = challenge else {
+            return Ok(Scheme::Basic);
+        };
+        let url = Url::parse(&realm).ok().filter(|url| {
+            let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
+            let place = match self.provider {
+                Provider::Azure => self.owns(url) && url.path().starts_with("/oauth2/"),
+                Provider::GitHub => self.owns(url) && url.path() == "/token",
+                Provider::Generic | Provider::Aws => {
+                    self.owns(url) || self.token_hosts.iter().any(|host| same_origin(host, url))
+                }
+            };
+            url.scheme() == "https" && plain && place
+        });
+        let Some(realm) = url else {
+            let message = format!(
+                "GET {}v2/: the challenge names the token endpoint {:?}, which is not admitted for this registry",
+                self.base,
+                one_line(&realm)
+            );
+            return Err(Failure::new(Rung::Challenge, Class::ForeignRealm, message));
+        };
+        Ok(Scheme::Bearer { realm, service })
+    }
+
+    /// The scope that reading a repository needs. Azure wants `metadata_read` for listing (scope-map tokens, ABAC).
+    pub(crate) fn scope(&self, repository: &str) -> String {
+        let actions = match self.provider {
+            Provider::Azure => "pull,metadata_read",
+            Provider::Generic | Provider::GitHub | Provider::Aws => "pull",
+        };
+        format!("repository:{repository}:{actions}")
+    }
+
+    /// How this registry lists tags.
+    pub(crate) fn listing(&self) -> Listing {
+        match self.provider {
+            Provider::Azure => Listing::Azure,
+            Provider::Generic | Provider::GitHub | Provider::Aws => Listing::Distribution,
+        }
+    }
+
+    /// The request that turns the credential into a token.
+    pub(crate) fn token_ask(&self, realm: &Url, service: Option<&str>, scope: Option<&str>) -> Ask {
+        let refresh_token = match &self.credentials {
+            Credentials::Basic { username, password }
+                if self.provider == Provider::Azure && username == AZURE_TOKEN_USER =>
+            {
+                Some(password)
+            }
+            _ => None,
+        };
+        if let Some(refresh_token) = refresh_token {
+            return exchange_ask(realm, service, scope, refresh_token);
+        }
+        let mut url = realm.clone();
+        if service.is_some() || scope.is_some() {
+            let mut query = url.query_pairs_mut();
+            if let Some(service) = service {
+                query.append_pair("service", service);
+            }
+            if let Some(scope) = scope {
+                query.append_pair("scope", scope);
+            }
+        }
+        let mut ask = Ask::new(Method::GET, url, Rung::Token);
+        ask.authorization = self
+            .credentials
+            .basic()
+            .and_then(|basic| secret_header("Basic", basic.expose()));
+        ask
+    }
+}
+
+/// Azure's refresh tokens are exchanged by a form (Azure/acr, AAD-OAuth): as a Basic password they can't list.
+fn exchange_ask(realm: &Url, service: Option<&str>, scope: Option<&str>, refresh_token: &Secret<String>) -> Ask {
+    let mut form = Serializer::new(String::new());
+    form.append_pair("grant_type", "refresh_token");
+    if let Some(service) = service {
+        form.append_pair("service", service);
+    }
+    if let Some(scope) = scope {
+        form.append_pair("scope", scope);
+    }
+    form.append_pair("refresh_token", refresh_token.expose());
+    let mut ask = Ask::new(Method::POST, realm.clone(), Rung::Token);
+    ask.form = Some(Secret::new(form.finish()));
+    ask
+}
+
+/// The value of an `Authorization` header, marked so that nothing prints it; `None` when the text can't stand in one.
+pub(crate) fn secret_header(scheme: &str, secret: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(&format!("{scheme} {secret}")).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// The seconds that a JSON Web Token says it lives (`exp` - `iat`). Azure announces no `expires_in`. The claim is not
+/// verified: it only decides how long the token is kept.
+pub(crate) fn lifetime_in(token: &str) -> Option<i64> {
+    #[derive(Deserialize)]
+    struct Claims {
+        exp: i64,
+        iat: i64,
+    }
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    let claims: Claims = serde_json::from_slice(&payload).ok()?;
+    claims.exp.checked_sub(claims.iat)
+}
+
+fn api_host(registry: &str) -> &str {
+    if registry == "docker.io" {
+        "registry-1.docker.io"
+    } else {
+        registry
+    }
+}
+
+fn origin(host: &str) -> Option<Url> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']');
+    if host.is_empty() || !host.bytes().all(plain) {
+        return None;
+    }
+    let url = Url::parse(&format!("https://{host}/")).ok()?;
+    (url.path() == "/" && url.host_str().is_some_and(|host| !host.is_empty())).then_some(url)
+}
+
+fn same_origin(one: &Url, other: &Url) -> bool {
+    one.scheme() == other.scheme()
+        && one.host_str() == other.host_str()
+        && one.port_or_known_default() == other.port_or_known_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site(registry: &str, provider: Provider) -> Site {
+        Site::new(&Connection {
+            registry: registry.to_owned(),
+            provider,
+            ..Connection::default()
+        })
+        .unwrap()
+    }
+
+    fn admits(site: &Site, realm: &str) -> bool {
+        site.admit(Challenge::Bearer {
+            realm: realm.to_owned(),
+            service: None,
+        })
+        .is_ok()
+    }
+
+    #[test]
+    fn only_host_and_port_are_a_registry() {
+        let new = |registry: &str| {
+            Site::new(&Connection {
+                registry: registry.to_owned(),
+                ..Connection::default()
+            })
+        };
+        for good in ["ghcr.io", "localhost:5000", "10.0.0.1:5000", "[::1]:5000", "GHCR.IO"] {
+            assert!(new(good).is_some(), "{good}");
+        }
+        for bad in [
+            "",
+            "https://ghcr.io",
+            "ghcr.io/x",
+            "u@ghcr.io",
+            "ghcr.io?x",
+            "ghcr.io#x",
+            "a b",
+            "ghcr.io:x",
+            "ghçr.io",
+            "a%2fb",
+        ] {
+            assert!(new(bad).is_none(), "{bad}");
+        }
+        assert_eq!(new("docker.io").unwrap().base.as_str(), "https://registry-1.docker.io/");
+    }
+
+    #[test]
+    fn token_endpoints_are_pinned_per_provider() {
+        let azure = site("kracr.azurecr.io", Provider::Azure);
+        let github = site("ghcr.io", Provider::GitHub);
+        let generic = site("registry.test:5000", Provider::Generic);
+        let cases = [
+            (&azure, "https://kracr.azurecr.io/oauth2/token", true),
+            (&azure, "https://kracr.azurecr.io:443/oauth2/token", true),
+            (&azure, "https://KRACR.azurecr.io/oauth2/token", true),
+            (&azure, "https://kracr.azurecr.io/token", false),
+            (&azure, "https://kracr.azurecr.io/oauth2/../token", false),
+            (&azure, "https://other.azurecr.io/oauth2/token", false),
+            (&azure, "https://kracr.azurecr.io.evil.com/oauth2/token", false),
+            (&azure, "https://kracr.azurecr.io:444/oauth2/token", false),
+            (&azure, "http://kracr.azurecr.io/oauth2/token", false),
+            (&azure, "https://kracr.azurecr.io@evil.com/oauth2/token", false),
+            (&azure, "https://user:pass@kracr.azurecr.io/oauth2/token", false),
+            (&azure, "https://evil.com/https://kracr.azurecr.io/oauth2/token", false),
+            (&azure, "https://169.254.169.254/oauth2/token", false),
+            (&azure, "https://kracr.azurecr.i\u{f6}/oauth2/token", false),
+            (&azure, "/oauth2/token", false),
+            (&azure, "kracr.azurecr.io/oauth2/token", false),
+            (&github, "https://ghcr.io/token", true),
+            (&github, "https://ghcr.io/token/x", false),
+            (&github, "https://github.com/token", false),
+            (&github, "https://ghcr.io./token", false),
+            (&generic, "https://registry.test:5000/auth", true),
+            (&generic, "https://registry.test/auth", false),
+            (&generic, "https://auth.registry.test:5000/auth", false),
+            (&generic, "https://test/auth", false),
+            (&generic, "http://registry.test:5000/auth", false),
+            (&generic, "file:///etc/passwd", false),
+        ];
+        for (site, realm, admitted) in cases {
+            assert_eq!(admits(site, realm), admitted, "{realm} for {}", site.base);
+        }
+    }
+
+    #[test]
+    fn a_listed_token_host_is_admitted_exactly() {
+        let connection = Connection {
+            registry: "registry.test".to_owned(),
+            token_hosts: vec!["auth.test".to_owned()],
+            ..Connection::default()
+        };
+        let site = Site::new(&connection).unwrap();
+        assert!(admits(&site, "https://auth.test/token"));
+        assert!(!admits(&site, "https://x.auth.test/token"));
+        assert!(!admits(&site, "https://auth.test:8443/token"));
+    }
+
+    #[test]
+    fn docker_hub_has_its_own_token_host() {
+        let hub = site("docker.io", Provider::Generic);
+        assert!(admits(&hub, "https://auth.docker.io/token"));
+        assert!(!admits(
+            &site("registry.test", Provider::Generic),
+            "https://auth.docker.io/token"
+        ));
+    }
+
+    #[test]
+    fn each_provider_asks_for_its_own_scope() {
+        let cases = [
+            (Provider::Azure, "repository:a/b:pull,metadata_read"),
+            (Provider::GitHub, "repository:a/b:pull"),
+            (Provider::Generic, "repository:a/b:pull"),
+            (Provider::Aws, "repository:a/b:pull"),
+        ];
+        for (provider, scope) in cases {
+            assert_eq!(site("r.test", provider).scope("a/b"), scope);
+        }
+    }
+
+    #[test]
+    fn an_azure_refresh_token_is_posted_and_never_put_into_the_url() {
+        let mut site = site("kracr.azurecr.io", Provider::Azure);
+        site.credentials = Credentials::Basic {
+            username: AZURE_TOKEN_USER.to_owned(),
+            password: Secret::new("refresh&me".to_owned()),
+        };
+        let realm = site.url("/oauth2/token");
+        let ask = site.token_ask(&realm, Some("kracr.azurecr.io"), Some("repository:a:pull"));
+        assert_eq!((ask.method, ask.url, ask.authorization), (Method::POST, realm, None));
+        let form = ask.form.unwrap().expose().clone();
+        assert_eq!(
+            form,
+            "grant_type=refresh_token&service=kracr.azurecr.io&scope=repository%3Aa%3Apull&refresh_token=refresh%26me"
+        );
+    }
+
+    #[test]
+    fn the_lifetime_of_a_json_web_token_is_read() {
+        let token = |claims: &str| format!("e30.{}.sig", BASE64_URL_SAFE_NO_PAD.encode(claims));
+        assert_eq!(lifetime_in(&token(r#"{"iat":1000,"exp":5500}"#)), Some(4500));
+        assert_eq!(lifetime_in(&token(r#"{"exp":5500}"#)), None);
+        assert_eq!(lifetime_in("opaque"), None);
+        assert_eq!(lifetime_in("a.!!.c"), None);
+    }
+}

@@ -1,0 +1,181 @@
+//! Authenticated requests to one registry.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use tokio::time::Instant;
+use url::Url;
+
+use crate::answer;
+use crate::budget::Budget;
+use crate::challenge;
+use crate::failure::{Class, Failure, Rung};
+use crate::provider::{Scheme, Site};
+use crate::token::{self, Token, Tokens};
+use crate::transport::{Ask, Http, Reply};
+
+/// A registry, a way to reach it, and what was learned about authenticating with it.
+pub(crate) struct Session {
+    pub(crate) site: Arc<Site>,
+    pub(crate) http: Http,
+    pub(crate) tokens: Tokens,
+    /// Absent for probes: they never wait.
+    pub(crate) budget: Option<Arc<Budget>>,
+}
+
+impl Session {
+    /// One request within the budget, without authentication of its own. The answer may have any status.
+    pub(crate) async fn send(&self, ask: &Ask) -> Result<Reply, Failure> {
+        if let Some(budget) = &self.budget {
+            budget.acquire().await;
+        }
+        self.http.exchange(ask).await
+    }
+
+    /// One authenticated request to the registry about `repository`. A refused token is dropped and the request made once more
+    /// with a new one. The answer is a success or a redirect.
+    pub(crate) async fn ask(&self, mut ask: Ask, repository: &str) -> Result<Reply, Failure> {
+        debug_assert!(self.site.owns(&ask.url), "credentials are for the registry only");
+        let scope = self.site.scope(repository);
+        ask.authorization = self.authorization(Some(&scope)).await?;
+        let reply = self.send(&ask).await?;
+        if reply.status() != StatusCode::UNAUTHORIZED {
+            return self.settle(reply, &ask).await;
+        }
+        let refused = ask.authorization.take();
+        let known = self.tokens.scheme();
+        let Some(scheme) = self.scheme_of(reply.headers())? else {
+            return Err(self.fail(reply, &ask).await);
+        };
+        if scheme == Scheme::Basic && (known == Scheme::Basic || self.site.credentials.basic().is_none()) {
+            return Err(self.fail(reply, &ask).await);
+        }
+        self.tokens.learn(scheme);
+        if let Some(refused) = refused {
+            self.tokens.slot(&scope).lock().await.drop_refused(&refused);
+        }
+        ask.authorization = self.authorization(Some(&scope)).await?;
+        let reply = self.send(&ask).await?;
+        self.settle(reply, &ask).await
+    }
+
+    /// The same, but only a success will do.
+    pub(crate) async fn get(&self, ask: Ask, repository: &str) -> Result<Reply, Failure> {
+        let method = ask.method.clone();
+        let reply = self.ask(ask, repository).await?;
+        if reply.status().is_success() {
+            return Ok(reply);
+        }
+        Err(answer::failure(reply, &method, true, self.http.limits.error_bytes).await)
+    }
+
+    /// What a challenge makes of us; `None` when there is none that we can answer.
+    pub(crate) fn scheme_of(&self, headers: &HeaderMap) -> Result<Option<Scheme>, Failure> {
+        challenge::read(headers)
+            .map(|challenge| self.site.admit(challenge))
+            .transpose()
+    }
+
+    /// Reads a refusal, and tells the budget when it is about the number of requests.
+    pub(crate) async fn fail(&self, reply: Reply, ask: &Ask) -> Failure {
+        let own = self.site.owns(reply.url());
+        let mut failure = answer::failure(reply, &ask.method, own, self.http.limits.error_bytes).await;
+        failure.message = self.site.credentials.scrub(failure.message);
+        if let (Class::Throttled { retry_after }, Some(budget)) = (&failure.class, &self.budget) {
+            budget.throttled(*retry_after);
+        }
+        failure
+    }
+
+    /// The header to send: none when the registry is open or was not asked yet.
+    pub(crate) async fn authorization(&self, scope: Option<&str>) -> Result<Option<HeaderValue>, Failure> {
+        match self.tokens.scheme() {
+            Scheme::Unknown | Scheme::Open => Ok(None),
+            Scheme::Basic => Ok(self
+                .site
+                .credentials
+                .basic()
+                .and_then(|basic| crate::provider::secret_header("Basic", basic.expose()))),
+            Scheme::Bearer { realm, service } => {
+                let token = self.token(&realm, service.as_deref(), scope).await?;
+                Ok(Some(token.header))
+            }
+        }
+    }
+
+    /// The token for a scope. Of many who want it at once one fetches it, or finds out why there is none.
+    async fn token(&self, realm: &Url, service: Option<&str>, scope: Option<&str>) -> Result<Token, Failure> {
+        let asked = Instant::now();
+        let slot = self.tokens.slot(scope.unwrap_or_default());
+        let mut slot = slot.lock().await;
+        if let Some(token) = slot.valid(Instant::now()) {
+            return Ok(token.clone());
+        }
+        if let Some(failure) = slot.failed_since(asked) {
+            return Err(failure.clone());
+        }
+        match self.fetch_token(realm, service, scope).await {
+            Ok(token) => {
+                slot.keep(token.clone());
+                Ok(token)
+            }
+            Err(failure) => {
+                slot.fail(failure.clone());
+                Err(failure)
+            }
+        }
+    }
+
+    async fn fetch_token(&self, realm: &Url, service: Option<&str>, scope: Option<&str>) -> Result<Token, Failure> {
+        let ask = self.site.token_ask(realm, service, scope);
+        let reply = self.send(&ask).await?;
+        if reply.status() != StatusCode::OK {
+            return Err(self.fail(reply, &ask).await);
+        }
+        if reply.is_html() {
+            return Err(reply.not_a_registry("a web page instead of a token"));
+        }
+        let broken = reply.not_a_registry("no token in it");
+        let body = reply.body(self.http.limits.token_bytes).await?;
+        let token = token::read(&body, Instant::now()).ok_or(broken)?;
+        self.succeeded();
+        Ok(token)
+    }
+
+    async fn settle(&self, reply: Reply, ask: &Ask) -> Result<Reply, Failure> {
+        if reply.status().is_success() || reply.status().is_redirection() {
+            self.succeeded();
+            return Ok(reply);
+        }
+        Err(self.fail(reply, ask).await)
+    }
+
+    fn succeeded(&self) {
+        if let Some(budget) = &self.budget {
+            budget.succeeded();
+        }
+    }
+
+    /// Asks `/v2/` and learns how the registry wants to be authenticated with.
+    pub(crate) async fn challenge(&self) -> Result<(), Failure> {
+        let ask = Ask::new(Method::GET, self.site.url("/v2/"), Rung::Challenge);
+        let reply = self.send(&ask).await?;
+        match reply.status() {
+            StatusCode::OK if reply.is_html() => Err(reply.not_a_registry("a web page")),
+            StatusCode::OK => {
+                self.tokens.learn(Scheme::Open);
+                Ok(())
+            }
+            StatusCode::UNAUTHORIZED => {
+                if let Some(scheme) = self.scheme_of(reply.headers())? {
+                    self.tokens.learn(scheme);
+                    return Ok(());
+                }
+                let mut failure = self.fail(reply, &ask).await;
+                failure.message.push_str(": no challenge that can be answered");
+                Err(failure)
+            }
+            _ => Err(self.fail(reply, &ask).await),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! TLS, and how far a connection came.
+//!
+//! Roots are read once per client. Sessions are never resumed: a resumed handshake does not look at the certificate, and
+//! an expired one must show. The place where sessions would be kept also tells us when a handshake begins, which is how a
+//! probe knows a black hole from a server that accepts and says nothing.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::crypto::aws_lc_rs;
+use rustls::{ClientConfig, DigitallySignedStruct, NamedGroup, SignatureScheme};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_platform_verifier::Verifier;
+
+use crate::client::ClientError;
+
+/// How far the first connection came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    /// The name is being resolved.
+    Dns = 0,
+    /// TCP is connecting.
+    Connect = 1,
+    /// TLS is shaking hands.
+    Tls = 2,
+    /// A request can be sent.
+    Established = 3,
+}
+
+/// Watches one HTTP client from beside: how far its first connection came, and what was asked last.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    stage: AtomicU8,
+    request: Mutex<String>,
+}
+
+impl Progress {
+    pub(crate) fn reach(&self, stage: Stage) {
+        self.stage.fetch_max(stage as u8, Ordering::Relaxed);
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Relaxed) {
+            0 => Stage::Dns,
+            1 => Stage::Connect,
+            2 => Stage::Tls,
+            _ => Stage::Established,
+        }
+    }
+
+    pub(crate) fn ask(&self, request: &str) {
+        request.clone_into(&mut self.request.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    pub(crate) fn asked(&self) -> String {
+        self.request.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Trusts the system's roots and those of `extra_ca` (PEM).
+pub(crate) fn verifier(extra_ca: Option<&[u8]>) -> Result<Arc<dyn ServerCertVerifier>, ClientError> {
+    let mut extra = Vec::new();
+    if let Some(pem) = extra_ca {
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            extra.push(certificate.map_err(|_| ClientError::BadCa("not PEM".to_owned()))?);
+        }
+        if extra.is_empty() {
+            return Err(ClientError::BadCa("no certificate in it".to_owned()));
+        }
+    }
+    let verifier = Verifier::new_with_extra_roots(extra, Arc::new(aws_lc_rs::default_provider()))
+        .map_err(|error| ClientError::BadCa(error.to_string()))?;
+    Ok(Arc::new(verifier))
+}
+
+/// The TLS settings of one HTTP client.
+pub(crate) fn config(verifier: Arc<dyn ServerCertVerifier>, progress: Arc<Progress>) -> ClientConfig {
+    let watched = Arc::new(Watched { verifier, progress });
+    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .expect("the provider supports both versions")
+        .dangerous()
+        .with_custom_certificate_verifier(watched.clone())
+        .with_no_client_auth();
+    config.resumption = Resumption::store(watched);
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config
+}
+
+/// Verifies as it is told, and reports progress. Keeps no session.
+struct Watched {
+    verifier: Arc<dyn ServerCertVerifier>,
+    progress: Arc<Progress>,
+}
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watched")
+            .field("progress", &self.progress)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ServerCertVerifier for Watched {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verifier
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let valid = self.verifier.verify_tls12_signature(message, certificate, signature)?;
+        self.progress.reach(Stage::Established);
+        Ok(valid)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let valid = self.verifier.verify_tls13_signature(message, certificate, signature)?;
+        self.progress.reach(Stage::Established);
+        Ok(valid)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
+}
+
+impl ClientSessionStore for Watched {
+    fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
+
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        // Asked while the first message of a handshake is written: TCP is connected.
+        self.progress.reach(Stage::Tls);
+        None
+    }
+
+    fn set_tls12_session(&self, _: ServerName<'static>, _: Tls12ClientSessionValue) {}
+
+    fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        None
+    }
+
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {}
+
+    fn insert_tls13_ticket(&self, _: ServerName<'static>, _: Tls13ClientSessionValue) {}
+
+    fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        None
+    }
+}

@@ -1,0 +1,252 @@
+//! One bounded HTTP request.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RANGE};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use reqwest::redirect::Policy;
+use rustls::client::danger::ServerCertVerifier;
+use url::Url;
+
+use crate::broken;
+use crate::client::ClientError;
+use crate::connection::Limits;
+use crate::dns::{Guard, Resolver};
+use crate::failure::{Class, Failure, Rung};
+use crate::secret::Secret;
+use crate::tls::{self, Progress, Stage};
+
+/// An HTTP client that follows no redirect, decodes no content, and connects to no address that `guard` refuses.
+pub(crate) struct Http {
+    client: reqwest::Client,
+    pub(crate) guard: Arc<Guard>,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) limits: Limits,
+}
+
+/// One request.
+pub(crate) struct Ask {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) rung: Rung,
+    pub(crate) accept: Option<&'static str>,
+    pub(crate) authorization: Option<HeaderValue>,
+    /// Ask for the first byte only.
+    pub(crate) first_byte: bool,
+    /// A form to post.
+    pub(crate) form: Option<Secret<String>>,
+}
+
+impl Ask {
+    pub(crate) fn new(method: Method, url: Url, rung: Rung) -> Ask {
+        Ask {
+            method,
+            url,
+            rung,
+            accept: None,
+            authorization: None,
+            first_byte: false,
+            form: None,
+        }
+    }
+
+    /// The request in words, without the query: redirects to blob storage carry signatures there.
+    pub(crate) fn describe(&self) -> String {
+        let mut shown = self.url.clone();
+        shown.set_query(None);
+        shown.set_fragment(None);
+        let _ = shown.set_username("");
+        let _ = shown.set_password(None);
+        format!("{} {shown}", self.method)
+    }
+}
+
+impl Http {
+    pub(crate) fn new(
+        guard: Arc<Guard>,
+        verifier: Arc<dyn ServerCertVerifier>,
+        limits: Limits,
+    ) -> Result<Http, ClientError> {
+        let progress = Arc::new(Progress::default());
+        let mut builder = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls::config(verifier, progress.clone()))
+            .dns_resolver(Resolver {
+                guard: guard.clone(),
+                progress: progress.clone(),
+            })
+            .redirect(Policy::none())
+            .referer(false)
+            .https_only(true)
+            .connect_timeout(limits.connect)
+            .read_timeout(limits.read)
+            .timeout(limits.total)
+            .user_agent(concat!("catamaran/", env!("CARGO_PKG_VERSION")));
+        if guard.pins() {
+            builder = builder.no_proxy();
+        }
+        let client = builder
+            .build()
+            .map_err(|error| ClientError::Http(broken::root_cause(&error)))?;
+        Ok(Http {
+            client,
+            guard,
+            progress,
+            limits,
+        })
+    }
+
+    /// Sends one request and reads the headers of the answer, whatever its status.
+    pub(crate) async fn exchange(&self, ask: &Ask) -> Result<Reply, Failure> {
+        let request = ask.describe();
+        self.progress.ask(&request);
+        if ask.url.scheme() != "https" {
+            return Err(Failure::new(
+                ask.rung,
+                Class::Misrouted,
+                format!("{request}: refused, not https"),
+            ));
+        }
+        self.guard
+            .check(&ask.url)
+            .map_err(|error| broken::unresolved(&error, ask.rung, &request))?;
+        if !matches!(ask.url.host(), Some(url::Host::Domain(_))) {
+            self.progress.reach(Stage::Connect);
+        }
+        let mut builder = self.client.request(ask.method.clone(), ask.url.clone());
+        if let Some(accept) = ask.accept {
+            builder = builder.header(ACCEPT, accept);
+        }
+        if let Some(authorization) = &ask.authorization {
+            builder = builder.header(AUTHORIZATION, authorization);
+        }
+        if ask.first_byte {
+            builder = builder.header(RANGE, "bytes=0-0");
+        }
+        if let Some(form) = &ask.form {
+            builder = builder
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(form.expose().clone());
+        }
+        let response = builder
+            .send()
+            .await
+            .map_err(|error| broken::failure(&error, ask.rung, &request))?;
+        let reply = Reply {
+            response,
+            request,
+            rung: ask.rung,
+        };
+        let size: usize = reply
+            .headers()
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 4)
+            .sum();
+        if size > self.limits.header_bytes {
+            let message = format!(
+                "{}: headers of {size} bytes, more than {}",
+                reply.request, self.limits.header_bytes
+            );
+            return Err(reply.failure(Class::TooLarge, message));
+        }
+        tracing::debug!(request = %reply.request, status = reply.status().as_u16(), "registry answered");
+        Ok(reply)
+    }
+}
+
+/// An answer whose body was not read yet.
+pub(crate) struct Reply {
+    response: reqwest::Response,
+    pub(crate) request: String,
+    pub(crate) rung: Rung,
+}
+
+impl Reply {
+    pub(crate) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    pub(crate) fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
+        self.headers().get(name)?.to_str().ok()
+    }
+
+    pub(crate) fn url(&self) -> &Url {
+        self.response.url()
+    }
+
+    /// Where a redirect leads, resolved against the request.
+    pub(crate) fn location(&self) -> Option<Url> {
+        if !matches!(self.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+            return None;
+        }
+        self.url().join(self.header(LOCATION)?).ok()
+    }
+
+    /// Whether the answer calls itself a web page: what captive portals and proxies give.
+    pub(crate) fn is_html(&self) -> bool {
+        let kind = self.header(CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
+        kind.starts_with("text/html") || kind.starts_with("application/xhtml")
+    }
+
+    /// A failure of this answer; `message` names the request already.
+    pub(crate) fn failure(&self, class: Class, message: String) -> Failure {
+        Failure {
+            rung: self.rung,
+            class,
+            status: Some(self.status().as_u16()),
+            code: None,
+            message,
+        }
+    }
+
+    /// "This is not how a registry answers".
+    pub(crate) fn not_a_registry(&self, why: &str) -> Failure {
+        let message = format!("{}: not a registry's answer: {why}", self.request);
+        self.failure(
+            Class::Unavailable(catamaran_core::health::Unavailable::ServerError),
+            message,
+        )
+    }
+
+    /// Reads the body, at most `most` bytes; an announced length beyond that is refused before reading.
+    pub(crate) async fn body(mut self, most: u64) -> Result<Bytes, Failure> {
+        let encoding = self.header(CONTENT_ENCODING).unwrap_or("identity");
+        if !encoding.eq_ignore_ascii_case("identity") {
+            return Err(self.not_a_registry("its content is encoded, which we did not ask for"));
+        }
+        let announced = self.response.content_length();
+        if announced.is_some_and(|length| length > most) {
+            return Err(self.too_large(most));
+        }
+        let mut body = BytesMut::with_capacity(usize::try_from(announced.unwrap_or(0)).unwrap_or(0));
+        loop {
+            let chunk = self.response.chunk().await;
+            match chunk.map_err(|error| broken::failure(&error, self.rung, &self.request))? {
+                None => return Ok(body.freeze()),
+                Some(chunk) if body.len() as u64 + chunk.len() as u64 > most => return Err(self.too_large(most)),
+                Some(chunk) => body.extend_from_slice(&chunk),
+            }
+        }
+    }
+
+    /// Reads until the first byte has come.
+    pub(crate) async fn first_byte(mut self) -> Result<(), Failure> {
+        loop {
+            let chunk = self.response.chunk().await;
+            match chunk.map_err(|error| broken::failure(&error, self.rung, &self.request))? {
+                Some(chunk) if chunk.is_empty() => {}
+                Some(_) => return Ok(()),
+                None => return Err(self.not_a_registry("the blob is empty")),
+            }
+        }
+    }
+
+    fn too_large(&self, most: u64) -> Failure {
+        let message = format!("{}: an answer of more than {most} bytes", self.request);
+        self.failure(Class::TooLarge, message)
+    }
+}
