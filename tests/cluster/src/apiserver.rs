@@ -172,8 +172,9 @@ impl Server {
     fn start(folder: &Path, name: &'static str, program: &Path, arguments: &[String]) -> anyhow::Result<Self> {
         let (log, pid) = (folder.join(format!("{name}.log")), folder.join(format!("{name}.pid")));
         // The shell holds the other end of a pipe. When this process ends, however it does, the pipe
-        // closes, `cat` returns and the shell kills the server.
-        let script = r#"log=$1 pid=$2; shift 2; "$@" </dev/null >"$log" 2>&1 & child=$!; echo $child >"$pid"; cat >/dev/null; kill -KILL $child; wait"#;
+        // closes, `cat` returns and the shell kills the server. It ignores signals that were meant for
+        // the whole group: it would be gone before the server.
+        let script = r#"trap '' INT HUP TERM; log=$1 pid=$2; shift 2; "$@" </dev/null >"$log" 2>&1 & child=$!; echo $child >"$pid"; cat >/dev/null; kill -KILL $child; wait"#;
         let keeper = host("sh")
             .args(["-c", script, "sh"])
             .args([&log, &pid])

@@ -16,8 +16,8 @@ fn folders(name: &str) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(ROOT)? {
         let entry = entry?;
-        // Symlinks are further names of joint controllers; "unified" is v2 beside v1, of no use here.
-        if entry.file_type()?.is_dir() && entry.file_name() != "unified" {
+        // Symlinks are further names of joint controllers. v2 may stand beside v1 ("unified"): runc uses both.
+        if entry.file_type()?.is_dir() {
             found.push(entry.path().join(name));
         }
     }

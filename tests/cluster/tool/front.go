@@ -179,15 +179,22 @@ func (l *faultyListener) Accept() (net.Conn, error) {
 		l.front.lock.Unlock()
 		switch kind {
 		case "reset":
-			// Closed with a linger of 0, TCP sends RST in place of FIN.
-			connection.(*net.TCPConn).SetLinger(0)
-			connection.Close()
+			go reset(connection.(*net.TCPConn))
 		case "hang":
 			// Held open, never read: the client's handshake waits.
 		default:
 			return kept, nil
 		}
 	}
+}
+
+// reset waits for the client's first words: before them the client could take it for a refusal.
+func reset(connection *net.TCPConn) {
+	connection.SetDeadline(time.Now().Add(time.Minute))
+	connection.Read(make([]byte, 1))
+	// Closed with a linger of 0, TCP sends RST in place of FIN.
+	connection.SetLinger(0)
+	connection.Close()
 }
 
 // faulty injects what can be injected into any request, to whichever of the two hosts.
