@@ -66,8 +66,10 @@ impl Verdict {
     fn more_cautious(self, other: Verdict) -> Verdict {
         match (self, other) {
             _ if self == other => self,
-            (Verdict::InSync, verdict) | (verdict, Verdict::InSync) => verdict,
-            (Verdict::Pending, verdict) | (verdict, Verdict::Pending) => verdict,
+            (Verdict::InSync, _) => other,
+            (_, Verdict::InSync) => self,
+            (Verdict::Pending, _) => other,
+            (_, Verdict::Pending) => self,
             // Missing on different sides, or different anyway: to be swapped in neither direction.
             _ => Verdict::Mismatched,
         }
@@ -147,6 +149,10 @@ impl EvidenceBuilder {
 }
 
 fn key(repository: &str, tag_or_digest: &str) -> u64 {
-    let hash = Sha256::new().chain_update(repository).chain_update([0]).chain_update(tag_or_digest).finalize();
+    let hash = Sha256::new()
+        .chain_update(repository)
+        .chain_update([0])
+        .chain_update(tag_or_digest)
+        .finalize();
     hash.iter().take(8).fold(0, |key, byte| key << 8 | u64::from(*byte))
 }

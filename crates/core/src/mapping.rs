@@ -27,7 +27,9 @@ impl MirrorPolicy {
     /// closer match wins, then the primary. Takes time in proportion to the number of listed repositories: the
     /// webhook goes by the index in [`crate::routes`] instead, which agrees with this.
     pub fn locate<'a>(&'a self, reference: &'a Reference<'_>) -> Option<Location<'a>> {
-        let sides = Side::ALL.into_iter().filter(|side| self.sides[*side].registry == reference.registry());
+        let sides = Side::ALL
+            .into_iter()
+            .filter(|side| self.sides[*side].registry == reference.registry());
         let found = sides.filter_map(|side| self.locate_on(side, reference.repository()));
         // `max_by_key` takes the last of equals, which must be the primary.
         found.rev().max_by_key(|location| location.specificity)
@@ -38,12 +40,22 @@ impl MirrorPolicy {
             Repositories::Listed(rules) => {
                 let rule = rules.iter().find(|rule| rule.paths[side] == path)?;
                 let repository = Cow::Borrowed(rule.name.as_str());
-                Some(Location { side, repository, rule: Some(rule), specificity: usize::MAX })
+                Some(Location {
+                    side,
+                    repository,
+                    rule: Some(rule),
+                    specificity: usize::MAX,
+                })
             }
             Repositories::InUse => {
                 let prefix = &self.sides[side].prefix;
                 let repository = Cow::Borrowed(below(prefix, path)?);
-                Some(Location { side, repository, rule: None, specificity: prefix.len() })
+                Some(Location {
+                    side,
+                    repository,
+                    rule: None,
+                    specificity: prefix.len(),
+                })
             }
         }
     }
@@ -85,7 +97,11 @@ impl SidePolicy {
 
 /// What of `path` lies below `prefix`, on a component boundary.
 fn below<'a>(prefix: &str, path: &'a str) -> Option<&'a str> {
-    if prefix.is_empty() { Some(path) } else { path.strip_prefix(prefix)?.strip_prefix('/') }
+    if prefix.is_empty() {
+        Some(path)
+    } else {
+        path.strip_prefix(prefix)?.strip_prefix('/')
+    }
 }
 
 #[cfg(test)]

@@ -90,7 +90,13 @@ impl<'a> Reference<'a> {
         };
         check_path(&repository)?;
         let (tag, digest) = split_suffix(suffix)?;
-        Ok(Reference { registry, repository, suffix, tag, digest })
+        Ok(Reference {
+            registry,
+            repository,
+            suffix,
+            tag,
+            digest,
+        })
     }
 
     /// The registry: `docker.io` for Docker Hub's spellings, else as written, case kept.
@@ -156,7 +162,7 @@ pub fn parse_registry(text: &str) -> Result<String, ReferenceError> {
     if text.is_empty() {
         return Err(ReferenceError::Empty);
     }
-    let port = is_host(text).ok_or(ReferenceError::Registry)?;
+    let port = host_port(text).ok_or(ReferenceError::Registry)?;
     if port.is_some_and(|port| !port.parse::<u16>().is_ok_and(|port| port > 0)) {
         return Err(ReferenceError::Registry);
     }
@@ -192,7 +198,7 @@ fn is_image_id(text: &str) -> bool {
 fn split_registry(text: &str) -> Result<(&str, &str), ReferenceError> {
     match text.split_once('/') {
         Some((first, rest)) if looks_like_registry(first) => {
-            is_host(first).ok_or(ReferenceError::Registry)?;
+            host_port(first).ok_or(ReferenceError::Registry)?;
             Ok((canonical_registry(first), rest))
         }
         _ => Ok((DOCKER_HUB, text)),
@@ -204,31 +210,33 @@ fn looks_like_registry(first: &str) -> bool {
 }
 
 fn canonical_registry(registry: &str) -> &str {
-    if registry == DOCKER_HUB_OF_OLD { DOCKER_HUB } else { registry }
+    if registry == DOCKER_HUB_OF_OLD {
+        DOCKER_HUB
+    } else {
+        registry
+    }
 }
 
-/// Whether `text` is a host with an optional port, and which port.
+/// The port of a host; `Some(None)` for a host without one, `None` for what is no host.
 #[expect(clippy::option_option, reason = "no host, a host, a host with a port")]
-fn is_host(text: &str) -> Option<Option<&str>> {
-    let (host, port) = match text.strip_prefix('[') {
-        Some(bracketed) => {
-            let (address, port) = bracketed.split_once(']')?;
-            let is_address = !address.is_empty() && address.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':');
-            (is_address, port)
-        }
-        None => {
-            let (name, port) = text.split_at(position(text, |byte| byte == b':'));
-            (name.split('.').all(is_label), port)
-        }
+fn host_port(text: &str) -> Option<Option<&str>> {
+    let (is_host, port) = if let Some(bracketed) = text.strip_prefix('[') {
+        let (address, port) = bracketed.split_once(']')?;
+        (is_ipv6(address), port)
+    } else {
+        let (name, port) = text.split_at(position(text, |byte| byte == b':'));
+        (name.split('.').all(is_label), port)
     };
-    if !host {
-        return None;
-    }
-    if port.is_empty() {
-        return Some(None);
+    if !is_host || port.is_empty() {
+        return is_host.then_some(None);
     }
     let port = port.strip_prefix(':')?;
     (!port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit())).then_some(Some(port))
+}
+
+/// As loose as the grammar: `[a-fA-F0-9:]+`.
+fn is_ipv6(address: &str) -> bool {
+    !address.is_empty() && address.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b':')
 }
 
 fn is_label(label: &str) -> bool {
@@ -254,7 +262,10 @@ fn check_path(path: &str) -> Result<(), ReferenceError> {
 /// `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`
 fn is_component(mut rest: &[u8]) -> bool {
     loop {
-        let word = rest.iter().take_while(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9')).count();
+        let word = rest
+            .iter()
+            .take_while(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9'))
+            .count();
         if word == 0 {
             return false;
         }

@@ -110,7 +110,7 @@ pub enum RescueAction {
 }
 
 /// What rescue can't help.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RescueReport {
     /// An image volume's reference can't be changed in a pod.
     ImageVolumeStuck {
@@ -135,14 +135,24 @@ pub enum RescueReport {
 ///
 /// Applying the patches and planning again with the same health gives no patches.
 pub fn plan(pod: &WaitingPod<'_>, table: &RouteTable, health: SideHealth<'_>) -> Vec<RescueAction> {
-    let rescue = Rescue { pod, routes: table.pod(&pod.facts), health };
+    let rescue = Rescue {
+        pod,
+        routes: table.pod(&pod.facts),
+        health,
+    };
     if let Some(reason) = rescue.replacement() {
         return vec![RescueAction::Replace { reason }];
     }
     let mut actions = Vec::new();
     let mut reports = Vec::new();
-    for container in pod.containers.iter().filter(|container| rescue.may_patch(container)) {
-        let Some(escape) = rescue.escape(container.image) else { continue };
+    for container in pod
+        .containers
+        .iter()
+        .filter(|container| rescue.awaits_own_image(container))
+    {
+        let Some(escape) = rescue.escape(container.image) else {
+            continue;
+        };
         if container.kind == ContainerKind::Ephemeral {
             let (name, reference) = (container.name.to_owned(), container.image.to_owned());
             reports.push(RescueReport::EphemeralContainerStuck { name, reference });
@@ -195,7 +205,12 @@ impl Rescue<'_> {
     fn escape(&self, image: &str) -> Option<Escape> {
         let reference = Reference::parse(image).ok()?;
         let located = self.routes.locate(&reference)?;
-        let Located { route, side, repository, .. } = located;
+        let Located {
+            route,
+            side,
+            repository,
+            ..
+        } = located;
         let to = side.other();
         let policy = &route.policy;
         if policy.rescue == RescueMode::Off || self.routes.exclusion_from(route).is_some() {
@@ -208,7 +223,7 @@ impl Rescue<'_> {
         });
         let registry = &policy.sides[side].registry;
         let because = match down {
-            Some(why) => format!("{registry} is unavailable: {why:?}"),
+            Some(why) => format!("{registry} is unavailable: {}", why.as_str()),
             None if lacks(&located, &reference, side) => format!("{registry} lacks {repository}{}", reference.suffix()),
             None => return None,
         };
@@ -233,8 +248,13 @@ impl Rescue<'_> {
     }
 
     /// Whether this container waits for an image, its own.
-    fn may_patch(&self, container: &WaitingContainer<'_>) -> bool {
-        let names_volume = |named| self.pod.image_volumes.iter().any(|volume| message::same_image(volume, named));
+    fn awaits_own_image(&self, container: &WaitingContainer<'_>) -> bool {
+        let names_volume = |named| {
+            self.pod
+                .image_volumes
+                .iter()
+                .any(|volume| message::same_image(volume, named))
+        };
         let waits_for_another = container
             .state
             .named_image()
@@ -263,19 +283,37 @@ impl Rescue<'_> {
             return None;
         }
         let replaces = |escape: &Escape| escape.mode == RescueMode::PatchOrReplace && escape.is_active;
-        let pulls = self.pod.containers.iter().filter(|container| {
-            container.kind != ContainerKind::Ephemeral
-                && matches!(container.state, ContainerState::Waiting { .. })
-                && self.may_patch(container)
-        });
-        let hanging = pulls.filter_map(|container| self.escape(container.image)).filter(|escape| escape.hangs);
+        let pulls = self.pulling().filter(|container| self.awaits_own_image(container));
+        let hanging = pulls
+            .filter_map(|container| self.escape(container.image))
+            .filter(|escape| escape.hangs);
         let stuck = self.stuck_volumes().map(|(_, escape)| escape);
         hanging.chain(stuck).find(replaces).map(|escape| escape.because)
     }
 
+    /// The containers of a pod that never started whose pull may have begun: the first init container or, without any,
+    /// those of `containers`, which the kubelet takes one after the other from one reading of the pod.
+    fn pulling(&self) -> impl Iterator<Item = &WaitingContainer<'_>> {
+        let of = |kind| {
+            self.pod
+                .containers
+                .iter()
+                .filter(move |container| container.kind == kind)
+        };
+        let init = of(ContainerKind::Init).min_by_key(|container| container.index);
+        let apps = of(ContainerKind::App).filter(move |_| init.is_none());
+        init.into_iter()
+            .chain(apps)
+            .filter(|container| matches!(container.state, ContainerState::Waiting { .. }))
+    }
+
     fn missing_secrets(&self, escape: &Escape) -> impl Iterator<Item = RescueReport> {
         let missing = |name: &&String| !self.pod.pull_secrets.contains(&name.as_str());
-        escape.secrets.iter().filter(missing).map(|name| RescueReport::MissingPullSecret { name: name.clone() })
+        escape
+            .secrets
+            .iter()
+            .filter(missing)
+            .map(|name| RescueReport::MissingPullSecret { name: name.clone() })
     }
 }
 
@@ -314,7 +352,10 @@ fn is_pull_failure(reason: &str) -> bool {
 
 /// Whether the evidence says that the side a reference names does not have it.
 fn lacks(located: &Located<'_, '_>, reference: &Reference<'_>, side: Side) -> bool {
-    let key = reference.digest().or(reference.effective_tag());
-    let verdict = key.and_then(|key| located.route.evidence.lookup(located.repository, key));
-    verdict == Some(Verdict::missing_on(side))
+    let lookup = |key| located.route.evidence.lookup(located.repository, key);
+    let (digest, tag) = (
+        reference.digest().and_then(lookup),
+        reference.effective_tag().and_then(lookup),
+    );
+    digest != Some(Verdict::InSync) && [digest, tag].contains(&Some(Verdict::missing_on(side)))
 }

@@ -10,6 +10,8 @@ mod judge;
 mod pod;
 
 #[cfg(test)]
+pub(crate) mod fixtures;
+#[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
@@ -137,7 +139,11 @@ impl RouteTable {
             precedence(a).cmp(&precedence(b))
         });
         let index = Index::new(&routes);
-        RouteTable { routes, index, namespaces }
+        RouteTable {
+            routes,
+            index,
+            namespaces,
+        }
     }
 
     /// A snapshot without mirrors: it touches nothing.

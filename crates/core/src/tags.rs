@@ -30,9 +30,16 @@ impl TagFilter {
     /// Compiles patterns: a tag is selected when one of `include` matches (or there is none) and none of `exclude`
     /// does. The default exclusion holds as well.
     pub fn new(include: &[String], exclude: &[String]) -> Result<TagFilter, TagFilterError> {
-        let compile_all =
-            |patterns: &[String]| patterns.iter().map(|pattern| compile(pattern)).collect::<Result<_, _>>();
-        Ok(TagFilter { include: compile_all(include)?, exclude: compile_all(exclude)? })
+        let compile_all = |patterns: &[String]| {
+            patterns
+                .iter()
+                .map(|pattern| compile(pattern))
+                .collect::<Result<_, _>>()
+        };
+        Ok(TagFilter {
+            include: compile_all(include)?,
+            exclude: compile_all(exclude)?,
+        })
     }
 
     /// Whether this tag is verified.
@@ -50,7 +57,10 @@ fn compile(pattern: &str) -> Result<Regex, TagFilterError> {
         .size_limit(MAX_COMPILED)
         .dfa_size_limit(MAX_COMPILED)
         .build()
-        .map_err(|error| TagFilterError { pattern: pattern.to_owned(), reason: error.to_string() })
+        .map_err(|error| TagFilterError {
+            pattern: pattern.to_owned(),
+            reason: error.to_string(),
+        })
 }
 
 /// `^sha256-[0-9a-f]{64}`
@@ -83,7 +93,13 @@ mod tests {
     #[test]
     fn a_tag_must_be_included_and_not_excluded() {
         let filter = filter(&["^[0-9a-f]{7}$", "^latest$"], &["^0"]);
-        let cases = [("3f2a91c", true), ("latest", true), ("latest-1", false), ("0f2a91c", false), ("v1", false)];
+        let cases = [
+            ("3f2a91c", true),
+            ("latest", true),
+            ("latest-1", false),
+            ("0f2a91c", false),
+            ("v1", false),
+        ];
         for (tag, selected) in cases {
             assert_eq!(filter.selects(tag), selected, "{tag}");
         }
@@ -107,7 +123,10 @@ mod tests {
         for pattern in ["(", "a{2000}{2000}", r"\w{100000}", "(?=x)"] {
             let error = TagFilter::new(&[], &[pattern.to_owned()]).unwrap_err();
             assert_eq!(error.pattern, pattern);
-            assert!(error.to_string().starts_with("failed to compile the tag pattern"), "{error}");
+            assert!(
+                error.to_string().starts_with("failed to compile the tag pattern"),
+                "{error}"
+            );
         }
     }
 }

@@ -14,6 +14,7 @@
 //! Numbers are big-endian, so that the order of keys is the order of bytes.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha256};
 
@@ -113,16 +114,21 @@ impl Evidence {
         if revisions.len() > 1 {
             errors.push(EvidenceError::MixedRevisions);
         } else if present.len() < expected {
-            errors.push(EvidenceError::Incomplete { present: present.len(), expected });
+            errors.push(EvidenceError::Incomplete {
+                present: present.len(),
+                expected,
+            });
         }
         (builder.build(), errors)
     }
 
     /// `sha256:` and the hash over all records: the same records have the same revision.
     pub fn revision(&self) -> String {
-        let mut text = String::from("sha256:");
-        self.hash().iter().for_each(|byte| text.push_str(&format!("{byte:02x}")));
-        text
+        self.hash().iter().fold(String::from("sha256:"), |mut text, byte| {
+            // Writing to a string can't fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
     }
 
     fn hash(&self) -> [u8; 32] {
@@ -152,7 +158,11 @@ impl<'a> Shard<'a> {
         }
         let shard = Shard::read_body(rest).ok_or(EvidenceError::Damaged)?;
         // Only now: a later version may compute it differently.
-        if bytes[CHECKED_HEADER..HEADER] == checksum(bytes) { Ok(shard) } else { Err(EvidenceError::Damaged) }
+        if bytes[CHECKED_HEADER..HEADER] == checksum(bytes) {
+            Ok(shard)
+        } else {
+            Err(EvidenceError::Damaged)
+        }
     }
 
     fn read_body(rest: &'a [u8]) -> Option<Shard<'a>> {
@@ -167,7 +177,12 @@ impl<'a> Shard<'a> {
         }
         let read = |[key @ .., verdict]: &[u8; RECORD]| Some((u64::from_be_bytes(*key), Verdict::from_byte(*verdict)?));
         let records = records.iter().map(read).collect::<Option<_>>()?;
-        Some(Shard { index, count, revision, records })
+        Some(Shard {
+            index,
+            count,
+            revision,
+            records,
+        })
     }
 
     fn add_to(&self, builder: &mut EvidenceBuilder) {
@@ -182,7 +197,10 @@ fn read_number(bytes: &[u8]) -> Option<(u32, &[u8])> {
 
 /// Over everything but the place of the checksum itself; `shard` must be as long as a header.
 fn checksum(shard: &[u8]) -> [u8; HEADER - CHECKED_HEADER] {
-    let hash = Sha256::new().chain_update(&shard[..CHECKED_HEADER]).chain_update(&shard[HEADER..]).finalize();
+    let hash = Sha256::new()
+        .chain_update(&shard[..CHECKED_HEADER])
+        .chain_update(&shard[HEADER..])
+        .finalize();
     let mut checksum = [0; HEADER - CHECKED_HEADER];
     checksum.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
     checksum

@@ -11,14 +11,20 @@ pub(super) fn conflicts(index: &Index, routes: &[Route], namespaces: &BTreeMap<S
     let reach = Reach::new(routes, namespaces);
     let mut names = HashMap::<(usize, usize), String>::new();
     for (registry, host) in index.0.iter() {
-        let listed = host.listed.iter().map(|(path, claims)| (path, format!("{registry}/{path}"), claims));
+        let listed = host
+            .listed
+            .iter()
+            .map(|(path, claims)| (path, format!("{registry}/{path}"), claims));
         let prefixes = host.prefixes.iter().map(|(prefix, claims)| {
             let slash = if prefix.is_empty() { "" } else { "/" };
             (prefix, format!("{registry}/{prefix}{slash}*"), claims)
         });
         for (path, what, claims) in listed.chain(prefixes) {
             // Nothing is wider than the empty prefix; without this it would be its own parent.
-            let wider = host.prefixes_of(path).filter(|_| !path.is_empty()).flat_map(|(_, wider)| wider);
+            let wider = host
+                .prefixes_of(path)
+                .filter(|_| !path.is_empty())
+                .flat_map(|(_, wider)| wider);
             for pair in losses(claims, wider, &reach) {
                 let first = names.entry(pair).or_insert_with(|| what.clone());
                 if what < *first {
@@ -28,7 +34,13 @@ pub(super) fn conflicts(index: &Index, routes: &[Route], namespaces: &BTreeMap<S
         }
     }
     let id = |position: usize| routes.get(position).map(|route| route.policy.id.clone());
-    let conflict = |((loser, winner), what)| Some(Conflict { loser: id(loser)?, winner: id(winner)?, what });
+    let conflict = |((loser, winner), what)| {
+        Some(Conflict {
+            loser: id(loser)?,
+            winner: id(winner)?,
+            what,
+        })
+    };
     let mut conflicts: Vec<_> = names.into_iter().filter_map(conflict).collect();
     conflicts.sort();
     conflicts
@@ -56,7 +68,10 @@ impl Reach {
         let namespaces: Vec<_> = namespaces.values().collect();
         let reach = |route: &Route| {
             let bit = |labels: &&Labels| u64::from(route.policy.namespaces.matches(labels));
-            namespaces.chunks(64).map(|chunk| chunk.iter().fold(0, |bits, labels| bits << 1 | bit(labels))).collect()
+            namespaces
+                .chunks(64)
+                .map(|chunk| chunk.iter().fold(0, |bits, labels| bits << 1 | bit(labels)))
+                .collect()
         };
         Reach((!namespaces.is_empty()).then(|| routes.iter().map(reach).collect()))
     }

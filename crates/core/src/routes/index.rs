@@ -39,7 +39,9 @@ impl Index {
         let mut hosts = HashMap::<Box<str>, Host>::new();
         for (position, route) in routes.iter().enumerate() {
             for side in Side::ALL {
-                let host = hosts.entry(route.policy.sides[side].registry.as_str().into()).or_default();
+                let host = hosts
+                    .entry(route.policy.sides[side].registry.as_str().into())
+                    .or_default();
                 host.add(position, route, side);
             }
         }
@@ -58,7 +60,9 @@ impl Index {
     {
         let host = self.0.get(reference.registry())?;
         let path = reference.repository();
-        let mut claims = host.claims_on(path).flat_map(|(below, claims)| claims.iter().map(move |claim| (below, claim)));
+        let mut claims = host
+            .claims_on(path)
+            .flat_map(|(below, claims)| claims.iter().map(move |claim| (below, claim)));
         claims.find_map(|(below, claim)| {
             let route = routes.get(claim.route).filter(|route| selects(route))?;
             let rule = match &route.policy.repositories {
@@ -66,7 +70,12 @@ impl Index {
                 Repositories::InUse => None,
             };
             let repository = rule.map_or(below, |rule| rule.name.as_str());
-            Some(Located { route, side: claim.side, repository, rule })
+            Some(Located {
+                route,
+                side: claim.side,
+                repository,
+                rule,
+            })
         })
     }
 }
@@ -76,12 +85,28 @@ impl Host {
         match &route.policy.repositories {
             Repositories::Listed(rules) => {
                 for (rule, paths) in rules.iter().map(|rule| &rule.paths).enumerate() {
-                    claim(&mut self.listed, &paths[side], Claim { route: position, side, rule });
+                    claim(
+                        &mut self.listed,
+                        &paths[side],
+                        Claim {
+                            route: position,
+                            side,
+                            rule,
+                        },
+                    );
                 }
             }
             Repositories::InUse => {
                 let prefix = &route.policy.sides[side].prefix;
-                claim(&mut self.prefixes, prefix, Claim { route: position, side, rule: 0 });
+                claim(
+                    &mut self.prefixes,
+                    prefix,
+                    Claim {
+                        route: position,
+                        side,
+                        rule: 0,
+                    },
+                );
             }
         }
     }
@@ -94,8 +119,12 @@ impl Host {
 
     /// The claims on everything below a proper parent of `path`, the longest first.
     pub(super) fn prefixes_of<'s>(&'s self, path: &'s str) -> impl Iterator<Item = (&'s str, &'s [Claim])> {
-        let parents = path.rmatch_indices('/').map(|(slash, _)| (&path[..slash], &path[slash + 1..]));
-        parents.chain([("", path)]).filter_map(|(prefix, below)| Some((below, self.prefixes.get(prefix)?.as_slice())))
+        let parents = path
+            .rmatch_indices('/')
+            .map(|(slash, _)| (&path[..slash], &path[slash + 1..]));
+        parents
+            .chain([("", path)])
+            .filter_map(|(prefix, below)| Some((below, self.prefixes.get(prefix)?.as_slice())))
     }
 }
 

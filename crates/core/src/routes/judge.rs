@@ -13,7 +13,9 @@ pub(crate) fn judge(
     repository: &str,
     reference: &Reference<'_>,
 ) -> Result<RewriteReason, KeepReason> {
-    let tag = reference.effective_tag().and_then(|tag| route.evidence.lookup(repository, tag));
+    let tag = reference
+        .effective_tag()
+        .and_then(|tag| route.evidence.lookup(repository, tag));
     match reference.digest() {
         None => judge_tag(route, to, tag),
         Some(digest) => judge_digest(route, to, route.evidence.lookup(repository, digest), tag),

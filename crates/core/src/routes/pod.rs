@@ -67,7 +67,12 @@ impl Owner<'_> {
 impl<'t> PodRoutes<'t> {
     pub(super) fn new(table: &'t RouteTable, facts: &PodFacts<'_>) -> PodRoutes<'t> {
         let labels = table.namespaces.get(facts.namespace).map_or_else(
-            || Cow::Owned(Labels::from([("kubernetes.io/metadata.name".to_owned(), facts.namespace.to_owned())])),
+            || {
+                Cow::Owned(Labels::from([(
+                    "kubernetes.io/metadata.name".to_owned(),
+                    facts.namespace.to_owned(),
+                )]))
+            },
             Cow::Borrowed,
         );
         let disabled = |label: Option<&str>| label == Some(REWRITE_DISABLED);
@@ -81,7 +86,12 @@ impl<'t> PodRoutes<'t> {
             None
         };
         let foreign_owner = facts.owner_kind.is_some_and(|owner| !owner.is_built_in());
-        PodRoutes { table, labels, exclusion, foreign_owner }
+        PodRoutes {
+            table,
+            labels,
+            exclusion,
+            foreign_owner,
+        }
     }
 
     /// Why no mirror rewrites this pod. Whether pods of other controllers are rewritten is up to each mirror:
@@ -95,11 +105,23 @@ impl<'t> PodRoutes<'t> {
         if self.table.routes.is_empty() {
             return ImageRoute::Untouched;
         }
-        let Ok(reference) = Reference::parse(image) else { return ImageRoute::Untouched };
-        let Some(located) = self.locate(&reference) else { return ImageRoute::Untouched };
-        let Located { route, side, repository, .. } = located;
+        let Ok(reference) = Reference::parse(image) else {
+            return ImageRoute::Untouched;
+        };
+        let Some(located) = self.locate(&reference) else {
+            return ImageRoute::Untouched;
+        };
+        let Located {
+            route,
+            side,
+            repository,
+            ..
+        } = located;
         if let Some(exclusion) = self.exclusion_from(route) {
-            return ImageRoute::Kept { route, reason: KeepReason::Excluded(exclusion) };
+            return ImageRoute::Kept {
+                route,
+                reason: KeepReason::Excluded(exclusion),
+            };
         }
         if side == route.active {
             return ImageRoute::OnActive { route };
@@ -110,7 +132,10 @@ impl<'t> PodRoutes<'t> {
         };
         match self.counterpart(&reference, &located) {
             Some(image) => ImageRoute::Rewritten { route, image, reason },
-            None => ImageRoute::Kept { route, reason: KeepReason::NoCounterpart },
+            None => ImageRoute::Kept {
+                route,
+                reason: KeepReason::NoCounterpart,
+            },
         }
     }
 
@@ -133,9 +158,20 @@ impl<'t> PodRoutes<'t> {
     {
         let mut names = Vec::new();
         for image in images {
-            let excluded = matches!(image, ImageRoute::Kept { reason: KeepReason::Excluded(_), .. });
-            let Some(route) = image.route().filter(|_| !excluded) else { continue };
-            for name in Side::ALL.iter().flat_map(|side| &route.policy.sides[*side].image_pull_secrets) {
+            let excluded = matches!(
+                image,
+                ImageRoute::Kept {
+                    reason: KeepReason::Excluded(_),
+                    ..
+                }
+            );
+            let Some(route) = image.route().filter(|_| !excluded) else {
+                continue;
+            };
+            for name in Side::ALL
+                .iter()
+                .flat_map(|side| &route.policy.sides[*side].image_pull_secrets)
+            {
                 if !names.contains(&name.as_str()) {
                     names.push(name);
                 }
@@ -147,7 +183,8 @@ impl<'t> PodRoutes<'t> {
     /// Why this mirror does not rewrite this pod.
     pub(crate) fn exclusion_from(&self, route: &Route) -> Option<Exclusion> {
         let keeps = route.policy.rewrite.controller_owned == ControllerOwnedPods::Keep;
-        self.exclusion.or((self.foreign_owner && keeps).then_some(Exclusion::ControllerOwned))
+        self.exclusion
+            .or((self.foreign_owner && keeps).then_some(Exclusion::ControllerOwned))
     }
 
     /// The same image on the opposite side, if its name there leads back to the same repository of the same mirror.
@@ -164,9 +201,8 @@ impl<'t> PodRoutes<'t> {
         let image = reference.relocate(&target.registry, &path);
         let parsed = Reference::parse(&image).ok()?;
         let there = self.locate(&parsed)?;
-        let same = std::ptr::eq(there.route, located.route)
-            && there.side == to
-            && there.repository == located.repository;
+        let same =
+            std::ptr::eq(there.route, located.route) && there.side == to && there.repository == located.repository;
         same.then_some(image)
     }
 }

@@ -1,0 +1,555 @@
+//! Every row of design.md section 2's table, then what must always hold.
+
+mod overlap;
+mod properties;
+
+use super::fixtures::{apps, evidence, listing, mirror, route, table};
+use super::*;
+use crate::evidence::Verdict;
+use crate::policy::{ControllerOwnedPods, UnverifiedTags};
+use crate::selector::{Operator, Requirement, Selector};
+
+const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const OTHER_DIGEST: &str = "sha256:1123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const PLAIN: PodFacts = PodFacts {
+    namespace: "default",
+    rewrite_label: None,
+    owner_kind: None,
+    is_static: false,
+};
+
+/// The decision in words: `untouched`, `active`, `IMAGE (reason)` or `kept (reason)`.
+fn words(decision: &ImageRoute<'_>) -> String {
+    match decision {
+        ImageRoute::Untouched => "untouched".to_owned(),
+        ImageRoute::OnActive { .. } => "active".to_owned(),
+        ImageRoute::Rewritten { image, reason, .. } => format!("{image} ({})", reason.as_str()),
+        ImageRoute::Kept { reason, .. } => format!("kept ({})", reason.as_str()),
+    }
+}
+
+fn decide(table: &RouteTable, image: &str) -> String {
+    words(&table.pod(&PLAIN).image(image))
+}
+
+fn check(table: &RouteTable, cases: &[(&str, &str)]) {
+    for (image, expected) in cases {
+        assert_eq!(decide(table, image), *expected, "{image}");
+    }
+}
+
+/// One verdict for each tag of `web`, named after it, and a digest that is in sync.
+fn all_verdicts() -> Evidence {
+    evidence(&[
+        ("web", "synced", Verdict::InSync),
+        ("web", DIGEST, Verdict::InSync),
+        ("web", "only-fallback", Verdict::MissingOnPrimary),
+        ("web", "only-primary", Verdict::MissingOnFallback),
+        ("web", "differs", Verdict::Mismatched),
+        ("web", "pending", Verdict::Pending),
+        ("web", "latest", Verdict::InSync),
+    ])
+}
+
+#[test]
+fn what_belongs_to_no_mirror_is_untouched() {
+    let table = table(vec![route(apps(), Side::Fallback, all_verdicts())]);
+    for image in [
+        "",
+        "web",
+        "Not A Reference",
+        "ghcr.io/other/web:synced",
+        "ghcr.io/devopskev",
+        "kracr.azurecr.io/",
+        "x@ghcr.io/devopskev/web",
+    ] {
+        assert_eq!(decide(&table, image), "untouched", "{image}");
+    }
+    check(&RouteTable::empty(), &[("kracr.azurecr.io/web:synced", "untouched")]);
+}
+
+#[test]
+fn what_is_on_the_active_side_stays_whatever_its_tag() {
+    let fallback = table(vec![route(apps(), Side::Fallback, all_verdicts())]);
+    let primary = table(vec![route(apps(), Side::Primary, all_verdicts())]);
+    for tag in [
+        "synced",
+        "only-fallback",
+        "only-primary",
+        "differs",
+        "pending",
+        "unknown",
+    ] {
+        assert_eq!(
+            decide(&fallback, &format!("ghcr.io/devopskev/web:{tag}")),
+            "active",
+            "{tag}"
+        );
+        assert_eq!(
+            decide(&primary, &format!("kracr.azurecr.io/web:{tag}")),
+            "active",
+            "{tag}"
+        );
+    }
+}
+
+#[test]
+fn a_tag_moves_to_the_fallback_as_the_evidence_allows() {
+    let table = table(vec![route(apps(), Side::Fallback, all_verdicts())]);
+    check(
+        &table,
+        &[
+            (
+                "kracr.azurecr.io/web:synced",
+                "ghcr.io/devopskev/web:synced (Rewritten)",
+            ),
+            ("kracr.azurecr.io/web", "ghcr.io/devopskev/web (Rewritten)"),
+            ("kracr.azurecr.io/web:only-primary", "kept (MissingOnActive)"),
+            (
+                "kracr.azurecr.io/web:only-fallback",
+                "ghcr.io/devopskev/web:only-fallback (Rewritten)",
+            ),
+            ("kracr.azurecr.io/web:differs", "kept (DigestMismatch)"),
+            (
+                "kracr.azurecr.io/web:pending",
+                "ghcr.io/devopskev/web:pending (Unverified)",
+            ),
+            (
+                "kracr.azurecr.io/web:unknown",
+                "ghcr.io/devopskev/web:unknown (Unverified)",
+            ),
+            (
+                "kracr.azurecr.io/api:synced",
+                "ghcr.io/devopskev/api:synced (Unverified)",
+            ),
+            (
+                "kracr.azurecr.io/team/api:1",
+                "ghcr.io/devopskev/team/api:1 (Unverified)",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_tag_moves_to_the_primary_just_the_same() {
+    let table = table(vec![route(apps(), Side::Primary, all_verdicts())]);
+    check(
+        &table,
+        &[
+            (
+                "ghcr.io/devopskev/web:synced",
+                "kracr.azurecr.io/web:synced (Rewritten)",
+            ),
+            (
+                "ghcr.io/devopskev/web:only-primary",
+                "kracr.azurecr.io/web:only-primary (Rewritten)",
+            ),
+            ("ghcr.io/devopskev/web:only-fallback", "kept (MissingOnActive)"),
+            ("ghcr.io/devopskev/web:differs", "kept (DigestMismatch)"),
+            (
+                "ghcr.io/devopskev/web:unknown",
+                "kracr.azurecr.io/web:unknown (Unverified)",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_strict_mirror_moves_only_what_is_proven_equal() {
+    let mut policy = apps();
+    policy.rewrite.unverified = UnverifiedTags::Keep;
+    let table = table(vec![route(policy, Side::Fallback, all_verdicts())]);
+    let known = format!("kracr.azurecr.io/web@{DIGEST}");
+    let known_moved = format!("ghcr.io/devopskev/web@{DIGEST} (Rewritten)");
+    let unknown = format!("kracr.azurecr.io/web@{OTHER_DIGEST}");
+    let unknown_of_synced_tag = format!("kracr.azurecr.io/web:synced@{OTHER_DIGEST}");
+    check(
+        &table,
+        &[
+            (
+                "kracr.azurecr.io/web:synced",
+                "ghcr.io/devopskev/web:synced (Rewritten)",
+            ),
+            ("kracr.azurecr.io/web:pending", "kept (Unverified)"),
+            ("kracr.azurecr.io/web:unknown", "kept (Unverified)"),
+            ("kracr.azurecr.io/web:only-fallback", "kept (Unverified)"),
+            ("kracr.azurecr.io/web:only-primary", "kept (MissingOnActive)"),
+            ("kracr.azurecr.io/web:differs", "kept (DigestMismatch)"),
+            (&known, &known_moved),
+            (&unknown, "kept (Unverified)"),
+            (&unknown_of_synced_tag, "kept (Unverified)"),
+        ],
+    );
+}
+
+/// Decides about `web` with this suffix, and gives the decision without the image.
+fn decide_suffix(table: &RouteTable, suffix: &str) -> String {
+    let decision = decide(table, &format!("kracr.azurecr.io/web{suffix}"));
+    let moved = format!("ghcr.io/devopskev/web{suffix} (Rewritten)");
+    if decision == moved {
+        "moved".to_owned()
+    } else {
+        decision
+    }
+}
+
+#[test]
+fn a_digest_moves_unless_it_is_known_missing() {
+    let missing = "sha256:2222222222222222222222222222222222222222222222222222222222222222";
+    let elsewhere = "sha256:3333333333333333333333333333333333333333333333333333333333333333";
+    let mut records = Evidence::builder();
+    records
+        .insert("web", "synced", Verdict::InSync)
+        .insert("web", DIGEST, Verdict::InSync);
+    records
+        .insert("web", missing, Verdict::MissingOnFallback)
+        .insert("web", elsewhere, Verdict::MissingOnPrimary);
+    records
+        .insert("web", "only-primary", Verdict::MissingOnFallback)
+        .insert("web", "differs", Verdict::Mismatched);
+    let table = table(vec![route(apps(), Side::Fallback, records.build())]);
+    let cases = [
+        (format!("@{DIGEST}"), "moved"),
+        (format!("@{OTHER_DIGEST}"), "moved"),
+        (format!("@{elsewhere}"), "moved"),
+        (format!("@{missing}"), "kept (MissingOnActive)"),
+        (format!(":synced@{OTHER_DIGEST}"), "moved"),
+        (format!(":differs@{OTHER_DIGEST}"), "moved"),
+        (format!(":unknown@{OTHER_DIGEST}"), "moved"),
+        (format!(":synced@{missing}"), "kept (MissingOnActive)"),
+        (format!(":only-primary@{OTHER_DIGEST}"), "kept (MissingOnActive)"),
+        (format!(":only-primary@{DIGEST}"), "moved"),
+    ];
+    for (suffix, expected) in cases {
+        assert_eq!(decide_suffix(&table, &suffix), expected, "{suffix}");
+    }
+}
+
+#[test]
+fn a_pull_through_cache_is_asked_by_digest_only_for_what_it_holds() {
+    let mut policy = apps();
+    policy.sides.fallback.pull_through_cache = true;
+    let to_cache = table(vec![route(policy.clone(), Side::Fallback, all_verdicts())]);
+    let cases = [
+        (":synced".to_owned(), "moved"),
+        (format!("@{DIGEST}"), "moved"),
+        (format!(":pending@{DIGEST}"), "moved"),
+        (format!(":synced@{OTHER_DIGEST}"), "moved"),
+        (format!("@{OTHER_DIGEST}"), "kept (NotCached)"),
+        (format!(":pending@{OTHER_DIGEST}"), "kept (NotCached)"),
+        (format!(":unknown@{OTHER_DIGEST}"), "kept (NotCached)"),
+    ];
+    for (suffix, expected) in cases {
+        assert_eq!(decide_suffix(&to_cache, &suffix), expected, "{suffix}");
+    }
+    // A pull by tag fills the cache; and the way back is no cache.
+    check(
+        &to_cache,
+        &[(
+            "kracr.azurecr.io/web:pending",
+            "ghcr.io/devopskev/web:pending (Unverified)",
+        )],
+    );
+    let back = table(vec![route(policy, Side::Primary, all_verdicts())]);
+    let image = format!("ghcr.io/devopskev/web@{OTHER_DIGEST}");
+    let moved = format!("kracr.azurecr.io/web@{OTHER_DIGEST} (Rewritten)");
+    check(&back, &[(&image, &moved)]);
+}
+
+#[test]
+fn a_listed_repository_moves_between_its_two_names() {
+    let policy = listing(apps(), &[("web", "teams/web", "devopskev/site")]);
+    let to_fallback = table(vec![route(policy.clone(), Side::Fallback, all_verdicts())]);
+    check(
+        &to_fallback,
+        &[
+            (
+                "kracr.azurecr.io/teams/web:synced",
+                "ghcr.io/devopskev/site:synced (Rewritten)",
+            ),
+            ("ghcr.io/devopskev/site:synced", "active"),
+            ("kracr.azurecr.io/web:synced", "untouched"),
+        ],
+    );
+    let to_primary = table(vec![route(policy, Side::Primary, all_verdicts())]);
+    check(
+        &to_primary,
+        &[(
+            "ghcr.io/devopskev/site:synced",
+            "kracr.azurecr.io/teams/web:synced (Rewritten)",
+        )],
+    );
+}
+
+#[test]
+fn docker_hub_moves_by_all_of_its_names_and_back_in_full() {
+    let policy = mirror("hub", ("docker.io", ""), ("ghcr.io", "hub"));
+    let to_fallback = table(vec![route(policy.clone(), Side::Fallback, Evidence::default())]);
+    for image in [
+        "nginx:1",
+        "library/nginx:1",
+        "docker.io/nginx:1",
+        "index.docker.io/library/nginx:1",
+    ] {
+        assert_eq!(
+            decide(&to_fallback, image),
+            "ghcr.io/hub/library/nginx:1 (Unverified)",
+            "{image}"
+        );
+    }
+    let to_primary = table(vec![route(policy, Side::Primary, Evidence::default())]);
+    check(
+        &to_primary,
+        &[
+            ("nginx:1", "active"),
+            ("ghcr.io/hub/library/nginx:1", "docker.io/library/nginx:1 (Unverified)"),
+            ("ghcr.io/hub/grafana/grafana", "docker.io/grafana/grafana (Unverified)"),
+            // Docker Hub would read library/ into it.
+            ("ghcr.io/hub/nginx:1", "kept (NoCounterpart)"),
+        ],
+    );
+}
+
+#[test]
+fn a_path_that_grows_too_long_stays() {
+    let table = table(vec![route(apps(), Side::Fallback, Evidence::default())]);
+    let fits = "a".repeat(245);
+    let long = format!("kracr.azurecr.io/{fits}a");
+    let moved = format!("ghcr.io/devopskev/{fits} (Unverified)");
+    check(
+        &table,
+        &[
+            (&format!("kracr.azurecr.io/{fits}"), &moved),
+            (&long, "kept (NoCounterpart)"),
+        ],
+    );
+}
+
+#[test]
+fn each_kind_of_excluded_pod_is_kept_and_says_why() {
+    let disabled = Labels::from([(REWRITE_LABEL.to_owned(), REWRITE_DISABLED.to_owned())]);
+    let enabled = Labels::from([(REWRITE_LABEL.to_owned(), "enabled".to_owned())]);
+    let namespaces = BTreeMap::from([("off".to_owned(), disabled), ("on".to_owned(), enabled)]);
+    let table = RouteTable::new(
+        vec![route(apps(), Side::Fallback, all_verdicts())],
+        Arc::new(namespaces),
+    );
+    let owner = |api_version, kind| PodFacts {
+        owner_kind: Some(Owner { api_version, kind }),
+        ..PLAIN
+    };
+    let rewritten = "ghcr.io/devopskev/web:synced (Rewritten)";
+    let foreign = "kept (ExcludedControllerOwned)";
+    let cases = [
+        ("plain", PLAIN, rewritten),
+        (
+            "static",
+            PodFacts {
+                is_static: true,
+                rewrite_label: Some("disabled"),
+                ..PLAIN
+            },
+            "kept (ExcludedStaticPod)",
+        ),
+        (
+            "label",
+            PodFacts {
+                rewrite_label: Some("disabled"),
+                namespace: "off",
+                ..PLAIN
+            },
+            "kept (ExcludedByPodLabel)",
+        ),
+        (
+            "other value",
+            PodFacts {
+                rewrite_label: Some("enabled"),
+                ..PLAIN
+            },
+            rewritten,
+        ),
+        (
+            "namespace",
+            PodFacts {
+                namespace: "off",
+                ..PLAIN
+            },
+            "kept (ExcludedByNamespaceLabel)",
+        ),
+        (
+            "no way back in",
+            PodFacts {
+                namespace: "off",
+                rewrite_label: Some("enabled"),
+                ..PLAIN
+            },
+            "kept (ExcludedByNamespaceLabel)",
+        ),
+        (
+            "other namespace",
+            PodFacts {
+                namespace: "on",
+                ..PLAIN
+            },
+            rewritten,
+        ),
+        ("ReplicaSet", owner("apps/v1", "ReplicaSet"), rewritten),
+        ("StatefulSet", owner("apps/v1", "StatefulSet"), rewritten),
+        ("DaemonSet", owner("apps/v1", "DaemonSet"), rewritten),
+        ("Job", owner("batch/v1", "Job"), rewritten),
+        ("ReplicationController", owner("v1", "ReplicationController"), rewritten),
+        ("a database", owner("postgresql.cnpg.io/v1", "Cluster"), foreign),
+        ("a namesake", owner("apps.kruise.io/v1beta1", "StatefulSet"), foreign),
+        ("a misplaced kind", owner("v1", "ReplicaSet"), foreign),
+        ("node", owner("v1", "Node"), foreign),
+    ];
+    for (name, facts, expected) in cases {
+        assert_eq!(
+            words(&table.pod(&facts).image("kracr.azurecr.io/web:synced")),
+            expected,
+            "{name}"
+        );
+        assert_eq!(words(&table.pod(&facts).image("nginx")), "untouched", "{name}");
+    }
+}
+
+#[test]
+fn a_mirror_may_rewrite_the_pods_of_other_controllers() {
+    let mut policy = apps();
+    policy.rewrite.controller_owned = ControllerOwnedPods::Rewrite;
+    let hub = mirror("hub", ("docker.io", ""), ("quay.io", "hub"));
+    let routes = vec![
+        route(policy, Side::Fallback, all_verdicts()),
+        route(hub, Side::Fallback, Evidence::default()),
+    ];
+    let table = table(routes);
+    let owner_kind = Some(Owner {
+        api_version: "postgresql.cnpg.io/v1",
+        kind: "Cluster",
+    });
+    let pod = table.pod(&PodFacts { owner_kind, ..PLAIN });
+    assert_eq!(pod.excluded(), None);
+    assert_eq!(
+        words(&pod.image("kracr.azurecr.io/web:synced")),
+        "ghcr.io/devopskev/web:synced (Rewritten)"
+    );
+    assert_eq!(words(&pod.image("nginx")), "kept (ExcludedControllerOwned)");
+}
+
+#[test]
+fn a_pod_is_excluded_before_any_image_is_looked_at() {
+    let table = table(vec![route(apps(), Side::Fallback, all_verdicts())]);
+    let excluded = |facts: PodFacts| table.pod(&facts).excluded();
+    assert_eq!(excluded(PLAIN), None);
+    assert_eq!(
+        excluded(PodFacts {
+            is_static: true,
+            ..PLAIN
+        }),
+        Some(Exclusion::StaticPod)
+    );
+    assert_eq!(
+        excluded(PodFacts {
+            rewrite_label: Some("disabled"),
+            ..PLAIN
+        }),
+        Some(Exclusion::PodLabel)
+    );
+}
+
+#[test]
+fn only_pods_of_selected_namespaces_are_rewritten() {
+    let mut policy = apps();
+    let requirement = |key: &str, value: &str| Requirement {
+        key: key.into(),
+        operator: Operator::In(vec![value.into()]),
+    };
+    policy.namespaces = Selector {
+        requirements: vec![requirement("team", "a")],
+    };
+    let mut by_name = mirror("by-name", ("docker.io", ""), ("quay.io", "hub"));
+    by_name.namespaces = Selector {
+        requirements: vec![requirement("kubernetes.io/metadata.name", "unseen")],
+    };
+    let labels = |team: &str| Labels::from([("team".to_owned(), team.to_owned())]);
+    let namespaces = BTreeMap::from([("a".to_owned(), labels("a")), ("b".to_owned(), labels("b"))]);
+    let routes = vec![
+        route(policy, Side::Fallback, all_verdicts()),
+        route(by_name, Side::Fallback, Evidence::default()),
+    ];
+    let table = RouteTable::new(routes, Arc::new(namespaces));
+    let decide = |namespace, image| words(&table.pod(&PodFacts { namespace, ..PLAIN }).image(image));
+    assert_eq!(
+        decide("a", "kracr.azurecr.io/web:synced"),
+        "ghcr.io/devopskev/web:synced (Rewritten)"
+    );
+    assert_eq!(decide("b", "kracr.azurecr.io/web:synced"), "untouched");
+    assert_eq!(decide("unseen", "kracr.azurecr.io/web:synced"), "untouched");
+    // A namespace that was not seen yet has the one label that every namespace has.
+    assert_eq!(decide("unseen", "nginx"), "quay.io/hub/library/nginx (Unverified)");
+    assert_eq!(decide("a", "nginx"), "untouched");
+}
+
+#[test]
+fn a_suspended_mirror_does_nothing() {
+    let mut policy = apps();
+    policy.suspended = true;
+    let table = table(vec![route(policy, Side::Fallback, all_verdicts())]);
+    check(&table, &[("kracr.azurecr.io/web:synced", "untouched")]);
+    assert!(table.routes().is_empty());
+}
+
+#[test]
+fn pull_secrets_of_both_sides_are_given_once_and_in_order() {
+    let mut hub = mirror("hub", ("docker.io", ""), ("ghcr.io", "hub"));
+    hub.sides.primary.image_pull_secrets = vec!["hub-1".into(), "hub-2".into()];
+    let routes = vec![
+        route(apps(), Side::Primary, all_verdicts()),
+        route(hub, Side::Primary, Evidence::default()),
+    ];
+    let table = table(routes);
+    let secrets = |facts: &PodFacts, images: &[&str]| {
+        let pod = table.pod(facts);
+        let images: Vec<_> = images.iter().map(|image| pod.image(image)).collect();
+        pod.pull_secrets(&images).join(",")
+    };
+    let cases: &[(&str, &[&str], &str)] = &[
+        ("no mirror", &["quay.io/x/y", "ghcr.io/other/x"], ""),
+        (
+            "already on the active side",
+            &["kracr.azurecr.io/web:synced"],
+            "kracr-pull,ghcr-pull",
+        ),
+        ("kept", &["ghcr.io/devopskev/web:differs"], "kracr-pull,ghcr-pull"),
+        (
+            "two mirrors",
+            &["nginx", "kracr.azurecr.io/web", "nginx:2"],
+            "hub-1,hub-2,ghcr-pull,kracr-pull",
+        ),
+    ];
+    for (name, images, expected) in cases {
+        assert_eq!(secrets(&PLAIN, images), *expected, "{name}");
+    }
+    let excluded = PodFacts {
+        rewrite_label: Some("disabled"),
+        ..PLAIN
+    };
+    assert_eq!(secrets(&excluded, &["kracr.azurecr.io/web:synced", "nginx"]), "");
+}
+
+#[test]
+fn a_decision_names_its_mirror() {
+    let table = table(vec![route(apps(), Side::Fallback, all_verdicts())]);
+    let pod = table.pod(&PLAIN);
+    let id = apps().id;
+    for image in [
+        "kracr.azurecr.io/web:synced",
+        "kracr.azurecr.io/web:differs",
+        "ghcr.io/devopskev/web:1",
+    ] {
+        let route = pod.image(image).route().unwrap();
+        assert_eq!((&route.policy.id, route.epoch), (&id, 7), "{image}");
+    }
+    assert!(pod.image("nginx").route().is_none());
+    assert_eq!(table.route(&id).map(|route| route.epoch), Some(7));
+}

@@ -1,0 +1,173 @@
+//! What holds for any mirrors and any image.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::reference::Reference;
+
+fn registry() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["a.example", "b.example", "docker.io"])
+}
+
+fn prefix() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["", "x", "x/y", "y", "library"])
+}
+
+fn path() -> impl Strategy<Value = String> {
+    proptest::collection::vec(prop::sample::select(vec!["x", "y", "library", "web"]), 1..5)
+        .prop_map(|path| path.join("/"))
+}
+
+fn verdict() -> impl Strategy<Value = Verdict> {
+    prop::sample::select(vec![
+        Verdict::InSync,
+        Verdict::MissingOnPrimary,
+        Verdict::MissingOnFallback,
+        Verdict::Mismatched,
+        Verdict::Pending,
+    ])
+}
+
+fn image() -> impl Strategy<Value = String> {
+    let suffix = prop::sample::select(vec![
+        String::new(),
+        ":t".to_owned(),
+        ":u".to_owned(),
+        format!("@{DIGEST}"),
+        format!(":t@{DIGEST}"),
+        format!(":T.u-v_@{OTHER_DIGEST}"),
+    ]);
+    let registry = prop::sample::select(vec![
+        "a.example/",
+        "b.example/",
+        "docker.io/",
+        "index.docker.io/",
+        "",
+        "A.example/",
+    ]);
+    prop_oneof![
+        8 => (registry, path(), suffix).prop_map(|(registry, path, suffix)| [registry, &path, &suffix].concat()),
+        1 => any::<String>(),
+    ]
+}
+
+fn policy() -> impl Strategy<Value = MirrorPolicy> {
+    let rules = proptest::collection::vec((path(), path()), 0..3);
+    let options = (any::<bool>(), any::<bool>(), 0..3_i64, any::<bool>());
+    ((registry(), prefix()), (registry(), prefix()), rules, options).prop_map(|(primary, fallback, rules, options)| {
+        let (strict, cache, created, listed) = options;
+        let mut policy = mirror("m", primary, fallback);
+        if listed {
+            let names: Vec<_> = (0..rules.len()).map(|number| format!("r{number}")).collect();
+            let rules = names.iter().zip(&rules);
+            let rules: Vec<_> = rules
+                .map(|(name, (primary, fallback))| (name.as_str(), primary.as_str(), fallback.as_str()))
+                .collect();
+            policy = listing(policy, &rules);
+        }
+        policy.created = jiff::Timestamp::from_second(created).unwrap();
+        policy.rewrite.unverified = if strict {
+            UnverifiedTags::Keep
+        } else {
+            UnverifiedTags::Rewrite
+        };
+        policy.sides.fallback.pull_through_cache = cache;
+        policy
+    })
+}
+
+fn tables() -> impl Strategy<Value = RouteTable> {
+    let key = prop::sample::select(vec!["t", "u", "latest", DIGEST]);
+    let repository = prop_oneof![path(), prop::sample::select(vec!["r0".to_owned(), "r1".to_owned()])];
+    let records = proptest::collection::vec((repository, key, verdict()), 0..12);
+    let active = prop::sample::select(Side::ALL.to_vec());
+    proptest::collection::vec((policy(), active, records), 0..4).prop_map(|mirrors| {
+        let build =
+            |(number, (mut policy, active, records)): (usize, (MirrorPolicy, Side, Vec<(String, &str, Verdict)>))| {
+                policy.id.name = format!("m{number}").into();
+                policy.id.uid = format!("uid-{number}").into();
+                let records: Vec<_> = records
+                    .iter()
+                    .map(|(name, key, verdict)| (name.as_str(), *key, *verdict))
+                    .collect();
+                route(policy, active, evidence(&records))
+            };
+        table(mirrors.into_iter().enumerate().map(build).collect())
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn routing_its_own_output_changes_nothing(table in tables(), image in image()) {
+        let pod = table.pod(&PLAIN);
+        if let ImageRoute::Rewritten { route, image, .. } = pod.image(&image) {
+            let again = pod.image(&image);
+            prop_assert!(matches!(again, ImageRoute::OnActive { route: same } if std::ptr::eq(same, route)), "{again:?}");
+        }
+    }
+
+    #[test]
+    fn a_rewritten_image_keeps_its_tag_and_digest_and_lands_on_the_active_side(table in tables(), image in image()) {
+        if let ImageRoute::Rewritten { route, image: moved, .. } = table.pod(&PLAIN).image(&image) {
+            let (before, after) = (Reference::parse(&image).unwrap(), Reference::parse(&moved).unwrap());
+            prop_assert_eq!(before.suffix(), after.suffix());
+            prop_assert_eq!(after.registry(), &route.policy.sides[route.active].registry);
+            let (from, to) = (route.policy.locate(&before).unwrap(), route.policy.locate(&after).unwrap());
+            prop_assert_eq!((from.side, to.side), (route.active.other(), route.active));
+            prop_assert_eq!(from.repository, to.repository);
+        }
+    }
+
+    #[test]
+    fn nothing_is_sent_where_its_tag_is_known_missing_or_different(table in tables(), image in image()) {
+        if let ImageRoute::Rewritten { route, reason, .. } = table.pod(&PLAIN).image(&image) {
+            let reference = Reference::parse(&image).unwrap();
+            let repository = route.policy.locate(&reference).unwrap().repository;
+            let verdict = |key: Option<&str>| key.and_then(|key| route.evidence.lookup(&repository, key));
+            let (tag, digest) = (verdict(reference.effective_tag()), verdict(reference.digest()));
+            let missing = Some(Verdict::missing_on(route.active));
+            prop_assert!(digest == Some(Verdict::InSync) || (tag != missing && digest != missing));
+            prop_assert!(reference.digest().is_some() || tag != Some(Verdict::Mismatched));
+            if route.policy.rewrite.unverified == UnverifiedTags::Keep {
+                prop_assert_eq!(reason, RewriteReason::Rewritten);
+            }
+        }
+    }
+
+    #[test]
+    fn one_mirror_alone_owns_exactly_what_it_locates(policy in policy(), image in image()) {
+        let table = table(vec![route(policy.clone(), Side::Primary, Evidence::default())]);
+        let pod = table.pod(&PLAIN);
+        let Ok(reference) = Reference::parse(&image) else {
+            prop_assert!(matches!(pod.image(&image), ImageRoute::Untouched));
+            return Ok(());
+        };
+        let (by_index, by_policy) = (pod.locate(&reference), policy.locate(&reference));
+        prop_assert_eq!(
+            by_index.map(|found| (found.side, found.repository.to_owned())),
+            by_policy.map(|found| (found.side, found.repository.into_owned()))
+        );
+        prop_assert_eq!(by_index.is_none(), matches!(pod.image(&image), ImageRoute::Untouched));
+    }
+
+    #[test]
+    fn among_mirrors_the_owner_is_the_closest_then_the_oldest(table in tables(), image in image()) {
+        let Ok(reference) = Reference::parse(&image) else { return Ok(()) };
+        let claims = table.routes().iter().filter_map(|route| Some((route, route.policy.locate(&reference)?)));
+        let best = claims.rev().max_by_key(|(_, location)| location.specificity);
+        let pod = table.pod(&PLAIN);
+        prop_assert_eq!(
+            pod.locate(&reference).map(|found| (&found.route.policy.id, found.side)),
+            best.map(|(route, location)| (&route.policy.id, location.side))
+        );
+    }
+
+    #[test]
+    fn conflicts_never_name_a_mirror_twice(table in tables()) {
+        for conflict in table.conflicts() {
+            prop_assert_ne!(conflict.loser, conflict.winner);
+        }
+    }
+}
