@@ -1,0 +1,87 @@
+# Everything that can be done with this tree. `make help` lists it; CI calls nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Build results and downloaded sources stay outside the tree, so that a clean clone finds them again.
+export CATAMARAN_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/catamaran
+export CARGO_TARGET_DIR ?= $(CATAMARAN_CACHE)/target
+export INSTA_UPDATE ?= no
+KEEP ?=
+FILTER ?=
+
+TARGET := x86_64-unknown-linux-gnu
+PACKAGES := runc iproute2 nftables iptables util-linux curl ca-certificates
+LIBRARIES := catamaran-core catamaran-api catamaran-registry catamaran-webhook catamaran-controller
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: demo
+demo: deps cluster-build image-binary ## Show an outage and the way back on a throwaway local cluster (KEEP=1 leaves it up)
+	KEEP=$(KEEP) cargo run --quiet --release -p catamaran-e2e --bin demo
+
+.PHONY: test
+test: deps lint boundaries unit cluster-test e2e ## Lint, check generated files, run every test; installs what it needs
+	@echo "everything passed; nothing was skipped"
+
+.PHONY: unit
+unit: ## Unit, property, webhook, registry and command-line tests
+	cargo test --locked
+
+.PHONY: cluster-test
+cluster-test: cluster-build ## Tests of the test cluster itself
+	cargo test --locked -p catamaran-cluster
+
+.PHONY: e2e
+e2e: cluster-build image-binary ## End-to-end tests on a real cluster (FILTER=name runs some)
+	cargo test --locked --release -p catamaran-e2e -- $(FILTER)
+
+.PHONY: bench
+bench: ## Measure the webhook beside a no-op server, and verification of 1,000 and 10,000 tags
+	cargo bench --locked -p catamaran-webhook
+	cargo bench --locked -p catamaran-controller
+
+.PHONY: lint
+lint: ## Formatting and clippy, warnings are errors
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --all-features -- --deny warnings
+	cd tests/cluster/tool && test -z "$$(gofmt -l .)" && go vet ./...
+
+.PHONY: boundaries
+boundaries: ## Check that the crates depend on each other only as docs/architecture.md says
+	./tests/boundaries.sh
+
+.PHONY: generate
+generate: ## Write the generated files: CRD, command-line help
+	UPDATE_CRDS=1 cargo test --quiet -p catamaran-api --test definition
+	TRYCMD=overwrite cargo test --quiet -p catamaran --test cli
+
+.PHONY: format
+format: ## Format the sources
+	cargo fmt --all
+
+.PHONY: image-binary
+image-binary: ## The static binary that goes into the operator's image
+	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(TARGET) -p catamaran
+
+.PHONY: cluster-build
+cluster-build: deps ## Build Kubernetes and what else the test cluster runs, once
+	cargo run --quiet --locked --release -p catamaran-cluster --bin cluster -- build
+
+.PHONY: deps
+deps: ## Install what building and the test cluster need (Debian packages; Rust and Go must be there)
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust (https://rustup.rs)"; exit 1; }
+	@command -v go >/dev/null || { echo "go is missing: install Go 1.26 or newer (https://go.dev/dl)"; exit 1; }
+	@missing=; for p in $(PACKAGES); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then \
+	  [ "$$(id -u)" = 0 ] || { echo "as root, install:$$missing"; exit 1; }; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+	@rustup component list 2>/dev/null | grep -q '^rustfmt.*(installed)' || rustup component add rustfmt clippy
+
+.PHONY: clean
+clean: ## Take the test clusters down; the caches stay
+	-cargo run --quiet --release -p catamaran-cluster --bin cluster -- down
