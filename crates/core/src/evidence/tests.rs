@@ -190,7 +190,9 @@ proptest! {
     #[test]
     fn any_bytes_are_read_without_a_panic(mut shards in proptest::collection::vec(any::<Vec<u8>>(), 0..4), header in any::<bool>()) {
         if header {
-            shards.iter_mut().for_each(|shard| { shard.splice(0..0, *b"CTEV\x01"); });
+            for shard in &mut shards {
+                shard.splice(0..0, *b"CTEV\x01");
+            }
         }
         let (evidence, errors) = Evidence::decode_lossy(slices(&shards));
         prop_assert!(evidence.is_empty());

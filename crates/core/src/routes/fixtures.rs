@@ -56,12 +56,12 @@ pub(crate) fn mirror(name: &str, primary: (&str, &str), fallback: (&str, &str)) 
         failover: FailoverPolicy {
             active: Tiller::Auto,
             failback: FailbackMode::Automatic,
-            stable: Duration::from_secs(300),
+            stable: Duration::from_mins(5),
         },
         parity: ParityPolicy {
-            interval: Duration::from_secs(300),
-            grace: Duration::from_secs(120),
-            settled: Duration::from_secs(86_400),
+            interval: Duration::from_mins(5),
+            grace: Duration::from_mins(2),
+            settled: Duration::from_hours(24),
         },
         rewrite: RewritePolicy::default(),
         rescue: RescueMode::Patch,

@@ -325,92 +325,78 @@ fn a_path_that_grows_too_long_stays() {
     );
 }
 
+fn check_pods(table: &RouteTable, cases: &[(&str, PodFacts, &str)]) {
+    for (name, facts, expected) in cases {
+        let pod = table.pod(facts);
+        assert_eq!(words(&pod.image("kracr.azurecr.io/web:synced")), *expected, "{name}");
+        assert_eq!(words(&pod.image("nginx")), "untouched", "{name}");
+    }
+}
+
+const REWRITTEN: &str = "ghcr.io/devopskev/web:synced (Rewritten)";
+
 #[test]
 fn each_kind_of_excluded_pod_is_kept_and_says_why() {
-    let disabled = Labels::from([(REWRITE_LABEL.to_owned(), REWRITE_DISABLED.to_owned())]);
-    let enabled = Labels::from([(REWRITE_LABEL.to_owned(), "enabled".to_owned())]);
-    let namespaces = BTreeMap::from([("off".to_owned(), disabled), ("on".to_owned(), enabled)]);
+    let labels = |value: &str| Labels::from([(REWRITE_LABEL.to_owned(), value.to_owned())]);
+    let namespaces = BTreeMap::from([
+        ("off".to_owned(), labels("disabled")),
+        ("on".to_owned(), labels("enabled")),
+    ]);
     let table = RouteTable::new(
         vec![route(apps(), Side::Fallback, all_verdicts())],
         Arc::new(namespaces),
     );
+    let (disabled, enabled) = (Some("disabled"), Some("enabled"));
+    let pod = |rewrite_label, namespace| PodFacts {
+        namespace,
+        rewrite_label,
+        ..PLAIN
+    };
+    let by_pod = "kept (ExcludedByPodLabel)";
+    let by_namespace = "kept (ExcludedByNamespaceLabel)";
+    check_pods(
+        &table,
+        &[
+            ("plain", PLAIN, REWRITTEN),
+            (
+                "static",
+                PodFacts {
+                    is_static: true,
+                    ..pod(disabled, "off")
+                },
+                "kept (ExcludedStaticPod)",
+            ),
+            ("label", pod(disabled, "off"), by_pod),
+            ("other value", pod(enabled, "default"), REWRITTEN),
+            ("namespace", pod(None, "off"), by_namespace),
+            ("no way back in", pod(enabled, "off"), by_namespace),
+            ("other namespace", pod(None, "on"), REWRITTEN),
+        ],
+    );
+}
+
+#[test]
+fn pods_of_other_than_the_built_in_controllers_are_kept() {
+    let table = table(vec![route(apps(), Side::Fallback, all_verdicts())]);
     let owner = |api_version, kind| PodFacts {
         owner_kind: Some(Owner { api_version, kind }),
         ..PLAIN
     };
-    let rewritten = "ghcr.io/devopskev/web:synced (Rewritten)";
     let foreign = "kept (ExcludedControllerOwned)";
-    let cases = [
-        ("plain", PLAIN, rewritten),
-        (
-            "static",
-            PodFacts {
-                is_static: true,
-                rewrite_label: Some("disabled"),
-                ..PLAIN
-            },
-            "kept (ExcludedStaticPod)",
-        ),
-        (
-            "label",
-            PodFacts {
-                rewrite_label: Some("disabled"),
-                namespace: "off",
-                ..PLAIN
-            },
-            "kept (ExcludedByPodLabel)",
-        ),
-        (
-            "other value",
-            PodFacts {
-                rewrite_label: Some("enabled"),
-                ..PLAIN
-            },
-            rewritten,
-        ),
-        (
-            "namespace",
-            PodFacts {
-                namespace: "off",
-                ..PLAIN
-            },
-            "kept (ExcludedByNamespaceLabel)",
-        ),
-        (
-            "no way back in",
-            PodFacts {
-                namespace: "off",
-                rewrite_label: Some("enabled"),
-                ..PLAIN
-            },
-            "kept (ExcludedByNamespaceLabel)",
-        ),
-        (
-            "other namespace",
-            PodFacts {
-                namespace: "on",
-                ..PLAIN
-            },
-            rewritten,
-        ),
-        ("ReplicaSet", owner("apps/v1", "ReplicaSet"), rewritten),
-        ("StatefulSet", owner("apps/v1", "StatefulSet"), rewritten),
-        ("DaemonSet", owner("apps/v1", "DaemonSet"), rewritten),
-        ("Job", owner("batch/v1", "Job"), rewritten),
-        ("ReplicationController", owner("v1", "ReplicationController"), rewritten),
-        ("a database", owner("postgresql.cnpg.io/v1", "Cluster"), foreign),
-        ("a namesake", owner("apps.kruise.io/v1beta1", "StatefulSet"), foreign),
-        ("a misplaced kind", owner("v1", "ReplicaSet"), foreign),
-        ("node", owner("v1", "Node"), foreign),
-    ];
-    for (name, facts, expected) in cases {
-        assert_eq!(
-            words(&table.pod(&facts).image("kracr.azurecr.io/web:synced")),
-            expected,
-            "{name}"
-        );
-        assert_eq!(words(&table.pod(&facts).image("nginx")), "untouched", "{name}");
-    }
+    check_pods(
+        &table,
+        &[
+            ("ReplicaSet", owner("apps/v1", "ReplicaSet"), REWRITTEN),
+            ("StatefulSet", owner("apps/v1", "StatefulSet"), REWRITTEN),
+            ("DaemonSet", owner("apps/v1", "DaemonSet"), REWRITTEN),
+            ("Job", owner("batch/v1", "Job"), REWRITTEN),
+            ("ReplicationController", owner("v1", "ReplicationController"), REWRITTEN),
+            ("a database", owner("postgresql.cnpg.io/v1", "Cluster"), foreign),
+            ("a namesake", owner("apps.kruise.io/v1beta1", "StatefulSet"), foreign),
+            ("a misplaced kind", owner("v1", "ReplicaSet"), foreign),
+            ("node", owner("v1", "Node"), foreign),
+        ],
+    );
 }
 
 #[test]

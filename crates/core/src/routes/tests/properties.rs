@@ -76,22 +76,23 @@ fn policy() -> impl Strategy<Value = MirrorPolicy> {
     })
 }
 
+type AnyMirror = (MirrorPolicy, Side, Vec<(String, &'static str, Verdict)>);
+
 fn tables() -> impl Strategy<Value = RouteTable> {
     let key = prop::sample::select(vec!["t", "u", "latest", DIGEST]);
     let repository = prop_oneof![path(), prop::sample::select(vec!["r0".to_owned(), "r1".to_owned()])];
     let records = proptest::collection::vec((repository, key, verdict()), 0..12);
     let active = prop::sample::select(Side::ALL.to_vec());
     proptest::collection::vec((policy(), active, records), 0..4).prop_map(|mirrors| {
-        let build =
-            |(number, (mut policy, active, records)): (usize, (MirrorPolicy, Side, Vec<(String, &str, Verdict)>))| {
-                policy.id.name = format!("m{number}").into();
-                policy.id.uid = format!("uid-{number}").into();
-                let records: Vec<_> = records
-                    .iter()
-                    .map(|(name, key, verdict)| (name.as_str(), *key, *verdict))
-                    .collect();
-                route(policy, active, evidence(&records))
-            };
+        let build = |(number, (mut policy, active, records)): (usize, AnyMirror)| {
+            policy.id.name = format!("m{number}").into();
+            policy.id.uid = format!("uid-{number}").into();
+            let records: Vec<_> = records
+                .iter()
+                .map(|(name, key, verdict)| (name.as_str(), *key, *verdict))
+                .collect();
+            route(policy, active, evidence(&records))
+        };
         table(mirrors.into_iter().enumerate().map(build).collect())
     })
 }
