@@ -403,6 +403,19 @@ fn an_image_volume_is_stuck_only_while_something_waits_for_it() {
     }
 }
 
+#[test]
+fn a_container_that_runs_shows_that_the_image_volumes_are_there() {
+    let running = container("nginx", ContainerState::Running);
+    let creating = WaitingContainer {
+        index: 1,
+        name: "second",
+        ..container("nginx", waiting("ContainerCreating", ""))
+    };
+    let mut pod = pod(&[running, creating]);
+    pod.image_volumes = vec!["kracr.azurecr.io/data:1"];
+    assert_eq!(planned(&pod, &snapshot(apps(), Side::Fallback), REFUSED, UP), [""; 0]);
+}
+
 fn replacing() -> MirrorPolicy {
     MirrorPolicy {
         rescue: RescueMode::PatchOrReplace,

@@ -109,6 +109,18 @@ fn mirrors_that_no_namespace_has_in_common_do_not_conflict() {
 }
 
 #[test]
+fn of_many_names_lost_to_one_mirror_the_first_is_told() {
+    let names = ["m", "c", "x", "a", "q", "e", "z"];
+    let rules: Vec<_> = names.iter().map(|name| (*name, *name, *name)).collect();
+    let listed = listing(mirror("listed", ("a.example", ""), ("c.example", "")), &rules);
+    let wide = mirror("wide", ("a.example", ""), ("b.example", ""));
+    assert_eq!(
+        told(&table(vec![on_primary(wide), on_primary(listed)])),
+        ["wide loses a.example/a to listed"]
+    );
+}
+
+#[test]
 fn a_mirror_does_not_conflict_with_itself() {
     let nested = mirror("nested", ("reg.example", ""), ("reg.example", "copy"));
     assert_eq!(told(&table(vec![on_primary(nested), on_primary(apps())])), [""; 0]);
