@@ -216,6 +216,14 @@ impl Ledger {
         self.entry(repository, tag).map(Entry::verdict)
     }
 
+    /// The digest of a tag that is in sync.
+    pub fn digest(&self, repository: &str, tag: &str) -> Option<Digest> {
+        match self.entry(repository, tag)?.state() {
+            State::Same { digest, .. } => Some(digest.clone()),
+            _ => None,
+        }
+    }
+
     /// Counts over all tags. Walks them all, and computes the evidence if it changed.
     pub fn summary(&self) -> Summary {
         let mut summary = Summary {
@@ -334,5 +342,10 @@ impl Ledger {
     /// Says whether the evidence changed since the last call.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)
+    }
+
+    /// Takes [`Ledger::take_changed`] back: the evidence could not be written.
+    pub fn mark_changed(&mut self) {
+        self.changed = true;
     }
 }

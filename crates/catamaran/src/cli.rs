@@ -1,0 +1,166 @@
+//! What can be typed.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Keeps two container registries interchangeable and moves the cluster between them.
+#[derive(Debug, Parser)]
+#[command(name = "catamaran", bin_name = "catamaran", version, max_term_width = 100, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the operator; the Helm chart does this
+    Run(RunArguments),
+    /// Show the mirrors of a cluster: active side, parity, health
+    Status(StatusArguments),
+    /// Compare the tags of two repositories, without a cluster
+    ///
+    /// Exits with 0 when every tag has the same digest on both sides, with 1 when some differ, and with 2 when that could
+    /// not be told. Made for the step of a pipeline that comes after the push to both registries.
+    Diff(DiffArguments),
+    /// Print the CustomResourceDefinition
+    Crd,
+    /// Print the version
+    Version(VersionArguments),
+}
+
+/// How logs are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object for each line.
+    Json,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For machines.
+    Json,
+    /// For machines and people.
+    Yaml,
+}
+
+/// Arguments of `run`.
+#[derive(Args, Debug)]
+pub struct RunArguments {
+    /// The operator's own namespace: Secrets, evidence and the lease are there
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
+    pub namespace: String,
+    /// This replica's name, as holder of the lease
+    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    pub pod_name: String,
+    /// The Lease that elects the leader
+    #[arg(long, default_value = "catamaran", value_name = "NAME")]
+    pub lease: String,
+    /// The MutatingWebhookConfiguration whose caBundle is kept
+    #[arg(long, default_value = "catamaran", value_name = "NAME")]
+    pub webhook_configuration: String,
+    /// The Service in front of the webhook; its DNS name is in the serving certificate
+    #[arg(long, default_value = "catamaran", value_name = "NAME")]
+    pub webhook_service: String,
+    /// The Secret with the webhook's own CA and certificate
+    #[arg(long, default_value = "catamaran-webhook-tls", value_name = "NAME")]
+    pub certificate_secret: String,
+    /// Where the webhook listens
+    #[arg(long, default_value = "[::]:9443", value_name = "ADDRESS")]
+    pub webhook_address: SocketAddr,
+    /// Where /livez, /readyz and /metrics are served
+    #[arg(long, default_value = "[::]:8080", value_name = "ADDRESS")]
+    pub http_address: SocketAddr,
+    /// How logs are written
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    pub log_format: LogFormat,
+    /// Which logs are written: a level, or a filter such as catamaran_controller=debug,info
+    #[arg(long, env = "CATAMARAN_LOG", default_value = "info", value_name = "FILTER")]
+    pub log_level: String,
+    /// How long requests are still served after the signal to stop, in seconds
+    #[arg(long, default_value = "10", value_parser = seconds, value_name = "SECONDS")]
+    pub drain_seconds: Duration,
+}
+
+/// Arguments of `status`.
+#[derive(Args, Debug)]
+pub struct StatusArguments {
+    /// Only this mirror
+    pub name: Option<String>,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// The kubeconfig to use
+    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig to use
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
+}
+
+/// Arguments of `diff`.
+#[derive(Args, Debug)]
+pub struct DiffArguments {
+    /// The primary's repository, such as kracr.azurecr.io/kevinryan-io
+    pub primary: String,
+    /// The fallback's repository, such as ghcr.io/devopskev/kevinryan-io
+    pub fallback: String,
+    /// Only tags that match this regular expression; may be given more than once
+    #[arg(long, value_name = "REGEX")]
+    pub include: Vec<String>,
+    /// No tags that match this regular expression; may be given more than once
+    #[arg(long, value_name = "REGEX")]
+    pub exclude: Vec<String>,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Credentials, as `docker login` writes them; absent: $DOCKER_CONFIG/config.json or ~/.docker/config.json
+    #[arg(long, value_name = "FILE")]
+    pub docker_config: Option<PathBuf>,
+    /// Certificates (PEM) to trust besides the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Requests to each registry at a time
+    #[arg(long, default_value = "8", value_parser = clap::value_parser!(u16).range(1..=64), value_name = "COUNT")]
+    pub parallel: u16,
+    /// Requests a minute to each registry, at most; absent: a fifth of the registry's known limit
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "COUNT")]
+    pub per_minute: Option<u32>,
+    /// Print nothing but the result
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Arguments of `version`.
+#[derive(Args, Debug)]
+pub struct VersionArguments {
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: u64 = text.parse().map_err(|_| format!("'{text}' is not a whole number of seconds"))?;
+    if seconds > 300 { Err("at most 300 seconds".to_owned()) } else { Ok(Duration::from_secs(seconds)) }
+}
+
+/// Prints the version.
+pub fn print_version(arguments: &VersionArguments) {
+    let version = env!("CARGO_PKG_VERSION");
+    match arguments.output {
+        Output::Table => println!("catamaran {version}"),
+        Output::Json => println!("{}", serde_json::json!({"version": version, "api": "catamaran.dev/v1alpha1"})),
+        Output::Yaml => println!("version: {version}\napi: catamaran.dev/v1alpha1"),
+    }
+}

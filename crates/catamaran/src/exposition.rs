@@ -1,0 +1,94 @@
+//! What the process tells Prometheus. The webhook counts in plain atomics; here they get their names.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use catamaran_controller::certificates::ServingCertificate;
+use catamaran_controller::lease::Leadership;
+use catamaran_webhook::View;
+use catamaran_webhook::metrics::{DURATION_BUCKETS, ImageOutcome, Metrics as Webhook, Outcome, Refusal};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+
+/// The counters of the process, ready to be printed.
+pub fn registry(controller: &catamaran_controller::metrics::Metrics, process: Process) -> Registry {
+    let mut registry = Registry::with_prefix("catamaran");
+    controller.register(&mut registry);
+    registry.register_collector(Box::new(process));
+    registry
+}
+
+/// Where the values come from that this process does not count in a registry.
+#[derive(Debug)]
+pub struct Process {
+    /// The webhook's counters.
+    pub webhook: Arc<Webhook>,
+    /// The webhook's view of the mirrors.
+    pub view: Arc<View>,
+    /// Whether this replica leads.
+    pub leadership: watch::Receiver<Leadership>,
+    /// The webhook's certificate.
+    pub certificate: Arc<ServingCertificate>,
+}
+
+type Encoded = Result<(), std::fmt::Error>;
+
+impl Collector for Process {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Encoded {
+        let reviews = Outcome::ALL.iter().map(|outcome| (outcome.as_str(), self.webhook.reviews(*outcome)));
+        family(&mut encoder, "admission_reviews", "Admission reviews, by how they ended", "outcome", reviews)?;
+        let images = ImageOutcome::ALL.iter().map(|outcome| (outcome.as_str(), self.webhook.images(*outcome)));
+        family(&mut encoder, "admission_images", "Images in reviews, by what was decided", "outcome", images)?;
+        let refusals = Refusal::ALL.iter().map(|refusal| (refusal.as_str(), self.webhook.refusals(*refusal)));
+        family(&mut encoder, "webhook_refusals", "Connections and requests that held no review", "reason", refusals)?;
+        self.durations(&mut encoder)?;
+        let connections = self.webhook.connections();
+        gauge(&mut encoder, "webhook_connections", "Connections that are open", connections as f64)?;
+        let leads = f64::from(u8::from(self.leadership.borrow().is_leading_now()));
+        gauge(&mut encoder, "leader", "1 on the replica that leads", leads)?;
+        let age = self.view.age(Instant::now()).map_or(f64::INFINITY, |age| age.as_secs_f64());
+        gauge(&mut encoder, "view_age_seconds", "Since the API server was last heard from", age)?;
+        let expiry = self.certificate.not_after().map_or(0.0, |at| at.as_second() as f64);
+        let help = "When the webhook's certificate expires";
+        gauge(&mut encoder, "certificate_expiry_timestamp_seconds", help, expiry)
+    }
+}
+
+impl Process {
+    fn durations(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let durations = self.webhook.durations().snapshot();
+        let bounds = DURATION_BUCKETS.into_iter().chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(durations.buckets).collect();
+        let count = durations.buckets.iter().sum();
+        let help = "How long reviews took, without the time on the wire";
+        let mut metric =
+            encoder.encode_descriptor("admission_duration_seconds", help, None, MetricType::Histogram)?;
+        metric.encode_histogram::<prometheus_client::encoding::NoLabelSet>(durations.sum, count, &buckets, None)
+    }
+}
+
+fn family<'v>(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &'static str,
+    values: impl Iterator<Item = (&'v str, u64)>,
+) -> Encoded {
+    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (value, count) in values {
+        let labels = [(label, value)];
+        let metric = family.encode_family(&labels)?;
+        ConstCounter::new(count).encode(metric)?;
+    }
+    Ok(())
+}
+
+fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> Encoded {
+    let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    ConstGauge::new(value).encode(metric)
+}

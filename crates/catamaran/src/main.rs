@@ -1,0 +1,46 @@
+//! Catamaran keeps two container registries interchangeable and moves the cluster between them.
+//!
+//! This is the one binary: the operator (`run`), and what people type. It wires the crates together and reads the
+//! clock, the environment and the terminal; it decides nothing.
+//!
+//! Reading order: [`cli`] is what can be typed; [`run`] is the operator, with [`http`], [`telemetry`] and [`exposition`]
+//! around it; [`diff`] compares two repositories without a cluster; [`status`] shows mirrors as a table.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+mod cli;
+mod diff;
+mod exposition;
+mod http;
+mod run;
+mod status;
+mod table;
+mod telemetry;
+
+use cli::{Cli, Command};
+
+/// Exit code for "could not tell": bad arguments, an unreachable registry or API server.
+const COULD_NOT_TELL: u8 = 2;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Run(arguments) => run::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Crd => {
+            print!("{}", catamaran_api::crd::crd_yaml());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Diff(arguments) => diff::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Version(arguments) => {
+            cli::print_version(&arguments);
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(COULD_NOT_TELL)
+    })
+}

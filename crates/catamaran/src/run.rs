@@ -1,0 +1,265 @@
+//! The operator: everything is built here, started, and stopped in order.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use catamaran_controller::certificates::{self, CertificateSettings, Schedule, ServingCertificate};
+use catamaran_controller::clock::Clock;
+use catamaran_controller::connections::Connections;
+use catamaran_controller::contact::{Contact, ContactLayer};
+use catamaran_controller::context::{self, Context, Mirror};
+use catamaran_controller::feed::{self, View as Seen};
+use catamaran_controller::lease::{self, LeaseSettings};
+use catamaran_controller::memory::Memories;
+use catamaran_controller::workers::Workers;
+use catamaran_controller::{pods, reconcile};
+use catamaran_registry::Budgets;
+use catamaran_webhook::{Admission, Identity, View};
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use kube::api::{Api, PostParams};
+use kube::client::ClientBuilder;
+use kube::runtime::reflector::ObjectRef;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::RunArguments;
+use crate::{exposition, http, telemetry};
+
+mod janitor;
+mod pulse;
+
+/// How long the API server may be silent on a connection that is read from. A watch ends within 25 s, so a healthy one
+/// is never cut.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// How long the parts may take to end after the last request.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// Runs the operator until SIGTERM or SIGINT.
+pub fn run(arguments: &RunArguments) -> anyhow::Result<()> {
+    telemetry::start(arguments.log_format, &arguments.log_level)?;
+    // One provider in the process; a second call would only say that it is there already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.context("failed to start the runtime")?.block_on(operate(arguments))
+}
+
+async fn operate(arguments: &RunArguments) -> anyhow::Result<()> {
+    let stop = stop_signal()?;
+    let contact = Contact::default();
+    let client = client(&contact).await?;
+    let username = own_name(&client).await?;
+    let parts = Parts::build(arguments, client, contact, username).await?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), replica = arguments.pod_name, "catamaran is starting");
+    let running = parts.start(arguments);
+    stop.await;
+    tracing::info!(seconds = arguments.drain_seconds.as_secs(), "stopping: still serving while endpoints are updated");
+    running.stop(arguments.drain_seconds).await;
+    Ok(())
+}
+
+/// A future that ends when the process is asked to.
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("failed to listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("failed to listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+async fn client(contact: &Contact) -> anyhow::Result<kube::Client> {
+    let mut config = kube::Config::infer().await.context("failed to find the API server: run this in a cluster, or set KUBECONFIG")?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(SILENCE);
+    let builder = ClientBuilder::try_from(config).context("failed to set up the client of the API server")?;
+    Ok(builder.with_layer(&ContactLayer(contact.clone())).build())
+}
+
+/// Who the API server says we are: requests in this name are never rewritten.
+async fn own_name(client: &kube::Client) -> anyhow::Result<String> {
+    let reviews: Api<SelfSubjectReview> = Api::all(client.clone());
+    let review = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await;
+    let review = review.context("failed to ask the API server who we are")?;
+    let user = review.status.and_then(|status| status.user_info).and_then(|user| user.username);
+    user.context("failed to ask the API server who we are: the answer has no user name")
+}
+
+/// Everything that runs, before it does.
+struct Parts {
+    context: Arc<Context>,
+    contact: Contact,
+    seen: watch::Receiver<Seen>,
+    seen_sender: watch::Sender<Seen>,
+    table_sender: watch::Sender<Arc<catamaran_core::routes::RouteTable>>,
+    leadership_sender: watch::Sender<lease::Leadership>,
+    triggers: mpsc::UnboundedReceiver<ObjectRef<Mirror>>,
+    view: Arc<View>,
+    admission: Arc<Admission>,
+    counted: Arc<catamaran_webhook::metrics::Metrics>,
+    certificate: Arc<ServingCertificate>,
+    webhook: TcpListener,
+    http: TcpListener,
+}
+
+impl Parts {
+    async fn build(
+        arguments: &RunArguments,
+        client: kube::Client,
+        contact: Contact,
+        username: String,
+    ) -> anyhow::Result<Parts> {
+        let (seen_sender, seen) = watch::channel(Seen::default());
+        let (table_sender, table) = watch::channel(Arc::default());
+        let (leadership_sender, leadership) = lease::channel();
+        let (triggers_sender, triggers) = mpsc::unbounded_channel();
+        let context = Context {
+            namespace: arguments.namespace.clone(),
+            clock: Clock::start(),
+            leadership,
+            memories: Memories::default(),
+            connections: Connections::new(client.clone(), &arguments.namespace, Arc::new(Budgets::new())),
+            workers: Workers::default(),
+            table,
+            triggers: triggers_sender,
+            turns: watch::channel(0).0,
+            recorder: context::recorder(client.clone(), &arguments.pod_name),
+            metrics: Arc::default(),
+            client,
+        };
+        let view = Arc::new(View::new(Instant::now()));
+        let own = Identity { namespace: arguments.namespace.clone(), username };
+        let counted = Arc::<catamaran_webhook::metrics::Metrics>::default();
+        let admission = Arc::new(Admission::new(Arc::clone(&view), own, Arc::clone(&counted)));
+        let certificate = Arc::new(ServingCertificate::new(&arguments.webhook_service, &arguments.namespace));
+        Ok(Parts {
+            context: Arc::new(context),
+            contact,
+            seen,
+            seen_sender,
+            table_sender,
+            leadership_sender,
+            triggers,
+            view,
+            admission,
+            counted,
+            certificate,
+            webhook: listen(arguments.webhook_address).await?,
+            http: listen(arguments.http_address).await?,
+        })
+    }
+
+    fn start(self, arguments: &RunArguments) -> Running {
+        let tokens = Tokens::default();
+        let clock = self.context.clock;
+        let now = move || clock.now();
+        let client = || self.context.client.clone();
+        let settings = LeaseSettings::new(&*arguments.namespace, &*arguments.lease, &*arguments.pod_name);
+        let certificate_settings = CertificateSettings {
+            namespace: arguments.namespace.clone(),
+            secret: arguments.certificate_secret.clone(),
+            configuration: arguments.webhook_configuration.clone(),
+            service: arguments.webhook_service.clone(),
+            schedule: Schedule::default(),
+        };
+        let pulse = pulse::Pulse::start();
+        let process = exposition::Process {
+            webhook: self.counted,
+            view: Arc::clone(&self.view),
+            leadership: self.context.leadership.clone(),
+            certificate: Arc::clone(&self.certificate),
+        };
+        let (seen, certificate, stopping) = (self.seen.clone(), Arc::clone(&self.certificate), tokens.stopping.clone());
+        let status = http::Status {
+            ready: Box::new(move || readiness(&stopping, &seen, &certificate, now())),
+            live: Box::new(move || pulse.check()),
+            metrics: exposition::registry(&self.context.metrics, process),
+        };
+        let tls: Arc<dyn rustls::server::ResolvesServerCert> = Arc::clone(&self.certificate) as Arc<_>;
+        let publish = self.leadership_sender;
+        let leadership = self.context.leadership.clone();
+        let work = vec![
+            tokio::spawn(feed::run(client(), arguments.namespace.clone(), self.seen_sender)),
+            tokio::spawn(janitor::run(Arc::clone(&self.context), self.seen, self.table_sender, self.view, self.contact)),
+            tokio::spawn(http::serve(self.http, Arc::new(status), tokens.end.clone())),
+            tokio::spawn(certificates::run(client(), certificate_settings, self.certificate, leadership, now, tokens.end.clone())),
+        ];
+        let leading = vec![
+            tokio::spawn(reconcile::run(Arc::clone(&self.context), self.triggers, tokens.stopping.clone())),
+            tokio::spawn(pods::run(Arc::clone(&self.context), tokens.stopping.clone())),
+        ];
+        let lease = tokio::spawn(lease::run(client(), settings, publish, now, tokens.release.clone()));
+        let drain = arguments.drain_seconds;
+        let webhook = catamaran_webhook::server::serve(self.webhook, tls, self.admission, tokens.stopping.clone(), drain);
+        Running { tokens, work, leading, lease, webhook: tokio::spawn(webhook) }
+    }
+}
+
+async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))
+}
+
+/// Ready: the mirrors were listed once, and the API server can trust what this replica serves with. Never a registry: an
+/// outage of one must not take the webhook away.
+fn readiness(
+    stopping: &CancellationToken,
+    seen: &watch::Receiver<Seen>,
+    certificate: &ServingCertificate,
+    now: jiff::Timestamp,
+) -> Result<(), String> {
+    if stopping.is_cancelled() {
+        return Err("stopping".to_owned());
+    }
+    if !seen.borrow().complete {
+        return Err("the mirrors have not been listed yet".to_owned());
+    }
+    certificate.ready(now).map_err(|error| error.to_string())
+}
+
+/// What ends when.
+#[derive(Default)]
+struct Tokens {
+    /// Not ready any more, nothing new is begun.
+    stopping: CancellationToken,
+    /// The lease is given back.
+    release: CancellationToken,
+    /// Everything else.
+    end: CancellationToken,
+}
+
+/// Everything that runs.
+struct Running {
+    tokens: Tokens,
+    work: Vec<JoinHandle<()>>,
+    leading: Vec<JoinHandle<()>>,
+    lease: JoinHandle<()>,
+    webhook: JoinHandle<()>,
+}
+
+impl Running {
+    /// Ends in order: readiness and the leader's work, the lease, the webhook after its drain, the rest.
+    async fn stop(self, drain: Duration) {
+        self.tokens.stopping.cancel();
+        for task in self.leading {
+            end(task, END_WITHIN).await;
+        }
+        self.tokens.release.cancel();
+        end(self.lease, END_WITHIN).await;
+        end(self.webhook, drain + END_WITHIN).await;
+        self.tokens.end.cancel();
+        self.work.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn end(mut task: JoinHandle<()>, within: Duration) {
+    if tokio::time::timeout(within, &mut task).await.is_err() {
+        tracing::warn!("a part did not end in time and is cut off");
+        task.abort();
+    }
+}

@@ -1,0 +1,147 @@
+//! The webhook's certificates: the operator's own authority, the leaf it serves with, and their rotation.
+//!
+//! Everything lives in **one named Secret** of the operator's namespace: `ca.crt` (a bundle, newest first), `ca.key` (the
+//! key of the newest), `tls.crt`, `tls.key`. Whoever comes first creates it. The leader publishes `ca.crt` as `caBundle`
+//! in the webhook configuration and rotates; every replica reads both objects by name every [`Schedule::poll`] and serves
+//! what it finds, keeping its last good pair when it finds nothing usable.
+//!
+//! A rotation of the authority never leaves an API server with a bundle that lacks the authority of a leaf some replica
+//! may still serve:
+//!
+//! 1. the new authority joins the bundle in the Secret (the leaf stays),
+//! 2. the bundle is published,
+//! 3. [`Schedule::propagation`] after it was *seen* in the configuration, a leaf of the new authority replaces the old one,
+//! 4. when the last leaf of the old authority has expired, the old authority leaves the bundle.
+//!
+//! Each step is one guarded write, and the next one is derived from what is stored alone: a crash between any two of them
+//! only delays the rest. Its private key is gone since step 1, so keeping an old authority trusted costs nothing.
+//!
+//! Reading order: [`plan`](mod@plan) decides, [`material`] is what the Secret holds, [`issue`] makes keys and certificates,
+//! [`ServingCertificate`] is what the TLS server and the readiness probe use, [`run`] does the I/O.
+
+pub mod issue;
+mod keeper;
+pub mod material;
+pub mod plan;
+mod serving;
+
+use std::time::Duration;
+
+pub use keeper::run;
+pub use serving::{NotReady, ServingCertificate};
+
+/// Which objects, and how long things last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateSettings {
+    /// The operator's own namespace: of the Secret and of the Service.
+    pub namespace: String,
+    /// The Secret. Rights: `get`, `update` by name, and `create`.
+    pub secret: String,
+    /// The `MutatingWebhookConfiguration` to publish into. Rights: `get`, `patch` by name.
+    pub configuration: String,
+    /// The Service in front of the webhook. Only webhooks that point at it are touched.
+    pub service: String,
+    /// How long things last.
+    pub schedule: Schedule,
+}
+
+impl CertificateSettings {
+    /// The DNS names of the leaf; the first is the one that the API server asks for.
+    pub fn dns_names(&self) -> Vec<String> {
+        dns_names(&self.service, &self.namespace)
+    }
+}
+
+fn dns_names(service: &str, namespace: &str) -> Vec<String> {
+    let short = format!("{service}.{namespace}");
+    vec![format!("{short}.svc"), format!("{short}.svc.cluster.local"), short]
+}
+
+/// Lifetimes and pauses. [`Default`]: authority 1 year, leaf 30 days, propagation 1 minute, poll 10 s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    authority: Duration,
+    leaf: Duration,
+    propagation: Duration,
+    poll: Duration,
+}
+
+impl Schedule {
+    /// An authority and a leaf are replaced when a third of their life is left, so a leaf may last a third of an
+    /// authority's life at most, six propagations at least, and a poll no longer than a propagation.
+    pub fn new(
+        authority: Duration,
+        leaf: Duration,
+        propagation: Duration,
+        poll: Duration,
+    ) -> Result<Self, ScheduleError> {
+        let bounded = authority <= Duration::from_hours(24 * 3650) && leaf >= Duration::from_secs(1);
+        if bounded && leaf * 3 <= authority && propagation * 6 <= leaf && poll <= propagation && !poll.is_zero() {
+            Ok(Self {
+                authority,
+                leaf,
+                propagation,
+                poll,
+            })
+        } else {
+            Err(ScheduleError {
+                authority,
+                leaf,
+                propagation,
+                poll,
+            })
+        }
+    }
+
+    /// How long an authority lasts.
+    pub fn authority(&self) -> Duration {
+        self.authority
+    }
+
+    /// How long a leaf lasts.
+    pub fn leaf(&self) -> Duration {
+        self.leaf
+    }
+
+    /// From seeing a bundle in the configuration to relying on it: every API server has it by then, every replica has read
+    /// the Secret.
+    pub fn propagation(&self) -> Duration {
+        self.propagation
+    }
+
+    /// The pause between two looks at the Secret and the configuration.
+    pub fn poll(&self) -> Duration {
+        self.poll
+    }
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self {
+            authority: Duration::from_hours(24 * 365),
+            leaf: Duration::from_hours(24 * 30),
+            propagation: Duration::from_mins(1),
+            poll: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Lengths with which a rotation could not end before the next one begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "failed to accept the certificate schedule: poll {poll:?} must not exceed propagation {propagation:?}, six propagations \
+     must fit into leaf {leaf:?}, three leaves into authority {authority:?}, that into ten years"
+)]
+pub struct ScheduleError {
+    /// The refused lifetime of an authority.
+    pub authority: Duration,
+    /// The refused lifetime of a leaf.
+    pub leaf: Duration,
+    /// The refused propagation time.
+    pub propagation: Duration,
+    /// The refused pause between two looks.
+    pub poll: Duration,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,335 @@
+//! The I/O: reads the Secret and the webhook configuration, writes what the plan says.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::issue::IssueError;
+use super::material::{Authority, Material, MaterialError, bundle, encode_bundle};
+use super::plan::{self, State, Step, plan};
+use super::{CertificateSettings, ServingCertificate};
+use crate::lease::{self, Leadership};
+
+const FIELD_MANAGER: &str = "catamaran-certificates";
+/// The pause after a step, before what follows from it is looked at; doubled while step follows step.
+const NEXT_STEP: Duration = Duration::from_millis(250);
+/// The pause while this replica waits for its first usable certificate.
+const NOT_READY: Duration = Duration::from_secs(1);
+/// Keeps `serving` up to date until `shutdown` and, while `leadership` says so, the Secret and the caBundle.
+pub async fn run(
+    client: kube::Client,
+    settings: CertificateSettings,
+    serving: Arc<ServingCertificate>,
+    mut leadership: watch::Receiver<Leadership>,
+    clock: impl Fn() -> Timestamp,
+    shutdown: CancellationToken,
+) {
+    let mut keeper = Keeper {
+        secrets: Api::namespaced(client.clone(), &settings.namespace),
+        configurations: Api::all(client),
+        names: settings.dns_names(),
+        settings,
+        serving,
+        leadership: leadership.clone(),
+        clock,
+        published: None,
+        complaint: String::new(),
+    };
+    let mut steps_in_a_row = 0;
+    loop {
+        let led = leadership.borrow_and_update().is_leading_now();
+        let round = tokio::select! {
+            () = shutdown.cancelled() => return,
+            round = keeper.round() => round,
+        };
+        steps_in_a_row = if matches!(round, Ok(Step::Wait) | Err(_)) {
+            0
+        } else {
+            steps_in_a_row + 1
+        };
+        let pause = keeper.pause(steps_in_a_row);
+        keeper.complain(round.err());
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = sleep(pause) => {}
+            // A new leader looks at once: at the first start everybody waits for its caBundle.
+            () = lease::gained(&mut leadership), if !led => {}
+        }
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum KeepError {
+    #[error("failed to {verb} {object}: {source}")]
+    Api {
+        verb: &'static str,
+        object: String,
+        source: Box<kube::Error>,
+    },
+    #[error("failed to {verb} {object}: no answer within {after:?}")]
+    Timeout {
+        verb: &'static str,
+        object: String,
+        after: Duration,
+    },
+    #[error("failed to find a webhook of service \"{service}\" in webhook configuration \"{name}\"")]
+    NoWebhook { name: String, service: String },
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    #[error("{0}; serving with the last good one")]
+    Unusable(#[from] MaterialError),
+}
+
+#[derive(Clone, Copy)]
+enum Object {
+    Secret,
+    Configuration,
+}
+
+struct Keeper<C> {
+    secrets: Api<Secret>,
+    configurations: Api<MutatingWebhookConfiguration>,
+    settings: CertificateSettings,
+    names: Vec<String>,
+    serving: Arc<ServingCertificate>,
+    leadership: watch::Receiver<Leadership>,
+    clock: C,
+    /// The published bundle that equals the stored one, and since when this process has seen it so.
+    published: Option<(Vec<Authority>, Timestamp)>,
+    /// What was logged last: the same trouble is told once.
+    complaint: String,
+}
+
+impl<C: Fn() -> Timestamp> Keeper<C> {
+    /// One look at both objects and at most one write.
+    async fn round(&mut self) -> Result<Step, KeepError> {
+        // In this order: a leader that was superseded in between fails on the configuration's resourceVersion rather than
+        // publish an older bundle.
+        let configuration = self.configuration().await?;
+        let secret = self.secret().await?;
+        let now = (self.clock)();
+        let trusted: Vec<_> = self
+            .webhooks(configuration.as_ref())
+            .map(|(_, trusted)| trusted)
+            .collect();
+        let published = in_common(&trusted);
+        let material = secret
+            .as_ref()
+            .map(|secret| Material::read(secret.data.as_ref().unwrap_or(&BTreeMap::new())));
+        self.serve(material.as_ref(), &trusted, now);
+        let published_since = self.note(material.as_ref(), published, now);
+        let state = State {
+            stored: material.as_ref(),
+            published,
+            published_since,
+            names: &self.names,
+            schedule: &self.settings.schedule,
+        };
+        let step = plan(&state, now);
+        if step == Step::Wait || (step != Step::Create && !self.leadership.borrow().is_leading_now()) {
+            let unusable = material.and_then(|material| material.pair.err());
+            return unusable.map_or(Ok(Step::Wait), |error| Err(error.into()));
+        }
+        info!(?step, "certificates");
+        let written = match plan::data(step, &state, now)? {
+            Some(data) => self.store(secret, data).await,
+            None => self.publish(configuration.as_ref(), material.as_ref()).await,
+        };
+        match written {
+            // Somebody was faster: look at what they wrote.
+            Err(KeepError::Api { source, .. }) if is_conflict(&source) => Ok(step),
+            written => written.map(|()| step),
+        }
+    }
+
+    /// Serves with what was read, if that is better than what is served with.
+    fn serve(&self, material: Option<&Material>, trusted: &[Vec<Authority>], now: Timestamp) {
+        // A webhook that an upgrade has just added trusts nobody yet; that must not make the others unready.
+        let mut trusted = trusted.iter().filter(|bundle| !bundle.is_empty());
+        let mut published = trusted.next().cloned().unwrap_or_default();
+        trusted.for_each(|other| published.retain(|authority| other.contains(authority)));
+        self.serving.trust(published);
+        let Some(Ok(pair)) = material.map(|material| &material.pair) else {
+            return;
+        };
+        if self.serving.offer(pair, now) {
+            info!(not_after = %pair.not_after, "serving with a new certificate");
+        }
+    }
+
+    /// Since when the stored bundle has been seen published.
+    fn note(
+        &mut self,
+        material: Option<&Material>,
+        published: Option<&[Authority]>,
+        now: Timestamp,
+    ) -> Option<Timestamp> {
+        let current = published.filter(|published| material.is_some_and(|stored| stored.authorities == *published));
+        let since = self
+            .published
+            .take()
+            .filter(|(seen, _)| current == Some(seen))
+            .map_or(now, |(_, since)| since);
+        self.published = current.map(|current| (current.to_vec(), since));
+        current.map(|_| since)
+    }
+
+    /// The webhooks of our Service: name and what each trusts.
+    fn webhooks<'a>(
+        &'a self,
+        configuration: Option<&'a MutatingWebhookConfiguration>,
+    ) -> impl Iterator<Item = (&'a str, Vec<Authority>)> {
+        let webhooks = configuration
+            .and_then(|configuration| configuration.webhooks.as_deref())
+            .unwrap_or_default();
+        webhooks.iter().filter_map(|webhook| {
+            let service = webhook.client_config.service.as_ref()?;
+            let ours = service.name == self.settings.service && service.namespace == self.settings.namespace;
+            let trusted = webhook
+                .client_config
+                .ca_bundle
+                .as_ref()
+                .map(|pem| bundle(&pem.0))
+                .unwrap_or_default();
+            ours.then_some((webhook.name.as_str(), trusted))
+        })
+    }
+
+    async fn configuration(&self) -> Result<Option<MutatingWebhookConfiguration>, KeepError> {
+        let name = &self.settings.configuration;
+        self.bounded("read", Object::Configuration, self.configurations.get_opt(name))
+            .await
+    }
+
+    async fn secret(&self) -> Result<Option<Secret>, KeepError> {
+        let name = &self.settings.secret;
+        self.bounded("read", Object::Secret, self.secrets.get_opt(name)).await
+    }
+
+    /// Creates the Secret, or replaces these keys of the one that was read; somebody else's write in between is a conflict.
+    async fn store(&self, read: Option<Secret>, data: BTreeMap<String, ByteString>) -> Result<(), KeepError> {
+        let name = &self.settings.secret;
+        let options = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
+        let Some(mut secret) = read else {
+            let labels = BTreeMap::from([("app.kubernetes.io/managed-by".to_owned(), "catamaran".to_owned())]);
+            let metadata = ObjectMeta {
+                name: Some(name.clone()),
+                labels: Some(labels),
+                ..ObjectMeta::default()
+            };
+            let type_ = Some("kubernetes.io/tls".to_owned());
+            let secret = Secret {
+                metadata,
+                type_,
+                data: Some(data),
+                ..Secret::default()
+            };
+            let created = self.secrets.create(&options, &secret);
+            let created = self.bounded("create", Object::Secret, created).await;
+            return created.map(|_| ());
+        };
+        secret.data.get_or_insert_default().extend(data);
+        let replaced = self.secrets.replace(name, &options, &secret);
+        self.bounded("replace", Object::Secret, replaced).await.map(|_| ())
+    }
+
+    /// Publishes the stored bundle by a strategic merge patch: it addresses webhooks by name, so an index can't go wrong;
+    /// it owns nothing but `caBundle`, so whoever applies the rest of the configuration (Helm, Flux, the AKS enforcer) meets
+    /// no conflict; and, unlike a server-side apply, it can't create the object that somebody has just deleted.
+    async fn publish(
+        &self,
+        configuration: Option<&MutatingWebhookConfiguration>,
+        material: Option<&Material>,
+    ) -> Result<(), KeepError> {
+        let name = &self.settings.configuration;
+        let pem = ByteString(encode_bundle(material.iter().flat_map(|stored| &stored.authorities)).into_bytes());
+        let webhooks: Vec<_> = self
+            .webhooks(configuration)
+            .map(|(webhook, _)| json!({"name": webhook, "clientConfig": {"caBundle": pem}}))
+            .collect();
+        if webhooks.is_empty() {
+            return Err(KeepError::NoWebhook {
+                name: name.clone(),
+                service: self.settings.service.clone(),
+            });
+        }
+        let version = configuration.and_then(|configuration| configuration.metadata.resource_version.as_deref());
+        let patch = Patch::Strategic(json!({"metadata": {"resourceVersion": version}, "webhooks": webhooks}));
+        let options = PatchParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patched = self.configurations.patch(name, &options, &patch);
+        self.bounded("patch", Object::Configuration, patched).await.map(|_| ())
+    }
+
+    /// Waits for an answer no longer than for the next look: a hanging connection must not hold back a renewal.
+    async fn bounded<T>(
+        &self,
+        verb: &'static str,
+        object: Object,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, KeepError> {
+        let after = self.settings.schedule.poll();
+        let object = match object {
+            Object::Secret => format!("secret {:?}", self.settings.secret),
+            Object::Configuration => format!("webhook configuration {:?}", self.settings.configuration),
+        };
+        match timeout(after, request).await {
+            Ok(answer) => answer.map_err(|source| KeepError::Api {
+                verb,
+                object,
+                source: Box::new(source),
+            }),
+            Err(_) => Err(KeepError::Timeout { verb, object, after }),
+        }
+    }
+
+    fn pause(&self, steps_in_a_row: u32) -> Duration {
+        let poll = self.settings.schedule.poll();
+        let pause = match steps_in_a_row {
+            0 if self.serving.ready((self.clock)()).is_ok() => poll,
+            0 => NOT_READY,
+            steps => NEXT_STEP.saturating_mul(1 << (steps - 1).min(8)),
+        };
+        pause.min(poll)
+    }
+
+    fn complain(&mut self, error: Option<KeepError>) {
+        let complaint = error.map(|error| error.to_string()).unwrap_or_default();
+        if !complaint.is_empty() && complaint != self.complaint {
+            warn!(error = complaint, "the certificates could not be kept up");
+        }
+        self.complaint = complaint;
+    }
+}
+
+/// What all of our webhooks trust alike; where they differ, nothing is published and all are written anew.
+fn in_common(trusted: &[Vec<Authority>]) -> Option<&[Authority]> {
+    let first = trusted.first()?;
+    Some(if trusted.iter().all(|other| other == first) {
+        first
+    } else {
+        &[]
+    })
+}
+
+fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}

@@ -1,0 +1,194 @@
+//! What to do next about the certificates, decided from what is stored and published alone.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+
+use super::Schedule;
+use super::issue::{self, BACKDATE, IssueError};
+use super::material::{Authority, CA_CERTIFICATE, CA_KEY, Material, TLS_CERTIFICATE, TLS_KEY, encode_bundle, verify};
+
+/// More authorities than this are never kept: a bundle must stay small, and two are enough for a rotation.
+const MOST_AUTHORITIES: usize = 8;
+
+/// Everything the decision needs.
+#[derive(Clone, Copy, Debug)]
+pub struct State<'a> {
+    /// The Secret; `None`: there is none.
+    pub stored: Option<&'a Material>,
+    /// What the webhook configuration trusts; `None`: there is no configuration, or it has no webhook of ours.
+    pub published: Option<&'a [Authority]>,
+    /// Since when this process has seen exactly the stored bundle published. Lost in a crash, which only makes it wait anew.
+    pub published_since: Option<Timestamp>,
+    /// The DNS names of a leaf; the first is the one that the API server asks for.
+    pub names: &'a [String],
+    /// How long things last.
+    pub schedule: &'a Schedule,
+}
+
+/// One write, or none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There is no Secret: create one with an authority and a leaf. Any replica does that; the first one wins.
+    Create,
+    /// Put a new authority in front of the stored bundle.
+    AddAuthority,
+    /// Publish the stored bundle.
+    Publish,
+    /// Store a new leaf of the newest authority.
+    IssueLeaf,
+    /// Take the authorities that nothing needs any more out of the stored bundle.
+    DropAuthorities,
+    /// Nothing to do now.
+    Wait,
+}
+
+/// Decides the next step at `now`.
+pub fn plan(state: &State<'_>, now: Timestamp) -> Step {
+    let Some(material) = state.stored else {
+        return Step::Create;
+    };
+    let usable = |newest: &&Authority| newest.is_valid(now) && left(newest.not_after, now) >= state.schedule.leaf;
+    let Some(newest) = material.signing_authority().filter(usable) else {
+        return Step::AddAuthority;
+    };
+    if state
+        .published
+        .is_some_and(|published| published != material.authorities)
+    {
+        return Step::Publish;
+    }
+    match leaf(state, material, newest, now) {
+        Leaf::Aged | Leaf::Broken => Step::IssueLeaf,
+        Leaf::Superseded if is_settled(state, now) => Step::IssueLeaf,
+        leaf if left(newest.not_after, now) <= state.schedule.authority / 3 => match leaf {
+            // A rotation begins with a leaf that has time to wait for its end.
+            Leaf::Fine { left } if left < state.schedule.leaf * 2 / 3 => Step::IssueLeaf,
+            _ => Step::AddAuthority,
+        },
+        Leaf::Fine { .. } if needed(material, state.schedule, now).count() < material.authorities.len() => {
+            Step::DropAuthorities
+        }
+        Leaf::Fine { .. } | Leaf::Superseded => Step::Wait,
+    }
+}
+
+enum Leaf {
+    /// So much of its life is left.
+    Fine { left: Duration },
+    /// A third of its life is left. Its authority is relied on already, so its successor needs no wait.
+    Aged,
+    /// An older authority signed it: the newest may be relied on once every API server knows it.
+    Superseded,
+    /// Refused by every API server, or unreadable: there is nothing to lose.
+    Broken,
+}
+
+fn leaf(state: &State<'_>, material: &Material, newest: &Authority, now: Timestamp) -> Leaf {
+    let Ok(pair) = &material.pair else { return Leaf::Broken };
+    let verifies = |authorities: &[Authority]| {
+        state
+            .names
+            .iter()
+            .all(|name| verify(pair, authorities, name, now).is_ok())
+    };
+    if verifies(std::slice::from_ref(newest)) {
+        let left = left(pair.not_after, now);
+        if left <= state.schedule.leaf / 3 {
+            Leaf::Aged
+        } else {
+            Leaf::Fine { left }
+        }
+    } else if verifies(&material.authorities) {
+        Leaf::Superseded
+    } else {
+        Leaf::Broken
+    }
+}
+
+fn left(not_after: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(not_after.duration_since(now)).unwrap_or_default()
+}
+
+/// The stored bundle has been published for long enough that every API server knows it.
+fn is_settled(state: &State<'_>, now: Timestamp) -> bool {
+    state.published_since.is_some_and(|since| {
+        Duration::try_from(now.duration_since(since)).is_ok_and(|passed| passed >= state.schedule.propagation)
+    })
+}
+
+/// The authorities that a leaf which some replica may still serve could need. No leaf of an older authority was issued
+/// after the newest one came, so they are all expired one leaf's life later.
+fn needed<'a>(material: &'a Material, schedule: &Schedule, now: Timestamp) -> impl Iterator<Item = &'a Authority> {
+    let newest = material.authorities.first();
+    let last_leaf_expires = newest.and_then(|newest| {
+        newest
+            .not_before
+            .checked_add(BACKDATE + schedule.leaf + schedule.propagation)
+            .ok()
+    });
+    let only_newest = last_leaf_expires.is_some_and(|expires| now >= expires);
+    let keep =
+        move |(index, authority): &(usize, &Authority)| *index == 0 || (!only_newest && now < authority.not_after);
+    material
+        .authorities
+        .iter()
+        .enumerate()
+        .filter(keep)
+        .map(|(_, authority)| authority)
+}
+
+/// Carries out a step that writes the Secret: what its data should be, or `None` for the steps that don't write it.
+/// Other keys of the Secret stay as they are.
+pub fn data(step: Step, state: &State<'_>, now: Timestamp) -> Result<Option<BTreeMap<String, ByteString>>, IssueError> {
+    let mut data = BTreeMap::new();
+    let mut put = |key: &str, value: String| data.insert(key.to_owned(), ByteString(value.into_bytes()));
+    match step {
+        Step::Wait | Step::Publish => return Ok(None),
+        Step::Create | Step::AddAuthority => {
+            let (newest, key) = issue::authority(now, state.schedule.authority)?;
+            if step == Step::Create {
+                let (chain, leaf_key) = issue::leaf(&newest, &key, state.names, now, state.schedule.leaf)?;
+                put(TLS_CERTIFICATE, chain);
+                put(TLS_KEY, leaf_key);
+            }
+            put(
+                CA_CERTIFICATE,
+                encode_bundle(std::iter::once(&newest).chain(trusted(state, now))),
+            );
+            put(CA_KEY, key);
+        }
+        Step::IssueLeaf => {
+            let material = state.stored.ok_or(IssueError::NoAuthority)?;
+            let newest = material.signing_authority().ok_or(IssueError::NoAuthority)?;
+            let key = material.authority_key.as_deref().ok_or(IssueError::NoAuthority)?;
+            let (chain, leaf_key) = issue::leaf(newest, key, state.names, now, state.schedule.leaf)?;
+            put(TLS_CERTIFICATE, chain);
+            put(TLS_KEY, leaf_key);
+        }
+        Step::DropAuthorities => {
+            let material = state.stored.ok_or(IssueError::NoAuthority)?;
+            put(CA_CERTIFICATE, encode_bundle(needed(material, state.schedule, now)));
+        }
+    }
+    Ok(Some(data))
+}
+
+/// Whom API servers trust now and must go on trusting beside a new authority: the stored bundle and, because somebody may
+/// have deleted or damaged the Secret while replicas still serve the old leaf, the published one.
+fn trusted<'a>(state: &State<'a>, now: Timestamp) -> impl Iterator<Item = &'a Authority> {
+    let stored = state.stored.map_or(&[][..], |material| &material.authorities);
+    let mut kept: Vec<&Authority> = Vec::new();
+    for authority in stored.iter().chain(state.published.unwrap_or_default()) {
+        if authority.is_valid(now) && !kept.contains(&authority) {
+            kept.push(authority);
+        }
+    }
+    kept.truncate(MOST_AUTHORITIES - 1);
+    kept.into_iter()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,535 @@
+//! The keeper against a scripted API server, with a clock that the test moves, and real handshakes.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
+use kube::client::Body;
+use rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use super::material::{Authority, Pair, bundle, verify};
+use super::*;
+use crate::lease::{self, Leadership};
+
+const NAME: &str = "catamaran.catamaran-system.svc";
+
+/// An API server that knows one Secret and one webhook configuration, and is as reliable as the test wants it.
+struct Server {
+    secret: Option<Value>,
+    configuration: Option<Value>,
+    version: u64,
+    /// Of a hundred requests, so many fail; a part of them after having been carried out.
+    failing: u64,
+    dice: u64,
+    /// Every bundle that was published, with when.
+    history: Vec<(Instant, Vec<Authority>)>,
+    /// Every write: verb and path.
+    writes: Vec<String>,
+}
+
+type Shared = Arc<Mutex<Server>>;
+
+fn webhook(name: &str, service: &str) -> Value {
+    let service = json!({"name": service, "namespace": "catamaran-system", "path": "/mutate"});
+    json!({"name": name, "clientConfig": {"service": service}, "admissionReviewVersions": ["v1"], "sideEffects": "None",
+        "failurePolicy": "Ignore"})
+}
+
+fn server() -> Shared {
+    let webhooks = [
+        webhook("foreign.example.com", "other"),
+        webhook("pods.catamaran.dev", "catamaran"),
+    ];
+    let configuration = json!({"metadata": {"name": "catamaran", "resourceVersion": "0"}, "webhooks": webhooks});
+    Arc::new(Mutex::new(Server {
+        secret: None,
+        configuration: Some(configuration),
+        version: 1,
+        failing: 0,
+        dice: 1,
+        history: Vec::new(),
+        writes: Vec::new(),
+    }))
+}
+
+enum Answer {
+    Now(u16, Value),
+    Never,
+}
+
+fn failure(code: u16, reason: &str) -> Answer {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "reason": reason});
+    Answer::Now(code, status)
+}
+
+impl Server {
+    fn roll(&mut self, below: u64) -> u64 {
+        self.dice ^= self.dice << 13;
+        self.dice ^= self.dice >> 7;
+        self.dice ^= self.dice << 17;
+        self.dice % below
+    }
+
+    fn answer(&mut self, method: &http::Method, path: &str, body: &[u8]) -> Answer {
+        let fate = self.roll(100);
+        if fate < self.failing / 3 {
+            return failure(500, "InternalError");
+        } else if fate < self.failing * 2 / 3 {
+            return Answer::Never;
+        }
+        let answer = self.carry_out(method, path, body);
+        if fate < self.failing { Answer::Never } else { answer }
+    }
+
+    fn carry_out(&mut self, method: &http::Method, path: &str, body: &[u8]) -> Answer {
+        let of_secrets = match path {
+            "/api/v1/namespaces/catamaran-system/secrets/catamaran-webhook-tls" => true,
+            "/api/v1/namespaces/catamaran-system/secrets" if method == http::Method::POST => true,
+            "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/catamaran" => false,
+            _ => return failure(403, "Forbidden"),
+        };
+        let stored = if of_secrets { &self.secret } else { &self.configuration };
+        if method == http::Method::GET {
+            return stored
+                .clone()
+                .map_or_else(|| failure(404, "NotFound"), |object| Answer::Now(200, object));
+        }
+        let sent: Value = serde_json::from_slice(body).unwrap();
+        let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+        if version(&sent) != stored.as_ref().map_or(Value::Null, version) {
+            return failure(409, "Conflict");
+        }
+        let mut object = match (method.as_str(), of_secrets) {
+            ("POST" | "PUT", true) => sent,
+            ("PATCH", false) => patched(stored.clone().unwrap(), &sent),
+            _ => return failure(403, "Forbidden"),
+        };
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.writes.push(format!("{method} {path}"));
+        if of_secrets {
+            self.secret = Some(object.clone());
+        } else {
+            self.configuration = Some(object.clone());
+            self.history.push((Instant::now(), self.published()));
+        }
+        Answer::Now(200, object)
+    }
+
+    fn published(&self) -> Vec<Authority> {
+        let webhooks = self.configuration.as_ref().unwrap()["webhooks"].as_array().unwrap();
+        let ours = webhooks
+            .iter()
+            .find(|webhook| webhook["name"] == "pods.catamaran.dev")
+            .unwrap();
+        let pem: Option<ByteString> = serde_json::from_value(ours["clientConfig"]["caBundle"].clone()).unwrap();
+        pem.map(|pem| bundle(&pem.0)).unwrap_or_default()
+    }
+
+    /// What an API server trusts that learns of a new bundle only after `lag`.
+    fn trusted(&self, lag: Duration) -> Vec<Authority> {
+        let known = self.history.iter().rev().find(|(at, _)| at.elapsed() >= lag);
+        known.map(|(_, authorities)| authorities.clone()).unwrap_or_default()
+    }
+}
+
+/// A strategic merge patch as far as the keeper uses it: webhooks are merged by name.
+fn patched(mut stored: Value, patch: &Value) -> Value {
+    for change in patch["webhooks"].as_array().unwrap() {
+        assert_eq!(
+            change.as_object().unwrap().len(),
+            2,
+            "only the name and the client configuration: {change}"
+        );
+        assert_eq!(
+            change["clientConfig"].as_object().unwrap().len(),
+            1,
+            "only the bundle: {change}"
+        );
+        let webhooks = stored["webhooks"].as_array_mut().unwrap();
+        let webhook = webhooks
+            .iter_mut()
+            .find(|webhook| webhook["name"] == change["name"])
+            .unwrap();
+        webhook["clientConfig"]["caBundle"] = change["clientConfig"]["caBundle"].clone();
+    }
+    stored
+}
+
+async fn serve(server: Shared, request: http::Request<Body>) -> Result<http::Response<Body>, std::convert::Infallible> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect_bytes().await.unwrap();
+    let answer = server.lock().unwrap().answer(&parts.method, parts.uri.path(), &body);
+    match answer {
+        Answer::Now(code, value) => {
+            let body = Body::from(serde_json::to_vec(&value).unwrap());
+            Ok(http::Response::builder().status(code).body(body).unwrap())
+        }
+        Answer::Never => std::future::pending().await,
+    }
+}
+
+struct Replica {
+    serving: Arc<ServingCertificate>,
+    leadership: watch::Sender<Leadership>,
+    task: JoinHandle<()>,
+    started: Instant,
+}
+
+impl Replica {
+    fn lead(&self, leads: bool) {
+        let hour = Instant::now() + Duration::from_hours(1);
+        self.leadership.send_replace(if leads {
+            Leadership::until(hour)
+        } else {
+            Leadership::NONE
+        });
+    }
+}
+
+/// The wall clock of the test: moves with tokio's.
+fn clock(zero: Instant) -> impl Fn() -> Timestamp + Clone {
+    move || {
+        Timestamp::from_second(1_800_000_000)
+            .unwrap()
+            .checked_add(zero.elapsed())
+            .unwrap()
+    }
+}
+
+fn schedule() -> Schedule {
+    let s = Duration::from_secs;
+    Schedule::new(s(60), s(20), s(2), s(1)).unwrap()
+}
+
+fn replica(server: &Shared, zero: Instant) -> Replica {
+    let shared = server.clone();
+    let service = tower::service_fn(move |request| serve(shared.clone(), request));
+    let client = kube::Client::new(service, "catamaran-system");
+    let settings = CertificateSettings {
+        namespace: "catamaran-system".to_owned(),
+        secret: "catamaran-webhook-tls".to_owned(),
+        configuration: "catamaran".to_owned(),
+        service: "catamaran".to_owned(),
+        schedule: schedule(),
+    };
+    let serving = Arc::new(ServingCertificate::new("catamaran", "catamaran-system"));
+    let (leadership, watched) = lease::channel();
+    let task = run(
+        client,
+        settings,
+        serving.clone(),
+        watched,
+        clock(zero),
+        CancellationToken::new(),
+    );
+    Replica {
+        serving,
+        leadership,
+        task: tokio::spawn(task),
+        started: Instant::now(),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_installation_is_ready_within_seconds_and_every_replica_serves_the_same() {
+    let (server, zero) = (server(), Instant::now());
+    let replicas = [replica(&server, zero), replica(&server, zero)];
+    replicas[1].lead(true);
+    sleep(Duration::from_secs(3)).await;
+    for replica in &replicas {
+        assert_eq!(replica.serving.ready(clock(zero)()), Ok(()));
+        assert_eq!(replica.serving.not_after(), replicas[0].serving.not_after());
+    }
+    let server = server.lock().unwrap();
+    assert_eq!(
+        server.writes.len(),
+        2,
+        "one creation, one publication: {:?}",
+        server.writes
+    );
+    let webhooks = &server.configuration.as_ref().unwrap()["webhooks"];
+    assert_eq!(
+        webhooks[0]["clientConfig"].get("caBundle"),
+        None,
+        "somebody else's webhook is left alone"
+    );
+    let secret = server.secret.as_ref().unwrap();
+    assert_eq!(secret["type"], "kubernetes.io/tls");
+    let keys: Vec<_> = secret["data"].as_object().unwrap().keys().collect();
+    assert_eq!(keys, ["ca.crt", "ca.key", "tls.crt", "tls.key"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_leader_a_secret_is_created_but_nothing_is_published() {
+    let (server, zero) = (server(), Instant::now());
+    let replica = replica(&server, zero);
+    sleep(Duration::from_secs(5)).await;
+    assert_eq!(
+        server.lock().unwrap().writes,
+        ["POST /api/v1/namespaces/catamaran-system/secrets"]
+    );
+    assert_eq!(replica.serving.ready(clock(zero)()), Err(NotReady::NotPublished));
+    replica.lead(true);
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        replica.serving.ready(clock(zero)()),
+        Ok(()),
+        "a new leader looks at once"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unusable_secret_leaves_the_last_good_certificate_in_use() {
+    let (server, zero) = (server(), Instant::now());
+    let replica = replica(&server, zero);
+    replica.lead(true);
+    sleep(Duration::from_secs(3)).await;
+    replica.lead(false);
+    let before = replica.serving.not_after();
+    for damage in [
+        json!({"tls.crt": "Z2FyYmFnZQ==", "tls.key": "Z2FyYmFnZQ=="}),
+        json!({}),
+        Value::Null,
+    ] {
+        server.lock().unwrap().secret.as_mut().unwrap()["data"] = damage;
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(replica.serving.not_after(), before);
+        assert_eq!(replica.serving.ready(clock(zero)()), Ok(()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bundle_that_somebody_removes_is_published_again() {
+    let (server, zero) = (server(), Instant::now());
+    let replica = replica(&server, zero);
+    replica.lead(true);
+    sleep(Duration::from_secs(3)).await;
+    let published = server.lock().unwrap().published();
+    let webhooks = [
+        webhook("pods.catamaran.dev", "catamaran"),
+        webhook("another.catamaran.dev", "catamaran"),
+    ];
+    server.lock().unwrap().configuration.as_mut().unwrap()["webhooks"] = json!(webhooks);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(server.lock().unwrap().published(), published);
+    let added = server.lock().unwrap().configuration.clone().unwrap()["webhooks"][1].clone();
+    assert!(
+        added["clientConfig"]["caBundle"].is_string(),
+        "a webhook that an upgrade added gets it too"
+    );
+    assert_eq!(replica.serving.ready(clock(zero)()), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_webhook_added_without_a_bundle_does_not_make_the_replicas_unready() {
+    let (server, zero) = (server(), Instant::now());
+    let replica = replica(&server, zero);
+    replica.lead(true);
+    sleep(Duration::from_secs(3)).await;
+    replica.lead(false);
+    server.lock().unwrap().configuration.as_mut().unwrap()["webhooks"]
+        .as_array_mut()
+        .unwrap()
+        .insert(0, webhook("another.catamaran.dev", "catamaran"));
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(replica.serving.ready(clock(zero)()), Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_that_is_gone_makes_unready_and_is_not_recreated() {
+    let (server, zero) = (server(), Instant::now());
+    let replica = replica(&server, zero);
+    replica.lead(true);
+    sleep(Duration::from_secs(3)).await;
+    server.lock().unwrap().configuration = None;
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(replica.serving.ready(clock(zero)()), Err(NotReady::NotPublished));
+    assert!(server.lock().unwrap().configuration.is_none());
+}
+
+/// What an API server sees of every replica that has run for a while, up to date and lagging.
+fn inspect(server: &Shared, replicas: &[Replica], now: Timestamp, story: &str) {
+    for (index, replica) in replicas.iter().enumerate() {
+        if replica.started.elapsed() < Duration::from_secs(5) {
+            continue;
+        }
+        assert_eq!(
+            replica.serving.ready(now),
+            Ok(()),
+            "{story}, replica {index}: its own view"
+        );
+        let pair = replica.serving.pair().unwrap();
+        for lag in [Duration::ZERO, Duration::from_millis(1_900)] {
+            let trusted = server.lock().unwrap().trusted(lag);
+            assert_eq!(
+                verify(&pair, &trusted, NAME, now),
+                Ok(()),
+                "{story}, replica {index}: {lag:?} behind"
+            );
+        }
+    }
+}
+
+/// Two and a half minutes of rotations every few seconds with a flaky API server, API servers that lag, crashing replicas, leaders
+/// that change, and sometimes two leaders or none. Returns the number of publications.
+async fn rotate(seed: u64) -> usize {
+    let (server, zero) = (server(), Instant::now());
+    let mut replicas = [replica(&server, zero), replica(&server, zero)];
+    replicas[0].lead(true);
+    sleep(Duration::from_secs(6)).await;
+    {
+        let mut server = server.lock().unwrap();
+        (server.failing, server.dice) = (6, seed);
+    }
+    let mut leaderless = 0;
+    for half_second in 0..300 {
+        sleep(Duration::from_millis(500)).await;
+        inspect(
+            &server,
+            &replicas,
+            clock(zero)(),
+            &format!("seed {seed}, {half_second} half seconds"),
+        );
+        let roll = server.lock().unwrap().roll(100);
+        let chosen = usize::from(server.lock().unwrap().roll(2) == 1);
+        match roll {
+            _ if leaderless == 1 => replicas[chosen].lead(true),
+            0..5 => {
+                replicas[chosen].lead(true);
+                replicas[1 - chosen].lead(false);
+            }
+            5 => replicas[1 - chosen].lead(true),
+            6..8 => {
+                replicas[chosen].task.abort();
+                replicas[chosen] = replica(&server, zero);
+                replicas[1 - chosen].lead(false);
+                leaderless = 5;
+            }
+            _ => {}
+        }
+        leaderless = if leaderless > 0 { leaderless - 1 } else { 0 };
+    }
+    let server = server.lock().unwrap();
+    server.history.len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn rotating_without_end_never_breaks_a_handshake_whatever_fails_meanwhile() {
+    let mut publications = 0;
+    for seed in 1..=4 {
+        publications += rotate(seed * 7919).await;
+    }
+    assert!(
+        publications > 4 * 4,
+        "there was something to survive: {publications} publications"
+    );
+}
+
+/// A handshake in memory, as an API server with this bundle would do it at the real present time.
+fn handshake(serving: &Arc<ServingCertificate>, trusted: &[Authority]) -> Result<(), rustls::Error> {
+    let mut roots = RootCertStore::empty();
+    for authority in trusted {
+        roots.add(authority.certificate.clone())?;
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let client = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let client = client.with_root_certificates(roots).with_no_client_auth();
+    let server = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
+    let server = server.with_no_client_auth().with_cert_resolver(serving.clone());
+    let mut client = ClientConnection::new(Arc::new(client), name())?;
+    let mut server = ServerConnection::new(Arc::new(server))?;
+    while client.is_handshaking() || server.is_handshaking() {
+        pass(&mut client, &mut server);
+        server.process_new_packets()?;
+        pass(&mut server, &mut client);
+        client.process_new_packets()?;
+    }
+    Ok(())
+}
+
+fn name() -> rustls::pki_types::ServerName<'static> {
+    NAME.try_into().unwrap()
+}
+
+fn pass<A, B>(from: &mut rustls::ConnectionCommon<A>, to: &mut rustls::ConnectionCommon<B>) {
+    let mut wire = Vec::new();
+    from.write_tls(&mut wire).expect("memory takes everything");
+    to.read_tls(&mut wire.as_slice()).expect("memory gives everything");
+}
+
+fn issued(names: &[String]) -> (Authority, Pair) {
+    let (authority, key) = issue::authority(Timestamp::now(), Duration::from_hours(3)).unwrap();
+    let (chain, leaf_key) = issue::leaf(&authority, &key, names, Timestamp::now(), Duration::from_hours(1)).unwrap();
+    (authority, Pair::new(chain.as_bytes(), leaf_key.as_bytes()).unwrap())
+}
+
+#[test]
+fn a_handshake_uses_the_newest_pair_that_is_trusted() {
+    let now = Timestamp::now();
+    let serving = Arc::new(ServingCertificate::new("catamaran", "catamaran-system"));
+    let (first, first_pair) = issued(&dns_names("catamaran", "catamaran-system"));
+    let (second, second_pair) = issued(&dns_names("catamaran", "catamaran-system"));
+    assert_eq!(serving.ready(now), Err(NotReady::NoCertificate));
+    assert!(
+        handshake(&serving, std::slice::from_ref(&first)).is_err(),
+        "nothing to present"
+    );
+
+    assert!(serving.offer(&first_pair, now), "anything is better than nothing");
+    assert_eq!(serving.ready(now), Err(NotReady::NotPublished));
+    serving.trust(vec![first.clone()]);
+    assert_eq!(serving.ready(now), Ok(()));
+    handshake(&serving, std::slice::from_ref(&first)).unwrap();
+
+    assert!(
+        !serving.offer(&second_pair, now),
+        "not trusted yet, while the present one is"
+    );
+    serving.trust(vec![second.clone(), first.clone()]);
+    assert!(serving.offer(&second_pair, now));
+    assert!(
+        !serving.offer(&second_pair, now),
+        "nothing changes when the same pair is read again"
+    );
+    handshake(&serving, &[second.clone(), first.clone()]).unwrap();
+    assert!(handshake(&serving, std::slice::from_ref(&first)).is_err());
+
+    serving.trust(vec![first]);
+    assert!(matches!(serving.ready(now), Err(NotReady::Untrusted(_))));
+    assert!(serving.offer(&first_pair, now), "back to what is trusted");
+    assert_eq!(serving.not_after(), Some(first_pair.not_after));
+}
+
+#[test]
+fn a_schedule_must_let_a_rotation_end_before_the_next_begins() {
+    let s = Duration::from_secs;
+    for (case, authority, leaf, propagation, poll, accepted) in [
+        ("seconds, for tests", s(60), s(20), s(2), s(1), true),
+        ("a leaf too long for its authority", s(59), s(20), s(2), s(1), false),
+        ("no time to spread", s(60), s(11), s(2), s(1), false),
+        ("replicas that look too seldom", s(60), s(20), s(2), s(3), false),
+        ("replicas that look without pause", s(60), s(20), s(2), s(0), false),
+        ("longer than dates reach", s(u64::MAX / 4), s(20), s(2), s(1), false),
+    ] {
+        assert_eq!(
+            Schedule::new(authority, leaf, propagation, poll).is_ok(),
+            accepted,
+            "{case}"
+        );
+    }
+    let default = Schedule::default();
+    let again = Schedule::new(
+        default.authority(),
+        default.leaf(),
+        default.propagation(),
+        default.poll(),
+    );
+    assert_eq!(again, Ok(default));
+}

@@ -1,0 +1,32 @@
+//! The one place where this crate reads the time.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+
+/// A wall clock that can't jump: the time at start plus what a monotonic clock has counted since.
+///
+/// A step of the machine's clock must neither flip a mirror nor hold back a failback, so stretches of time are measured
+/// monotonically; the wall time is only read once, to give them a date.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    started: Instant,
+    at: Timestamp,
+}
+
+impl Clock {
+    /// Starts the clock at the machine's present time.
+    pub fn start() -> Clock {
+        Clock { started: Instant::now(), at: Timestamp::now() }
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        self.at.checked_add(self.started.elapsed()).unwrap_or(Timestamp::MAX)
+    }
+
+    /// How long to sleep until `at`; zero when it has passed.
+    pub fn until(&self, at: Timestamp) -> std::time::Duration {
+        std::time::Duration::try_from(at.duration_since(self.now())).unwrap_or_default()
+    }
+}

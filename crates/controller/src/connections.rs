@@ -1,0 +1,250 @@
+//! From Secrets to registry clients.
+//!
+//! A client is made once for each side and made again when its Secrets change; they are read by `get` only, at most
+//! once in [`REREAD`], and sooner after the registry refused the credential.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use catamaran_core::policy::{MirrorId, MirrorPolicy, SidePolicy};
+use catamaran_core::side::Side;
+use catamaran_registry::{Budgets, Client, Connection, Credentials, Limits, Secret as Redacted};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+
+/// How long a Secret's content is believed.
+pub const REREAD: Duration = Duration::from_secs(60);
+
+/// Why a side has no client.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectionError {
+    /// The Secret does not exist.
+    #[error("secret '{name}' was not found in namespace '{namespace}'; create it or correct the reference")]
+    NotFound {
+        /// The Secret's name.
+        name: String,
+        /// The operator's namespace.
+        namespace: String,
+    },
+    /// The Secret exists but does not hold what is needed.
+    #[error("secret '{name}': {problem}")]
+    Unusable {
+        /// The Secret's name.
+        name: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
+    /// The API server did not hand it out.
+    #[error("failed to read secret '{name}': {cause}")]
+    Unreadable {
+        /// The Secret's name.
+        name: String,
+        /// Why.
+        cause: String,
+    },
+    /// The client can't be built from it.
+    #[error("failed to set up the client for '{registry}': {cause}")]
+    Client {
+        /// The registry.
+        registry: String,
+        /// Why.
+        cause: String,
+    },
+}
+
+impl ConnectionError {
+    /// Whether a person must change the spec or a Secret.
+    pub fn needs_a_person(&self) -> bool {
+        !matches!(self, ConnectionError::Unreadable { .. })
+    }
+}
+
+struct Cached {
+    client: Client,
+    version: Vec<Option<String>>,
+    read: Instant,
+    side: SidePolicy,
+}
+
+/// All registry clients of this process.
+pub struct Connections {
+    secrets: Api<Secret>,
+    namespace: String,
+    budgets: Arc<Budgets>,
+    cache: Mutex<HashMap<(Arc<str>, Side), Cached>>,
+}
+
+impl Connections {
+    /// Clients whose Secrets live in `namespace`, and which share `budgets`.
+    pub fn new(client: kube::Client, namespace: &str, budgets: Arc<Budgets>) -> Connections {
+        Connections {
+            secrets: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
+            budgets,
+            cache: Mutex::default(),
+        }
+    }
+
+    /// The client for one side of a mirror. The last good client is kept while the API server can't be asked.
+    pub async fn client(&self, policy: &MirrorPolicy, side: Side) -> Result<Client, ConnectionError> {
+        let key = (Arc::clone(&policy.id.uid), side);
+        let wanted = &policy.sides[side];
+        if let Some(client) = self.cached(&key, wanted, |cached| cached.read.elapsed() < REREAD) {
+            return Ok(client);
+        }
+        match self.read(wanted).await {
+            Ok(material) => self.keep(key, wanted, material),
+            Err(error) if !error.needs_a_person() => self.cached(&key, wanted, |_| true).ok_or(error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Has the Secrets of a side read again before its next use: its credential was refused.
+    pub fn distrust(&self, id: &MirrorId, side: Side) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cached) = cache.get_mut(&(Arc::clone(&id.uid), side)) {
+            // Not at every probe: a refused credential is looked at again every ten seconds.
+            let earlier = Instant::now().checked_sub(REREAD.saturating_sub(Duration::from_secs(10)));
+            cached.read = earlier.map_or(cached.read, |earlier| cached.read.min(earlier));
+        }
+    }
+
+    /// Drops the clients of mirrors that are gone.
+    pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).retain(|(uid, _), _| keep(uid));
+    }
+
+    fn cached(
+        &self,
+        key: &(Arc<str>, Side),
+        wanted: &SidePolicy,
+        fresh: impl Fn(&Cached) -> bool,
+    ) -> Option<Client> {
+        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        let cached = cache.get(key).filter(|cached| cached.side == *wanted && fresh(cached));
+        cached.map(|cached| cached.client.clone())
+    }
+
+    fn keep(&self, key: (Arc<str>, Side), side: &SidePolicy, material: Material) -> Result<Client, ConnectionError> {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cached) = cache.get_mut(&key)
+            && cached.side == *side
+            && cached.version == material.version
+        {
+            // The same content: keep the client and the tokens it holds.
+            cached.read = Instant::now();
+            return Ok(cached.client.clone());
+        }
+        let connection = Connection {
+            credentials: material.credentials,
+            extra_ca: material.extra_ca,
+            registry: side.registry.clone(),
+            provider: side.provider,
+            ..Connection::default()
+        };
+        let failed = |cause: String| ConnectionError::Client { registry: side.registry.clone(), cause };
+        let budget = self.budgets.for_registry(&side.registry, side.provider);
+        let client = Client::with_budget(connection, Limits::default(), budget);
+        let client = client.map_err(|error| failed(error.to_string()))?;
+        let version = material.version;
+        cache.insert(key, Cached { client: client.clone(), version, read: Instant::now(), side: side.clone() });
+        Ok(client)
+    }
+
+    async fn read(&self, side: &SidePolicy) -> Result<Material, ConnectionError> {
+        let mut version = Vec::new();
+        let credentials = match &side.credentials_secret {
+            None => Credentials::Anonymous,
+            Some(name) => {
+                let secret = self.get(name).await?;
+                version.push(secret.metadata.resource_version.clone());
+                credentials(&secret, &side.registry)
+                    .map_err(|problem| ConnectionError::Unusable { name: name.clone(), problem })?
+            }
+        };
+        let extra_ca = match &side.ca_secret {
+            None => None,
+            Some(name) => {
+                let secret = self.get(name).await?;
+                version.push(secret.metadata.resource_version.clone());
+                let ca = value(&secret, "ca.crt").map(<[u8]>::to_vec);
+                let problem = || "it has no key 'ca.crt' with a PEM certificate".to_owned();
+                Some(ca.ok_or_else(|| ConnectionError::Unusable { name: name.clone(), problem: problem() })?)
+            }
+        };
+        Ok(Material { credentials, extra_ca, version })
+    }
+
+    async fn get(&self, name: &str) -> Result<Secret, ConnectionError> {
+        match self.secrets.get_opt(name).await {
+            Ok(Some(secret)) => Ok(secret),
+            Ok(None) => Err(ConnectionError::NotFound { name: name.to_owned(), namespace: self.namespace.clone() }),
+            Err(error) => Err(ConnectionError::Unreadable { name: name.to_owned(), cause: error.to_string() }),
+        }
+    }
+}
+
+struct Material {
+    credentials: Credentials,
+    extra_ca: Option<Vec<u8>>,
+    version: Vec<Option<String>>,
+}
+
+fn value<'s>(secret: &'s Secret, key: &str) -> Option<&'s [u8]> {
+    secret.data.as_ref()?.get(key).map(|value| value.0.as_slice()).filter(|value| !value.is_empty())
+}
+
+/// The credentials in a Secret of type `kubernetes.io/dockerconfigjson` or `kubernetes.io/basic-auth`.
+fn credentials(secret: &Secret, registry: &str) -> Result<Credentials, String> {
+    if let Some(config) = value(secret, ".dockerconfigjson") {
+        return Credentials::from_docker_config_json(config, registry).map_err(|error| error.to_string());
+    }
+    match (value(secret, "username"), value(secret, "password")) {
+        (Some(username), Some(password)) => {
+            let text = |bytes: &[u8], key: &str| {
+                let text = std::str::from_utf8(bytes).map_err(|_| format!("the value of '{key}' is not UTF-8"))?;
+                Ok::<_, String>(text.trim_end_matches('\n').to_owned())
+            };
+            let password = Redacted::new(text(password, "password")?);
+            Ok(Credentials::Basic { username: text(username, "username")?, password })
+        }
+        _ => Err(format!(
+            "it is of type '{}', and has neither '.dockerconfigjson' nor 'username' and 'password'; \
+             create one with `kubectl create secret docker-registry`",
+            secret.type_.as_deref().unwrap_or("Opaque")
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::ByteString;
+
+    fn secret(entries: &[(&str, &str)]) -> Secret {
+        let data = entries.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec())));
+        Secret { data: Some(data.collect()), ..Secret::default() }
+    }
+
+    #[test]
+    fn a_basic_auth_secret_gives_credentials() {
+        let read = credentials(&secret(&[("username", "bot"), ("password", "hush\n")]), "ghcr.io").unwrap();
+        assert!(matches!(read, Credentials::Basic { ref username, .. } if username == "bot"));
+        assert!(!format!("{read:?}").contains("hush"));
+    }
+
+    #[test]
+    fn a_docker_config_gives_credentials_of_exactly_this_registry() {
+        let config = r#"{"auths":{"ghcr.io":{"username":"bot","password":"hush"}}}"#;
+        assert!(credentials(&secret(&[(".dockerconfigjson", config)]), "ghcr.io").is_ok());
+        let error = credentials(&secret(&[(".dockerconfigjson", config)]), "evil.example").unwrap_err();
+        assert!(!error.contains("hush"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_of_another_kind_says_what_to_create() {
+        let error = credentials(&secret(&[("token", "x")]), "ghcr.io").unwrap_err();
+        assert!(error.contains("kubectl create secret docker-registry"), "{error}");
+    }
+}

@@ -1,0 +1,33 @@
+//! The controller: observe, decide, report, apply.
+//!
+//! Every replica probes both registries of every mirror and keeps a [`routes feed`](feed) for its webhook; only the
+//! holder of the lease scans tags, writes status and rescues pods. Decisions are made in `catamaran-core`; this crate
+//! gathers what they need and carries out what they say.
+//!
+//! Reading order: [`reconcile`] is the table of contents, with one file per step: [`assess`] (gather and decide),
+//! [`report`] (pure: what to tell), [`apply`] (the only writes to a mirror). [`memory`] is what a process knows of each
+//! mirror. [`prober`] and [`scanner`] fill it in the background, [`connections`] turns Secrets into registry clients,
+//! [`in_use`] says which images pods use. [`pods`] watches pods that wait and [`rescue`] patches them. [`feed`] builds the
+//! webhook's snapshot. [`lease`] elects the leader, [`certificates`] keeps the webhook's own.
+
+pub mod apply;
+pub mod assess;
+pub mod certificates;
+pub mod clock;
+pub mod connections;
+pub mod context;
+pub mod contact;
+pub mod evidence_store;
+pub mod feed;
+pub mod in_use;
+pub mod lease;
+pub mod memory;
+pub mod metrics;
+pub mod pods;
+pub mod prober;
+pub mod reconcile;
+pub mod report;
+pub mod rescue;
+pub mod scanner;
+pub mod verifier;
+pub mod workers;

@@ -1,0 +1,189 @@
+//! Counters and gauges, in closed label sets: mirrors, sides and enums, never images or tags.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use catamaran_api::mirror::RegistryMirrorStatus;
+use catamaran_core::failover::Flip;
+use catamaran_core::health::Outcome;
+use catamaran_core::parity::Summary;
+use catamaran_core::side::Side;
+use jiff::Timestamp;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// Labels of what is told of one side of one mirror.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SideLabels {
+    /// The mirror's name.
+    pub mirror: String,
+    /// `Primary` or `Fallback`.
+    pub side: &'static str,
+}
+
+/// Labels of one kind of probe outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ProbeLabels {
+    /// The mirror's name.
+    pub mirror: String,
+    /// `Primary` or `Fallback`.
+    pub side: &'static str,
+    /// The outcome's class.
+    pub outcome: &'static str,
+}
+
+/// Labels of what is told of one mirror.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MirrorLabels {
+    /// The mirror's name.
+    pub mirror: String,
+}
+
+/// Labels of one kind of thing in one mirror: a tag's state, a flip's reason, a rescue's action.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct KindLabels {
+    /// The mirror's name.
+    pub mirror: String,
+    /// What kind.
+    pub kind: &'static str,
+}
+
+/// Labels of an error's category.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ErrorLabels {
+    /// A closed word for the error.
+    pub error: &'static str,
+}
+
+type Seconds = Gauge<f64, AtomicU64>;
+type HistogramFamily = Family<SideLabels, Histogram, fn() -> Histogram>;
+
+/// Everything the controller counts.
+#[derive(Debug)]
+pub struct Metrics {
+    probes: Family<ProbeLabels, Counter>,
+    probe_duration: HistogramFamily,
+    active: Family<SideLabels, Gauge>,
+    epoch: Family<MirrorLabels, Gauge>,
+    flips: Family<KindLabels, Counter>,
+    tags: Family<KindLabels, Gauge>,
+    pass_duration: Family<MirrorLabels, Seconds>,
+    last_pass: Family<MirrorLabels, Seconds>,
+    rescues: Family<KindLabels, Counter>,
+    reconcile_errors: Family<ErrorLabels, Counter>,
+    known: Mutex<Vec<String>>,
+}
+
+fn probe_buckets() -> Histogram {
+    Histogram::new([0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0])
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Metrics {
+            probes: Family::default(),
+            probe_duration: Family::new_with_constructor(probe_buckets),
+            active: Family::default(),
+            epoch: Family::default(),
+            flips: Family::default(),
+            tags: Family::default(),
+            pass_duration: Family::default(),
+            last_pass: Family::default(),
+            rescues: Family::default(),
+            reconcile_errors: Family::default(),
+            known: Mutex::default(),
+        }
+    }
+}
+
+impl Metrics {
+    /// Makes all of them visible in `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        registry.register("probes", "Probes of a registry, by outcome", self.probes.clone());
+        registry.register("probe_duration_seconds", "How long probes took", self.probe_duration.clone());
+        registry.register("active_side", "1 for the side that pods are sent to", self.active.clone());
+        registry.register("epoch", "Flips so far, plus one", self.epoch.clone());
+        registry.register("flips", "Changes of the active side, by reason", self.flips.clone());
+        registry.register("tags", "Verified tags, by state", self.tags.clone());
+        registry.register("parity_pass_duration_seconds", "How long the last pass took", self.pass_duration.clone());
+        registry.register("parity_last_pass_timestamp_seconds", "When the last pass ended", self.last_pass.clone());
+        registry.register("rescues", "What was done for pods that waited for an image", self.rescues.clone());
+        registry.register("reconcile_errors", "Reconciles whose writes failed", self.reconcile_errors.clone());
+    }
+
+    /// Counts a probe.
+    pub fn probed(&self, mirror: &str, side: Side, outcome: &Outcome, took: Duration) {
+        let mirror = mirror.to_owned();
+        let side = side.as_str();
+        self.probe_duration.get_or_create(&SideLabels { mirror: mirror.clone(), side }).observe(took.as_secs_f64());
+        let outcome = outcome.as_str();
+        self.probes.get_or_create(&ProbeLabels { mirror, side, outcome }).inc();
+    }
+
+    /// Notes a pass over the tags.
+    pub fn scanned(&self, mirror: &str, summary: &Summary, begun: Timestamp, ended: Timestamp) {
+        let states = [
+            ("in_sync", summary.in_sync),
+            ("missing_on_primary", summary.missing_on_primary),
+            ("missing_on_fallback", summary.missing_on_fallback),
+            ("mismatched", summary.mismatched),
+            ("pending", summary.pending),
+            ("not_cached", summary.not_cached),
+        ];
+        for (kind, count) in states {
+            let labels = KindLabels { mirror: mirror.to_owned(), kind };
+            self.tags.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let labels = MirrorLabels { mirror: mirror.to_owned() };
+        self.pass_duration.get_or_create(&labels).set(ended.duration_since(begun).as_secs_f64());
+        self.last_pass.get_or_create(&labels).set(ended.as_millisecond() as f64 / 1000.0);
+    }
+
+    /// Counts a flip.
+    pub fn flipped(&self, mirror: &str, flip: &Flip) {
+        self.flips.get_or_create(&KindLabels { mirror: mirror.to_owned(), kind: flip.reason.as_str() }).inc();
+    }
+
+    /// Notes what a status says.
+    pub fn reported(&self, mirror: &str, status: &RegistryMirrorStatus) {
+        for side in Side::ALL {
+            let labels = SideLabels { mirror: mirror.to_owned(), side: side.as_str() };
+            self.active.get_or_create(&labels).set(i64::from(status.active == Some(side)));
+        }
+        self.epoch.get_or_create(&MirrorLabels { mirror: mirror.to_owned() }).set(status.epoch);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.iter().any(|name| name == mirror) {
+            known.push(mirror.to_owned());
+        }
+    }
+
+    /// Counts what was done for a waiting pod: `patched`, `replaced`, `reported` or `failed`.
+    pub fn rescued(&self, mirror: &str, kind: &'static str) {
+        self.rescues.get_or_create(&KindLabels { mirror: mirror.to_owned(), kind }).inc();
+    }
+
+    /// Counts a reconcile whose writes failed.
+    pub fn reconcile_failed(&self, error: &'static str) {
+        self.reconcile_errors.get_or_create(&ErrorLabels { error }).inc();
+    }
+
+    /// Forgets the gauges of mirrors that are gone.
+    pub fn retain(&self, keep: impl Fn(&str) -> bool) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for mirror in known.extract_if(.., |mirror| !keep(mirror)) {
+            let labels = MirrorLabels { mirror: mirror.clone() };
+            self.epoch.remove(&labels);
+            self.pass_duration.remove(&labels);
+            self.last_pass.remove(&labels);
+            for side in Side::ALL {
+                self.active.remove(&SideLabels { mirror: mirror.clone(), side: side.as_str() });
+            }
+        }
+    }
+}

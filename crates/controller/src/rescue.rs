@@ -1,0 +1,201 @@
+//! Carries out what the core plans for pods that wait for an image: patches, replacements, and words where nothing helps.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use catamaran_core::policy::MirrorId;
+use catamaran_core::rescue::{RescueAction, RescueReport, plan};
+use catamaran_core::routes::RouteTable;
+use catamaran_core::side::Sides;
+use futures::stream::{self, StreamExt as _};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::runtime::events::{Event, EventType};
+use kube::{Api, Resource as _, ResourceExt as _};
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::{Interval, MissedTickBehavior};
+
+use crate::context::{CONTROLLER, Context};
+
+mod facts;
+mod patch;
+
+pub use facts::waits_for_an_image;
+
+/// Time between two patches: at most 50 a second, so that a rescue of thousands does not starve the API server.
+const PACE: Duration = Duration::from_millis(20);
+
+/// Patches under way at a time.
+const AT_A_TIME: usize = 16;
+
+/// Pods whose trouble was told and is not told again; forgotten when there are too many.
+const MAX_TOLD: usize = 10_000;
+
+/// The reasons of Events on pods.
+pub mod event {
+    /// A container was re-pointed to the other side.
+    pub const RESCUED: &str = "ImageRescued";
+    /// The pod was deleted so that its ReplicaSet makes one that can start.
+    pub const REPLACED: &str = "PodReplaced";
+    /// Nothing can be done to the pod itself.
+    pub const STUCK: &str = "ImageStuck";
+    /// The pod lacks the other side's pull secret.
+    pub const PULL_SECRET_MISSING: &str = "PullSecretMissing";
+}
+
+/// Rescues pods at a bounded pace.
+pub struct Rescuer<'c> {
+    context: &'c Arc<Context>,
+    pace: AsyncMutex<Interval>,
+    told: Mutex<HashSet<(String, RescueReport)>>,
+}
+
+impl<'c> Rescuer<'c> {
+    /// A rescuer with nothing told yet.
+    pub fn new(context: &'c Arc<Context>) -> Rescuer<'c> {
+        let mut pace = tokio::time::interval(PACE);
+        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        Rescuer { context, pace: AsyncMutex::new(pace), told: Mutex::default() }
+    }
+
+    /// Rescues all of these, several at a time.
+    pub async fn rescue_all(&self, pods: Vec<Arc<Pod>>) {
+        stream::iter(pods).for_each_concurrent(AT_A_TIME, |pod| async move { self.rescue(&pod).await }).await;
+    }
+
+    /// Does for one pod what can be done now.
+    pub async fn rescue(&self, pod: &Pod) {
+        if pod.metadata.deletion_timestamp.is_some() {
+            return;
+        }
+        let table = self.context.table.borrow().clone();
+        let mut patches = Vec::new();
+        for action in self.plan(pod, &table) {
+            match action {
+                RescueAction::Patch { .. } => patches.push(action),
+                RescueAction::Replace { reason } => return self.replace(pod, &table, &reason).await,
+                RescueAction::Report(report) => self.tell(pod, report).await,
+            }
+        }
+        if !patches.is_empty() {
+            self.patch(pod, &patches).await;
+        }
+    }
+
+    fn plan(&self, pod: &Pod, table: &RouteTable) -> Vec<RescueAction> {
+        let health = |id: &MirrorId| {
+            let memory = self.context.memories.get(id)?;
+            let policy = &table.route(id)?.policy;
+            let state = memory.state();
+            Some(Sides::from_fn(|side| state.probes[side].availability(&policy.health)))
+        };
+        facts::waiting_pod(pod).map_or_else(Vec::new, |waiting| plan(&waiting, table, &health))
+    }
+
+    async fn patch(&self, pod: &Pod, patches: &[RescueAction]) {
+        let Some(patch) = patch::json_patch(pod, patches) else { return };
+        self.pace.lock().await.tick().await;
+        if !self.context.leads() {
+            return;
+        }
+        let params = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
+        let patched = self.api(pod).patch(&pod.name_any(), &params, &Patch::Json::<()>(patch)).await;
+        let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+        match patched {
+            Ok(_) => {
+                tracing::info!(namespace, name, containers = patches.len(), "re-pointed a waiting pod");
+                self.count(patches, "patched");
+                let note = patch::describe(patches);
+                self.announce(pod, EventType::Normal, event::RESCUED, "Rescue", note).await;
+            }
+            // It has changed or gone since it was seen: the next look decides anew.
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => {
+                tracing::debug!(namespace, name, status.code, "a waiting pod has changed meanwhile");
+            }
+            Err(error) => {
+                tracing::warn!(namespace, name, %error, "failed to re-point a waiting pod");
+                self.count(patches, "failed");
+            }
+        }
+    }
+
+    fn count(&self, patches: &[RescueAction], kind: &'static str) {
+        let mirrors: HashSet<&MirrorId> = patches.iter().filter_map(patch::mirror).collect();
+        for mirror in mirrors {
+            self.context.metrics.rescued(&mirror.name, kind);
+            if kind != "failed"
+                && let Some(memory) = self.context.memories.get(mirror)
+            {
+                memory.count_rescued();
+                self.context.trigger(mirror);
+            }
+        }
+    }
+
+    async fn replace(&self, pod: &Pod, table: &RouteTable, reason: &str) {
+        self.pace.lock().await.tick().await;
+        if !self.context.leads() {
+            return;
+        }
+        let only_this = Preconditions { uid: pod.uid(), resource_version: None };
+        let params = DeleteParams { preconditions: Some(only_this), ..DeleteParams::default() };
+        let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
+        match self.api(pod).delete(&name, &params).await {
+            Ok(_) => {
+                tracing::info!(namespace, name, reason, "replaced a waiting pod");
+                for mirror in facts::mirrors(pod, table) {
+                    self.context.metrics.rescued(&mirror.name, "replaced");
+                    if let Some(memory) = self.context.memories.get(&mirror) {
+                        memory.count_rescued();
+                        self.context.trigger(&mirror);
+                    }
+                }
+                let note = format!("deleted so that its ReplicaSet makes one that can start: {reason}");
+                self.announce(pod, EventType::Normal, event::REPLACED, "Rescue", note).await;
+            }
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+            Err(error) => tracing::warn!(namespace, name, %error, "failed to replace a waiting pod"),
+        }
+    }
+
+    /// Says once for each pod what can't be helped.
+    async fn tell(&self, pod: &Pod, report: RescueReport) {
+        {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            if told.len() >= MAX_TOLD {
+                told.clear();
+            }
+            if !told.insert((pod.uid().unwrap_or_default(), report.clone())) {
+                return;
+            }
+        }
+        let (reason, note) = match report {
+            RescueReport::ImageVolumeStuck { reference } => {
+                let note = format!("the image volume '{reference}' can't be re-pointed in a pod that exists; delete the pod, or set rescue.mode: PatchOrReplace");
+                (event::STUCK, note)
+            }
+            RescueReport::EphemeralContainerStuck { name, reference } => {
+                let note = format!("the ephemeral container '{name}' can't be re-pointed from '{reference}'; start another under a new name");
+                (event::STUCK, note)
+            }
+            RescueReport::MissingPullSecret { name } => {
+                let note = format!("the pod has no pull secret '{name}' for the registry it is re-pointed to, and can't be given one any more; delete the pod if the pull is denied");
+                (event::PULL_SECRET_MISSING, note)
+            }
+        };
+        self.announce(pod, EventType::Warning, reason, "Rescue", note).await;
+    }
+
+    async fn announce(&self, pod: &Pod, type_: EventType, reason: &str, action: &str, note: String) {
+        let note = Some(note.chars().take(1000).collect());
+        let event = Event { type_, reason: reason.to_owned(), note, action: action.to_owned(), secondary: None };
+        if let Err(error) = self.context.recorder.publish(&event, &pod.object_ref(&())).await {
+            tracing::debug!(name = pod.name_any(), reason, %error, "failed to publish an event");
+        }
+    }
+
+    fn api(&self, pod: &Pod) -> Api<Pod> {
+        Api::namespaced(self.context.client.clone(), &pod.namespace().unwrap_or_default())
+    }
+}
