@@ -39,7 +39,8 @@ pub fn crd_yaml() -> String {
 
 /// What the derives can't say.
 fn refine(schema: &mut JSONSchemaProps) {
-    drop_nullable(schema);
+    schema.title = None;
+    tidy(schema);
     // The name becomes the value of a label on the evidence.
     let (rule, message) = NAME_RULE;
     schema
@@ -59,18 +60,27 @@ fn refine(schema: &mut JSONSchemaProps) {
     }
 }
 
-/// An explicit null then means what absence means, and gets the default; CEL never sees it.
-fn drop_nullable(schema: &mut JSONSchemaProps) {
+/// Makes explicit nulls mean what absence means, so that they get the default and CEL never sees them, and descriptions
+/// one paragraph each: `kubectl explain` wraps them itself.
+fn tidy(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
+    if let Some(description) = &mut schema.description {
+        *description = description.replace('\n', " ");
+    }
     schema
         .properties
         .iter_mut()
         .flat_map(|properties| properties.values_mut())
-        .for_each(drop_nullable);
+        .for_each(tidy);
     if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
-        drop_nullable(items);
+        tidy(items);
+        // What a scalar element is, the list says.
+        items.description = items
+            .description
+            .take()
+            .filter(|_| items.type_.as_deref() == Some("object"));
     }
     if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
-        drop_nullable(values);
+        tidy(values);
     }
 }

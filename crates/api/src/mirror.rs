@@ -13,14 +13,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules::{
     DNS_SUBDOMAIN, DURATION, FAILURE_THRESHOLD, GRACE_RULES, HEALTH_RULES, INTERVAL_RULES, MAX_PATTERN, MAX_PATTERNS,
-    MAX_PREFIX, MAX_PULL_SECRETS, MAX_REPOSITORIES, PATH_RULES, PATTERN_RULES, PERIOD_SECONDS, PREFIX_RULES,
-    REGISTRY_RULES, SETTLED_RULES, SPEC_RULES, STABLE_SECONDS, SUCCESS_THRESHOLD, TAG, TIMEOUT_SECONDS, rules,
+    MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY, MAX_REPOSITORIES, PATH_RULES, PATTERN_RULES, PERIOD_SECONDS,
+    PREFIX_RULES, REGISTRY_RULES, SETTLED_RULES, SPEC_RULES, STABLE_SECONDS, SUCCESS_THRESHOLD, TAG, TIMEOUT_SECONDS,
+    rules,
 };
 pub use crate::status::{
     CanaryStatus, Divergence, DivergenceState, LastFlip, ParityStatus, PodCounts, RegistryMirrorStatus,
 };
 
-/// What a `RegistryMirror` asks for: two registries that hold the same images, and how to move between them.
+/// Two registries that hold the same images, and how to move between them.
 #[derive(CustomResource, JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "catamaran.dev",
@@ -66,6 +67,7 @@ pub struct RegistryMirrorSpec {
 
     /// Namespaces whose pods are rewritten, by their labels. Empty: all of them, except kube-system and the operator's own.
     #[serde(default)]
+    #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub namespace_selector: LabelSelector,
 
     /// How the two registries are probed.
@@ -104,7 +106,7 @@ pub struct RegistryMirrorSpec {
 pub struct RegistrySide {
     /// The registry's host as image references spell it, in lower case and with a port if they have one: ghcr.io,
     /// registry.example.com:5000, [2001:db8::1]:5000. No scheme, no path. Docker Hub is docker.io.
-    #[schemars(length(min = 1, max = 259))]
+    #[schemars(length(min = 1, max = MAX_REGISTRY))]
     #[schemars(extend("x-kubernetes-validations" = rules(REGISTRY_RULES)))]
     pub registry: String,
 

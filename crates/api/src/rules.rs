@@ -24,6 +24,8 @@ pub(crate) const TAG: &str = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$";
 pub(crate) const MAX_NAME: usize = 63;
 /// Repositories of a mirror.
 pub(crate) const MAX_REPOSITORIES: usize = 500;
+/// Characters of a registry: a host name of 253, a colon and a port.
+pub(crate) const MAX_REGISTRY: usize = 259;
 /// Characters of a prefix; with a name it must fit into the 255 of a path.
 pub(crate) const MAX_PREFIX: usize = 200;
 /// Pull secrets of a side.

@@ -6,7 +6,7 @@ use catamaran_core::side::Sides;
 
 use super::{PolicyError, check_unique, repositories};
 use crate::mirror::{ProviderName, RegistrySide, SecretName};
-use crate::rules::{MAX_PREFIX, MAX_PULL_SECRETS};
+use crate::rules::{MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY};
 
 pub(super) fn side(side: &RegistrySide, field: &str) -> Result<SidePolicy, PolicyError> {
     Ok(SidePolicy {
@@ -49,13 +49,16 @@ fn registry(text: &str, field: &str) -> Result<String, PolicyError> {
     if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         return Err(error(format!("must be lower case, not {text:?}")));
     }
+    if text.len() > MAX_REGISTRY {
+        return Err(error(format!("must have at most {MAX_REGISTRY} characters")));
+    }
     parse_registry(text).map_err(|reason| error(format!("must be host or host:port, not {text:?}: {reason}")))
 }
 
 fn prefix(text: &str, field: &str) -> Result<String, PolicyError> {
     let error = |message: &str| Err(PolicyError::new(format!("{field}.prefix"), message));
     if text.len() > MAX_PREFIX {
-        return error("must have at most 200 characters");
+        return error(&format!("must have at most {MAX_PREFIX} characters"));
     }
     if !text.is_empty() && !is_repository_path(text) {
         return error(repositories::NOT_A_PATH);
