@@ -13,7 +13,7 @@ use crate::review::{Identity, Reviewed, panicked, review};
 
 /// How old a view may get before Pods are left as they are. Watches time out within 30 s, so a feed that is well is
 /// heard from twice in that time.
-pub const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+pub const LONGEST_SILENCE: Duration = Duration::from_mins(1);
 
 /// The mirrors as this replica sees them, and when the feed last proved that it is alive.
 #[derive(Debug)]
@@ -27,7 +27,11 @@ pub struct View {
 impl View {
     /// A view that has heard nothing yet: it is stale.
     pub fn new(now: Instant) -> Self {
-        View { table: ArcSwap::from_pointee(RouteTable::empty()), origin: now, heard: AtomicU64::new(0) }
+        View {
+            table: ArcSwap::from_pointee(RouteTable::empty()),
+            origin: now,
+            heard: AtomicU64::new(0),
+        }
     }
 
     /// Replaces the mirrors. Reviews that have begun finish with the table that they began with.
@@ -45,7 +49,10 @@ impl View {
     /// How long ago the feed was heard from; `None` if never.
     pub fn age(&self, now: Instant) -> Option<Duration> {
         let heard = self.heard.load(Ordering::Acquire).checked_sub(1)?;
-        Some(now.saturating_duration_since(self.origin).saturating_sub(Duration::from_millis(heard)))
+        Some(
+            now.saturating_duration_since(self.origin)
+                .saturating_sub(Duration::from_millis(heard)),
+        )
     }
 
     /// The current table, however old.
@@ -99,7 +106,11 @@ fn guarded(body: &[u8], review: impl Fn(&[u8]) -> Reviewed) -> Reviewed {
 /// The answer when even looking for the uid panics: the API server can't match it and admits by its failure policy.
 fn last_resort() -> Reviewed {
     let response = crate::answer::Answer::default().write();
-    Reviewed { response, outcome: Outcome::Panicked, images: Tally::default() }
+    Reviewed {
+        response,
+        outcome: Outcome::Panicked,
+        images: Tally::default(),
+    }
 }
 
 #[cfg(test)]
@@ -114,7 +125,10 @@ mod tests {
         let answer: serde_json::Value = serde_json::from_slice(&reviewed.response).unwrap();
         assert_eq!(answer["response"]["uid"], "u-1");
         assert_eq!(answer["response"]["allowed"], true);
-        assert!(answer["response"]["warnings"][0].as_str().unwrap().contains("bug"), "{answer}");
+        assert!(
+            answer["response"]["warnings"][0].as_str().unwrap().contains("bug"),
+            "{answer}"
+        );
     }
 
     #[test]
@@ -130,6 +144,10 @@ mod tests {
         assert!(view.fresh(at(71)).is_none(), "60 s is the limit");
         view.touch(at(80));
         view.touch(at(20));
-        assert_eq!(view.age(at(81)), Some(Duration::from_secs(1)), "an older proof changes nothing");
+        assert_eq!(
+            view.age(at(81)),
+            Some(Duration::from_secs(1)),
+            "an older proof changes nothing"
+        );
     }
 }

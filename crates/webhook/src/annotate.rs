@@ -30,11 +30,18 @@ impl<'a> Notes<'a> {
             let collect = Pairs(|key: &str, value| {
                 entries.insert(Cow::Owned(key.to_owned()), value);
             });
-            if serde_json::Deserializer::from_str(text).deserialize_map(collect).is_err() {
+            if serde_json::Deserializer::from_str(text)
+                .deserialize_map(collect)
+                .is_err()
+            {
                 entries.clear();
             }
         }
-        Notes { entries, there, changed: false }
+        Notes {
+            entries,
+            there,
+            changed: false,
+        }
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
@@ -61,7 +68,10 @@ impl<'a> Notes<'a> {
         }
         let mut value = String::with_capacity(128);
         push_object(&mut value, self.entries.iter().map(|(name, value)| (&**name, &**value)));
-        Some(Edit { key, value: Some(value) })
+        Some(Edit {
+            key,
+            value: Some(value),
+        })
     }
 }
 
@@ -90,7 +100,10 @@ impl<'a> Deciders<'a> {
             let comma = if value.is_empty() { "" } else { "," };
             push(&mut value, format_args!("{comma}{mirror}@{epoch}"));
         }
-        (self.text != Some(&value)).then_some(Edit { key: annotations::MIRROR, value: Some(value) })
+        (self.text != Some(&value)).then_some(Edit {
+            key: annotations::MIRROR,
+            value: Some(value),
+        })
     }
 }
 
@@ -119,11 +132,16 @@ pub(crate) struct Record<'a> {
 impl<'a> Record<'a> {
     /// What the Pod says so far.
     pub(crate) fn read(annotations: Option<&'a Annotations<'_>>) -> Self {
-        let Some(annotations) = annotations else { return Record::default() };
+        let Some(annotations) = annotations else {
+            return Record::default();
+        };
         Record {
             original_images: Notes::read(annotations.original_images.as_deref()),
             reasons: Notes::read(annotations.reasons.as_deref()),
-            deciders: Deciders { text: annotations.mirror.as_deref(), epochs: Vec::new() },
+            deciders: Deciders {
+                text: annotations.mirror.as_deref(),
+                epochs: Vec::new(),
+            },
         }
     }
 
@@ -137,7 +155,10 @@ impl<'a> Record<'a> {
         ];
         let edits: Vec<Edit> = edits.into_iter().flatten().collect();
         let annotations = metadata.and_then(|metadata| metadata.annotations.as_ref());
-        let grown: usize = edits.iter().map(|edit| edit.key.len() + edit.value.as_ref().map_or(0, String::len)).sum();
+        let grown: usize = edits
+            .iter()
+            .map(|edit| edit.key.len() + edit.value.as_ref().map_or(0, String::len))
+            .sum();
         if edits.is_empty() || annotations.map_or(0, |present| present.size) + grown > TOTAL_SIZE_LIMIT {
             return;
         }
@@ -148,10 +169,10 @@ impl<'a> Record<'a> {
         match (metadata, annotations) {
             (_, Some(_)) => {
                 for Edit { key, value } in &edits {
-                    let path = format_args!("/metadata/annotations/{}", Segment(key));
+                    let pointer = format_args!("/metadata/annotations/{}", Segment(key));
                     match value {
-                        Some(value) => patch.add(path, |out| push_string(out, value)),
-                        None => patch.remove(path),
+                        Some(value) => patch.add(pointer, |out| push_string(out, value)),
+                        None => patch.remove(pointer),
                     }
                 }
             }

@@ -82,7 +82,10 @@ impl Patch {
             self.text.reserve(1536);
         }
         self.text.push(if self.text.is_empty() { '[' } else { ',' });
-        push(&mut self.text, format_args!("{{\"op\":\"{operation}\",\"path\":\"{path}\""));
+        push(
+            &mut self.text,
+            format_args!("{{\"op\":\"{operation}\",\"path\":\"{path}\""),
+        );
     }
 
     /// The finished document; `None` when there is nothing to change.
@@ -128,7 +131,10 @@ mod tests {
 
     #[test]
     fn pointer_segments_escape_tilde_and_slash() {
-        assert_eq!(Segment("catamaran.dev/mirror~1").to_string(), "catamaran.dev~1mirror~01");
+        assert_eq!(
+            Segment("catamaran.dev/mirror~1").to_string(),
+            "catamaran.dev~1mirror~01"
+        );
     }
 
     #[test]

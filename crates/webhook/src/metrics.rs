@@ -128,8 +128,9 @@ labels! {
 }
 
 /// Upper bounds of the duration histogram's buckets, in seconds; above the last one lies one more bucket.
-pub const DURATION_BUCKETS: [f64; 11] =
-    [0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.025, 0.1, 0.5];
+pub const DURATION_BUCKETS: [f64; 11] = [
+    0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.025, 0.1, 0.5,
+];
 
 /// Counts how long reviews took, from the whole body in memory to the answer.
 #[derive(Debug, Default)]
@@ -152,7 +153,10 @@ impl Durations {
         let seconds = duration.as_secs_f64();
         let bucket = DURATION_BUCKETS.partition_point(|bound| *bound < seconds);
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
-        self.nanoseconds.fetch_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.nanoseconds.fetch_add(
+            u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX),
+            Ordering::Relaxed,
+        );
     }
 
     /// What has been recorded so far.

@@ -36,7 +36,11 @@ pub struct Reviewed {
 
 impl Reviewed {
     fn new(answer: &Answer<'_>, outcome: Outcome, images: Tally) -> Self {
-        Reviewed { response: answer.write(), outcome, images }
+        Reviewed {
+            response: answer.write(),
+            outcome,
+            images,
+        }
     }
 }
 
@@ -48,10 +52,17 @@ pub fn review(body: &[u8], table: Option<&RouteTable>, own: &Identity) -> Review
         Ok(review) => review,
         Err(error) => return unreadable(body, &describe(&error)),
     };
-    let Some(request) = &review.request else { return unreadable(body, "it holds no request") };
-    let answer = Answer { api_version: review.api_version.as_str(), uid: request.uid.as_str(), ..Answer::default() };
+    let Some(request) = &review.request else {
+        return unreadable(body, "it holds no request");
+    };
+    let answer = Answer {
+        api_version: review.api_version.as_str(),
+        uid: request.uid.as_str(),
+        ..Answer::default()
+    };
     if review.api_version.as_str() != V1 || review.kind.as_str() != "AdmissionReview" {
-        let warning = Some("catamaran left the object as it is: not an AdmissionReview of admission.k8s.io/v1".to_owned());
+        let warning =
+            Some("catamaran left the object as it is: not an AdmissionReview of admission.k8s.io/v1".to_owned());
         return Reviewed::new(&Answer { warning, ..answer }, Outcome::Unsupported, Tally::default());
     }
     match judge(request, table, own) {
@@ -62,8 +73,17 @@ pub fn review(body: &[u8], table: Option<&RouteTable>, own: &Identity) -> Review
         }
         Verdict::Change(patch, images) => {
             let patch = patch.finish();
-            let outcome = if patch.is_some() { Outcome::Patched } else { Outcome::Unchanged };
-            tracing::debug!(namespace = request.namespace.as_str(), pod = pod_name(request), ?outcome, "reviewed a pod");
+            let outcome = if patch.is_some() {
+                Outcome::Patched
+            } else {
+                Outcome::Unchanged
+            };
+            tracing::debug!(
+                namespace = request.namespace.as_str(),
+                pod = pod_name(request),
+                ?outcome,
+                "reviewed a pod"
+            );
             Reviewed::new(&Answer { patch, ..answer }, outcome, images)
         }
     }
@@ -71,16 +91,29 @@ pub fn review(body: &[u8], table: Option<&RouteTable>, own: &Identity) -> Review
 
 /// The answer to a review that ended in a panic.
 pub(crate) fn panicked(body: &[u8]) -> Reviewed {
-    salvaged(body, Outcome::Panicked, "catamaran left the object as it is: its review failed; this is a bug".to_owned())
+    salvaged(
+        body,
+        Outcome::Panicked,
+        "catamaran left the object as it is: its review failed; this is a bug".to_owned(),
+    )
 }
 
 fn unreadable(body: &[u8], why: &str) -> Reviewed {
-    salvaged(body, Outcome::Unreadable, format!("catamaran left the object as it is: failed to read the review: {why}"))
+    salvaged(
+        body,
+        Outcome::Unreadable,
+        format!("catamaran left the object as it is: failed to read the review: {why}"),
+    )
 }
 
 fn salvaged(body: &[u8], outcome: Outcome, warning: String) -> Reviewed {
     let Salvage { api_version, uid } = Salvage::from(body);
-    let answer = Answer { api_version: &api_version, uid: &uid, patch: None, warning: Some(warning) };
+    let answer = Answer {
+        api_version: &api_version,
+        uid: &uid,
+        patch: None,
+        warning: Some(warning),
+    };
     Reviewed::new(&answer, outcome, Tally::default())
 }
 
@@ -98,10 +131,14 @@ fn describe(error: &serde_json::Error) -> String {
 fn pod_name<'a>(request: &'a Request<'_>) -> &'a str {
     let metadata = request.object.as_ref().and_then(|pod| pod.metadata.as_ref());
     let generated = metadata.map_or("", |metadata| metadata.generate_name.as_str());
-    [request.name.as_str(), metadata.map_or("", |metadata| metadata.name.as_str()), generated]
-        .into_iter()
-        .find(|name| !name.is_empty())
-        .unwrap_or_default()
+    [
+        request.name.as_str(),
+        metadata.map_or("", |metadata| metadata.name.as_str()),
+        generated,
+    ]
+    .into_iter()
+    .find(|name| !name.is_empty())
+    .unwrap_or_default()
 }
 
 /// What becomes of a request.
@@ -112,40 +149,69 @@ enum Verdict {
 }
 
 fn judge(request: &Request<'_>, table: Option<&RouteTable>, own: &Identity) -> Verdict {
-    let kind = (request.kind.group.as_str(), request.kind.version.as_str(), request.kind.kind.as_str());
-    if kind != ("", "v1", "Pod") || request.resource.group.as_str() != "" || request.resource.resource.as_str() != "pods" {
-        return Verdict::Warn(Outcome::Unsupported, "catamaran left the object as it is: it is not a Pod of v1");
+    let kind = (
+        request.kind.group.as_str(),
+        request.kind.version.as_str(),
+        request.kind.kind.as_str(),
+    );
+    if kind != ("", "v1", "Pod")
+        || request.resource.group.as_str() != ""
+        || request.resource.resource.as_str() != "pods"
+    {
+        return Verdict::Warn(
+            Outcome::Unsupported,
+            "catamaran left the object as it is: it is not a Pod of v1",
+        );
     }
     let namespace = request.namespace.as_str();
     if namespace == "kube-system" || namespace == own.namespace || request.user.username.as_str() == own.username {
         return Verdict::Pass(Outcome::Exempt);
     }
-    let Some(scope) = Scope::of(request) else { return Verdict::Pass(Outcome::NotApplicable) };
-    let Some(pod) = &request.object else {
-        return Verdict::Warn(Outcome::Unreadable, "catamaran left the Pod as it is: the review holds no object");
+    let Some(scope) = Scope::of(request) else {
+        return Verdict::Pass(Outcome::NotApplicable);
     };
-    let Some(table) = table else { return Verdict::Pass(Outcome::Stale) };
+    let Some(pod) = &request.object else {
+        return Verdict::Warn(
+            Outcome::Unreadable,
+            "catamaran left the Pod as it is: the review holds no object",
+        );
+    };
+    let Some(table) = table else {
+        return Verdict::Pass(Outcome::Stale);
+    };
     let routes = table.pod(&facts(namespace, pod.metadata.as_ref()));
     change(pod, &scope, &routes)
 }
 
 fn facts<'a>(namespace: &'a str, metadata: Option<&'a Metadata<'_>>) -> PodFacts<'a> {
-    let Some(metadata) = metadata else { return PodFacts { namespace, ..PodFacts::default() } };
+    let Some(metadata) = metadata else {
+        return PodFacts {
+            namespace,
+            ..PodFacts::default()
+        };
+    };
     // The controller decides; without one, any owner may be an operator that compares what it made.
     let owners = &metadata.owners.0;
     let owner = owners.iter().find(|owner| owner.controller.0).or(owners.first());
     PodFacts {
         namespace,
         rewrite_label: metadata.labels.rewrite.as_deref(),
-        owner_kind: owner.map(|owner| Owner { api_version: owner.api_version.as_str(), kind: owner.kind.as_str() }),
-        is_static: metadata.annotations.as_ref().is_some_and(|annotations| annotations.is_static),
+        owner_kind: owner.map(|owner| Owner {
+            api_version: owner.api_version.as_str(),
+            kind: owner.kind.as_str(),
+        }),
+        is_static: metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|annotations| annotations.is_static),
     }
 }
 
 /// Decides about every image in scope and writes down what changes.
 fn change<'a>(pod: &'a Pod<'_>, scope: &Scope<'_>, routes: &PodRoutes<'_>) -> Verdict {
-    let decided: Vec<(Site<'a>, ImageRoute<'_>)> =
-        sites::of(&pod.spec, scope).map(|site| (site, routes.image(site.image))).collect();
+    let decided: Vec<(Site<'a>, ImageRoute<'_>)> = sites::of(&pod.spec, scope)
+        .map(|site| (site, routes.image(site.image)))
+        .collect();
     let mut patch = Patch::default();
     let mut tally = Tally::default();
     if decided.iter().all(|(_, route)| matches!(route, ImageRoute::Untouched)) {
@@ -216,8 +282,15 @@ fn annotate<'a>(
     let mut record = Record::read(metadata.and_then(|metadata| metadata.annotations.as_ref()));
     for (site, route) in decided {
         let name = site.note_name();
-        let now = if let ImageRoute::Rewritten { image, .. } = route { image } else { site.image };
-        let explained = record.original_images.get(&name).is_some_and(|original| leads_to(original, now, routes));
+        let now = if let ImageRoute::Rewritten { image, .. } = route {
+            image
+        } else {
+            site.image
+        };
+        let explained = record
+            .original_images
+            .get(&name)
+            .is_some_and(|original| leads_to(original, now, routes));
         let reason = match route {
             ImageRoute::Rewritten { reason, .. } => Some(reason.as_str()),
             ImageRoute::Kept { reason, .. } => Some(reason.as_str()),
@@ -233,7 +306,10 @@ fn annotate<'a>(
             None if !explained => record.reasons.remove(&name),
             None => {}
         }
-        if let Some(decider) = route.route().filter(|decider| reason.is_some() || brings(decider, route, secrets)) {
+        if let Some(decider) = route
+            .route()
+            .filter(|decider| reason.is_some() || brings(decider, route, secrets))
+        {
             record.deciders.add(&decider.policy.id.name, decider.epoch);
         }
     }
@@ -247,7 +323,13 @@ fn leads_to(original: &str, image: &str, routes: &PodRoutes<'_>) -> bool {
 
 /// Whether one of the added secrets is there for an image of this mirror.
 fn brings(mirror: &Route, route: &ImageRoute<'_>, added: &[&str]) -> bool {
-    let excluded = matches!(route, ImageRoute::Kept { reason: KeepReason::Excluded(_), .. });
+    let excluded = matches!(
+        route,
+        ImageRoute::Kept {
+            reason: KeepReason::Excluded(_),
+            ..
+        }
+    );
     let named = |side: &Side| {
         let secrets = &mirror.policy.sides[*side].image_pull_secrets;
         secrets.iter().any(|name| added.contains(&name.as_str()))

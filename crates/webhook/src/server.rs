@@ -1,177 +1,189 @@
-//! HTTP/1.1 over TLS around the reviews, with a bound on everything a peer may do.
+//! HTTP/1.1 over TLS around [`Admission`]: what the API server speaks, and nothing else.
 //!
-//! HTTP/1.1 only, because that is what API servers speak to webhooks. A peer that is slow, silent or greedy costs one of
-//! [`CONNECTIONS`] places for a bounded time; when all are taken, new peers wait in the listener's backlog.
+//! Everything that a peer can make grow has a bound ([`Limits`]), and every wait has an end, so that descriptors and memory
+//! stay flat whatever connects.
 
 mod body;
-mod patience;
-mod respond;
+mod connection;
+mod request;
+mod watch;
 
-use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use rustls::server::ResolvesServerCert;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::admission::Admission;
-use crate::metrics::Refusal;
-use patience::Patience;
+use connection::Shared;
 
-/// Connections served at a time.
-pub const CONNECTIONS: usize = 256;
-/// How long a TLS handshake may take.
-pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a request may take to arrive: its headers, and again its body.
-pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection may be idle between two requests. Longer than the 90 s for which the API server's client keeps
-/// one, so that a connection is never closed under a request that is just being sent.
-pub const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-/// The largest body: an `AdmissionReview` with two objects of etcd's limit, and room.
-pub const BODY_BYTES: usize = 7 << 20;
-/// The largest head of a request, in bytes.
-const HEAD_BYTES: usize = 16 << 10;
-/// How long requests under way may take to end after the drain.
-const LAST_REQUESTS: Duration = Duration::from_secs(10);
+/// The path that reviews are posted to.
+pub const PATH: &str = "/mutate";
 
-/// Serves until `shutdown` and for `drain` after it, because the API server learns only then that this endpoint is gone.
-/// Answers ask for their connection to be closed in that time; what is still open afterwards ends with its request.
-pub async fn serve(
-    listener: TcpListener,
-    certificate: Arc<dyn ResolvesServerCert>,
-    admission: Arc<Admission>,
-    shutdown: CancellationToken,
-    drain: Duration,
-) {
-    let door = Door {
-        acceptor: TlsAcceptor::from(Arc::new(tls(certificate))),
-        admission,
-        closing: shutdown.clone(),
-        end: CancellationToken::new(),
-        tasks: TaskTracker::new(),
-    };
-    let drained = async {
-        shutdown.cancelled().await;
-        tokio::time::sleep(drain).await;
-    };
-    tokio::select! {
-        () = door.accept(listener) => {}
-        () = drained => {}
-    }
-    door.end.cancel();
-    door.tasks.close();
-    // Whatever takes longer than this is cut off with the process.
-    let _ = tokio::time::timeout(LAST_REQUESTS, door.tasks.wait()).await;
+/// What the server bears. The defaults are the production values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one request's body; more is 413. A review holds an object twice, and etcd takes 1.5 MiB.
+    pub body: usize,
+    /// Bytes that the bodies of all requests that are being read may take together; further large ones wait. At least
+    /// `body`, at most 4 TiB.
+    pub bodies: usize,
+    /// Bytes of one request's line and headers; more is 431.
+    pub head: usize,
+    /// Open connections; further ones wait in the listener's backlog.
+    pub connections: usize,
+    /// Time for the TLS handshake.
+    pub handshake: Duration,
+    /// Time from a request's first byte to the end of its headers, to the second.
+    pub head_read: Duration,
+    /// Time for a request's body, its wait for room included.
+    pub body_read: Duration,
+    /// Time for the peer to take an answer, to the second.
+    pub write: Duration,
+    /// Time between two requests of a connection, to the second. Longer than the 90 s after which the API server closes an
+    /// idle connection itself: who closes first decides whether a request can be lost in between.
+    pub idle: Duration,
+    /// How long to go on serving once shutdown begins, while endpoints are being updated; answers then close their
+    /// connections.
+    pub linger: Duration,
+    /// How long the requests that are left at the end of `linger` may take.
+    pub drain: Duration,
 }
 
-fn tls(certificate: Arc<dyn ResolvesServerCert>) -> rustls::ServerConfig {
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            body: 7 << 20,
+            bodies: 32 << 20,
+            head: 16 << 10,
+            connections: 256,
+            handshake: Duration::from_secs(5),
+            head_read: Duration::from_secs(10),
+            body_read: Duration::from_secs(10),
+            write: Duration::from_secs(10),
+            idle: Duration::from_mins(2),
+            linger: Duration::from_secs(10),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves reviews with the production limits until `shutdown` is cancelled and what was begun has been answered; see
+/// [`serve_within`]. `linger` replaces that of the limits.
+pub async fn serve(
+    listener: TcpListener,
+    certificates: Arc<dyn ResolvesServerCert>,
+    admission: Arc<Admission>,
+    shutdown: CancellationToken,
+    linger: Duration,
+) {
+    serve_within(
+        Limits {
+            linger,
+            ..Limits::default()
+        },
+        listener,
+        certificates,
+        admission,
+        shutdown,
+    )
+    .await;
+}
+
+/// Serves reviews until `shutdown` is cancelled and what was begun has been answered.
+///
+/// From the cancellation on it goes on serving for `limits.linger`, closing each connection after its next answer; then it
+/// stops listening, closes idle connections, gives the rest `limits.drain` and returns.
+pub async fn serve_within(
+    limits: Limits,
+    listener: TcpListener,
+    certificates: Arc<dyn ResolvesServerCert>,
+    admission: Arc<Admission>,
+    shutdown: CancellationToken,
+) {
+    let acceptor = TlsAcceptor::from(Arc::new(tls(certificates)));
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let shared = Arc::new(Shared::new(admission, limits, shutdown.clone()));
+    let limits = &shared.limits;
+
+    let lingered = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(limits.linger).await;
+    };
+    accept_until(lingered, &listener, &slots, |stream, slot| {
+        let (shared, acceptor) = (Arc::clone(&shared), acceptor.clone());
+        tokio::spawn(async move {
+            connection::run(stream, &acceptor, &shared).await;
+            drop(slot);
+        });
+    })
+    .await;
+    drop(listener);
+
+    shared.finish.cancel();
+    let all = u32::try_from(limits.connections).unwrap_or(u32::MAX);
+    if tokio::time::timeout(limits.drain, slots.acquire_many(all))
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            connections = shared.admission.metrics().connections(),
+            "aborting connections that did not drain"
+        );
+        shared.abort.cancel();
+        // Aborted tasks end at their next poll; their descriptors are closed when this returns.
+        drop(slots.acquire_many(all).await);
+    }
+}
+
+/// TLS without client certificates and without resumption: a resumed session would outlive a rotated certificate, and its
+/// ticket would cost memory for each connection.
+fn tls(certificates: Arc<dyn ResolvesServerCert>) -> rustls::ServerConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let versions = rustls::ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let mut config = versions
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
         .expect("aws-lc-rs supports the default TLS versions")
         .with_no_client_auth()
-        .with_cert_resolver(certificate);
+        .with_cert_resolver(certificates);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     config
 }
 
-/// What every connection needs.
-struct Door {
-    acceptor: TlsAcceptor,
-    admission: Arc<Admission>,
-    /// Answers ask for the connection to be closed.
-    closing: CancellationToken,
-    /// Connections end with their request.
-    end: CancellationToken,
-    tasks: TaskTracker,
-}
-
-impl Door {
-    async fn accept(&self, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-            match listener.accept().await {
-                Ok((stream, _)) => self.admit(stream, place),
-                Err(error) => {
-                    // Out of descriptors, most likely: give it a moment instead of spinning.
-                    tracing::warn!(%error, "failed to accept a connection");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
+/// Hands accepted connections to `handle`, each with its slot, until `end` is ready. Without a free slot nothing is
+/// accepted: peers wait in the backlog rather than being refused.
+async fn accept_until(
+    end: impl Future<Output = ()>,
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+    handle: impl Fn(TcpStream, OwnedSemaphorePermit),
+) {
+    tokio::pin!(end);
+    loop {
+        let next = async {
+            let slot = Arc::clone(slots)
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            (listener.accept().await, slot)
+        };
+        let (accepted, slot) = tokio::select! {
+            biased;
+            () = &mut end => return,
+            next = next => next,
+        };
+        match accepted {
+            Ok((stream, _)) => handle(stream, slot),
+            // Out of descriptors or memory, or a peer that is gone already: the next one may fare better.
+            Err(error) => {
+                tracing::warn!(%error, "failed to accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
     }
-
-    fn admit(&self, stream: TcpStream, place: OwnedSemaphorePermit) {
-        let visit = Visit {
-            acceptor: self.acceptor.clone(),
-            admission: Arc::clone(&self.admission),
-            closing: self.closing.clone(),
-            end: self.end.clone(),
-        };
-        self.tasks.spawn(async move {
-            visit.admission.metrics().opened();
-            if let Err(refusal) = visit.serve(stream).await {
-                visit.admission.metrics().refused(refusal);
-            }
-            visit.admission.metrics().closed();
-            drop(place);
-        });
-    }
 }
-
-/// One connection.
-struct Visit {
-    acceptor: TlsAcceptor,
-    admission: Arc<Admission>,
-    closing: CancellationToken,
-    end: CancellationToken,
-}
-
-impl Visit {
-    async fn serve(&self, stream: TcpStream) -> Result<(), Refusal> {
-        // An answer is one small write: it should not wait for an acknowledgement.
-        let _ = stream.set_nodelay(true);
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, self.acceptor.accept(stream)).await;
-        let stream = handshake.map_err(|_| Refusal::HandshakeTimeout)?.map_err(|_| Refusal::HandshakeFailed)?;
-        let (stream, activity) = Patience::new(stream, REQUEST_TIMEOUT, IDLE_TIMEOUT);
-        let respond = service_fn(|request: Request<Incoming>| {
-            let activity = Arc::clone(&activity);
-            async move {
-                let response = respond::respond(request, &self.admission, self.closing.is_cancelled()).await;
-                activity.store(false, Ordering::Relaxed);
-                Ok::<_, Infallible>(response)
-            }
-        });
-        let mut http = http1::Builder::new();
-        http.max_buf_size(HEAD_BYTES).half_close(false);
-        let connection = http.serve_connection(TokioIo::new(stream), respond);
-        tokio::pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = self.end.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
-        };
-        ended.map_err(|error| refusal(&error))
-    }
-}
-
-fn refusal(error: &hyper::Error) -> Refusal {
-    let timed_out = std::error::Error::source(error)
-        .and_then(|source| source.downcast_ref::<std::io::Error>())
-        .is_some_and(|error| error.kind() == std::io::ErrorKind::TimedOut);
-    if timed_out { Refusal::ConnectionTimeout } else { Refusal::ConnectionBroken }
-}
-

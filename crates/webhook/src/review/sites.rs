@@ -97,17 +97,24 @@ pub(super) fn of<'a>(spec: &'a PodSpec<'_>, scope: &Scope<'_>) -> impl Iterator<
     let containers = fields.into_iter().flat_map(move |(field, containers)| {
         let before = scope.before(field);
         let after = before.map_or(&[][..], |_| &containers.0);
-        let changed = move |index: usize, container: &Container<'_>| !stood(before.unwrap_or_default(), index, container);
-        after.iter().enumerate().filter(move |(index, container)| changed(*index, container)).map(
-            move |(index, container)| Site {
+        let changed =
+            move |index: usize, container: &Container<'_>| !stood(before.unwrap_or_default(), index, container);
+        after
+            .iter()
+            .enumerate()
+            .filter(move |(index, container)| changed(*index, container))
+            .map(move |(index, container)| Site {
                 field,
                 index,
                 name: container.name.as_str(),
                 image: container.image.as_str(),
-            },
-        )
+            })
     });
-    let volumes = if matches!(scope, Scope::Create) { &spec.volumes.0[..] } else { &[] };
+    let volumes = if matches!(scope, Scope::Create) {
+        &spec.volumes.0[..]
+    } else {
+        &[]
+    };
     let volumes = volumes.iter().enumerate().map(|(index, volume)| Site {
         field: Field::Volumes,
         index,
