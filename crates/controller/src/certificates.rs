@@ -57,6 +57,9 @@ fn dns_names(service: &str, namespace: &str) -> Vec<String> {
     vec![format!("{short}.svc"), format!("{short}.svc.cluster.local"), short]
 }
 
+/// X.509 counts whole seconds: a shorter life could be due as soon as it begins.
+const SHORTEST_LEAF: Duration = Duration::from_secs(10);
+
 /// Lifetimes and pauses. [`Default`]: authority 1 year, leaf 30 days, propagation 1 minute, poll 10 s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
@@ -68,14 +71,14 @@ pub struct Schedule {
 
 impl Schedule {
     /// An authority and a leaf are replaced when a third of their life is left, so a leaf may last a third of an
-    /// authority's life at most, six propagations at least, and a poll no longer than a propagation.
+    /// authority's life at most, six propagations and 10 s at least, and a poll no longer than a propagation.
     pub fn new(
         authority: Duration,
         leaf: Duration,
         propagation: Duration,
         poll: Duration,
     ) -> Result<Self, ScheduleError> {
-        let bounded = authority <= Duration::from_hours(24 * 3650) && leaf >= Duration::from_secs(1);
+        let bounded = authority <= Duration::from_hours(24 * 3650) && leaf >= SHORTEST_LEAF;
         if bounded && leaf * 3 <= authority && propagation * 6 <= leaf && poll <= propagation && !poll.is_zero() {
             Ok(Self {
                 authority,
@@ -130,7 +133,7 @@ impl Default for Schedule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "failed to accept the certificate schedule: poll {poll:?} must not exceed propagation {propagation:?}, six propagations \
-     must fit into leaf {leaf:?}, three leaves into authority {authority:?}, that into ten years"
+     and 10 s must fit into leaf {leaf:?}, three leaves into authority {authority:?}, that into ten years"
 )]
 pub struct ScheduleError {
     /// The refused lifetime of an authority.

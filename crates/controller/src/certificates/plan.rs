@@ -50,7 +50,9 @@ pub fn plan(state: &State<'_>, now: Timestamp) -> Step {
     let Some(material) = state.stored else {
         return Step::Create;
     };
-    let usable = |newest: &&Authority| newest.is_valid(now) && left(newest.not_after, now) >= state.schedule.leaf;
+    // An authority near its end can only sign leaves that are due at once.
+    let usable =
+        |newest: &&Authority| newest.is_valid(now) && left(newest.not_after, now) > state.schedule.leaf * 3 / 4;
     let Some(newest) = material.signing_authority().filter(usable) else {
         return Step::AddAuthority;
     };

@@ -316,11 +316,13 @@ fn without_a_configuration_the_leaf_is_kept_fresh_and_a_new_authority_is_not_rel
     for (second, step) in [
         (9, Step::IssueLeaf),
         (17, Step::IssueLeaf),
+        (24, Step::IssueLeaf),
         (24, Step::AddAuthority),
         (25, Step::Wait),
-        (29, Step::Wait),
-        (30, Step::IssueLeaf), // the leaf of 17 has expired: nothing to lose
-        (31, Step::Wait),
+        (35, Step::Wait),
+        (36, Step::IssueLeaf), // the old authority has expired: nothing to lose
+        (36, Step::DropAuthorities),
+        (36, Step::Wait),
     ] {
         let (taken, after) = world.step(None, at(second));
         assert_eq!(taken, step, "{second} s");
