@@ -15,4 +15,5 @@ pub mod kstatus;
 pub mod mirror;
 pub mod policy;
 mod rules;
+mod settings;
 pub mod status;

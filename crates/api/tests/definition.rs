@@ -1,5 +1,8 @@
 //! The definition: the committed file, and what must hold for any of its fields.
 
+// Helpers of a test fail by panicking, as the test does.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 use std::path::PathBuf;
 
 use catamaran_api::crd::{crd, crd_yaml};

@@ -1,5 +1,8 @@
 //! The schema and the policy judge every case and every example alike, without an API server.
 
+// Helpers of a test fail by panicking, as the test does.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod support;
 
 use catamaran_api::mirror::RegistryMirror;

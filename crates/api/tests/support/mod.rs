@@ -38,7 +38,7 @@ pub fn admit(mut object: Value) -> Result<Value, Vec<String>> {
     drop_nulls(&mut object);
     let object = kube::core::cel::apply_defaults(&schema, &object);
     let mut errors = Vec::new();
-    check(&schema, &object, String::new(), &mut errors);
+    check(&schema, &object, "", &mut errors);
     if let Err(failed) = Validator::new().validate(&schema, &object, None) {
         errors.extend(failed.into_vec().iter().map(ToString::to_string));
     }
@@ -56,7 +56,7 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-fn check(schema: &Value, value: &Value, path: String, errors: &mut Vec<String>) {
+fn check(schema: &Value, value: &Value, path: &str, errors: &mut Vec<String>) {
     let kind = schema["type"].as_str().unwrap_or_default();
     let fits = match kind {
         "object" => value.is_object(),
@@ -76,9 +76,9 @@ fn check(schema: &Value, value: &Value, path: String, errors: &mut Vec<String>) 
         errors.push(format!("{path}: Unsupported value: {value}"));
     }
     match value {
-        Value::Object(fields) => check_object(schema, fields, &path, errors),
-        Value::Array(items) => check_array(schema, items, &path, errors),
-        Value::String(text) => check_string(schema, text, &path, errors),
+        Value::Object(fields) => check_object(schema, fields, path, errors),
+        Value::Array(items) => check_array(schema, items, path, errors),
+        Value::String(text) => check_string(schema, text, path, errors),
         Value::Number(number) => {
             let number = number.as_f64().unwrap();
             if let Some(least) = schema["minimum"].as_f64().filter(|least| number < *least) {
@@ -113,7 +113,7 @@ fn check_object(schema: &Value, fields: &Map<String, Value>, path: &str, errors:
             format!("{path}.{name}")
         };
         match properties.get(name) {
-            Some(property) => check(property, field, at, errors),
+            Some(property) => check(property, field, &at, errors),
             // The API server completes the schema of what every object has.
             None if path.is_empty() && ["apiVersion", "kind", "metadata"].contains(&name.as_str()) => {}
             None => errors.push(format!("unknown field {at:?}")),
@@ -138,7 +138,7 @@ fn check_array(schema: &Value, items: &[Value], path: &str, errors: &mut Vec<Str
         if unique && items[..index].iter().any(|earlier| key(earlier) == key(item)) {
             errors.push(format!("{path}[{index}]: Duplicate value"));
         }
-        check(&schema["items"], item, format!("{path}[{index}]"), errors);
+        check(&schema["items"], item, &format!("{path}[{index}]"), errors);
     }
 }
 

@@ -1,0 +1,228 @@
+//! What a user writes about behaviour: health, failback, parity, rewriting, rescue and repair. Re-exported by [`crate::mirror`].
+
+// Shown as plain text by `kubectl explain`: no Markdown.
+#![allow(clippy::doc_markdown)]
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::rules::{
+    DURATION, FAILURE_THRESHOLD, GRACE_RULES, HEALTH_RULES, INTERVAL_RULES, PATH_RULES, PERIOD_SECONDS, SETTLED_RULES,
+    STABLE_SECONDS, SUCCESS_THRESHOLD, TAG, TIMEOUT_SECONDS, rules,
+};
+
+/// How the two registries are probed.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = rules(HEALTH_RULES)))]
+pub struct HealthCheck {
+    /// Seconds from one probe to the next, 1 to 3600.
+    #[schemars(range(min = *PERIOD_SECONDS.start(), max = *PERIOD_SECONDS.end()))]
+    pub period_seconds: i32,
+
+    /// Seconds after which a probe has failed, 1 to 60.
+    #[schemars(range(min = *TIMEOUT_SECONDS.start(), max = *TIMEOUT_SECONDS.end()))]
+    pub timeout_seconds: i32,
+
+    /// Failures in a row that make a registry unavailable, 1 to 100.
+    #[schemars(range(min = *FAILURE_THRESHOLD.start(), max = *FAILURE_THRESHOLD.end()))]
+    pub failure_threshold: i32,
+
+    /// Successes in a row that make it available again, 1 to 100.
+    #[schemars(range(min = *SUCCESS_THRESHOLD.start(), max = *SUCCESS_THRESHOLD.end()))]
+    pub success_threshold: i32,
+
+    /// Which failures count: Unavailable (refused, reset, timed out, DNS or TLS failure, 5xx), Unauthorized (401), Forbidden (403).
+    /// Unavailable always does.
+    #[schemars(length(max = 3))]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub triggers: Vec<TriggerName>,
+
+    /// The image to probe with. When absent, the tag that last came in sync.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        HealthCheck {
+            period_seconds: 2,
+            timeout_seconds: 2,
+            failure_threshold: 3,
+            success_threshold: 3,
+            triggers: vec![TriggerName::Unavailable],
+            canary: None,
+        }
+    }
+}
+
+/// A class of failure.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TriggerName {
+    /// Refused, reset, timed out, DNS or TLS failure, 5xx.
+    Unavailable,
+    /// 401.
+    Unauthorized,
+    /// 403.
+    Forbidden,
+}
+
+/// The image that probes ask for.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Canary {
+    /// The repository's name, as in repositories.
+    #[schemars(length(min = 1, max = 255))]
+    #[schemars(extend("x-kubernetes-validations" = rules(PATH_RULES)))]
+    pub repository: String,
+
+    /// The tag.
+    #[schemars(length(min = 1, max = 128), regex(pattern = TAG))]
+    pub tag: String,
+}
+
+/// Who decides which side is active.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ActiveSide {
+    /// The operator.
+    #[default]
+    Auto,
+    /// The primary, whatever its health.
+    Primary,
+    /// The fallback, whatever its health.
+    Fallback,
+}
+
+/// When to go back to the primary after a failover.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Failback {
+    /// Automatic: as soon as the primary has been reachable for stableSeconds and has every tag that running pods use. Manual: when
+    /// a person sets active to Primary.
+    pub mode: FailbackModeName,
+
+    /// Seconds for which the primary must have been reachable without a break, 60 to 86400. Each further failover within an hour
+    /// doubles it, up to an hour.
+    #[schemars(range(min = *STABLE_SECONDS.start(), max = *STABLE_SECONDS.end()))]
+    pub stable_seconds: i32,
+}
+
+impl Default for Failback {
+    fn default() -> Self {
+        Failback {
+            mode: FailbackModeName::Automatic,
+            stable_seconds: 300,
+        }
+    }
+}
+
+/// Whether failback needs a person.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailbackModeName {
+    /// As soon as it is safe.
+    #[default]
+    Automatic,
+    /// Only when a person says so.
+    Manual,
+}
+
+/// How the tags of both sides are compared.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Parity {
+    /// Time from one comparison of all tags to the next, 10s to 24h.
+    #[schemars(length(max = 32), regex(pattern = DURATION))]
+    #[schemars(extend("x-kubernetes-validations" = rules(INTERVAL_RULES)))]
+    pub interval: String,
+
+    /// How long a difference may last before it counts as a divergence, at most 1h: pushes to two registries are never one step.
+    #[schemars(length(max = 32), regex(pattern = DURATION))]
+    #[schemars(extend("x-kubernetes-validations" = rules(GRACE_RULES)))]
+    pub grace_period: String,
+
+    /// The longest time between two reads of a tag that was equal twice, where a registry can't list digests, 10s to 168h. Such
+    /// tags are read in turn; all others in every comparison.
+    #[schemars(length(max = 32), regex(pattern = DURATION))]
+    #[schemars(extend("x-kubernetes-validations" = rules(SETTLED_RULES)))]
+    pub settled_interval: String,
+}
+
+impl Default for Parity {
+    fn default() -> Self {
+        Parity {
+            interval: "5m".to_owned(),
+            grace_period: "2m".to_owned(),
+            settled_interval: "24h".to_owned(),
+        }
+    }
+}
+
+/// How image references of new pods are rewritten.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rewrite {
+    /// What happens to a tag that was not compared yet. Rewrite: it is rewritten, and compared at once. Keep: it stays as it is.
+    pub unverified_tags: UnverifiedTagsName,
+
+    /// What happens to pods of other owners than ReplicaSets, StatefulSets, DaemonSets, Jobs and ReplicationControllers. Keep: they
+    /// stay as they are, because such an owner may compare images and recreate the pod for ever. Rewrite: they are rewritten.
+    pub controller_owned_pods: ControllerOwnedPodsName,
+}
+
+/// What happens to a tag that was not compared yet.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum UnverifiedTagsName {
+    /// It is rewritten.
+    #[default]
+    Rewrite,
+    /// It stays.
+    Keep,
+}
+
+/// What happens to pods of custom controllers.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ControllerOwnedPodsName {
+    /// They stay as they are.
+    #[default]
+    Keep,
+    /// They are rewritten.
+    Rewrite,
+}
+
+/// What is done for pods that wait for an image on the wrong side.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rescue {
+    /// Patch: the image of the waiting container is patched. PatchOrReplace: besides, pods of ReplicaSets that never started and hang
+    /// on a dead registry are deleted, which the operator must be granted. "Off", in quotes, because YAML takes the bare word for
+    /// false: nothing.
+    pub mode: RescueModeName,
+}
+
+/// What is done for a pod that waits.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RescueModeName {
+    /// Its image is patched.
+    #[default]
+    Patch,
+    /// Its image is patched, or it is deleted when that is quicker.
+    PatchOrReplace,
+    /// Nothing.
+    Off,
+}
+
+/// What is done about tags that only one side has.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Repair {
+    /// "Off", in quotes, because YAML takes the bare word for false: missing tags are reported, never copied.
+    pub missing_tags: MissingTags,
+}
+
+/// What is done about a missing tag.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MissingTags {
+    /// It is reported.
+    #[default]
+    Off,
+}
