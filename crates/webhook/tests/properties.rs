@@ -1,0 +1,282 @@
+//! What holds for every Pod and every set of mirrors.
+
+mod support;
+
+use std::sync::Arc;
+
+use catamaran_core::evidence::{Evidence, Verdict};
+use catamaran_core::policy::{RewritePolicy, UnverifiedTags};
+use catamaran_core::routes::{Route, RouteTable};
+use catamaran_core::side::Side;
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde_json::{Map, Value, json};
+use support::{CREATE, again, answer, mirror, table_of};
+
+fn image() -> impl Strategy<Value = Value> {
+    let registry = select(vec![
+        "kracr.azurecr.io",
+        "ghcr.io/devopskev",
+        "ghcr.io",
+        "quay.io",
+        "docker.io",
+        "KRACR.azurecr.io",
+        "",
+    ]);
+    let path = select(vec![
+        "shop/web",
+        "shop",
+        "platform/exporter",
+        "web",
+        "shop//web",
+        "shop/Web",
+    ]);
+    let suffix = select(vec![
+        "",
+        ":1",
+        ":2",
+        ":latest",
+        "@sha256:9b2e1d7a4c6f80b35d1e92a7c4b8f0e6d3a5917c2b4e8f6071d9a3c5b7e2f4a8",
+        ":1@sha256:00",
+        ":",
+    ]);
+    prop_oneof![
+        8 => (registry, path, suffix).prop_map(|(registry, path, suffix)| json!(format!("{registry}/{path}{suffix}"))),
+        1 => any::<String>().prop_map(Value::from),
+        1 => Just(Value::Null),
+    ]
+}
+
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![4 => "[a-d]", 1 => "[a-z~/\"\\\\\\u{0}é]{0,6}"]
+}
+
+fn containers() -> impl Strategy<Value = Value> {
+    let container = (name(), image()).prop_map(|(name, image)| json!({"name": name, "image": image, "env": []}));
+    prop_oneof![4 => prop::collection::vec(container, 0..4).prop_map(Value::from), 1 => Just(Value::Null)]
+}
+
+fn volumes() -> impl Strategy<Value = Value> {
+    let volume = (name(), image(), any::<bool>()).prop_map(|(name, image, is_image)| {
+        if is_image {
+            json!({"name": name, "image": {"reference": image}})
+        } else {
+            json!({"name": name, "emptyDir": {}})
+        }
+    });
+    prop::collection::vec(volume, 0..3).prop_map(Value::from)
+}
+
+fn secrets() -> impl Strategy<Value = Value> {
+    let name = select(vec!["acr-pull", "ghcr-pull", "own"]).prop_map(|name| json!({"name": name}));
+    prop_oneof![
+        Just(Value::Null),
+        prop::collection::vec(name, 0..3).prop_map(Value::from)
+    ]
+}
+
+fn annotations() -> impl Strategy<Value = Value> {
+    let notes = prop_oneof![
+        prop::collection::btree_map(name(), "[a-z./:]{0,20}", 0..3)
+            .prop_map(|notes| serde_json::to_string(&notes).unwrap()),
+        Just("{\"a\":\"kracr.azurecr.io/shop/web:1\",\"b\":\"ghcr.io/devopskev/web:2\"}".to_owned()),
+        any::<String>(),
+    ];
+    let key = select(vec![
+        "catamaran.dev/original-images",
+        "catamaran.dev/reasons",
+        "catamaran.dev/mirror",
+        "team",
+        "a/b~c",
+    ]);
+    let value = prop_oneof![
+        notes,
+        select(vec!["apps@3", "shop@1,apps@2", "@", ","]).prop_map(str::to_owned)
+    ];
+    prop_oneof![
+        1 => Just(Value::Null),
+        4 => prop::collection::btree_map(key, value, 0..4)
+            .prop_map(|all| all.into_iter().map(|(key, value)| (key.to_owned(), json!(value))).collect::<Map<_, _>>().into()),
+    ]
+}
+
+/// A Pod, with or without each part.
+fn pod() -> impl Strategy<Value = Value> {
+    let owner = select(vec![
+        json!(null),
+        json!([{"apiVersion": "apps/v1", "kind": "ReplicaSet"}]),
+        json!([{"kind": "Cluster", "controller": true}]),
+    ]);
+    let label = select(vec![
+        json!(null),
+        json!({"app": "web"}),
+        json!({"catamaran.dev/rewrite": "disabled"}),
+    ]);
+    let metadata = (annotations(), owner, label).prop_map(|(annotations, owners, labels)| {
+        json!({"name": "p", "annotations": annotations, "ownerReferences": owners, "labels": labels})
+    });
+    let metadata = prop_oneof![8 => metadata, 1 => Just(Value::Null)];
+    (metadata, containers(), containers(), containers(), volumes(), secrets(), any::<u8>()).prop_map(
+        |(metadata, containers, init, ephemeral, volumes, secrets, present)| {
+            let mut pod = json!({
+                "metadata": metadata,
+                "spec": {"containers": containers, "initContainers": init, "ephemeralContainers": ephemeral, "volumes": volumes,
+                    "imagePullSecrets": secrets, "nodeName": "n"},
+                "status": {"phase": "Pending"},
+            });
+            let fields = ["metadata", "spec", "containers", "initContainers", "ephemeralContainers", "volumes", "imagePullSecrets"];
+            // One of eight Pods lacks one of its fields.
+            if let Some(field) = fields.get(usize::from(present) % 64) {
+                for object in [&["spec"][..], &[]] {
+                    let object = object.iter().fold(Some(&mut pod), |object, key| object?.get_mut(key));
+                    if let Some(Value::Object(fields)) = object {
+                        fields.remove(*field);
+                    }
+                }
+            }
+            pod
+        },
+    )
+}
+
+fn mirrors() -> impl Strategy<Value = RouteTable> {
+    let verdict = select(vec![
+        Verdict::InSync,
+        Verdict::MissingOnPrimary,
+        Verdict::MissingOnFallback,
+        Verdict::Mismatched,
+        Verdict::Pending,
+    ]);
+    let record = (
+        select(vec!["shop/web", "web", "exporter"]),
+        select(vec!["1", "2", "latest"]),
+        verdict,
+    );
+    let evidence = prop::collection::vec(record, 0..6).prop_map(|records| {
+        let mut builder = Evidence::builder();
+        for (repository, tag, verdict) in records {
+            builder.insert(repository, tag, verdict);
+        }
+        builder.build()
+    });
+    let route = (
+        select(vec!["", "shop", "platform"]),
+        any::<(bool, bool)>(),
+        1..9_u64,
+        evidence,
+    );
+    prop::collection::vec(route, 0..4).prop_map(|routes| {
+        let routes = routes
+            .into_iter()
+            .enumerate()
+            .map(|(index, (path, (fallback, strict), epoch, evidence))| {
+                let mut policy = mirror(["apps", "shop", "web", "all"][index], path);
+                let unverified = if strict {
+                    UnverifiedTags::Keep
+                } else {
+                    UnverifiedTags::Rewrite
+                };
+                policy.rewrite = RewritePolicy {
+                    unverified,
+                    ..RewritePolicy::default()
+                };
+                let active = if fallback { Side::Fallback } else { Side::Primary };
+                Route {
+                    policy: Arc::new(policy),
+                    active,
+                    epoch,
+                    evidence: Arc::new(evidence),
+                }
+            });
+        table_of(routes.collect())
+    })
+}
+
+/// Takes out of a Pod everything that a review may change.
+fn without_what_may_change(mut pod: Value) -> Value {
+    if let Some(Value::Object(annotations)) = pod.pointer_mut("/metadata/annotations") {
+        annotations.retain(|key, _| !key.starts_with("catamaran.dev/"));
+    }
+    // An added object and an absent one are the same once emptied.
+    if let Some(Value::Object(metadata)) = pod.get_mut("metadata") {
+        metadata.retain(|key, value| key != "annotations" || value.as_object().is_some_and(|all| !all.is_empty()));
+    }
+    if pod["metadata"].as_object().is_none_or(Map::is_empty) {
+        pod["metadata"] = Value::Null;
+    }
+    let Some(Value::Object(spec)) = pod.get_mut("spec") else {
+        return pod;
+    };
+    spec.remove("imagePullSecrets");
+    for (field, pointer) in [
+        ("containers", "/image"),
+        ("initContainers", "/image"),
+        ("ephemeralContainers", "/image"),
+        ("volumes", "/image/reference"),
+    ] {
+        let Some(Value::Array(items)) = spec.get_mut(field) else {
+            continue;
+        };
+        for image in items.iter_mut().filter_map(|item| item.pointer_mut(pointer)) {
+            *image = Value::Null;
+        }
+    }
+    pod
+}
+
+fn secret_names(pod: &Value) -> Vec<&str> {
+    let secrets = pod.pointer("/spec/imagePullSecrets").and_then(Value::as_array);
+    secrets
+        .into_iter()
+        .flatten()
+        .filter_map(|secret| secret["name"].as_str())
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1024, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// The patch applies (`answer` does), touches only images, pull secrets and our annotations, and is a fixpoint.
+    #[test]
+    fn a_patch_applies_stays_within_bounds_and_is_empty_the_second_time(pod in pod(), table in mirrors()) {
+        let body = again(CREATE, &pod);
+        let first = answer(body.as_bytes(), Some(&table));
+        prop_assert_eq!(without_what_may_change(first.object.clone()), without_what_may_change(pod.clone()));
+        let (before, after) = (secret_names(&pod), secret_names(&first.object));
+        prop_assert_eq!(&after[..before.len()], &before[..], "present secrets stay where they are");
+        let second = answer(again(CREATE, &first.object).as_bytes(), Some(&table));
+        prop_assert_eq!(&second.patch.0[..], &[], "a second pass over {}", first.object);
+    }
+
+    /// What is rewritten keeps its tag and digest.
+    #[test]
+    fn tags_and_digests_survive(pod in pod(), table in mirrors()) {
+        let answered = answer(again(CREATE, &pod).as_bytes(), Some(&table));
+        let images = |pod: &Value| -> Vec<String> {
+            let containers = pod.pointer("/spec/containers").and_then(Value::as_array).cloned().unwrap_or_default();
+            containers.iter().map(|container| container["image"].as_str().unwrap_or_default().to_owned()).collect()
+        };
+        for (before, after) in images(&pod).into_iter().zip(images(&answered.object)) {
+            if before != after {
+                let suffix = |image: &str| {
+                    let path = image.rfind('/').map_or(0, |slash| slash + 1);
+                    let at = image[path..].find([':', '@']).map_or(image.len(), |suffix| path + suffix);
+                    image[at..].to_owned()
+                };
+                prop_assert_eq!(suffix(&before), suffix(&after), "{} became {}", before, after);
+            }
+        }
+    }
+
+    /// Any bytes at all are answered, and so is a review with any bytes changed.
+    #[test]
+    fn any_bytes_are_allowed(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0..7000_usize) {
+        let table = support::table(Side::Fallback);
+        catamaran_webhook::review(&bytes, Some(&table), &support::own());
+        let mut body = CREATE.as_bytes().to_vec();
+        body.splice(at..at + bytes.len().min(8), bytes.iter().copied());
+        let reviewed = catamaran_webhook::review(&body, Some(&table), &support::own());
+        let answer: Value = serde_json::from_slice(&reviewed.response).unwrap();
+        prop_assert_eq!(answer.pointer("/response/allowed"), Some(&Value::Bool(true)));
+    }
+}

@@ -1,0 +1,412 @@
+//! What a review of each kind of request answers.
+
+mod support;
+
+use std::sync::Arc;
+
+use catamaran_core::policy::{ControllerOwnedPods, RewritePolicy};
+use catamaran_core::routes::Route;
+use catamaran_core::side::Side;
+use catamaran_webhook::metrics::{ImageOutcome, Outcome};
+use serde_json::{Value, json};
+use support::{
+    CONTROLLER_OWNED, CREATE, EPHEMERAL, ESCAPES, IMAGE_VOLUME, UPDATE, again, answer, evidence, mirror, table,
+    table_of, with,
+};
+
+#[test]
+fn a_new_pod_is_sent_to_the_active_side_and_told_so() {
+    let answered = answer(CREATE.as_bytes(), Some(&table(Side::Fallback)));
+    assert_eq!(answered.outcome, Outcome::Patched);
+    assert_eq!(
+        answered.answer["response"]["uid"],
+        "0df28fbd-5f5f-11e8-bc74-36e6bb280816"
+    );
+    assert_eq!(answered.answer["apiVersion"], "admission.k8s.io/v1");
+    assert_eq!(
+        answered.at("/spec/containers/0/image"),
+        Some("ghcr.io/devopskev/shop/web:3f2a91c")
+    );
+    let digest = "sha256:9b2e1d7a4c6f80b35d1e92a7c4b8f0e6d3a5917c2b4e8f6071d9a3c5b7e2f4a8";
+    let exporter = format!("ghcr.io/devopskev/platform/exporter:v1.8.2@{digest}");
+    assert_eq!(answered.at("/spec/containers/1/image"), Some(&*exporter));
+    assert_eq!(
+        answered.at("/spec/initContainers/0/image"),
+        Some("ghcr.io/devopskev/shop/migrate:3f2a91c")
+    );
+    assert_eq!(
+        answered.object["spec"]["imagePullSecrets"],
+        json!([{"name": "acr-pull"}, {"name": "ghcr-pull"}])
+    );
+    assert_eq!(answered.annotation("mirror"), Some("apps@7"));
+    let originals = json!({
+        "web": "kracr.azurecr.io/shop/web:3f2a91c",
+        "metrics": format!("kracr.azurecr.io/platform/exporter:v1.8.2@{digest}"),
+        "migrate": "kracr.azurecr.io/shop/migrate:3f2a91c",
+    });
+    assert_eq!(answered.notes("original-images"), originals);
+    let reasons = json!({"web": "Rewritten", "metrics": "Rewritten", "migrate": "Unverified"});
+    assert_eq!(answered.notes("reasons"), reasons);
+    assert_eq!(
+        answered.at("/metadata/annotations/prometheus.io~1port"),
+        Some("8080"),
+        "other annotations stay"
+    );
+    assert_eq!(answered.images.count(ImageOutcome::Rewritten), 2);
+    assert_eq!(answered.images.count(ImageOutcome::RewrittenUnverified), 1);
+}
+
+#[test]
+fn while_the_primary_is_active_a_new_pod_only_gets_the_pull_secrets() {
+    let answered = answer(CREATE.as_bytes(), Some(&table(Side::Primary)));
+    assert_eq!(answered.outcome, Outcome::Patched);
+    assert_eq!(
+        answered.object["spec"]["imagePullSecrets"],
+        json!([{"name": "acr-pull"}, {"name": "ghcr-pull"}])
+    );
+    assert_eq!(answered.annotation("mirror"), Some("apps@7"), "who added them");
+    assert_eq!(answered.annotation("original-images"), None);
+    assert_eq!(answered.annotation("reasons"), None);
+    assert_eq!(answered.images.count(ImageOutcome::OnActive), 3);
+}
+
+#[test]
+fn a_review_of_its_own_output_changes_nothing() {
+    for (name, body) in [
+        ("create", CREATE),
+        ("update", UPDATE),
+        ("ephemeral", EPHEMERAL),
+        ("controller-owned", CONTROLLER_OWNED),
+        ("image volume", IMAGE_VOLUME),
+        ("escapes", ESCAPES),
+    ] {
+        for side in Side::ALL {
+            let first = answer(body.as_bytes(), Some(&table(side)));
+            let second = answer(again(body, &first.object).as_bytes(), Some(&table(side)));
+            assert_eq!(second.patch.0, [], "{name} on {side}");
+        }
+    }
+}
+
+#[test]
+fn an_update_touches_only_the_images_that_it_changes() {
+    let answered = answer(UPDATE.as_bytes(), Some(&table(Side::Fallback)));
+    assert_eq!(
+        answered.at("/spec/containers/0/image"),
+        Some("ghcr.io/devopskev/shop/web:77aa012")
+    );
+    let untouched: Value = serde_json::from_str(UPDATE).unwrap();
+    for pointer in ["/spec/containers/1", "/spec/initContainers", "/spec/volumes"] {
+        let before = untouched.pointer(&format!("/request/object{pointer}"));
+        assert_eq!(
+            answered.object.pointer(pointer),
+            before,
+            "{pointer} would restart or is immutable"
+        );
+    }
+    assert_eq!(
+        answered.object["spec"].get("imagePullSecrets"),
+        None,
+        "immutable by then"
+    );
+    assert_eq!(
+        answered.notes("original-images"),
+        json!({"web": "kracr.azurecr.io/shop/web:77aa012"})
+    );
+}
+
+#[test]
+fn an_update_that_leaves_the_images_alone_or_hides_what_it_changes_is_left_alone() {
+    let old: Value = serde_json::from_str(UPDATE).unwrap();
+    let same = with(UPDATE, &[("//oldObject", old["request"]["object"].clone())]);
+    assert_eq!(
+        answer(same.as_bytes(), Some(&table(Side::Fallback))).outcome,
+        Outcome::Unchanged
+    );
+    let hidden = with(UPDATE, &[("//oldObject", Value::Null)]);
+    assert_eq!(
+        answer(hidden.as_bytes(), Some(&table(Side::Fallback))).outcome,
+        Outcome::NotApplicable
+    );
+}
+
+#[test]
+fn an_update_drops_what_was_recorded_about_the_image_that_it_replaces() {
+    let recorded = json!({
+        "catamaran.dev/original-images": "{\"web\":\"kracr.azurecr.io/shop/web:3f2a91c\"}",
+        "catamaran.dev/reasons": "{\"web\":\"Rewritten\",\"migrate\":\"Unverified\"}",
+        "catamaran.dev/mirror": "apps@6",
+    });
+    let body = with(
+        UPDATE,
+        &[
+            ("/metadata/annotations", recorded),
+            ("/spec/containers/0/image", "ghcr.io/devopskev/shop/web:77aa012".into()),
+        ],
+    );
+    let answered = answer(body.as_bytes(), Some(&table(Side::Fallback)));
+    assert_eq!(
+        answered.annotation("original-images"),
+        None,
+        "the image is the one that the user wrote"
+    );
+    assert_eq!(answered.notes("reasons"), json!({"migrate": "Unverified"}));
+}
+
+#[test]
+fn an_ephemeral_container_is_re_pointed_and_nothing_else() {
+    let answered = answer(EPHEMERAL.as_bytes(), Some(&table(Side::Fallback)));
+    assert_eq!(
+        answered.at("/spec/ephemeralContainers/0/image"),
+        Some("ghcr.io/devopskev/tools/debug:2.1")
+    );
+    assert_eq!(
+        answered.patch.0.len(),
+        1,
+        "the API server drops every other change: {:?}",
+        answered.patch
+    );
+}
+
+#[test]
+fn an_image_volume_is_re_pointed_under_a_name_of_its_own() {
+    let answered = answer(IMAGE_VOLUME.as_bytes(), Some(&table(Side::Fallback)));
+    assert_eq!(
+        answered.at("/spec/volumes/3/image/reference"),
+        Some("ghcr.io/devopskev/shop/assets:9")
+    );
+    assert_eq!(
+        answered.at("/spec/containers/1/image"),
+        Some("quay.io/prometheus/node-exporter:v1.8.2")
+    );
+    let secrets = json!([{"name": "ghcr-pull"}, {"name": "own"}, {"name": "acr-pull"}]);
+    assert_eq!(answered.object["spec"]["imagePullSecrets"], secrets);
+    let originals = answered.notes("original-images");
+    assert_eq!(originals["volume/web"], "kracr.azurecr.io/shop/assets:9");
+    assert_eq!(originals["web"], "kracr.azurecr.io/shop/web:3f2a91c");
+    assert_eq!(originals.get("metrics"), None);
+}
+
+#[test]
+fn escapes_mean_what_they_stand_for() {
+    let body = ESCAPES
+        .replace("\"name\":\"web\"", "\"n\\u0061me\":\"w\\u0065\\u0062\"")
+        .replace("kracr.azurecr.io/shop/web", "kracr.azurecr.io\\/shop\\/w\\u0065b");
+    assert_ne!(body, ESCAPES);
+    let answered = answer(body.as_bytes(), Some(&table(Side::Fallback)));
+    assert_eq!(
+        answered.at("/spec/containers/0/image"),
+        Some("ghcr.io/devopskev/shop/web:3f2a91c")
+    );
+    assert_eq!(
+        answered.notes("original-images")["web"],
+        "kracr.azurecr.io/shop/web:3f2a91c"
+    );
+}
+
+#[test]
+fn what_is_kept_says_why_and_still_gets_the_pull_secrets() {
+    for (image, reason, outcome) in [
+        (
+            "kracr.azurecr.io/shop/missing:1",
+            "MissingOnActive",
+            ImageOutcome::KeptMissingOnActive,
+        ),
+        (
+            "kracr.azurecr.io/shop/mismatch:1",
+            "DigestMismatch",
+            ImageOutcome::KeptDigestMismatch,
+        ),
+    ] {
+        let body = with(
+            CREATE,
+            &[
+                ("/spec/containers", json!([{"name": "app", "image": image}])),
+                ("/spec/initContainers", Value::Null),
+            ],
+        );
+        let answered = answer(body.as_bytes(), Some(&table(Side::Fallback)));
+        assert_eq!(answered.at("/spec/containers/0/image"), Some(image));
+        assert_eq!(answered.notes("reasons"), json!({"app": reason}));
+        assert_eq!(answered.notes("original-images"), Value::Null);
+        assert_eq!(answered.annotation("mirror"), Some("apps@7"));
+        assert_eq!(
+            answered.object["spec"]["imagePullSecrets"][1]["name"], "ghcr-pull",
+            "rescue may need it"
+        );
+        assert_eq!(answered.images.count(outcome), 1);
+    }
+}
+
+#[test]
+fn excluded_pods_keep_their_images_and_their_secrets() {
+    let labelled = with(
+        CREATE,
+        &[("/metadata/labels/catamaran.dev~1rewrite", "disabled".into())],
+    );
+    for (body, reason) in [
+        (CONTROLLER_OWNED, "ExcludedControllerOwned"),
+        (&labelled, "ExcludedByPodLabel"),
+    ] {
+        let answered = answer(body.as_bytes(), Some(&table(Side::Fallback)));
+        let before: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(answered.object["spec"], before["request"]["object"]["spec"], "{reason}");
+        assert_eq!(answered.notes("reasons")["web"], reason);
+    }
+    let mut policy = mirror("apps", "");
+    policy.rewrite = RewritePolicy {
+        controller_owned: ControllerOwnedPods::Rewrite,
+        ..RewritePolicy::default()
+    };
+    let route = Route {
+        policy: Arc::new(policy),
+        active: Side::Fallback,
+        epoch: 1,
+        evidence: Arc::new(evidence()),
+    };
+    let answered = answer(CONTROLLER_OWNED.as_bytes(), Some(&table_of(vec![route])));
+    assert_eq!(
+        answered.at("/spec/containers/0/image"),
+        Some("ghcr.io/devopskev/shop/web:3f2a91c"),
+        "if told so"
+    );
+}
+
+#[test]
+fn a_static_pod_is_not_even_annotated() {
+    let body = with(
+        CREATE,
+        &[("/metadata/annotations/kubernetes.io~1config.mirror", "8f14e45f".into())],
+    );
+    let answered = answer(body.as_bytes(), Some(&table(Side::Fallback)));
+    assert_eq!(answered.outcome, Outcome::Unchanged);
+    assert_eq!(answered.images.count(ImageOutcome::ExcludedStaticPod), 3);
+}
+
+#[test]
+fn several_mirrors_are_all_named_and_their_earlier_epochs_replaced() {
+    let of = |name: &str, path: &str, active, epoch| Route {
+        policy: Arc::new(mirror(name, path)),
+        active,
+        epoch,
+        evidence: Arc::new(evidence()),
+    };
+    let table = table_of(vec![
+        of("shop", "shop", Side::Fallback, 4),
+        of("platform", "platform", Side::Fallback, 2),
+    ]);
+    let body = with(
+        CREATE,
+        &[(
+            "/metadata/annotations/catamaran.dev~1mirror",
+            "shop@3,old@9,nonsense".into(),
+        )],
+    );
+    let answered = answer(body.as_bytes(), Some(&table));
+    assert_eq!(answered.annotation("mirror"), Some("old@9,platform@2,shop@4"));
+}
+
+#[test]
+fn what_earlier_reviews_recorded_is_merged_and_what_is_no_record_is_replaced() {
+    let originals = "catamaran.dev~1original-images";
+    for (there, expected) in [
+        (
+            r#"{"other":"x"}"#,
+            json!({"other": "x", "web": "kracr.azurecr.io/shop/web:3f2a91c"}),
+        ),
+        (
+            r#"{"web":"kracr.azurecr.io/another:1"}"#,
+            json!({"web": "kracr.azurecr.io/shop/web:3f2a91c"}),
+        ),
+        (
+            r#"{"web":"ghcr.io/devopskev/shop/web:3f2a91c"}"#,
+            json!({"web": "ghcr.io/devopskev/shop/web:3f2a91c"}),
+        ),
+        ("not json", json!({"web": "kracr.azurecr.io/shop/web:3f2a91c"})),
+        (r#"{"web":7}"#, json!({"web": "kracr.azurecr.io/shop/web:3f2a91c"})),
+    ] {
+        let body = with(
+            CREATE,
+            &[
+                (&format!("/metadata/annotations/{originals}"), there.into()),
+                ("/spec/initContainers", Value::Null),
+                (
+                    "/spec/containers",
+                    json!([{"name": "web", "image": "kracr.azurecr.io/shop/web:3f2a91c"}]),
+                ),
+            ],
+        );
+        let answered = answer(body.as_bytes(), Some(&table(Side::Fallback)));
+        assert_eq!(answered.notes("original-images"), expected, "{there}");
+    }
+}
+
+#[test]
+fn a_pod_whose_annotations_are_full_is_re_pointed_without_any() {
+    let full = "x".repeat(256 * 1024 - 100);
+    let body = with(CREATE, &[("/metadata/annotations", json!({"full": full}))]);
+    let answered = answer(body.as_bytes(), Some(&table(Side::Fallback)));
+    assert_eq!(
+        answered.at("/spec/containers/0/image"),
+        Some("ghcr.io/devopskev/shop/web:3f2a91c")
+    );
+    assert_eq!(
+        answered.object["metadata"]["annotations"],
+        json!({"full": full}),
+        "one more would refuse the Pod"
+    );
+}
+
+#[test]
+fn pods_that_no_mirror_matches_are_left_byte_for_byte() {
+    let body = CREATE.replace("kracr.azurecr.io", "kracr.azurecr.io.example.com");
+    let answered = answer(body.as_bytes(), Some(&table(Side::Fallback)));
+    assert_eq!(answered.outcome, Outcome::Unchanged);
+    assert_eq!(answered.answer["response"].get("patch"), None);
+}
+
+#[test]
+fn the_operators_own_requests_and_exempt_namespaces_are_left_alone() {
+    for (pointer, value) in [
+        ("//namespace", "kube-system"),
+        ("//namespace", "catamaran"),
+        ("//userInfo/username", "system:serviceaccount:catamaran:catamaran"),
+    ] {
+        let body = with(CREATE, &[(pointer, value.into())]);
+        let answered = answer(body.as_bytes(), Some(&table(Side::Fallback)));
+        assert_eq!(answered.outcome, Outcome::Exempt, "{pointer} {value}");
+        assert_eq!(answered.patch.0, []);
+    }
+}
+
+#[test]
+fn requests_that_set_no_image_are_not_looked_at() {
+    for (operation, sub_resource) in [
+        ("DELETE", ""),
+        ("CONNECT", ""),
+        ("UPDATE", "status"),
+        ("UPDATE", "resize"),
+        ("CREATE", "binding"),
+        ("", ""),
+    ] {
+        let body = with(
+            UPDATE,
+            &[
+                ("//operation", operation.into()),
+                ("//subResource", sub_resource.into()),
+                ("//object", Value::Null),
+            ],
+        );
+        let answered = answer(body.as_bytes(), Some(&table(Side::Fallback)));
+        assert_eq!(answered.outcome, Outcome::NotApplicable, "{operation} {sub_resource}");
+        assert_eq!(answered.warning(), "");
+    }
+}
+
+#[test]
+fn without_a_fresh_view_pods_are_left_alone() {
+    let answered = answer(CREATE.as_bytes(), None);
+    assert_eq!(answered.outcome, Outcome::Stale);
+    assert_eq!(answered.patch.0, []);
+    assert_eq!(answered.warning(), "");
+}
