@@ -1,0 +1,315 @@
+//! `make demo`: an outage and the way back, on a real Kubernetes with two registries that can fail.
+//!
+//! With `KEEP=1` the cluster stays up.
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use catamaran_cluster::{Cluster, Fault, Options, Registry};
+use catamaran_e2e::ground::PATIENCE;
+use catamaran_e2e::manifests::{self, deployment, image, pod};
+use catamaran_e2e::timeline::Timeline;
+use catamaran_e2e::view::{annotation, condition, is_ready, name, number, text};
+use catamaran_e2e::{Ground, interrupt, operator, view, watch};
+
+const CLUSTER: &str = "catamaran-demo";
+const MIRROR: &str = "apps";
+const REPOSITORY: &str = "kevinryan-io";
+const WEB: &str = "deployment/web";
+
+fn main() -> ExitCode {
+    interrupt::destroys(CLUSTER);
+    let keep = std::env::var("KEEP").is_ok_and(|keep| !matches!(keep.as_str(), "" | "0"));
+    let mut timeline = Timeline::default();
+    let result = show(&mut timeline);
+    if let Err(error) = &result {
+        interrupt::rest_if_interrupted();
+        eprintln!("\nthe demo failed: {error:?}");
+        if let Ok(Some(cluster)) = Cluster::attach(CLUSTER)
+            && let Ok(logs) = operator::logs(&cluster, Duration::from_mins(2))
+        {
+            eprintln!("\nthe operator's log:\n{logs}");
+        }
+    }
+    let kept = result.is_ok() && timeline.summary();
+    if keep {
+        say_how_to_look_around();
+    } else if let Err(error) = Cluster::destroy(CLUSTER) {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
+    }
+    if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn show(timeline: &mut Timeline) -> anyhow::Result<()> {
+    // A demo shows the same on a machine where the last one was left up.
+    Cluster::destroy(CLUSTER)?;
+    let options = Options {
+        name: CLUSTER.to_owned(),
+        ..Options::default()
+    };
+    let ground = Ground::start(&options, &[], |what, took| timeline.done(what, took))?;
+    let mut demo = Demo { ground, timeline };
+    demo.a_mirror_becomes_ready()?;
+    demo.a_pod_written_for_ghcr_runs_from_acr()?;
+    demo.a_tag_on_one_side_only_is_reported()?;
+    let began = demo.acr_dies_during_a_rollout()?;
+    demo.the_mirror_fails_over(began)?;
+    demo.the_stuck_pods_run()?;
+    demo.new_pods_go_to_ghcr()?;
+    demo.acr_returns()
+}
+
+struct Demo<'t> {
+    ground: Ground,
+    timeline: &'t mut Timeline,
+}
+
+impl Demo<'_> {
+    fn a_mirror_becomes_ready(&mut self) -> anyhow::Result<()> {
+        for tag in ["v1", "v2", "v3"] {
+            self.ground.push(&Registry::ALL, REPOSITORY, tag)?;
+        }
+        self.timeline.say(&format!(
+            "pushed {} and {}, tags v1, v2 and v3",
+            repository(Registry::Acr),
+            repository(Registry::Ghcr)
+        ));
+        let since = Instant::now();
+        let mirror = manifests::mirror(MIRROR, &[REPOSITORY]);
+        self.ground.apply("default", &mirror)?;
+        self.ground
+            .cluster
+            .kubectl(&["wait", "--for=condition=Ready", "registrymirror/apps", "--timeout=60s"])?;
+        let seen = self.ground.observed(MIRROR, since)?;
+        self.timeline
+            .measured("mirror Ready, all tags compared", seen.at - since, None);
+        self.show_mirror(false)
+    }
+
+    fn a_pod_written_for_ghcr_runs_from_acr(&mut self) -> anyhow::Result<()> {
+        let written = image(Registry::Ghcr, REPOSITORY, "v1");
+        let since = Instant::now();
+        self.ground.apply("default", &pod("hello", &written))?;
+        let seen = self.ready("hello", since, PATIENCE)?;
+        let runs = view::image(&seen.object, "app").to_owned();
+        ensure!(
+            runs == image(Registry::Acr, REPOSITORY, "v1"),
+            "the pod runs from {runs}"
+        );
+        let what = format!("pod written for {written} runs from {runs}");
+        self.timeline.measured(&what, seen.at - since, None);
+        let mut annotations = Vec::new();
+        for key in ["original-images", "mirror", "reasons"] {
+            let value = annotation(&seen.object, &format!("catamaran.dev/{key}"));
+            ensure!(!value.is_empty(), "the pod has no annotation catamaran.dev/{key}");
+            annotations.push(format!("catamaran.dev/{key}: {value}"));
+        }
+        self.timeline.shown(
+            "kubectl get pod hello -o yaml | grep catamaran.dev/",
+            &annotations.join(
+                "
+",
+            ),
+        );
+        Ok(())
+    }
+
+    fn a_tag_on_one_side_only_is_reported(&mut self) -> anyhow::Result<()> {
+        let since = Instant::now();
+        self.ground.push(&[Registry::Acr], REPOSITORY, "hotfix")?;
+        self.timeline.say(&format!(
+            "pushed {} to one side only",
+            image(Registry::Acr, REPOSITORY, "hotfix")
+        ));
+        let seen = self.ground.condition(
+            MIRROR,
+            ("InSync", "False", "TagsDiffer"),
+            since,
+            Duration::from_secs(90),
+        )?;
+        let divergence = &seen.object["status"]["divergences"][0];
+        ensure!(
+            text(divergence, "/tag") == "hotfix" && text(divergence, "/state") == "MissingOnFallback",
+            "the divergence is {divergence}"
+        );
+        let minute = Some(Duration::from_mins(1));
+        self.timeline
+            .measured("reported: hotfix is missing on ghcr.io", seen.at - since, minute);
+        self.show_mirror(true)?;
+        let since = Instant::now();
+        self.ground.push(&[Registry::Ghcr], REPOSITORY, "hotfix")?;
+        let seen = self
+            .ground
+            .condition(MIRROR, ("InSync", "True", "TagsMatch"), since, PATIENCE)?;
+        self.timeline
+            .measured("pushed to the other side, in sync again", seen.at - since, None);
+        Ok(())
+    }
+
+    /// When ACR died.
+    fn acr_dies_during_a_rollout(&mut self) -> anyhow::Result<Instant> {
+        let since = Instant::now();
+        self.ground.apply(
+            "default",
+            &deployment("web", &image(Registry::Acr, REPOSITORY, "v2"), 3),
+        )?;
+        let arguments = ["rollout", "status", WEB, "--timeout=60s"];
+        self.ground.cluster.kubectl(&arguments)?;
+        self.timeline.done("deployment web runs 3 pods of v2", since.elapsed());
+        let began = self.ground.fault(Registry::Acr, Fault::BlackHole)?;
+        self.timeline.say("kracr.azurecr.io is a black hole from now on");
+        let newer = format!("app={}", image(Registry::Acr, REPOSITORY, "v3"));
+        self.ground.cluster.kubectl(&["set", "image", WEB, &newer])?;
+        self.timeline
+            .say("deployment web is rolled out with v3, which the node must pull");
+        let stuck = self.ground.pods.wait("a pod of v3", PATIENCE, |seen| {
+            let mut pods = seen.iter().filter(|seen| seen.at > began);
+            pods.find(|seen| name(&seen.object).starts_with("web-"))
+                .map(|seen| name(&seen.object).to_owned())
+        })?;
+        self.timeline
+            .say(&format!("pod {stuck} pulls from kracr.azurecr.io and hangs"));
+        Ok(began)
+    }
+
+    fn the_mirror_fails_over(&mut self, began: Instant) -> anyhow::Result<()> {
+        let flipped = self.ground.active(MIRROR, "Fallback", began, PATIENCE)?;
+        let bar = Some(Duration::from_secs(10));
+        self.timeline
+            .measured("black hole -> failed over to ghcr.io", flipped - began, bar);
+        self.show_mirror(true)?;
+        let what = "every waiting pod re-pointed";
+        let host = Registry::Acr.host();
+        let repointed = self
+            .ground
+            .pods
+            .wait(what, PATIENCE, |seen| watch::repointed(seen, "default", host))?;
+        let bar = Some(Duration::from_secs(5));
+        self.timeline.measured(
+            "flip -> every waiting pod re-pointed to ghcr.io",
+            repointed - flipped,
+            bar,
+        );
+        self.show_pods()
+    }
+
+    fn the_stuck_pods_run(&mut self) -> anyhow::Result<()> {
+        self.timeline.say(
+            "the kubelet takes the new image up when its hanging pull ends, 30 s after it began or a multiple of that",
+        );
+        let since = Instant::now();
+        let arguments = ["rollout", "status", WEB, "--timeout=300s"];
+        self.ground.cluster.kubectl(&arguments)?;
+        self.timeline
+            .measured("the stuck pods run, the rollout is complete", since.elapsed(), None);
+        self.show_pods()
+    }
+
+    fn new_pods_go_to_ghcr(&mut self) -> anyhow::Result<()> {
+        let since = Instant::now();
+        self.ground
+            .apply("default", &pod("after", &image(Registry::Acr, REPOSITORY, "hotfix")))?;
+        let seen = self.ready("after", since, PATIENCE)?;
+        let runs = view::image(&seen.object, "app").to_owned();
+        ensure!(runs.starts_with(Registry::Ghcr.host()), "the new pod runs from {runs}");
+        self.timeline.measured(
+            &format!("new pod written for kracr.azurecr.io runs from {runs}"),
+            seen.at - since,
+            None,
+        );
+        Ok(())
+    }
+
+    fn acr_returns(&mut self) -> anyhow::Result<()> {
+        let since = Instant::now();
+        self.ground.cluster.heal(Registry::Acr)?;
+        self.timeline
+            .say("kracr.azurecr.io answers again; failback needs it reachable for 60 s, and every tag in use verified");
+        let up = self
+            .ground
+            .condition(MIRROR, ("PrimaryAvailable", "True", "Reachable"), since, PATIENCE)?;
+        self.timeline
+            .measured("ACR back -> seen as available", up.at - since, None);
+        self.show_mirror(true)?;
+        let back = self.ground.active(MIRROR, "Primary", since, Duration::from_mins(3))?;
+        self.timeline
+            .measured("ACR back -> failed back (stableSeconds: 60)", back - since, None);
+        self.show_mirror(true)?;
+        let since = Instant::now();
+        self.ground
+            .apply("default", &pod("back", &image(Registry::Ghcr, REPOSITORY, "v1")))?;
+        let seen = self.ready("back", since, PATIENCE)?;
+        let runs = view::image(&seen.object, "app").to_owned();
+        ensure!(runs.starts_with(Registry::Acr.host()), "the pod runs from {runs}");
+        self.timeline
+            .measured(&format!("new pod runs from {runs} again"), seen.at - since, None);
+        self.check_the_end()
+    }
+
+    fn check_the_end(&self) -> anyhow::Result<()> {
+        let mirror = self.ground.get("default", "registrymirror/apps")?;
+        ensure!(
+            condition(&mirror, "Ready").status == "True",
+            "the mirror is not Ready at the end"
+        );
+        let epoch = number(&mirror, "/status/epoch");
+        ensure!(epoch == 3, "the epoch is {epoch}, after one failover and one failback");
+        let web = self.ground.get("default", WEB)?;
+        let untouched = text(&web, "/spec/template/spec/containers/0/image") == image(Registry::Acr, REPOSITORY, "v3");
+        ensure!(untouched, "the Deployment was changed");
+        Ok(())
+    }
+
+    fn ready(&self, pod: &str, since: Instant, patience: Duration) -> anyhow::Result<watch::Seen> {
+        self.ground
+            .pods
+            .until(&format!("pod {pod} Ready"), patience, ("default", pod), since, is_ready)
+    }
+
+    fn show_mirror(&self, wide: bool) -> anyhow::Result<()> {
+        let output: &[&str] = if wide { &["-o", "wide"] } else { &[] };
+        self.show(&[&["get", "registrymirror"], output].concat())
+    }
+
+    fn show_pods(&self) -> anyhow::Result<()> {
+        let columns = "custom-columns=POD:.metadata.name,IMAGE:.spec.containers[0].image,PHASE:.status.phase,\
+                       WAITING:.status.containerStatuses[0].state.waiting.reason";
+        let printed = self
+            .ground
+            .cluster
+            .kubectl(&["get", "pods", "-l", "app=web", "-o", columns])?;
+        self.timeline.shown("kubectl get pods -l app=web", &printed);
+        Ok(())
+    }
+
+    fn show(&self, arguments: &[&str]) -> anyhow::Result<()> {
+        let printed = self.ground.cluster.kubectl(arguments)?;
+        self.timeline
+            .shown(&format!("kubectl {}", arguments.join(" ")), &printed);
+        Ok(())
+    }
+}
+
+fn repository(on: Registry) -> String {
+    format!("{}/{}", on.host(), manifests::path(on, REPOSITORY))
+}
+
+fn say_how_to_look_around() {
+    println!(
+        "
+the cluster \"{CLUSTER}\" stays up. To look around:
+    cargo install --path tests/cluster        # the program `cluster`
+    export CATAMARAN_CLUSTER={CLUSTER}
+    cluster kubectl get registrymirrors -o wide
+    cluster kubectl describe registrymirror {MIRROR}
+    cluster kubectl -n {} logs -l {} --prefix
+    cluster fault acr refused ; cluster heal  # http=503, black-hole, blob-host-dead ...
+    cluster push {REPOSITORY}:v4 --to acr
+    cluster exec bash
+    cluster down",
+        operator::NAMESPACE,
+        operator::LABEL
+    );
+}

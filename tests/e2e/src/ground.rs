@@ -1,0 +1,160 @@
+//! A cluster with the operator in it, and what every test and the demo do there.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use catamaran_cluster::{Cluster, Fault, Options, Registry, TestImage};
+use serde_json::{Value, json};
+
+use crate::manifests::{self, CA_SECRET};
+use crate::operator;
+use crate::view::{condition, says};
+use crate::watch::{Seen, Watch};
+
+/// How long something may take that is not itself measured.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A running cluster with the operator, and eyes on its mirrors and pods.
+#[derive(Debug)]
+pub struct Ground {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// All mirrors.
+    pub mirrors: Watch,
+    /// All pods.
+    pub pods: Watch,
+}
+
+impl Ground {
+    /// Starts the cluster, and reports each step that is done with the time that it took.
+    pub fn start(options: &Options, values: &[&str], mut done: impl FnMut(&str, Duration)) -> anyhow::Result<Self> {
+        let mut step = |what: &str, since: Instant| done(what, since.elapsed());
+        let since = Instant::now();
+        let binary = operator::build()?;
+        step("the operator is built", since);
+        let since = Instant::now();
+        let cluster = Cluster::up(options)?;
+        step("the cluster is up: Kubernetes, containerd and two registries", since);
+        let since = Instant::now();
+        operator::load(&cluster, &binary)?;
+        operator::install(&cluster, values)?;
+        let secret = format!("--from-literal=ca.crt={}", cluster.ca_pem());
+        cluster.kubectl(&[
+            "-n",
+            operator::NAMESPACE,
+            "create",
+            "secret",
+            "generic",
+            CA_SECRET,
+            &secret,
+        ])?;
+        step("the operator is ready: helm install", since);
+        Ok(Self {
+            mirrors: Watch::start(&cluster, &["registrymirrors"])?,
+            pods: Watch::start(&cluster, &["pods", "--all-namespaces"])?,
+            cluster,
+        })
+    }
+
+    /// Applies an object; what `kubectl` printed.
+    pub fn apply(&self, namespace: &str, object: &Value) -> anyhow::Result<String> {
+        let arguments = ["-n", namespace, "apply", "-f", "-"];
+        self.cluster.kubectl_stdin(&arguments, &object.to_string())
+    }
+
+    /// Merges a patch into an object.
+    pub fn patch(&self, namespace: &str, object: &str, patch: &Value) -> anyhow::Result<()> {
+        let arguments = [
+            "-n",
+            namespace,
+            "patch",
+            object,
+            "--type=merge",
+            "-p",
+            &patch.to_string(),
+        ];
+        self.cluster.kubectl(&arguments).map(drop)
+    }
+
+    /// Reads an object.
+    pub fn get(&self, namespace: &str, object: &str) -> anyhow::Result<Value> {
+        let text = self.cluster.kubectl(&["-n", namespace, "get", object, "-o", "json"])?;
+        serde_json::from_str(&text).with_context(|| format!("failed to read {object}"))
+    }
+
+    /// Pushes an image that differs from all others to the repositories that a mirror knows by `repository`.
+    pub fn push(&self, to: &[Registry], repository: &str, tag: &str) -> anyhow::Result<String> {
+        self.push_image(to, repository, tag, &TestImage::serving(&format!("{repository}:{tag}")))
+    }
+
+    /// Pushes an image to the repositories that a mirror knows by `repository`.
+    pub fn push_image(
+        &self,
+        to: &[Registry],
+        repository: &str,
+        tag: &str,
+        image: &TestImage,
+    ) -> anyhow::Result<String> {
+        let mut digest = String::new();
+        for registry in to {
+            let path = manifests::path(*registry, repository);
+            digest = self.cluster.push(&[*registry], &path, tag, image)?;
+        }
+        Ok(digest)
+    }
+
+    /// Sets a fault; the moment just before.
+    pub fn fault(&self, on: Registry, fault: Fault) -> anyhow::Result<Instant> {
+        let before = Instant::now();
+        self.cluster.fault(on, fault)?;
+        Ok(before)
+    }
+
+    /// Waits until a mirror is Ready and both sides have been compared once.
+    pub fn observed(&self, mirror: &str, since: Instant) -> anyhow::Result<Seen> {
+        let what = format!("mirror {mirror} Ready and verified");
+        self.mirrors.until(&what, PATIENCE, ("", mirror), since, |mirror| {
+            condition(mirror, "Ready").status == "True"
+                && condition(mirror, "Reconciling").status.is_empty()
+                && ["TagsMatch", "TagsDiffer"].contains(&condition(mirror, "InSync").reason.as_str())
+        })
+    }
+
+    /// Waits until a mirror's active side is the one named; the moment at which the status said so.
+    pub fn active(&self, mirror: &str, side: &str, since: Instant, patience: Duration) -> anyhow::Result<Instant> {
+        let what = format!("mirror {mirror} with {side} active");
+        let seen = self.mirrors.until(&what, patience, ("", mirror), since, |mirror| {
+            mirror["status"]["active"] == side
+        })?;
+        Ok(seen.at)
+    }
+
+    /// Waits for a condition of a mirror, by status and reason.
+    pub fn condition(
+        &self,
+        mirror: &str,
+        (kind, status, reason): (&str, &str, &str),
+        since: Instant,
+        patience: Duration,
+    ) -> anyhow::Result<Seen> {
+        let what = format!("{kind}={status} {reason} on mirror {mirror}");
+        self.mirrors.until(&what, patience, ("", mirror), since, |mirror| {
+            says(mirror, kind, status, reason)
+        })
+    }
+
+    /// Deletes a namespace without waiting; its pods go at once.
+    pub fn delete_namespace(&self, namespace: &str) -> anyhow::Result<()> {
+        let arguments = ["delete", "namespace", namespace, "--ignore-not-found", "--wait=false"];
+        self.cluster.kubectl(&arguments).map(drop)
+    }
+
+    /// Creates a namespace with labels.
+    pub fn create_namespace(&self, namespace: &str, labels: &Value) -> anyhow::Result<()> {
+        let object =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}});
+        self.cluster
+            .kubectl_stdin(&["create", "-f", "-"], &object.to_string())
+            .map(drop)
+    }
+}

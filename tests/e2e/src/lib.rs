@@ -1,0 +1,22 @@
+//! Catamaran as its users meet it: an image, a chart, `kubectl`, on a real cluster whose registries can fail.
+//!
+//! Shared by the demo (`src/demo.rs`) and the end-to-end tests (`tests/`). It may use the test cluster and nothing else of
+//! this workspace: the operator gets here only as its static binary and its chart, never as a library, and knows nothing of
+//! being tested.
+//!
+//! Reading order: [`ground`] (a cluster with the operator in it), [`operator`] (image, chart, replicas), [`manifests`] (what a
+//! user applies), [`watch`] (what is seen, and when), [`view`] (how objects are read), [`interrupt`] (Ctrl-C), and then
+//! [`case`] and [`runner`] for the tests, [`timeline`] for the demo.
+
+pub mod case;
+pub mod ground;
+pub mod interrupt;
+pub mod manifests;
+pub mod operator;
+pub mod runner;
+pub mod timeline;
+pub mod view;
+pub mod watch;
+
+pub use case::Case;
+pub use ground::Ground;

@@ -1,0 +1,117 @@
+//! The operator as users get it: a static binary in an otherwise empty image, installed by its chart.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use catamaran_cluster::Cluster;
+
+/// The namespace of the installation.
+pub const NAMESPACE: &str = "catamaran-system";
+
+/// The name of the Helm release, and so of the Deployment and the Lease.
+pub const RELEASE: &str = "catamaran";
+
+const REPOSITORY: &str = "ghcr.io/catamaran-dev/catamaran";
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// The root of the source tree.
+pub fn tree() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Builds the operator's binary, as `make image-binary` does.
+pub fn build() -> anyhow::Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--release",
+            "--target",
+            TARGET,
+            "-p",
+            "catamaran",
+        ])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .current_dir(tree())
+        .status()
+        .context("failed to run cargo")?;
+    ensure!(status.success(), "failed to build the operator: {status}");
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| tree().join("target"), PathBuf::from);
+    Ok(target.join(TARGET).join("release/catamaran"))
+}
+
+/// Puts the image on the node.
+pub fn load(cluster: &Cluster, binary: &Path) -> anyhow::Result<()> {
+    let files = [("/catamaran", binary), (CA_BUNDLE, Path::new(CA_BUNDLE))];
+    let reference = format!("{REPOSITORY}:{}", env!("CARGO_PKG_VERSION"));
+    cluster.load_image(&reference, &files, &["/catamaran"])
+}
+
+/// Installs the chart, or upgrades it to these values, and waits until it is ready.
+pub fn install(cluster: &Cluster, values: &[&str]) -> anyhow::Result<()> {
+    let chart = tree()
+        .join("charts/catamaran")
+        .canonicalize()
+        .context("failed to find the chart")?;
+    let chart = chart
+        .to_str()
+        .context("failed to name the chart: its path is not UTF-8")?;
+    let repository = format!("image.repository={REPOSITORY}");
+    let tag = format!("image.tag={}", env!("CARGO_PKG_VERSION"));
+    let mut arguments = vec![
+        "upgrade",
+        "--install",
+        RELEASE,
+        chart,
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+    ];
+    arguments.extend(["--wait", "--timeout", "90s", "--set", &repository, "--set", &tag]);
+    for value in values {
+        arguments.extend(["--set", value]);
+    }
+    cluster.helm(&arguments).map(drop)
+}
+
+/// Sets the number of replicas and waits until exactly those are there.
+pub fn scale(cluster: &Cluster, replicas: u32) -> anyhow::Result<()> {
+    let deployment = format!("deployment/{RELEASE}");
+    cluster.kubectl(&["-n", NAMESPACE, "scale", &deployment, &format!("--replicas={replicas}")])?;
+    if replicas == 0 {
+        let gone = ["wait", "--for=delete", "pod", "-l", LABEL, "--timeout=60s"];
+        cluster.kubectl(&[&["-n", NAMESPACE][..], &gone].concat()).map(drop)
+    } else {
+        cluster
+            .kubectl(&["-n", NAMESPACE, "rollout", "status", &deployment, "--timeout=90s"])
+            .map(drop)
+    }
+}
+
+/// The label of the operator's pods.
+pub const LABEL: &str = "app.kubernetes.io/name=catamaran";
+
+/// The name of the pod that leads; empty if none does.
+pub fn leader(cluster: &Cluster) -> anyhow::Result<String> {
+    cluster.kubectl(&[
+        "-n",
+        NAMESPACE,
+        "get",
+        "lease",
+        RELEASE,
+        "-o",
+        "jsonpath={.spec.holderIdentity}",
+    ])
+}
+
+/// What all replicas have logged in the last while.
+pub fn logs(cluster: &Cluster, since: Duration) -> anyhow::Result<String> {
+    let since = format!("--since={}s", since.as_secs() + 1);
+    let all = ["logs", "-l", LABEL, "--prefix", "--tail=-1", &since];
+    cluster.kubectl(&[&["-n", NAMESPACE][..], &all].concat())
+}

@@ -1,0 +1,124 @@
+//! Runs scenarios one after the other on one cluster, and prints what `cargo test` would.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use anyhow::anyhow;
+use catamaran_cluster::Registry;
+
+use crate::ground::Ground;
+use crate::{Case, interrupt, operator};
+
+/// A test by its name; the name is also that of its namespace, repository and mirror.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// Words with hyphens.
+    pub name: &'static str,
+    /// What it does.
+    pub run: fn(&Case<'_>) -> anyhow::Result<()>,
+}
+
+/// What came of a run.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Tally {
+    /// Scenarios that passed.
+    pub passed: usize,
+    /// Scenarios that failed.
+    pub failed: usize,
+}
+
+/// Runs them in their order. A failure is told with all that helps to understand it, and the next one runs.
+pub fn run(ground: &Ground, scenarios: &[Scenario]) -> Tally {
+    let mut tally = Tally::default();
+    let mut failures = Vec::new();
+    for scenario in scenarios {
+        print!("test {} ... ", scenario.name);
+        // Nothing is lost but a word on the terminal.
+        let _ = std::io::stdout().flush();
+        let begun = Instant::now();
+        let (notes, result) = attempt(ground, scenario);
+        if result.is_err() {
+            interrupt::rest_if_interrupted();
+        }
+        println!(
+            "{} ({:.1} s)",
+            if result.is_ok() { "ok" } else { "FAILED" },
+            begun.elapsed().as_secs_f64()
+        );
+        for note in notes {
+            println!("    {}", note.trim_end().replace('\n', "\n    "));
+        }
+        match result {
+            Ok(()) => tally.passed += 1,
+            Err(error) => {
+                tally.failed += 1;
+                failures.push(scenario.name);
+                println!("    {error:?}");
+                println!("{}", diagnosis(ground, scenario.name, begun.elapsed()));
+            }
+        }
+        clean(ground, scenario.name);
+    }
+    if !failures.is_empty() {
+        println!("\nfailures:\n    {}", failures.join("\n    "));
+    }
+    tally
+}
+
+fn attempt(ground: &Ground, scenario: &Scenario) -> (Vec<String>, anyhow::Result<()>) {
+    let case = match Case::begin(ground, scenario.name) {
+        Ok(case) => case,
+        Err(error) => return (Vec::new(), Err(error)),
+    };
+    let result = catch_unwind(AssertUnwindSafe(|| (scenario.run)(&case)));
+    let result = result.unwrap_or_else(|_| Err(anyhow!("the scenario panicked")));
+    (case.notes(), result)
+}
+
+/// What a person would look at.
+fn diagnosis(ground: &Ground, namespace: &str, since: Duration) -> String {
+    let kubectl = |arguments: &[&str]| {
+        ground
+            .cluster
+            .kubectl(arguments)
+            .unwrap_or_else(|error| format!("{error:#}"))
+    };
+    let sections = [
+        ("mirrors", kubectl(&["get", "registrymirrors", "-o", "yaml"])),
+        ("pods", kubectl(&["-n", namespace, "describe", "pods"])),
+        (
+            "operator",
+            kubectl(&["-n", operator::NAMESPACE, "get", "pods", "-o", "wide"]),
+        ),
+        (
+            "logs",
+            operator::logs(&ground.cluster, since).unwrap_or_else(|error| format!("{error:#}")),
+        ),
+    ];
+    let mut text = String::new();
+    for (title, content) in sections {
+        let lines: Vec<_> = content.lines().collect();
+        // The end of a long text is nearer to the failure.
+        let tail = lines.len().saturating_sub(200);
+        let _ = write!(text, "---- {namespace}: {title}\n{}\n", lines[tail..].join("\n"));
+    }
+    text
+}
+
+/// Leaves the cluster as it was found, whatever the scenario did.
+fn clean(ground: &Ground, name: &str) {
+    let mut problems = Vec::new();
+    for registry in Registry::ALL {
+        if !ground.cluster.current_fault(registry).is_empty() {
+            problems.extend(ground.cluster.heal(registry).err());
+        }
+    }
+    let mirrors = ["delete", "registrymirrors", "--all", "--timeout=20s"];
+    problems.extend(ground.cluster.kubectl(&mirrors).err());
+    problems.extend(ground.delete_namespace(name).err());
+    for problem in problems {
+        println!("    failed to clean up after {name}: {problem:#}");
+    }
+}

@@ -1,0 +1,310 @@
+//! When the active side changes, how fast, and when it must not.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use catamaran_cluster::{Fault, Registry};
+use catamaran_e2e::Case;
+use catamaran_e2e::ground::PATIENCE;
+use catamaran_e2e::runner::Scenario;
+use catamaran_e2e::view::{condition, number, says, text};
+use serde_json::json;
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "a-refusing-primary-flips-and-a-failing-fallback-flips-back",
+        run: a_refusing_primary_flips,
+    },
+    Scenario {
+        name: "server-errors-flip",
+        run: server_errors_flip,
+    },
+    Scenario {
+        name: "a-dead-blob-host-flips",
+        run: a_dead_blob_host_flips,
+    },
+    Scenario {
+        name: "a-failing-canary-repository-flips-another-does-not",
+        run: a_failing_canary_repository_flips,
+    },
+    Scenario {
+        name: "credentials-content-and-throttling-do-not-flip",
+        run: credentials_content_and_throttling_do_not_flip,
+    },
+    Scenario {
+        name: "both-down-stays-and-pods-are-admitted",
+        run: both_down_stays,
+    },
+    Scenario {
+        name: "failback-waits-for-a-stable-minute",
+        run: failback_waits_for_a_stable_minute,
+    },
+    Scenario {
+        name: "a-hand-on-the-tiller",
+        run: a_hand_on_the_tiller,
+    },
+];
+
+/// From a fault that answers at once to a changed status.
+const QUICK: Duration = Duration::from_secs(4);
+
+fn a_refusing_primary_flips(case: &Case<'_>) -> anyhow::Result<()> {
+    case.push(&["v1"])?;
+    case.mirror(|_| {})?;
+    let since = case.ground.fault(Registry::Acr, Fault::Refused)?;
+    let flipped = case.active("Fallback", since, PATIENCE)?;
+    case.bar("ACR refuses -> flipped", flipped - since, QUICK)?;
+    let mirror = case.latest()?;
+    for (kind, status, reason) in [
+        ("Ready", "True", "ServingFromFallback"),
+        ("FailedOver", "True", "PrimaryUnavailable"),
+        ("PrimaryAvailable", "False", "ConnectionFailed"),
+        ("FallbackAvailable", "True", "Reachable"),
+    ] {
+        ensure!(
+            says(&mirror, kind, status, reason),
+            "{kind} is {:?}",
+            condition(&mirror, kind)
+        );
+    }
+    ensure!(
+        number(&mirror, "/status/epoch") == 2,
+        "the epoch is {}",
+        mirror["status"]["epoch"]
+    );
+    let flip = &mirror["status"]["lastFlip"];
+    ensure!(
+        flip["from"] == "Primary" && flip["reason"] == "PrimaryUnavailable",
+        "the flip is {flip}"
+    );
+    let image = case.admitted_image("new", &case.image(Registry::Acr, "v1"))?;
+    ensure!(image == case.image(Registry::Ghcr, "v1"), "a new pod gets {image}");
+    case.ready("new", since, PATIENCE)?;
+    an_event_tells(case, "FailedOver")?;
+
+    let since = Instant::now();
+    case.ground.cluster.heal(Registry::Acr)?;
+    case.ground
+        .condition(&case.name, ("PrimaryAvailable", "True", "Reachable"), since, PATIENCE)?;
+    let since = case.ground.fault(Registry::Ghcr, Fault::Refused)?;
+    let flipped = case.active("Primary", since, PATIENCE)?;
+    case.bar("the active GHCR refuses -> flipped back", flipped - since, QUICK)?;
+    let mirror = case.latest()?;
+    ensure!(
+        says(&mirror, "FailedOver", "False", "FallbackUnavailable"),
+        "{:?}",
+        condition(&mirror, "FailedOver")
+    );
+    an_event_tells(case, "FailedBack")
+}
+
+/// Events follow the status, so they may come a moment later.
+fn an_event_tells(case: &Case<'_>, reason: &str) -> anyhow::Result<()> {
+    let about = format!("involvedObject.name={},reason={reason}", case.name);
+    let end = Instant::now() + Duration::from_secs(5);
+    loop {
+        let events =
+            case.ground
+                .cluster
+                .kubectl(&["get", "events", "-A", "--no-headers", "--field-selector", &about])?;
+        if !events.trim().is_empty() {
+            case.note(events);
+            return Ok(());
+        }
+        ensure!(Instant::now() < end, "there is no Event {reason} about the mirror");
+    }
+}
+
+fn server_errors_flip(case: &Case<'_>) -> anyhow::Result<()> {
+    case.push(&["v1"])?;
+    case.mirror(|_| {})?;
+    let since = case.ground.fault(Registry::Acr, Fault::http(503))?;
+    let flipped = case.active("Fallback", since, PATIENCE)?;
+    case.bar("ACR answers 503 -> flipped", flipped - since, QUICK)?;
+    let mirror = case.latest()?;
+    ensure!(
+        says(&mirror, "PrimaryAvailable", "False", "ServerError"),
+        "{:?}",
+        condition(&mirror, "PrimaryAvailable")
+    );
+    Ok(())
+}
+
+fn a_dead_blob_host_flips(case: &Case<'_>) -> anyhow::Result<()> {
+    case.push(&["v1"])?;
+    case.mirror(|_| {})?;
+    let since = case.ground.fault(Registry::Acr, Fault::BlobHostDead)?;
+    let flipped = case.active("Fallback", since, PATIENCE)?;
+    // Blobs are looked at by every fifth probe, and by each after a failure.
+    case.bar(
+        "ACR's blob host dies -> flipped",
+        flipped - since,
+        Duration::from_secs(14),
+    )?;
+    case.note(condition(&case.latest()?, "PrimaryAvailable").message);
+    Ok(())
+}
+
+fn a_failing_canary_repository_flips(case: &Case<'_>) -> anyhow::Result<()> {
+    case.push(&["v1"])?;
+    let other = format!("{}-b", case.name);
+    case.ground.push(&Registry::ALL, &other, "v1")?;
+    case.mirror(|spec| {
+        spec["repositories"] = json!([{"name": case.name}, {"name": other}]);
+        spec["healthCheck"] = json!({"canary": {"repository": other, "tag": "v1"}});
+    })?;
+    let failing = |repository: &str| Fault::Http {
+        code: 500,
+        retry_after: None,
+        path_contains: Some(format!("{repository}/")),
+    };
+    // A registry that serves the canary is up; what one repository lacks is a matter of parity.
+    let since = case.ground.fault(Registry::Acr, failing(&case.name))?;
+    case.ground
+        .condition(&case.name, ("InSync", "Unknown", "PrimaryUnreachable"), since, PATIENCE)?;
+    case.no_flip(Duration::from_secs(5))?;
+    case.ground.cluster.heal(Registry::Acr)?;
+    let since = case.ground.fault(Registry::Acr, failing(&other))?;
+    let flipped = case.active("Fallback", since, PATIENCE)?;
+    case.bar("the canary's repository answers 500 -> flipped", flipped - since, QUICK)
+}
+
+fn credentials_content_and_throttling_do_not_flip(case: &Case<'_>) -> anyhow::Result<()> {
+    case.push(&["v1"])?;
+    case.mirror(|_| {})?;
+    let http = |code, path: Option<&str>, retry_after: Option<&str>| Fault::Http {
+        code,
+        retry_after: retry_after.map(str::to_owned),
+        path_contains: path.map(str::to_owned),
+    };
+    let cases = [
+        (http(401, None, None), "Unauthorized"),
+        (http(403, None, None), "Forbidden"),
+        (http(404, Some("manifests"), None), "CanaryNotFound"),
+        (http(429, None, Some("2")), "RateLimited"),
+    ];
+    for (fault, reason) in cases {
+        let title = fault.to_string();
+        let since = case.ground.fault(Registry::Acr, fault)?;
+        let told = case
+            .ground
+            .condition(&case.name, ("PrimaryAvailable", "Unknown", reason), since, PATIENCE)?;
+        case.no_flip(Duration::from_secs(10))?;
+        let mirror = case.latest()?;
+        let ready = condition(&mirror, "Ready");
+        ensure!(
+            ready.status == "True" && mirror["status"]["active"] == "Primary",
+            "with {title}, Ready is {ready:?}"
+        );
+        let image = case.admitted_image(
+            &format!("during-{}", reason.to_lowercase()),
+            &case.image(Registry::Acr, "v1"),
+        )?;
+        ensure!(
+            image == case.image(Registry::Acr, "v1"),
+            "with {title}, a pod gets {image}"
+        );
+        case.note(format!(
+            "{title} -> {reason} in {:.1} s, no flip",
+            (told.at - since).as_secs_f64()
+        ));
+        let since = Instant::now();
+        case.ground.cluster.heal(Registry::Acr)?;
+        case.ground
+            .condition(&case.name, ("PrimaryAvailable", "True", "Reachable"), since, PATIENCE)?;
+    }
+    Ok(())
+}
+
+fn both_down_stays(case: &Case<'_>) -> anyhow::Result<()> {
+    case.push(&["v1"])?;
+    case.mirror(|_| {})?;
+    case.ground.fault(Registry::Ghcr, Fault::Refused)?;
+    let since = case.ground.fault(Registry::Acr, Fault::Refused)?;
+    let told = case
+        .ground
+        .condition(&case.name, ("Ready", "False", "BothUnavailable"), since, PATIENCE)?;
+    case.note(format!(
+        "both refuse -> BothUnavailable: {:.1} s",
+        (told.at - since).as_secs_f64()
+    ));
+    case.no_flip(Duration::from_secs(8))?;
+    let image = case.admitted_image("admitted", &case.image(Registry::Ghcr, "v1"))?;
+    case.note(format!("a pod written for ghcr.io is admitted as {image}"));
+    let since = Instant::now();
+    case.ground.cluster.heal(Registry::Ghcr)?;
+    let flipped = case.active("Fallback", since, PATIENCE)?;
+    case.note(format!(
+        "GHCR returns -> flipped: {:.1} s",
+        (flipped - since).as_secs_f64()
+    ));
+    case.ready("admitted", since, PATIENCE)?;
+    Ok(())
+}
+
+fn failback_waits_for_a_stable_minute(case: &Case<'_>) -> anyhow::Result<()> {
+    case.push(&["v1"])?;
+    case.mirror(|_| {})?;
+    let since = case.ground.fault(Registry::Acr, Fault::Refused)?;
+    case.active("Fallback", since, PATIENCE)?;
+    case.admitted_image("used", &case.image(Registry::Acr, "v1"))?;
+    let since = Instant::now();
+    case.ground.cluster.heal(Registry::Acr)?;
+    let back = case.active("Primary", since, Duration::from_mins(2))?;
+    let took = back - since;
+    ensure!(
+        took >= Duration::from_mins(1),
+        "failback after {:.1} s, before the minute",
+        took.as_secs_f64()
+    );
+    case.bar("ACR returns -> failed back", took, Duration::from_secs(75))?;
+    let mirror = case.latest()?;
+    ensure!(
+        says(&mirror, "FailedOver", "False", "PrimaryRecovered"),
+        "{:?}",
+        condition(&mirror, "FailedOver")
+    );
+    ensure!(
+        says(&mirror, "Ready", "True", "ServingFromPrimary"),
+        "{:?}",
+        condition(&mirror, "Ready")
+    );
+    ensure!(
+        number(&mirror, "/status/epoch") == 3,
+        "the epoch is {}",
+        mirror["status"]["epoch"]
+    );
+    // The pod that runs is left alone.
+    let used = case.ground.get(&case.name, "pod/used")?;
+    ensure!(
+        text(&used, "/spec/containers/0/image") == case.image(Registry::Ghcr, "v1"),
+        "the running pod was touched"
+    );
+    Ok(())
+}
+
+fn a_hand_on_the_tiller(case: &Case<'_>) -> anyhow::Result<()> {
+    case.push(&["v1"])?;
+    case.mirror(|_| {})?;
+    let since = Instant::now();
+    case.patch_spec(&json!({"active": "Fallback"}))?;
+    let flipped = case.active("Fallback", since, PATIENCE)?;
+    case.bar("active: Fallback -> flipped", flipped - since, QUICK)?;
+    ensure!(
+        says(&case.latest()?, "FailedOver", "True", "Requested"),
+        "FailedOver does not tell who asked"
+    );
+    let image = case.admitted_image("over", &case.image(Registry::Acr, "v1"))?;
+    ensure!(image == case.image(Registry::Ghcr, "v1"), "a pod gets {image}");
+    // It stays, whatever happens to that side.
+    let since = case.ground.fault(Registry::Ghcr, Fault::Refused)?;
+    case.ground
+        .condition(&case.name, ("Ready", "False", "ActiveUnavailable"), since, PATIENCE)?;
+    case.no_flip(Duration::from_secs(3))?;
+    let since = Instant::now();
+    case.patch_spec(&json!({"active": "Primary"}))?;
+    let flipped = case.active("Primary", since, PATIENCE)?;
+    case.bar("active: Primary -> flipped", flipped - since, QUICK)?;
+    case.patch_spec(&json!({"active": "Auto"}))?;
+    case.no_flip(Duration::from_secs(2))
+}

@@ -1,0 +1,97 @@
+//! The end-to-end tests: scenarios on one real cluster, each with a namespace, a repository and a mirror of its own.
+//!
+//! `cargo test -p catamaran-e2e --test e2e -- words` runs those whose names contain one of the words. The cluster is
+//! `catamaran-e2e`; with `KEEP=1` it stays up, and the next run goes on in it.
+
+mod bad_input;
+mod crd;
+mod flips;
+mod lifecycle;
+mod parity;
+mod rescue;
+mod rewriting;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use catamaran_cluster::{Cluster, Options};
+use catamaran_e2e::runner::{self, Scenario};
+use catamaran_e2e::{Ground, interrupt};
+
+const CLUSTER: &str = "catamaran-e2e";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (options, words): (Vec<_>, Vec<_>) = arguments.into_iter().partition(|word| word.starts_with('-'));
+    let all: Vec<Scenario> = [
+        crd::SCENARIOS,
+        rewriting::SCENARIOS,
+        parity::SCENARIOS,
+        bad_input::SCENARIOS,
+        flips::SCENARIOS,
+        rescue::SCENARIOS,
+        lifecycle::SCENARIOS,
+    ]
+    .concat();
+    let count = all.len();
+    let chosen: Vec<Scenario> = all
+        .into_iter()
+        .filter(|case| words.is_empty() || words.iter().any(|word| case.name.contains(word.as_str())))
+        .collect();
+    if options.iter().any(|option| option == "--list") {
+        for case in &chosen {
+            println!("{}: test", case.name);
+        }
+        return ExitCode::SUCCESS;
+    }
+    println!("\nrunning {} tests", chosen.len());
+    if chosen.is_empty() {
+        println!("\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; {count} filtered out");
+        return ExitCode::SUCCESS;
+    }
+    interrupt::destroys(CLUSTER);
+    let keep = std::env::var("KEEP").is_ok_and(|keep| !matches!(keep.as_str(), "" | "0"));
+    let begun = Instant::now();
+    let result = run(&chosen);
+    if !keep && let Err(error) = Cluster::destroy(CLUSTER) {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
+    }
+    let tally = match result {
+        Ok(tally) => tally,
+        Err(error) => {
+            interrupt::rest_if_interrupted();
+            eprintln!("{error:?}");
+            runner::Tally {
+                passed: 0,
+                failed: chosen.len(),
+            }
+        }
+    };
+    println!(
+        "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
+        if tally.failed == 0 { "ok" } else { "FAILED" },
+        tally.passed,
+        tally.failed,
+        count - chosen.len(),
+        begun.elapsed().as_secs_f64()
+    );
+    if tally.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn run(scenarios: &[Scenario]) -> anyhow::Result<runner::Tally> {
+    let options = Options {
+        name: CLUSTER.to_owned(),
+        ..Options::default()
+    };
+    // Replacement is tested, too, so the chart has to grant what it needs.
+    let values = ["rescue.allowReplace=true"];
+    let ground = Ground::start(&options, &values, |what, took| {
+        println!("{what} ({:.1} s)", took.as_secs_f64());
+    })?;
+    Ok(runner::run(&ground, scenarios))
+}

@@ -1,0 +1,153 @@
+//! Tags that differ: reported, kept, healed.
+
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use catamaran_cluster::{Fault, Registry, TestImage};
+use catamaran_e2e::Case;
+use catamaran_e2e::ground::PATIENCE;
+use catamaran_e2e::manifests::pod;
+use catamaran_e2e::runner::Scenario;
+use catamaran_e2e::view::{annotation, condition, image, number};
+use serde_json::{Value, json};
+
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "divergences-are-reported-kept-and-healed",
+        run: divergences_are_reported_kept_and_healed,
+    },
+    Scenario {
+        name: "tags-of-pods-are-verified-without-a-list",
+        run: tags_of_pods_are_verified_without_a_list,
+    },
+];
+
+fn divergences_are_reported_kept_and_healed(case: &Case<'_>) -> anyhow::Result<()> {
+    case.push(&["same"])?;
+    case.mirror(|_| {})?;
+    let since = Instant::now();
+    case.ground.push(&[Registry::Acr], &case.name, "only-acr")?;
+    case.ground.push(&[Registry::Ghcr], &case.name, "only-ghcr")?;
+    case.ground.push(&[Registry::Acr], &case.name, "differs")?;
+    let other = TestImage::serving("something else");
+    case.ground
+        .push_image(&[Registry::Ghcr], &case.name, "differs", &other)?;
+    let what = "all three divergences";
+    let told = case
+        .ground
+        .mirrors
+        .until(what, Duration::from_secs(90), ("", &case.name), since, |mirror| {
+            number(mirror, "/status/parity/diverged") == 3
+        })?;
+    case.bar(
+        "pushed to one side -> reported as a divergence",
+        told.at - since,
+        Duration::from_mins(1),
+    )?;
+    the_status_tells_all(&told.object)?;
+    case.note(condition(&told.object, "InSync").message);
+
+    // ACR is active: what it lacks, or has otherwise, stays where it was written for.
+    for (tag, reason) in [("only-ghcr", "MissingOnActive"), ("differs", "DigestMismatch")] {
+        let written = case.image(Registry::Ghcr, tag);
+        let admitted = eventually_kept(case, &written, reason)?;
+        let image = image(&admitted, "app");
+        ensure!(image == written, "{written} became {image}");
+    }
+    healing_is_seen(case)
+}
+
+fn the_status_tells_all(mirror: &Value) -> anyhow::Result<()> {
+    let parity = &mirror["status"]["parity"];
+    let counts =
+        ["tags", "inSync", "missingOnPrimary", "missingOnFallback", "mismatched"].map(|key| parity[key].as_i64());
+    ensure!(counts == [4, 1, 1, 1, 1].map(Some), "the counts are {parity}");
+    let mut listed: Vec<_> = mirror["status"]["divergences"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(tag_and_state)
+        .collect();
+    listed.sort();
+    let expected = [
+        "differs Mismatched",
+        "only-acr MissingOnFallback",
+        "only-ghcr MissingOnPrimary",
+    ];
+    ensure!(listed == expected, "the divergences are {listed:?}");
+    Ok(())
+}
+
+fn healing_is_seen(case: &Case<'_>) -> anyhow::Result<()> {
+    let since = Instant::now();
+    case.ground
+        .cluster
+        .delete_tag(Registry::Ghcr, &case.name, "only-ghcr")?;
+    case.ground.push(&[Registry::Ghcr], &case.name, "only-acr")?;
+    case.ground.push(&[Registry::Ghcr], &case.name, "differs")?;
+    let healed = case
+        .ground
+        .condition(&case.name, ("InSync", "True", "TagsMatch"), since, PATIENCE)?;
+    case.note(format!("healed -> in sync: {:.1} s", (healed.at - since).as_secs_f64()));
+    ensure!(
+        healed.object["status"]["divergences"]
+            .as_array()
+            .is_none_or(Vec::is_empty),
+        "divergences are left"
+    );
+    ensure!(
+        number(&healed.object, "/status/parity/tags") == 3,
+        "the tags are {}",
+        healed.object["status"]["parity"]
+    );
+    Ok(())
+}
+
+fn tag_and_state(divergence: &Value) -> String {
+    let word = |key: &str| divergence[key].as_str().unwrap_or_default();
+    format!("{} {}", word("tag"), word("state"))
+}
+
+/// The evidence is written after the status, and read by a watch.
+fn eventually_kept(case: &Case<'_>, written: &str, reason: &str) -> anyhow::Result<Value> {
+    let end = Instant::now() + Duration::from_secs(5);
+    loop {
+        let admitted = case.admitted(&pod("kept", written))?;
+        let reasons = annotation(&admitted, "catamaran.dev/reasons").to_owned();
+        if reasons == format!(r#"{{"app":"{reason}"}}"#) {
+            return Ok(admitted);
+        }
+        ensure!(
+            Instant::now() < end,
+            "the reasons for {written} are {reasons}, not {reason}"
+        );
+    }
+}
+
+fn tags_of_pods_are_verified_without_a_list(case: &Case<'_>) -> anyhow::Result<()> {
+    case.push(&["used", "unused"])?;
+    case.mirror(|spec| {
+        spec["repositories"] = Value::Null;
+        spec["parity"] = json!({"interval": "1h", "gracePeriod": "10s"});
+    })?;
+    let since = Instant::now();
+    let image = case.admitted_image("user", &case.image(Registry::Ghcr, "used"))?;
+    ensure!(image == case.image(Registry::Acr, "used"), "the pod gets {image}");
+    let seen = case
+        .ground
+        .mirrors
+        .until("the tag of the pod", PATIENCE, ("", &case.name), since, |mirror| {
+            number(mirror, "/status/parity/inSync") == 1
+        })?;
+    case.note(format!(
+        "pod -> its tag verified and told: {:.1} s",
+        (seen.at - since).as_secs_f64()
+    ));
+    ensure!(
+        number(&seen.object, "/status/parity/tags") == 1,
+        "more than the used tag: {}",
+        seen.object["status"]["parity"]
+    );
+    let since = case.ground.fault(Registry::Acr, Fault::Refused)?;
+    case.active("Fallback", since, PATIENCE).map(drop)
+}
