@@ -9,7 +9,7 @@ use rustls::client::danger::ServerCertVerifier;
 
 use crate::budget::Budget;
 use crate::connection::{Connection, Limits};
-use crate::dns::Guard;
+use crate::dns::{self, Guard};
 use crate::failure::{Class, Failure, Rung};
 use crate::provider::Site;
 use crate::session::Session;
@@ -98,11 +98,20 @@ impl Client {
         reason = "a connection holds credentials: it is given away, not kept around"
     )]
     pub fn with_budget(connection: Connection, limits: Limits, budget: Arc<Budget>) -> Result<Client, ClientError> {
-        let site = Site::new(&connection).ok_or_else(|| ClientError::BadRegistry {
+        Client::resolving_by(&connection, limits, budget, dns::system)
+    }
+
+    pub(crate) fn resolving_by(
+        connection: &Connection,
+        limits: Limits,
+        budget: Arc<Budget>,
+        lookup: dns::Lookup,
+    ) -> Result<Client, ClientError> {
+        let site = Site::new(connection).ok_or_else(|| ClientError::BadRegistry {
             registry: connection.registry.chars().take(255).collect(),
         })?;
         let site = Arc::new(site);
-        let guard = Arc::new(Guard::new(&connection, &site.base));
+        let guard = Arc::new(Guard::new(connection, &site.base, lookup));
         let verifier = tls::verifier(connection.extra_ca.as_deref())?;
         let http = Http::new(guard.clone(), verifier.clone(), limits)?;
         let tokens = Tokens::new(site.scheme());

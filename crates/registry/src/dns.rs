@@ -4,7 +4,9 @@
 //! be re-bound in between.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -26,9 +28,21 @@ pub(crate) enum DnsError {
     Refused { address: IpAddr, why: &'static str },
 }
 
+/// Addresses on their way.
+pub(crate) type Looking = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// The addresses of a name.
+pub(crate) type Lookup = fn(String) -> Looking;
+
+/// What the system's resolver says.
+pub(crate) fn system(host: String) -> Looking {
+    Box::pin(async move { Ok(tokio::net::lookup_host((host, 0)).await?.collect()) })
+}
+
 /// Judges addresses for one registry.
 #[derive(Debug)]
 pub(crate) struct Guard {
+    lookup: Lookup,
     own_host: String,
     /// The proxy that the environment names: not ours to judge, and usually at a private address.
     proxies: Vec<String>,
@@ -40,8 +54,9 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    pub(crate) fn new(connection: &Connection, base: &Url) -> Guard {
+    pub(crate) fn new(connection: &Connection, base: &Url, lookup: Lookup) -> Guard {
         let guard = Guard {
+            lookup,
             own_host: base.host_str().unwrap_or_default().to_owned(),
             proxies: proxies(),
             pinned: connection
@@ -103,10 +118,9 @@ impl Guard {
             host: host.to_owned(),
             cause,
         };
-        let found = tokio::net::lookup_host((host, 0))
+        let found = (self.lookup)(host.to_owned())
             .await
             .map_err(|error| not_resolved(cause_of(&error)))?;
-        let found: Vec<_> = found.collect();
         if host == self.own_host {
             for at in &found {
                 self.note_own(at.ip());
@@ -131,7 +145,7 @@ impl Guard {
 }
 
 /// The resolver's own words, without the prefix that the standard library puts in front.
-fn cause_of(error: &std::io::Error) -> String {
+fn cause_of(error: &io::Error) -> String {
     let text = error.to_string();
     text.strip_prefix("failed to lookup address information: ")
         .map_or_else(|| text.clone(), str::to_owned)
@@ -185,7 +199,11 @@ mod tests {
             ..Connection::default()
         };
         change(&mut connection);
-        Guard::new(&connection, &Url::parse(&format!("https://{registry}/")).unwrap())
+        Guard::new(
+            &connection,
+            &Url::parse(&format!("https://{registry}/")).unwrap(),
+            system,
+        )
     }
 
     fn admits(guard: &Guard, url: &str) -> bool {
@@ -243,5 +261,51 @@ mod tests {
         assert_eq!(pinned.resolve("ghcr.io").await, Ok(vec![at]));
         let allowed = guard("localhost", |connection| connection.allow_loopback = true);
         assert!(allowed.resolve("localhost").await.is_ok());
+    }
+
+    fn mixed(_: String) -> Looking {
+        let all = ["169.254.169.254:0", "10.0.0.1:0", "20.1.2.3:0", "127.0.0.1:0"];
+        Box::pin(async move { Ok(all.iter().map(|at| at.parse().unwrap()).collect()) })
+    }
+
+    fn nobody(_: String) -> Looking {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    #[tokio::test]
+    async fn of_a_names_addresses_only_the_admitted_ones_are_connected_to() {
+        let guard = Guard {
+            lookup: mixed,
+            ..guard("ghcr.io", |_| {})
+        };
+        assert_eq!(
+            guard.resolve("blobs.test").await.unwrap(),
+            ["20.1.2.3:0".parse().unwrap()]
+        );
+        // The registry itself may be private, and once it was seen to be, so may what it leads to.
+        let private = ["10.0.0.1:0".parse().unwrap(), "20.1.2.3:0".parse().unwrap()];
+        assert_eq!(guard.resolve("ghcr.io").await.unwrap(), private);
+        assert_eq!(guard.resolve("blobs.test").await.unwrap(), private);
+    }
+
+    #[tokio::test]
+    async fn a_name_without_an_address_is_not_resolved() {
+        let guard = Guard {
+            lookup: nobody,
+            ..guard("ghcr.io", |_| {})
+        };
+        assert!(matches!(
+            guard.resolve("ghcr.io").await,
+            Err(DnsError::NotResolved { .. })
+        ));
+        // Too long a label for a name: the system's resolver says so without asking anyone.
+        let system = Guard {
+            lookup: system,
+            ..guard
+        };
+        assert!(matches!(
+            system.resolve(&"a".repeat(64)).await,
+            Err(DnsError::NotResolved { .. })
+        ));
     }
 }

@@ -26,6 +26,8 @@ mod manifest;
 mod path;
 pub mod probe;
 mod provider;
+#[cfg(feature = "scripted")]
+pub mod scripted;
 pub mod secret;
 mod session;
 mod tls;

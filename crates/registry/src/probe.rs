@@ -149,3 +149,6 @@ fn report(outcome: Outcome, rung: Rung, message: String, start: Instant) -> Prob
         elapsed: start.elapsed(),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+//! Certificates for every name a client asks for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// Which certificate the registry shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Certificate {
+    /// A good one for the name that was asked for.
+    #[default]
+    Good,
+    /// One that ended in 2001.
+    Expired,
+    /// One for `somewhere.else.test`.
+    WrongName,
+    /// One that nobody vouches for.
+    SelfSigned,
+}
+
+/// A certificate authority with one key for all its leaves.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+    leaf_key: KeyPair,
+    shown: Mutex<Certificate>,
+    leaves: Mutex<HashMap<(Certificate, String), Arc<CertifiedKey>>>,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Result<Authority, rcgen::Error> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "scripted registry");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
+        let key = KeyPair::generate()?;
+        let pem = params.self_signed(&key)?.pem();
+        let issuer = Issuer::new(params, key);
+        let leaf_key = KeyPair::generate()?;
+        Ok(Authority {
+            issuer,
+            pem,
+            leaf_key,
+            shown: Mutex::default(),
+            leaves: Mutex::default(),
+        })
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.pem.clone()
+    }
+
+    pub(crate) fn show(&self, certificate: Certificate) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = certificate;
+    }
+
+    fn leaf(&self, kind: Certificate, name: &str) -> Option<Arc<CertifiedKey>> {
+        let mut leaves = self.leaves.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(leaf) = leaves.get(&(kind, name.to_owned())) {
+            return Some(leaf.clone());
+        }
+        let mut names = vec![name.to_owned()];
+        if name == "localhost" {
+            names.extend(["127.0.0.1".to_owned(), "::1".to_owned()]);
+        }
+        if kind == Certificate::WrongName {
+            names = vec!["somewhere.else.test".to_owned()];
+        }
+        let mut params = CertificateParams::new(names).ok()?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        if kind == Certificate::Expired {
+            (params.not_before, params.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1));
+        }
+        let certificate = match kind {
+            Certificate::SelfSigned => params.self_signed(&self.leaf_key),
+            _ => params.signed_by(&self.leaf_key, &self.issuer),
+        };
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.leaf_key.serialize_der()));
+        let leaf = Arc::new(CertifiedKey::new(
+            vec![certificate.ok()?.der().clone()],
+            any_supported_type(&key).ok()?,
+        ));
+        leaves.insert((kind, name.to_owned()), leaf.clone());
+        Some(leaf)
+    }
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authority").finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for Authority {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let kind = *self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        // Addresses are not sent as server names.
+        self.leaf(kind, hello.server_name().unwrap_or("localhost"))
+    }
+}

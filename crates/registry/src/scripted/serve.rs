@@ -1,0 +1,185 @@
+//! Connections and requests.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Request, Response};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use super::authority::Authority;
+use super::body::{End, Scripted};
+use super::fault::What;
+use super::state::{Recorded, State, Wire};
+
+mod answers;
+
+/// Serves until it is dropped, and every connection with it.
+pub(crate) async fn serve(listener: TcpListener, state: Arc<State>, authority: Arc<Authority>) {
+    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .expect("the provider supports both versions")
+        .with_no_client_auth()
+        .with_cert_resolver(authority);
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { continue };
+                state.connections.fetch_add(1, Ordering::Relaxed);
+                connections.spawn(connection(stream, state.clone(), acceptor.clone()));
+            }
+            Some(_) = connections.join_next() => {}
+        }
+    }
+}
+
+async fn connection(mut stream: TcpStream, state: Arc<State>, acceptor: TlsAcceptor) {
+    let _ = stream.set_nodelay(true);
+    match state.behaviour(|behaviour| behaviour.wire) {
+        Wire::Normal => {}
+        Wire::Silent => std::future::pending().await,
+        Wire::Close => {
+            // Closing with unread input would reset the connection.
+            let _ = stream.read(&mut [0; 16 * 1024]).await;
+            return;
+        }
+        Wire::Reset => {
+            let _ = stream.set_zero_linger();
+            return;
+        }
+        Wire::Plain => {
+            let _ = stream.read(&mut [0; 16 * 1024]).await;
+            let _ = stream
+                .write_all(b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n")
+                .await;
+            return;
+        }
+    }
+    if state.behaviour(|behaviour| behaviour.resets()) {
+        let _ = stream.set_zero_linger();
+    }
+    let Ok(stream) = acceptor.accept(stream).await else {
+        return;
+    };
+    let service = service_fn(|request| answer(request, state.clone()));
+    let _ = http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+/// An error ends the connection.
+async fn answer(request: Request<Incoming>, state: Arc<State>) -> io::Result<Response<Scripted>> {
+    let recorded = read(request).await;
+    state.record(recorded.clone());
+    let latency = state.behaviour(|behaviour| behaviour.latency);
+    if !latency.is_zero() {
+        tokio::time::sleep(latency).await;
+    }
+    let fault = state.fault(&recorded);
+    let right = || answers::right(&recorded, &state);
+    match fault {
+        None => Ok(right()),
+        Some(What::Answer { status, headers, body }) => {
+            let mut response = answers::plain(status, "text/plain", body.into());
+            apply(&mut response, &headers);
+            Ok(response)
+        }
+        Some(What::Headers(headers)) => {
+            let mut response = right();
+            apply(&mut response, &headers);
+            Ok(response)
+        }
+        Some(What::Slow(wait)) => {
+            tokio::time::sleep(wait).await;
+            Ok(right())
+        }
+        Some(What::Hang) => std::future::pending().await,
+        Some(What::Reset | What::Close) => Err(io::Error::other("the script ends here")),
+        Some(What::Truncated) => {
+            let (parts, body) = whole(right()).await;
+            let length = body.len().max(2);
+            let half = body.slice(..body.len() / 2);
+            Ok(announcing(parts, length as u64, Scripted::ending(half, End::Broken)))
+        }
+        Some(What::Drip(pause)) => {
+            let (parts, body) = whole(right()).await;
+            Ok(Response::from_parts(parts, Scripted::dripping(body, pause)))
+        }
+        Some(What::Announced(length)) => {
+            let (parts, body) = whole(right()).await;
+            Ok(announcing(parts, length, Scripted::ending(body, End::Silent)))
+        }
+        Some(What::EndlessPages) => Ok(answers::endless_page(&recorded)),
+        Some(What::CircularPages) => {
+            let mut response = right();
+            let link = format!("<{}?{}>; rel=\"next\"", recorded.path, recorded.query);
+            apply(&mut response, &[("link".to_owned(), link)]);
+            Ok(response)
+        }
+    }
+}
+
+async fn read(request: Request<Incoming>) -> Recorded {
+    let (parts, body) = request.into_parts();
+    let header = |name: &str| {
+        parts
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .map(str::to_owned)
+    };
+    let body = body
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
+    Recorded {
+        host: header("host").unwrap_or_default(),
+        method: parts.method.clone(),
+        path: parts.uri.path().to_owned(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        authorization: header("authorization"),
+        accept: header("accept"),
+        range: header("range"),
+        body: String::from_utf8_lossy(&body).into_owned(),
+    }
+}
+
+async fn whole(response: Response<Scripted>) -> (http::response::Parts, Bytes) {
+    let (parts, body) = response.into_parts();
+    let body = body
+        .collect()
+        .await
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
+    (parts, body)
+}
+
+fn announcing(mut parts: http::response::Parts, length: u64, body: Scripted) -> Response<Scripted> {
+    parts.headers.insert(http::header::CONTENT_LENGTH, length.into());
+    Response::from_parts(parts, body)
+}
+
+fn apply(response: &mut Response<Scripted>, headers: &[(String, String)]) {
+    for (name, value) in headers {
+        let Ok(name) = name.parse::<HeaderName>() else { continue };
+        if value.is_empty() && name != http::header::WWW_AUTHENTICATE {
+            response.headers_mut().remove(name);
+        } else if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! The right answers.
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LINK, LOCATION, WWW_AUTHENTICATE};
+use http::{HeaderValue, Method, Response, StatusCode};
+use url::form_urlencoded;
+
+use crate::scripted::body::Scripted;
+use crate::scripted::state::{Auth, Recorded, State};
+
+/// What a signed URL ends with; a client that shows it in a message has leaked it.
+const SIGNATURE: &str = "sig=signed-for-whoever-holds-it";
+
+/// The answer that a well-behaved registry gives.
+pub(crate) fn right(request: &Recorded, state: &State) -> Response<Scripted> {
+    let path = request.path.as_str();
+    if path == "/token" || path == "/oauth2/token" {
+        return token(request, state);
+    }
+    if let Some(digest) = path.strip_prefix("/storage/") {
+        return storage(request, state, digest);
+    }
+    let Some((repository, rest)) = route(path) else {
+        return match path {
+            "/v2/" | "/v2" => authenticated(request, state, None, || plain(200, "application/json", "{}".into())),
+            _ => error(404, "UNSUPPORTED", "no such route"),
+        };
+    };
+    let action = if matches!(rest, Rest::AzureTags) {
+        "metadata_read"
+    } else {
+        "pull"
+    };
+    authenticated(request, state, Some((repository, action)), || match rest {
+        Rest::Tags | Rest::AzureTags => tags(request, state, repository, matches!(rest, Rest::AzureTags)),
+        Rest::Manifest(reference) => manifest(request, state, repository, reference),
+        Rest::Blob(digest) => blob(request, state, digest),
+    })
+}
+
+enum Rest<'a> {
+    Tags,
+    AzureTags,
+    Manifest(&'a str),
+    Blob(&'a str),
+}
+
+fn route(path: &str) -> Option<(&str, Rest<'_>)> {
+    if let Some(repository) = path
+        .strip_prefix("/acr/v1/")
+        .and_then(|rest| rest.strip_suffix("/_tags"))
+    {
+        return Some((repository, Rest::AzureTags));
+    }
+    let rest = path.strip_prefix("/v2/")?;
+    if let Some(repository) = rest.strip_suffix("/tags/list") {
+        return Some((repository, Rest::Tags));
+    }
+    if let Some((repository, reference)) = rest.rsplit_once("/manifests/") {
+        return Some((repository, Rest::Manifest(reference)));
+    }
+    let (repository, digest) = rest.rsplit_once("/blobs/")?;
+    Some((repository, Rest::Blob(digest)))
+}
+
+fn authenticated(
+    request: &Recorded,
+    state: &State,
+    wants: Option<(&str, &str)>,
+    answer: impl FnOnce() -> Response<Scripted>,
+) -> Response<Scripted> {
+    let (auth, account) = state.behaviour(|behaviour| (behaviour.auth.clone(), behaviour.account.clone()));
+    let challenge = match auth {
+        Auth::Open => return answer(),
+        Auth::Basic if is_account(request, account.as_ref()) => return answer(),
+        Auth::Basic => "Basic realm=\"scripted\"".to_owned(),
+        Auth::Bearer { realm, .. } => {
+            if may(request, state, wants) {
+                return answer();
+            }
+            let host = &request.host;
+            let own = if host.contains(".azurecr.") {
+                "oauth2/token"
+            } else {
+                "token"
+            };
+            let realm = realm.unwrap_or_else(|| format!("https://{host}/{own}"));
+            let scope = wants.map(|(repository, action)| format!(",scope=\"repository:{repository}:{action}\""));
+            format!(
+                "Bearer realm=\"{realm}\",service=\"{host}\"{}",
+                scope.unwrap_or_default()
+            )
+        }
+    };
+    let mut response = error(401, "UNAUTHORIZED", "authentication required");
+    insert(&mut response, WWW_AUTHENTICATE, &challenge);
+    response
+}
+
+fn is_account(request: &Recorded, account: Option<&(String, String)>) -> bool {
+    let Some((user, password)) = account else { return true };
+    let expected = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")));
+    request.authorization.as_deref() == Some(&expected)
+}
+
+fn may(request: &Recorded, state: &State, wants: Option<(&str, &str)>) -> bool {
+    let token = request
+        .authorization
+        .as_deref()
+        .and_then(|value| value.strip_prefix("Bearer "));
+    let tokens = state.tokens.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(scopes) = token.and_then(|token| tokens.get(token)) else {
+        return false;
+    };
+    let Some((repository, action)) = wants else { return true };
+    scopes.iter().any(|scope| {
+        let actions = scope
+            .strip_prefix("repository:")
+            .and_then(|rest| rest.strip_prefix(repository));
+        let actions = actions.and_then(|rest| rest.strip_prefix(':'));
+        actions.is_some_and(|actions| actions.split(',').any(|granted| granted == action))
+    })
+}
+
+fn token(request: &Recorded, state: &State) -> Response<Scripted> {
+    let (auth, account) = state.behaviour(|behaviour| (behaviour.auth.clone(), behaviour.account.clone()));
+    let asked = if request.method == Method::POST {
+        &request.body
+    } else {
+        &request.query
+    };
+    let pairs: Vec<_> = form_urlencoded::parse(asked.as_bytes()).into_owned().collect();
+    let refresh_token = pairs
+        .iter()
+        .find(|(name, _)| name == "refresh_token")
+        .map(|(_, value)| value);
+    let known = match (refresh_token, &account) {
+        (Some(token), Some((_, password))) => token == password,
+        _ => is_account(request, account.as_ref()),
+    };
+    if !known {
+        return error(401, "UNAUTHORIZED", "authentication required");
+    }
+    let scopes = pairs
+        .iter()
+        .filter(|(name, _)| name == "scope")
+        .flat_map(|(_, value)| value.split(' '));
+    let token = format!("token-{}", state.issued.fetch_add(1, Ordering::Relaxed));
+    let scopes = scopes.map(str::to_owned).collect();
+    state
+        .tokens
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert(token.clone(), scopes);
+    let expires_in = match auth {
+        Auth::Bearer {
+            expires_in: Some(seconds),
+            ..
+        } => format!(",\"expires_in\":{seconds}"),
+        _ => String::new(),
+    };
+    plain(
+        200,
+        "application/json",
+        format!("{{\"token\":\"{token}\"{expires_in}}}").into(),
+    )
+}
+
+fn tags(request: &Recorded, state: &State, name: &str, azure: bool) -> Response<Scripted> {
+    let pairs: Vec<_> = form_urlencoded::parse(request.query.as_bytes()).into_owned().collect();
+    let value = |wanted: &str| {
+        pairs
+            .iter()
+            .find(|(name, _)| name == wanted)
+            .map(|(_, value)| value.as_str())
+    };
+    let (page_size, links) = state.behaviour(|behaviour| (behaviour.page_size, behaviour.links));
+    let count = value("n")
+        .and_then(|n| n.parse().ok())
+        .map_or(page_size, |n: usize| n.min(page_size));
+    let page = state.content(|content| {
+        let (page, more) = content.repository(name)?.page(value("last"), count);
+        let last = page.last().map(|(tag, _)| (*tag).clone()).filter(|_| more);
+        let tags: Vec<_> = page
+            .into_iter()
+            .map(|(tag, digest)| {
+                if azure {
+                    azure_tag(tag, &digest.to_string())
+                } else {
+                    tag.as_str().into()
+                }
+            })
+            .collect();
+        Some((tags, last))
+    });
+    let Some((tags, last)) = page else {
+        return error(404, "NAME_UNKNOWN", "repository name not known to registry");
+    };
+    let body = if azure {
+        serde_json::json!({ "registry": request.host, "imageName": name, "tags": tags })
+    } else {
+        serde_json::json!({ "name": name, "tags": tags })
+    };
+    let mut response = plain(200, "application/json", body.to_string().into());
+    if let Some(last) = last.filter(|_| links) {
+        insert(
+            &mut response,
+            LINK,
+            &format!("<{}?last={last}&n={count}>; rel=\"next\"", request.path),
+        );
+    }
+    response
+}
+
+fn azure_tag(name: &str, digest: &str) -> serde_json::Value {
+    serde_json::json!({ "name": name, "digest": digest, "createdTime": "2026-11-20T00:00:00Z", "signed": false,
+        "changeableAttributes": { "deleteEnabled": true, "writeEnabled": true, "readEnabled": true, "listEnabled": true } })
+}
+
+fn manifest(request: &Recorded, state: &State, name: &str, reference: &str) -> Response<Scripted> {
+    let found = state.content(|content| {
+        content
+            .repository(name)
+            .map(|repository| repository.manifest(reference))
+    });
+    match found {
+        None => error(404, "NAME_UNKNOWN", "repository name not known to registry"),
+        Some(None) => error(404, "MANIFEST_UNKNOWN", "manifest unknown"),
+        Some(Some((digest, stored))) => {
+            // As strict as GHCR.
+            if !request
+                .accept
+                .as_deref()
+                .unwrap_or_default()
+                .contains(stored.media_type.as_str())
+            {
+                let message = "OCI index found, but Accept header does not support OCI indexes";
+                return error(404, "MANIFEST_UNKNOWN", message);
+            }
+            let mut response = plain(200, &stored.media_type, stored.body);
+            insert(&mut response, "docker-content-digest", &digest.to_string());
+            response
+        }
+    }
+}
+
+fn blob(request: &Recorded, state: &State, digest: &str) -> Response<Scripted> {
+    if let Some(host) = state.behaviour(|behaviour| behaviour.blob_host.clone()) {
+        let mut response = plain(307, "text/plain", Bytes::new());
+        insert(
+            &mut response,
+            LOCATION,
+            &format!("https://{host}/storage/{digest}?{SIGNATURE}"),
+        );
+        return response;
+    }
+    content(request, state, digest)
+}
+
+/// Blob storage: a signed URL will do, and a credential besides is an error, as with Azure's.
+fn storage(request: &Recorded, state: &State, digest: &str) -> Response<Scripted> {
+    if request.authorization.is_some() {
+        return plain(
+            400,
+            "application/xml",
+            "<Error><Code>InvalidAuthenticationInfo</Code></Error>".into(),
+        );
+    }
+    if request.query != SIGNATURE {
+        return plain(
+            403,
+            "application/xml",
+            "<Error><Code>AuthenticationFailed</Code></Error>".into(),
+        );
+    }
+    content(request, state, digest)
+}
+
+fn content(request: &Recorded, state: &State, digest: &str) -> Response<Scripted> {
+    match state.content(|content| content.blob(digest)) {
+        // Of ranges only the one that a probe asks for is understood.
+        Some(body) if request.range.as_deref() == Some("bytes=0-0") => {
+            plain(206, "application/octet-stream", body.slice(..body.len().min(1)))
+        }
+        Some(body) => plain(200, "application/octet-stream", body),
+        None => error(404, "BLOB_UNKNOWN", "blob unknown to registry"),
+    }
+}
+
+/// A page of new tags with a link to the next one.
+pub(crate) fn endless_page(request: &Recorded) -> Response<Scripted> {
+    let pairs: Vec<_> = form_urlencoded::parse(request.query.as_bytes()).into_owned().collect();
+    let at: u64 = pairs
+        .iter()
+        .find(|(name, _)| name == "last")
+        .and_then(|(_, last)| last.parse().ok())
+        .unwrap_or(0);
+    let mut response = plain(200, "application/json", format!("{{\"tags\":[\"{at}\"]}}").into());
+    insert(
+        &mut response,
+        LINK,
+        &format!("<{}?last={}>; rel=\"next\"", request.path, at + 1),
+    );
+    response
+}
+
+/// A response with a body.
+pub(crate) fn plain(status: u16, media_type: &str, body: Bytes) -> Response<Scripted> {
+    let mut response = Response::new(Scripted::whole(body));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    insert(&mut response, CONTENT_TYPE, media_type);
+    response
+}
+
+fn error(status: u16, code: &str, message: &str) -> Response<Scripted> {
+    let body = serde_json::json!({ "errors": [{ "code": code, "message": message }] });
+    plain(status, "application/json", body.to_string().into())
+}
+
+fn insert(response: &mut Response<Scripted>, name: impl http::header::IntoHeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        response.headers_mut().insert(name, value);
+    }
+}

@@ -1,0 +1,442 @@
+//! The probe's ladder: each rung fails on its own, and the report says which.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use catamaran_core::health::{Outcome, Unavailable};
+use catamaran_core::policy::Provider;
+use catamaran_registry::scripted::{Auth, Certificate, Fault, IMAGE_INDEX, Registry, What, Wire};
+use catamaran_registry::{Budget, Client, Connection, Limits, ProbeReport, ProbeTarget, Rung};
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::{AZURE, GENERIC, GITHUB, basic, client, registry_with_image};
+
+const TIMEOUT: Duration = Duration::from_millis(800);
+
+fn canary(registry: &Registry, blob: bool) -> ProbeTarget {
+    let digest = registry.push("krateo/web", "1.0", "first");
+    ProbeTarget {
+        canary: Some(("krateo/web".to_owned(), digest)),
+        blob,
+    }
+}
+
+async fn probe(registry: &Registry, host: &str, provider: Provider, blob: bool) -> ProbeReport {
+    client(registry.connection(host, provider))
+        .probe(&canary(registry, blob), TIMEOUT)
+        .await
+}
+
+fn down(why: Unavailable) -> Outcome {
+    Outcome::Unavailable(why)
+}
+
+#[tokio::test]
+async fn a_good_registry_is_reachable_up_to_the_last_rung() {
+    for (host, provider) in [
+        (AZURE, Provider::Azure),
+        (GITHUB, Provider::GitHub),
+        (GENERIC, Provider::Generic),
+    ] {
+        let registry = registry_with_image().await;
+        let report = probe(&registry, host, provider, false).await;
+        assert_eq!(
+            (report.outcome, report.rung),
+            (Outcome::Reachable, Rung::Manifest),
+            "{}",
+            report.message
+        );
+        assert_eq!(registry.requests().len(), 3, "challenge, token, HEAD");
+        let report = probe(&registry, host, provider, true).await;
+        assert_eq!(
+            (report.outcome, report.rung),
+            (Outcome::Reachable, Rung::Blob),
+            "{}",
+            report.message
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_probe_begins_with_a_new_connection_and_a_new_token() {
+    let registry = registry_with_image().await;
+    let client = client(registry.connection(GITHUB, Provider::GitHub));
+    let target = canary(&registry, false);
+    for probes in 1..=3 {
+        assert_eq!(client.probe(&target, TIMEOUT).await.outcome, Outcome::Reachable);
+        assert_eq!((registry.connections(), registry.count("/token")), (probes, probes));
+    }
+}
+
+#[tokio::test]
+async fn an_expired_certificate_shows_at_the_next_probe() {
+    let registry = registry_with_image().await;
+    let client = client(registry.connection(GITHUB, Provider::GitHub));
+    let target = canary(&registry, false);
+    assert_eq!(client.probe(&target, TIMEOUT).await.outcome, Outcome::Reachable);
+    registry.set_certificate(Certificate::Expired);
+    let report = client.probe(&target, TIMEOUT).await;
+    assert_eq!(
+        (report.outcome, report.rung),
+        (down(Unavailable::TlsError), Rung::Tls),
+        "{}",
+        report.message
+    );
+}
+
+#[tokio::test]
+async fn each_rung_that_fails_is_named() {
+    let deny = || What::error(403, "DENIED", "client with IP '10.1.2.3' is not allowed access.");
+    let cases = [
+        (
+            "/v2/",
+            What::status(503),
+            down(Unavailable::ServerError),
+            Rung::Challenge,
+        ),
+        ("/v2/", What::html(200), down(Unavailable::ServerError), Rung::Challenge),
+        (
+            "/v2/",
+            What::status(404),
+            down(Unavailable::ServerError),
+            Rung::Challenge,
+        ),
+        (
+            "/v2/",
+            What::redirect(302, "https://login.test/"),
+            down(Unavailable::ServerError),
+            Rung::Challenge,
+        ),
+        ("/v2/", What::status(401), Outcome::Unauthorized, Rung::Challenge),
+        ("/v2/", deny(), Outcome::NetworkDenied, Rung::Challenge),
+        ("/v2/", What::Hang, down(Unavailable::Timeout), Rung::Challenge),
+        (
+            "/v2/",
+            What::Close,
+            down(Unavailable::ConnectionFailed),
+            Rung::Challenge,
+        ),
+        (
+            "/v2/",
+            What::throttled(Some("3")),
+            Outcome::Throttled {
+                retry_after: Some(Duration::from_secs(3)),
+            },
+            Rung::Challenge,
+        ),
+        ("/token", What::status(503), down(Unavailable::ServerError), Rung::Token),
+        ("/token", What::status(401), Outcome::Unauthorized, Rung::Token),
+        (
+            "/token",
+            What::error(403, "DENIED", "denied"),
+            Outcome::Forbidden,
+            Rung::Token,
+        ),
+        ("/token", What::Hang, down(Unavailable::Timeout), Rung::Token),
+        ("/token", What::Close, down(Unavailable::ConnectionFailed), Rung::Token),
+        (
+            "/manifests/",
+            What::status(500),
+            down(Unavailable::ServerError),
+            Rung::Manifest,
+        ),
+        (
+            "/manifests/",
+            What::error(404, "MANIFEST_UNKNOWN", "?"),
+            Outcome::CanaryNotFound,
+            Rung::Manifest,
+        ),
+        (
+            "/manifests/",
+            What::status(404),
+            Outcome::CanaryNotFound,
+            Rung::Manifest,
+        ),
+        ("/manifests/", What::status(401), Outcome::Unauthorized, Rung::Manifest),
+        ("/manifests/", What::Hang, down(Unavailable::Timeout), Rung::Manifest),
+        (
+            "/manifests/",
+            What::redirect(303, "https://github.com/x"),
+            down(Unavailable::ServerError),
+            Rung::Manifest,
+        ),
+        (
+            "/manifests/",
+            What::digest("sha256:zz"),
+            down(Unavailable::ServerError),
+            Rung::Manifest,
+        ),
+        ("/blobs/", What::status(503), down(Unavailable::ServerError), Rung::Blob),
+        ("/blobs/", What::status(403), Outcome::Forbidden, Rung::Blob),
+        ("/blobs/", What::Hang, down(Unavailable::Timeout), Rung::Blob),
+        ("/blobs/", What::Announced(100), Outcome::Reachable, Rung::Blob),
+        ("/blobs/", What::json(""), down(Unavailable::ServerError), Rung::Blob),
+        (
+            "/blobs/",
+            What::redirect(307, "http://blobs.test/x"),
+            down(Unavailable::ServerError),
+            Rung::Blob,
+        ),
+        (
+            "/blobs/",
+            What::redirect(307, "https://169.254.169.254/latest/meta-data"),
+            Outcome::NetworkDenied,
+            Rung::Blob,
+        ),
+        (
+            "/blobs/",
+            What::redirect(307, "https://[fe80::1]/"),
+            Outcome::NetworkDenied,
+            Rung::Blob,
+        ),
+        (
+            "/blobs/",
+            What::redirect(307, "https://127.0.0.1/"),
+            Outcome::NetworkDenied,
+            Rung::Blob,
+        ),
+        (
+            "/blobs/",
+            What::redirect(307, "https://localhost/"),
+            Outcome::NetworkDenied,
+            Rung::Blob,
+        ),
+        (
+            "/blobs/",
+            What::redirect(307, "https://10.0.0.1/"),
+            Outcome::NetworkDenied,
+            Rung::Blob,
+        ),
+        (
+            "/blobs/",
+            What::redirect(307, "/v2/krateo/web/blobs/sha256:again"),
+            down(Unavailable::ServerError),
+            Rung::Blob,
+        ),
+    ];
+    for (path, what, outcome, rung) in cases {
+        let registry = registry_with_image().await;
+        registry.fault(Fault::on(path, what.clone()));
+        let report = probe(&registry, GITHUB, Provider::GitHub, true).await;
+        assert_eq!(
+            (&report.outcome, report.rung),
+            (&outcome, rung),
+            "{path} {what:?}: {}",
+            report.message
+        );
+        assert!(
+            report.message.contains("https://") && !report.message.contains("sig="),
+            "{}",
+            report.message
+        );
+        assert!(report.elapsed < TIMEOUT + Duration::from_millis(300), "{what:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_fails_before_http_is_placed_at_its_rung() {
+    let cases = [
+        (Wire::Silent, Certificate::Good, Unavailable::Timeout, Rung::Tls),
+        (Wire::Close, Certificate::Good, Unavailable::TlsError, Rung::Tls),
+        (Wire::Reset, Certificate::Good, Unavailable::ConnectionFailed, Rung::Tls),
+        (Wire::Plain, Certificate::Good, Unavailable::TlsError, Rung::Tls),
+        (Wire::Normal, Certificate::Expired, Unavailable::TlsError, Rung::Tls),
+        (Wire::Normal, Certificate::WrongName, Unavailable::TlsError, Rung::Tls),
+        (Wire::Normal, Certificate::SelfSigned, Unavailable::TlsError, Rung::Tls),
+    ];
+    for (wire, certificate, why, rung) in cases {
+        let registry = registry_with_image().await;
+        registry.set_wire(wire);
+        registry.set_certificate(certificate);
+        let report = probe(&registry, AZURE, Provider::Azure, false).await;
+        assert_eq!(
+            (report.outcome, report.rung),
+            (down(why), rung),
+            "{wire:?} {certificate:?}: {}",
+            report.message
+        );
+        assert!(
+            report.message.starts_with("GET https://kracr.azurecr.io/v2/: "),
+            "{}",
+            report.message
+        );
+    }
+}
+
+async fn probe_at(registry: &str, at: Option<SocketAddr>) -> ProbeReport {
+    let trusted = Registry::start().await.unwrap();
+    let resolve = at.map(|at| (registry.to_owned(), at)).into_iter().collect();
+    let connection = Connection {
+        registry: registry.to_owned(),
+        extra_ca: Some(trusted.ca_pem()),
+        resolve,
+        ..Connection::default()
+    };
+    client(connection).probe(&ProbeTarget::default(), TIMEOUT).await
+}
+
+#[tokio::test]
+async fn a_closed_port_fails_at_connect() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    drop(listener);
+    let report = probe_at(AZURE, Some(at)).await;
+    assert_eq!(
+        (report.outcome, report.rung),
+        (down(Unavailable::ConnectionFailed), Rung::Connect)
+    );
+    assert_eq!(report.message, "GET https://kracr.azurecr.io/v2/: connection refused");
+}
+
+#[tokio::test]
+async fn a_black_hole_fails_at_connect_when_the_time_is_over() {
+    // A queue of connections that nobody accepts: once it is full, the kernel drops what comes.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let at = listener.local_addr().unwrap();
+    let mut full = Vec::new();
+    while let Ok(Ok(stream)) =
+        tokio::time::timeout(Duration::from_millis(200), tokio::net::TcpStream::connect(at)).await
+    {
+        full.push(stream);
+    }
+    let start = Instant::now();
+    let report = probe_at(AZURE, Some(at)).await;
+    assert_eq!(
+        (report.outcome, report.rung),
+        (down(Unavailable::Timeout), Rung::Connect),
+        "{}",
+        report.message
+    );
+    assert!(start.elapsed() < TIMEOUT + Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn a_dead_blob_host_fails_at_the_blob_rung() {
+    let registry = registry_with_image().await;
+    registry.set_blob_host(Some("blobs.test"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut connection = registry.connection(AZURE, Provider::Azure);
+    connection
+        .resolve
+        .push(("blobs.test".to_owned(), listener.local_addr().unwrap()));
+    drop(listener);
+    let client = client(connection);
+    let report = client.probe(&canary(&registry, false), TIMEOUT).await;
+    assert_eq!(report.outcome, Outcome::Reachable);
+    let report = client.probe(&canary(&registry, true), TIMEOUT).await;
+    assert_eq!(
+        (report.outcome, report.rung),
+        (down(Unavailable::ConnectionFailed), Rung::Blob),
+        "{}",
+        report.message
+    );
+    assert!(
+        !report.message.contains('?'),
+        "the signature stays out of it: {}",
+        report.message
+    );
+}
+
+#[tokio::test]
+async fn three_redirects_are_followed_and_no_more() {
+    for (hops, outcome) in [(3, Outcome::Reachable), (4, down(Unavailable::ServerError))] {
+        let registry = registry_with_image().await;
+        for hop in 1..hops {
+            let next = format!("https://ghcr.io/hop/{}", hop + 1);
+            registry.fault(Fault::on(&format!("/hop/{hop}"), What::redirect(307, &next)));
+        }
+        registry.fault(Fault::on("/hop/", What::json("x")));
+        registry.fault(Fault::on("/blobs/", What::redirect(307, "https://ghcr.io/hop/1")));
+        assert_eq!(
+            probe(&registry, GITHUB, Provider::GitHub, true).await.outcome,
+            outcome,
+            "{hops} hops"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_blob_of_an_index_is_found_through_its_first_manifest() {
+    let registry = registry_with_image().await;
+    let child = registry.push("krateo/web", "1.0", "first");
+    let index = format!(r#"{{"schemaVersion":2,"manifests":[{{"digest":"{child}","size":1}}]}}"#);
+    let digest = registry.put_manifest("krateo/web", Some("multi"), IMAGE_INDEX, index);
+    let target = ProbeTarget {
+        canary: Some(("krateo/web".to_owned(), digest)),
+        blob: true,
+    };
+    let report = client(registry.connection(GITHUB, Provider::GitHub))
+        .probe(&target, TIMEOUT)
+        .await;
+    assert_eq!(
+        (report.outcome, report.rung),
+        (Outcome::Reachable, Rung::Blob),
+        "{}",
+        report.message
+    );
+    assert_eq!(registry.count("/blobs/"), 1);
+}
+
+#[tokio::test]
+async fn without_a_canary_the_ladder_ends_at_the_token() {
+    let registry = registry_with_image().await;
+    let anonymous = client(registry.connection(GITHUB, Provider::GitHub));
+    let report = anonymous.probe(&ProbeTarget::default(), TIMEOUT).await;
+    assert_eq!((report.outcome, report.rung), (Outcome::Reachable, Rung::Challenge));
+
+    registry.set_account(Some(("user", "right")));
+    let mut connection = registry.connection(GITHUB, Provider::GitHub);
+    connection.credentials = basic("user", "wrong");
+    let report = client(connection.clone()).probe(&ProbeTarget::default(), TIMEOUT).await;
+    assert_eq!((report.outcome, report.rung), (Outcome::Unauthorized, Rung::Token));
+    connection.credentials = basic("user", "right");
+    let report = client(connection).probe(&ProbeTarget::default(), TIMEOUT).await;
+    assert_eq!((report.outcome, report.rung), (Outcome::Reachable, Rung::Token));
+}
+
+#[tokio::test]
+async fn an_open_registry_needs_no_token() {
+    let registry = registry_with_image().await;
+    registry.set_auth(Auth::Open);
+    let report = probe(&registry, GENERIC, Provider::Generic, true).await;
+    assert_eq!(
+        (report.outcome, report.rung),
+        (Outcome::Reachable, Rung::Blob),
+        "{}",
+        report.message
+    );
+    assert_eq!(registry.count("/token"), 0);
+}
+
+#[tokio::test]
+async fn probes_never_wait_for_the_budget() {
+    let registry = registry_with_image().await;
+    let budget = std::sync::Arc::new(Budget::per_minute(1));
+    budget.throttled(Some(Duration::from_secs(300)));
+    let client = Client::with_budget(registry.connection(GITHUB, Provider::GitHub), Limits::default(), budget).unwrap();
+    assert_eq!(
+        client.probe(&canary(&registry, false), TIMEOUT).await.outcome,
+        Outcome::Reachable
+    );
+}
+
+#[tokio::test]
+async fn a_slow_registry_is_reachable_while_it_answers_in_time() {
+    let registry = registry_with_image().await;
+    registry.set_latency(Duration::from_millis(100));
+    assert_eq!(
+        probe(&registry, GITHUB, Provider::GitHub, false).await.outcome,
+        Outcome::Reachable
+    );
+    registry.set_latency(Duration::from_millis(500));
+    let report = probe(&registry, GITHUB, Provider::GitHub, false).await;
+    assert_eq!(report.outcome, down(Unavailable::Timeout));
+    assert_eq!(
+        report.rung,
+        Rung::Token,
+        "the challenge came after 500 ms, the token would have after 1000"
+    );
+    assert_eq!(report.message, "GET https://ghcr.io/token: no answer within 800ms");
+}
