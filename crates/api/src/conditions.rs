@@ -95,8 +95,6 @@ pub mod reason {
     pub const SECRET_INVALID: &str = "SecretInvalid";
     /// `Stalled`: an older mirror claims the same repositories.
     pub const OVERLAPPING: &str = "Overlapping";
-    /// `Stalled`: the spec asks for a way to authenticate that is not supported.
-    pub const UNSUPPORTED_CREDENTIALS: &str = "UnsupportedCredentials";
 }
 
 /// The status of a condition.

@@ -100,3 +100,86 @@ fn every_string_and_list_of_the_spec_is_bounded() {
     let schema = serde_json::to_value(crd().spec.versions[0].schema.clone()).unwrap();
     visit(&schema["openAPIV3Schema"]["properties"]["spec"], "spec");
 }
+
+/// The reference: what is written by hand, then the table of fields.
+#[test]
+fn the_reference_lists_every_field() {
+    const HEADING: &str = "## Fields\n";
+    let file = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs/reference/registrymirror.md");
+    let committed = std::fs::read_to_string(&file).unwrap();
+    let by_hand = committed.split(HEADING).next().unwrap();
+    let expected = format!("{by_hand}{HEADING}\n{}", field_table());
+    if std::env::var_os("UPDATE_CRDS").is_some() {
+        std::fs::write(&file, &expected).unwrap();
+        return;
+    }
+    assert!(
+        committed == expected,
+        "docs/reference/registrymirror.md is stale: run UPDATE_CRDS=1 cargo test -p catamaran-api --test definition"
+    );
+}
+
+fn field_table() -> String {
+    let schema = serde_json::to_value(crd().spec.versions[0].schema.clone()).unwrap();
+    let mut table = String::from("| field | type | default | |\n| --- | --- | --- | --- |\n");
+    for root in ["spec", "status"] {
+        list_fields(&schema["openAPIV3Schema"]["properties"][root], root, &mut table);
+    }
+    table
+}
+
+fn list_fields(schema: &Value, path: &str, table: &mut String) {
+    let required = |name: &str| {
+        schema["required"]
+            .as_array()
+            .is_some_and(|names| names.contains(&name.into()))
+    };
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let at = format!("{path}.{name}");
+        let kind = kind(field);
+        let need = if required(name) { ", required" } else { "" };
+        let default = match &field["default"] {
+            Value::Null | Value::Object(_) => String::new(),
+            Value::String(text) if text.is_empty() => "empty".to_owned(),
+            Value::String(text) => format!("`{text}`"),
+            other => format!("`{other}`"),
+        };
+        let description = field["description"].as_str().unwrap_or_default().replace('|', "\\|");
+        table.push_str(
+            &[
+                "| `",
+                &at,
+                "` | ",
+                &kind,
+                need,
+                " | ",
+                &default,
+                " | ",
+                &description,
+                " |\n",
+            ]
+            .concat(),
+        );
+        // Kubernetes' own types are described elsewhere.
+        if at == "spec.namespaceSelector" || at == "status.conditions" {
+            continue;
+        }
+        list_fields(field, &at, table);
+        list_fields(&field["items"], &format!("{at}[]"), table);
+    }
+}
+
+fn kind(field: &Value) -> String {
+    if let Some(values) = field["enum"].as_array() {
+        let values: Vec<String> = values
+            .iter()
+            .map(|value| format!("`{}`", value.as_str().unwrap()))
+            .collect();
+        return values.join(" ");
+    }
+    match field["type"].as_str().unwrap() {
+        "array" => format!("list of {}", kind(&field["items"])),
+        "string" if field["format"] == "date-time" => "time".to_owned(),
+        kind => kind.to_owned(),
+    }
+}

@@ -9,7 +9,7 @@ use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::policy;
 use serde_json::{Value, json};
 
-use support::{admit, files, schema};
+use support::{SCHEMA, admit, files};
 
 fn read(text: &str) -> Value {
     serde_saphyr::from_str(text).unwrap()
@@ -116,7 +116,7 @@ fn a_new_object_shows_its_defaults_and_an_observed_generation_that_no_object_has
         })
     );
     assert_eq!(
-        schema()["properties"]["status"]["default"],
+        SCHEMA["properties"]["status"]["default"],
         json!({"observedGeneration": -1})
     );
 }

@@ -2,9 +2,10 @@
 //! structure and evaluates the CEL rules. Messages contain what the API server's contain.
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use catamaran_api::crd::crd;
-use kube::core::cel::Validator;
+use kube::core::cel::{CompiledSchema, Validator, apply_defaults, compile_schema};
 use regex::Regex;
 use serde_json::{Map, Value};
 
@@ -27,19 +28,24 @@ pub fn files(directory: &str) -> Vec<(String, String)> {
 }
 
 /// The schema that the definition holds.
-pub fn schema() -> Value {
+pub static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
     let version = crd().spec.versions.remove(0);
     serde_json::to_value(version.schema.unwrap().open_api_v3_schema.unwrap()).unwrap()
-}
+});
+
+static RULES: LazyLock<CompiledSchema> = LazyLock::new(|| {
+    let rules = compile_schema(&SCHEMA);
+    assert!(!rules.has_errors(), "{:?}", rules.compilation_errors());
+    rules
+});
 
 /// The object as the API server would store it, or why it would not.
 pub fn admit(mut object: Value) -> Result<Value, Vec<String>> {
-    let schema = schema();
     drop_nulls(&mut object);
-    let object = kube::core::cel::apply_defaults(&schema, &object);
+    let object = apply_defaults(&SCHEMA, &object);
     let mut errors = Vec::new();
-    check(&schema, &object, "", &mut errors);
-    if let Err(failed) = Validator::new().validate(&schema, &object, None) {
+    check(&SCHEMA, &object, "", &mut errors);
+    if let Err(failed) = Validator::new().validate_compiled(&RULES, &object, None) {
         errors.extend(failed.into_vec().iter().map(ToString::to_string));
     }
     if errors.is_empty() { Ok(object) } else { Err(errors) }
