@@ -425,11 +425,11 @@ async fn rotate(seed: u64) -> usize {
 #[tokio::test(start_paused = true)]
 async fn rotating_without_end_never_breaks_a_handshake_whatever_fails_meanwhile() {
     let mut publications = 0;
-    for seed in 1..=4 {
+    for seed in 1..=2 {
         publications += rotate(seed * 7919).await;
     }
     assert!(
-        publications > 4 * 4,
+        publications > 2 * 4,
         "there was something to survive: {publications} publications"
     );
 }
