@@ -129,6 +129,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table")]
     fn challenges_are_read_in_every_shape_that_registries_send() {
         let acr = r#"Bearer realm="https://kracr.azurecr.io/oauth2/token",service="kracr.azurecr.io""#;
         let ghcr = r#"Bearer realm="https://ghcr.io/token",service="ghcr.io",scope="repository:user/image:pull""#;
@@ -188,7 +189,7 @@ mod tests {
             ),
             ("empty", &[""], None),
             ("absent", &[], None),
-            ("unknown scheme", &[r#"Negotiate abc=="#], None),
+            ("unknown scheme", &["Negotiate abc=="], None),
             ("bearer without realm", &[r#"Bearer service="s""#], None),
             ("empty realm", &[r#"Bearer realm="""#], None),
             ("unterminated", &[r#"Bearer realm="https://r/t"#], None),

@@ -86,7 +86,7 @@ impl std::fmt::Debug for Client {
 impl Client {
     /// A client with a budget of its own, the provider's default.
     ///
-    /// Reads the system's certificates; makes no connection. Must be called within a tokio runtime.
+    /// Reads the system's certificates; makes no connection.
     pub fn new(connection: Connection, limits: Limits) -> Result<Client, ClientError> {
         let budget = Budget::per_minute(Budget::default_for(connection.provider));
         Client::with_budget(connection, limits, Arc::new(budget))

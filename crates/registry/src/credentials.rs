@@ -246,7 +246,7 @@ mod tests {
             ),
             (r#"{"identitytoken":"r"}"#, Ok(basic(null, "r"))),
             (r#"{"auth":"Og=="}"#, Ok(Credentials::Anonymous)),
-            (r#"{}"#, Err(CredentialsError::Empty)),
+            ("{}", Err(CredentialsError::Empty)),
             (r#"{"username":"u"}"#, Err(CredentialsError::Empty)),
             (r#"{"auth":"!!!"}"#, Err(CredentialsError::BadAuth)),
             (r#"{"auth":"dXNlcg=="}"#, Err(CredentialsError::BadAuth)),

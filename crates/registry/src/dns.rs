@@ -112,6 +112,9 @@ impl Guard {
 
     async fn resolve(&self, host: &str) -> Result<Vec<SocketAddr>, DnsError> {
         if let Some(address) = self.pinned.get(host) {
+            if host == self.own_host {
+                self.note_own(address.ip());
+            }
             return Ok(vec![*address]);
         }
         let not_resolved = |cause: String| DnsError::NotResolved {
@@ -256,7 +259,7 @@ mod tests {
         assert!(matches!(refused, Err(DnsError::Refused { .. })), "{refused:?}");
         let at: SocketAddr = "127.0.0.1:4443".parse().unwrap();
         let pinned = guard("ghcr.io", |connection| {
-            connection.resolve = vec![("ghcr.io".to_owned(), at)]
+            connection.resolve = vec![("ghcr.io".to_owned(), at)];
         });
         assert_eq!(pinned.resolve("ghcr.io").await, Ok(vec![at]));
         let allowed = guard("localhost", |connection| connection.allow_loopback = true);

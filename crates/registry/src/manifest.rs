@@ -51,15 +51,22 @@ impl Session {
         if reply.is_html() {
             return Err(reply.not_a_registry("a web page instead of a manifest"));
         }
-        match announced(&reply)? {
-            Some(digest) => {
-                agree(&reply, reference, &digest)?;
-                Ok(Resolved {
-                    digest,
-                    verified: false,
-                })
+        let digest = announced(&reply)?;
+        match (digest, reference.parse::<Digest>()) {
+            (Some(digest), Err(_)) => Ok(Resolved {
+                digest,
+                verified: false,
+            }),
+            (Some(digest), Ok(wanted)) if digest == wanted => Ok(Resolved {
+                digest,
+                verified: false,
+            }),
+            (Some(digest), Ok(wanted)) if algorithm(&digest) == algorithm(&wanted) => {
+                let message = format!("{}: answered with another digest, {digest}", reply.request);
+                Err(reply.failure(Class::LyingDigest, message))
             }
-            None => self.resolve_by_content(repository, reference).await,
+            // No digest, or one of another algorithm than asked for: the content decides.
+            _ => self.resolve_by_content(repository, reference).await,
         }
     }
 
@@ -133,16 +140,8 @@ fn announced(reply: &Reply) -> Result<Option<Digest>, Failure> {
         .ok_or_else(|| reply.not_a_registry("its Docker-Content-Digest is not a digest"))
 }
 
-/// Who asks for a digest must be told of that digest.
-fn agree(reply: &Reply, reference: &str, digest: &Digest) -> Result<(), Failure> {
-    let Ok(wanted) = reference.parse::<Digest>() else {
-        return Ok(());
-    };
-    if wanted == *digest {
-        return Ok(());
-    }
-    let message = format!("{}: answered with another digest, {digest}", reply.request);
-    Err(reply.failure(Class::LyingDigest, message))
+fn algorithm(digest: &Digest) -> String {
+    digest.to_string().split(':').next().unwrap_or_default().to_owned()
 }
 
 fn is_object(body: &Bytes) -> bool {

@@ -89,18 +89,16 @@ impl Client {
 
 async fn climb(session: &Session, target: &ProbeTarget, rung: &mut Rung) -> Result<String, Failure> {
     session.challenge().await?;
-    let asked = session.http.progress.asked();
     let bearer = matches!(session.tokens.scheme(), Scheme::Bearer { .. });
     let Some((repository, digest)) = &target.canary else {
-        if bearer && session.site.credentials.basic().is_some() {
+        if session.site.credentials.basic().is_some() && session.tokens.scheme() != Scheme::Open {
             *rung = Rung::Token;
-            session.authorization(None).await?;
-            return Ok(format!(
-                "{}: answered; no canary to look for yet",
-                session.http.progress.asked()
-            ));
+            session.check_credentials().await?;
         }
-        return Ok(format!("{asked}: answered; no canary to look for yet"));
+        return Ok(format!(
+            "{}: answered; no canary to look for yet",
+            session.http.progress.asked()
+        ));
     };
     if bearer {
         *rung = Rung::Token;

@@ -142,6 +142,22 @@ impl Session {
         Ok(token)
     }
 
+    /// Whether the credential is accepted, without anything to look for: a token for nothing in particular, or `/v2/` itself.
+    pub(crate) async fn check_credentials(&self) -> Result<(), Failure> {
+        let authorization = self.authorization(None).await?;
+        if self.tokens.scheme() != Scheme::Basic {
+            return Ok(());
+        }
+        let mut ask = Ask::new(Method::GET, self.site.url("/v2/"), Rung::Token);
+        ask.authorization = authorization;
+        let reply = self.send(&ask).await?;
+        if reply.status().is_success() {
+            Ok(())
+        } else {
+            Err(self.fail(reply, &ask).await)
+        }
+    }
+
     async fn settle(&self, reply: Reply, ask: &Ask) -> Result<Reply, Failure> {
         if reply.status().is_success() || reply.status().is_redirection() {
             self.succeeded();

@@ -82,6 +82,7 @@ fn go_duration(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -148,6 +149,19 @@ mod tests {
         ];
         for (message, expected) in cases {
             assert_eq!(asked_for(&HeaderMap::new(), message), expected, "{message}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_registry_makes_us_wait_longer_than_five_minutes(header in "[ -~]{0,40}", message in ".{0,80}", go in "-?[0-9.]{0,30}(h|m|s|ms|us|ns)") {
+            let mut headers = HeaderMap::new();
+            for text in [&message, &format!("retry-after: {go}"), &format!("Retry-After:{header}")] {
+                prop_assert!(asked_for(&headers, text).is_none_or(|wait| wait <= LONGEST_WAIT));
+            }
+            headers.insert(DATE, HeaderValue::from_static("Fri, 20 Nov 2026 12:00:00 GMT"));
+            headers.insert(RETRY_AFTER, HeaderValue::from_str(&header).unwrap());
+            prop_assert!(asked_for(&headers, &message).is_none_or(|wait| wait <= LONGEST_WAIT));
         }
     }
 }

@@ -183,7 +183,7 @@ impl Fault {
             return None;
         }
         self.met += 1;
-        if (self.met - 1) % self.one_in != 0 {
+        if !(self.met - 1).is_multiple_of(self.one_in) {
             return None;
         }
         self.times = self.times.map(|times| times - 1);

@@ -18,6 +18,7 @@ async fn all(client: &Client) -> Vec<Failure> {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 async fn every_hostile_answer_is_a_failure_of_its_class() {
     let server_error = || unavailable(Unavailable::ServerError);
     let gzip = answer(

@@ -177,6 +177,19 @@ async fn what_is_no_list_is_unavailable_and_never_an_empty_list() {
         let failure = generic(&registry).list_tags("krateo/web").await.unwrap_err();
         assert_eq!(failure.class, unavailable(Unavailable::ServerError), "{body}");
     }
+    registry.clear_faults();
+    // What it calls itself does not matter, except when it calls itself a web page.
+    registry.fault(Fault::on(
+        "/tags/list",
+        answer(200, &[("content-type", "image/png")], r#"{"tags":["a"]}"#),
+    ));
+    assert_eq!(generic(&registry).list_tags("krateo/web").await.unwrap().len(), 1);
+    registry.clear_faults();
+    registry.fault(Fault::on(
+        "/tags/list",
+        answer(200, &[("content-type", "text/html")], r#"{"tags":["a"]}"#),
+    ));
+    assert!(generic(&registry).list_tags("krateo/web").await.is_err());
     let null = What::json(r#"{"name":"krateo/web","tags":null}"#);
     registry.clear_faults();
     registry.fault(Fault::on("/tags/list", null));

@@ -1,5 +1,7 @@
 //! The client against the scripted registry, over TLS on loopback.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod credentials;
 mod cross_check;
 mod hostile;

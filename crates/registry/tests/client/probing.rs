@@ -85,6 +85,7 @@ async fn an_expired_certificate_shows_at_the_next_probe() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 async fn each_rung_that_fails_is_named() {
     let deny = || What::error(403, "DENIED", "client with IP '10.1.2.3' is not allowed access.");
     let cases = [
@@ -397,6 +398,24 @@ async fn without_a_canary_the_ladder_ends_at_the_token() {
 }
 
 #[tokio::test]
+async fn without_a_canary_a_basic_credential_is_tried_at_the_base() {
+    let registry = registry_with_image().await;
+    registry.set_auth(Auth::Basic);
+    registry.set_account(Some(("user", "right")));
+    for (password, outcome) in [("right", Outcome::Reachable), ("wrong", Outcome::Unauthorized)] {
+        let mut connection = registry.connection(GENERIC, Provider::Generic);
+        connection.credentials = basic("user", password);
+        let report = client(connection).probe(&ProbeTarget::default(), TIMEOUT).await;
+        assert_eq!(
+            (report.outcome, report.rung),
+            (outcome, Rung::Token),
+            "{}",
+            report.message
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_open_registry_needs_no_token() {
     let registry = registry_with_image().await;
     registry.set_auth(Auth::Open);
@@ -414,7 +433,7 @@ async fn an_open_registry_needs_no_token() {
 async fn probes_never_wait_for_the_budget() {
     let registry = registry_with_image().await;
     let budget = std::sync::Arc::new(Budget::per_minute(1));
-    budget.throttled(Some(Duration::from_secs(300)));
+    budget.throttled(Some(Duration::from_mins(5)));
     let client = Client::with_budget(registry.connection(GITHUB, Provider::GitHub), Limits::default(), budget).unwrap();
     assert_eq!(
         client.probe(&canary(&registry, false), TIMEOUT).await.outcome,

@@ -194,6 +194,19 @@ async fn sha512_is_a_digest_too() {
 }
 
 #[tokio::test]
+async fn a_digest_of_another_algorithm_than_asked_for_is_settled_by_the_content() {
+    let registry = registry_with_image().await;
+    let digest = registry.push("krateo/web", "1.0", "first");
+    let empty = "sha512:cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e";
+    registry.fault(Fault::on("/manifests/", What::digest(empty)).method(Method::HEAD));
+    let found = generic(&registry)
+        .resolve("krateo/web", &digest.to_string())
+        .await
+        .unwrap();
+    assert_eq!((found.digest, found.verified), (digest, true));
+}
+
+#[tokio::test]
 async fn what_is_no_repository_or_reference_is_never_asked_for() {
     let registry = Registry::start().await.unwrap();
     let client = generic(&registry);

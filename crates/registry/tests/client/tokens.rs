@@ -150,10 +150,7 @@ async fn each_refusal_of_the_token_endpoint_has_its_class() {
         ),
         (What::throttled(Some("7")), throttled(Some(Duration::from_secs(7)))),
         (What::throttled(Some("-7")), throttled(None)),
-        (
-            What::throttled(Some("999999")),
-            throttled(Some(Duration::from_secs(300))),
-        ),
+        (What::throttled(Some("999999")), throttled(Some(Duration::from_mins(5)))),
         (What::throttled(None), throttled(None)),
         (github, throttled(Some(Duration::from_micros(1500)))),
         (What::status(500), server_error()),
