@@ -64,14 +64,22 @@ pub async fn apply(context: &Arc<Context>, mirror: &RegistryMirror, report: &Rep
 }
 
 async fn write(context: &Context, mirror: &RegistryMirror, report: &Report) -> Result<(), ApplyError> {
-    evidence_store::store(context, mirror).await.map_err(|error| ApplyError::Evidence(Box::new(error)))?;
+    evidence_store::store(context, mirror)
+        .await
+        .map_err(|error| ApplyError::Evidence(Box::new(error)))?;
     if !report.changed {
         return Ok(());
     }
     let api: Api<RegistryMirror> = Api::all(context.client.clone());
     // With the resourceVersion that was decided on: of two leaders by accident only one gets through.
-    let desired = RegistryMirror { status: Some(report.status.clone()), ..mirror.clone() };
-    let params = PostParams { field_manager: Some(CONTROLLER.to_owned()), ..PostParams::default() };
+    let desired = RegistryMirror {
+        status: Some(report.status.clone()),
+        ..mirror.clone()
+    };
+    let params = PostParams {
+        field_manager: Some(CONTROLLER.to_owned()),
+        ..PostParams::default()
+    };
     let replaced = api.replace_status(&mirror.name_any(), &params, &desired).await;
     replaced.map(drop).map_err(|error| ApplyError::Status(Box::new(error)))
 }
@@ -96,7 +104,9 @@ async fn announce(context: &Context, mirror: &RegistryMirror, announcements: &[A
 /// Tells the author of a mirror that it can't be read; the others go on.
 pub async fn refuse(context: &Context, invalid: &InvalidObject) -> Result<Action, ApplyError> {
     let name = invalid.metadata.name.clone().unwrap_or_default();
-    context.workers.stop(invalid.metadata.uid.as_deref().unwrap_or_default());
+    context
+        .workers
+        .stop(invalid.metadata.uid.as_deref().unwrap_or_default());
     if !context.leads() {
         return Ok(Action::await_change());
     }
@@ -109,7 +119,8 @@ pub async fn refuse(context: &Context, invalid: &InvalidObject) -> Result<Action
     conditions::set_condition(&mut told, statement(conditions::STALLED, Truth::True), generation, now);
     // The transition is dated by the object, so that saying it again changes nothing.
     let since = invalid.metadata.creation_timestamp.clone().unwrap_or(Time(now));
-    told.iter_mut().for_each(|condition| condition.last_transition_time = since.clone());
+    told.iter_mut()
+        .for_each(|condition| condition.last_transition_time = since.clone());
     let patch = serde_json::json!({"status": {"observedGeneration": generation, "conditions": told}});
     let api: Api<RegistryMirror> = Api::all(context.client.clone());
     // A body that can't be decoded comes back from this patch too, so its answer is read as plain JSON.
@@ -125,5 +136,8 @@ pub async fn refuse(context: &Context, invalid: &InvalidObject) -> Result<Action
 fn id(mirror: &RegistryMirror) -> Option<MirrorId> {
     let name = mirror.metadata.name.as_deref()?;
     let uid = mirror.metadata.uid.as_deref()?;
-    Some(MirrorId { name: name.into(), uid: uid.into() })
+    Some(MirrorId {
+        name: name.into(),
+        uid: uid.into(),
+    })
 }

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use catamaran_api::mirror::{RegistryMirror, RegistryMirrorStatus};
-use catamaran_api::policy::{policy, PolicyError};
-use catamaran_core::failover::{decide, Decision, Flip, FlipReason, Input, Standing};
+use catamaran_api::policy::{PolicyError, policy};
+use catamaran_core::failover::{Decision, Flip, FlipReason, Input, Standing, decide};
 use catamaran_core::health::{Availability, Outcome, Probe};
 use catamaran_core::parity::{Canary, Divergence};
 use catamaran_core::policy::MirrorPolicy;
@@ -63,7 +63,9 @@ pub fn assess(mirror: &RegistryMirror, context: &Arc<Context>, now: Timestamp) -
             return Outlook::Invalid(error);
         }
     };
-    context.workers.ensure(context, &policy, mirror.metadata.generation.unwrap_or_default());
+    context
+        .workers
+        .ensure(context, &policy, mirror.metadata.generation.unwrap_or_default());
     if policy.suspended {
         return Outlook::Suspended;
     }
@@ -71,12 +73,7 @@ pub fn assess(mirror: &RegistryMirror, context: &Arc<Context>, now: Timestamp) -
     Outlook::Watched(Box::new(observe(context, policy, &status, now)))
 }
 
-fn observe(
-    context: &Context,
-    policy: Arc<MirrorPolicy>,
-    status: &RegistryMirrorStatus,
-    now: Timestamp,
-) -> Observation {
+fn observe(context: &Context, policy: Arc<MirrorPolicy>, status: &RegistryMirrorStatus, now: Timestamp) -> Observation {
     let memory = context.memories.of(&policy.id);
     let standing = standing(status);
     let mut state = memory.state();
@@ -97,7 +94,12 @@ fn observe(
     if let Some(side) = decision.probe_now {
         memory.probe_now[side].notify_one();
     }
-    let overlaps = context.table.borrow().conflicts().into_iter().filter(|conflict| conflict.loser == policy.id);
+    let overlaps = context
+        .table
+        .borrow()
+        .conflicts()
+        .into_iter()
+        .filter(|conflict| conflict.loser == policy.id);
     Observation {
         availability: Sides::from_fn(|side| state.probes[side].availability(&policy.health)),
         probes: Sides::from_fn(|side| state.probes[side].latest().cloned()),
@@ -117,7 +119,12 @@ fn observe(
 pub fn standing(status: &RegistryMirrorStatus) -> Standing {
     let flip = status.last_flip.as_ref().and_then(|flip| {
         let reason = flip.reason.parse::<FlipReason>().ok()?;
-        Some(Flip { at: flip.time.0, from: flip.from, to: flip.to, reason })
+        Some(Flip {
+            at: flip.time.0,
+            from: flip.from,
+            to: flip.to,
+            reason,
+        })
     });
     Standing {
         active: status.active.unwrap_or(Side::Primary),
@@ -130,7 +137,11 @@ pub fn standing(status: &RegistryMirrorStatus) -> Standing {
 fn canary(status: &RegistryMirrorStatus) -> Option<Canary> {
     let canary = status.canary.as_ref()?;
     let digest = canary.digest.parse().ok()?;
-    Some(Canary { repository: canary.repository.clone(), tag: canary.tag.clone(), digest })
+    Some(Canary {
+        repository: canary.repository.clone(),
+        tag: canary.tag.clone(),
+        digest,
+    })
 }
 
 /// Whether both sides were probed at least once with this process's own eyes.

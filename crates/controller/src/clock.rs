@@ -17,7 +17,10 @@ pub struct Clock {
 impl Clock {
     /// Starts the clock at the machine's present time.
     pub fn start() -> Clock {
-        Clock { started: Instant::now(), at: Timestamp::now() }
+        Clock {
+            started: Instant::now(),
+            at: Timestamp::now(),
+        }
     }
 
     /// The time now.

@@ -112,15 +112,13 @@ impl Connections {
 
     /// Drops the clients of mirrors that are gone.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
-        self.cache.lock().unwrap_or_else(PoisonError::into_inner).retain(|(uid, _), _| keep(uid));
+        self.cache
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(uid, _), _| keep(uid));
     }
 
-    fn cached(
-        &self,
-        key: &(Arc<str>, Side),
-        wanted: &SidePolicy,
-        fresh: impl Fn(&Cached) -> bool,
-    ) -> Option<Client> {
+    fn cached(&self, key: &(Arc<str>, Side), wanted: &SidePolicy, fresh: impl Fn(&Cached) -> bool) -> Option<Client> {
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let cached = cache.get(key).filter(|cached| cached.side == *wanted && fresh(cached));
         cached.map(|cached| cached.client.clone())
@@ -143,12 +141,23 @@ impl Connections {
             provider: side.provider,
             ..Connection::default()
         };
-        let failed = |cause: String| ConnectionError::Client { registry: side.registry.clone(), cause };
+        let failed = |cause: String| ConnectionError::Client {
+            registry: side.registry.clone(),
+            cause,
+        };
         let budget = self.budgets.for_registry(&side.registry, side.provider);
         let client = Client::with_budget(connection, Limits::default(), budget);
         let client = client.map_err(|error| failed(error.to_string()))?;
         let version = material.version;
-        cache.insert(key, Cached { client: client.clone(), version, read: Instant::now(), side: side.clone() });
+        cache.insert(
+            key,
+            Cached {
+                client: client.clone(),
+                version,
+                read: Instant::now(),
+                side: side.clone(),
+            },
+        );
         Ok(client)
     }
 
@@ -159,8 +168,10 @@ impl Connections {
             Some(name) => {
                 let secret = self.get(name).await?;
                 version.push(secret.metadata.resource_version.clone());
-                credentials(&secret, &side.registry)
-                    .map_err(|problem| ConnectionError::Unusable { name: name.clone(), problem })?
+                credentials(&secret, &side.registry).map_err(|problem| ConnectionError::Unusable {
+                    name: name.clone(),
+                    problem,
+                })?
             }
         };
         let extra_ca = match &side.ca_secret {
@@ -170,17 +181,30 @@ impl Connections {
                 version.push(secret.metadata.resource_version.clone());
                 let ca = value(&secret, "ca.crt").map(<[u8]>::to_vec);
                 let problem = || "it has no key 'ca.crt' with a PEM certificate".to_owned();
-                Some(ca.ok_or_else(|| ConnectionError::Unusable { name: name.clone(), problem: problem() })?)
+                Some(ca.ok_or_else(|| ConnectionError::Unusable {
+                    name: name.clone(),
+                    problem: problem(),
+                })?)
             }
         };
-        Ok(Material { credentials, extra_ca, version })
+        Ok(Material {
+            credentials,
+            extra_ca,
+            version,
+        })
     }
 
     async fn get(&self, name: &str) -> Result<Secret, ConnectionError> {
         match self.secrets.get_opt(name).await {
             Ok(Some(secret)) => Ok(secret),
-            Ok(None) => Err(ConnectionError::NotFound { name: name.to_owned(), namespace: self.namespace.clone() }),
-            Err(error) => Err(ConnectionError::Unreadable { name: name.to_owned(), cause: error.to_string() }),
+            Ok(None) => Err(ConnectionError::NotFound {
+                name: name.to_owned(),
+                namespace: self.namespace.clone(),
+            }),
+            Err(error) => Err(ConnectionError::Unreadable {
+                name: name.to_owned(),
+                cause: error.to_string(),
+            }),
         }
     }
 }
@@ -192,7 +216,12 @@ struct Material {
 }
 
 fn value<'s>(secret: &'s Secret, key: &str) -> Option<&'s [u8]> {
-    secret.data.as_ref()?.get(key).map(|value| value.0.as_slice()).filter(|value| !value.is_empty())
+    secret
+        .data
+        .as_ref()?
+        .get(key)
+        .map(|value| value.0.as_slice())
+        .filter(|value| !value.is_empty())
 }
 
 /// The credentials in a Secret of type `kubernetes.io/dockerconfigjson` or `kubernetes.io/basic-auth`.
@@ -207,7 +236,10 @@ fn credentials(secret: &Secret, registry: &str) -> Result<Credentials, String> {
                 Ok::<_, String>(text.trim_end_matches('\n').to_owned())
             };
             let password = Redacted::new(text(password, "password")?);
-            Ok(Credentials::Basic { username: text(username, "username")?, password })
+            Ok(Credentials::Basic {
+                username: text(username, "username")?,
+                password,
+            })
         }
         _ => Err(format!(
             "it is of type '{}', and has neither '.dockerconfigjson' nor 'username' and 'password'; \
@@ -223,8 +255,13 @@ mod tests {
     use k8s_openapi::ByteString;
 
     fn secret(entries: &[(&str, &str)]) -> Secret {
-        let data = entries.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec())));
-        Secret { data: Some(data.collect()), ..Secret::default() }
+        let data = entries
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec())));
+        Secret {
+            data: Some(data.collect()),
+            ..Secret::default()
+        }
     }
 
     #[test]

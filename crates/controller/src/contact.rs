@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll};
 use std::time::{Duration, Instant};
 
-use futures::future::BoxFuture;
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use http::{Request, Response};
 use tower::{Layer, Service};
 
@@ -31,14 +31,21 @@ impl Contact {
         resources
             .iter()
             .map(|resource| {
-                let newest = answered.iter().filter(|(path, _)| path.ends_with(resource)).map(|(_, at)| *at).max();
+                let newest = answered
+                    .iter()
+                    .filter(|(path, _)| path.ends_with(resource))
+                    .map(|(_, at)| *at)
+                    .max();
                 newest.map(|at| at.elapsed())
             })
             .try_fold(Duration::ZERO, |oldest, age| age.map(|age| oldest.max(age)))
     }
 
     fn note(&self, path: String) {
-        self.answered.lock().unwrap_or_else(PoisonError::into_inner).insert(path, Instant::now());
+        self.answered
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(path, Instant::now());
     }
 }
 
@@ -50,7 +57,10 @@ impl<S> Layer<S> for ContactLayer {
     type Service = ContactService<S>;
 
     fn layer(&self, inner: S) -> ContactService<S> {
-        ContactService { inner, contact: self.0.clone() }
+        ContactService {
+            inner,
+            contact: self.0.clone(),
+        }
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_core::policy::MirrorId;
 use catamaran_core::routes::RouteTable;
-use kube::runtime::events::{Recorder, Reporter};
 use kube::core::DeserializeGuard;
+use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::{mpsc, watch};
 
@@ -71,6 +71,9 @@ impl Context {
 
 /// A recorder that writes Events in the operator's name.
 pub fn recorder(client: kube::Client, instance: &str) -> Recorder {
-    let reporter = Reporter { controller: CONTROLLER.to_owned(), instance: Some(instance.to_owned()) };
+    let reporter = Reporter {
+        controller: CONTROLLER.to_owned(),
+        instance: Some(instance.to_owned()),
+    };
     Recorder::new(client, reporter)
 }

@@ -23,8 +23,13 @@ pub async fn store(context: &Context, mirror: &RegistryMirror) -> Result<(), kub
     let (Some(name), Some(uid)) = (mirror.metadata.name.as_deref(), mirror.metadata.uid.as_deref()) else {
         return Ok(());
     };
-    let id = MirrorId { name: name.into(), uid: uid.into() };
-    let Some(memory) = context.memories.get(&id) else { return Ok(()) };
+    let id = MirrorId {
+        name: name.into(),
+        uid: uid.into(),
+    };
+    let Some(memory) = context.memories.get(&id) else {
+        return Ok(());
+    };
     let evidence = {
         let mut state = memory.state();
         // Before the first pass there is nothing to say, and what the last leader wrote still holds.
@@ -61,7 +66,12 @@ async fn write(context: &Context, mirror: &RegistryMirror, shards: &[Vec<u8>]) -
             binary_data: Some(BTreeMap::from([(KEY.to_owned(), ByteString(shard.clone()))])),
             ..ConfigMap::default()
         };
-        api.patch(&shard_name, &PatchParams::apply(CONTROLLER).force(), &Patch::Apply(&config_map)).await?;
+        api.patch(
+            &shard_name,
+            &PatchParams::apply(CONTROLLER).force(),
+            &Patch::Apply(&config_map),
+        )
+        .await?;
     }
     remove_beyond(&api, &name, shards.len()).await
 }

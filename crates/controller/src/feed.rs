@@ -60,8 +60,14 @@ pub async fn run(client: kube::Client, namespace: String, view: watch::Sender<Vi
     let namespaces = kube::runtime::watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config());
     let changes = stream::select_all([
         mirrors.default_backoff().map(|event| event.map(Change::Mirror)).boxed(),
-        evidence.default_backoff().map(|event| event.map(Change::Evidence)).boxed(),
-        namespaces.default_backoff().map(|event| event.map(Change::Namespace)).boxed(),
+        evidence
+            .default_backoff()
+            .map(|event| event.map(Change::Evidence))
+            .boxed(),
+        namespaces
+            .default_backoff()
+            .map(|event| event.map(Change::Namespace))
+            .boxed(),
     ]);
     let mut changes = std::pin::pin!(changes);
     let mut seen = Seen::default();
@@ -125,13 +131,22 @@ struct Collection<T> {
 
 impl<T> Default for Collection<T> {
     fn default() -> Self {
-        Collection { items: HashMap::new(), listing: None, listed: false }
+        Collection {
+            items: HashMap::new(),
+            listing: None,
+            listed: false,
+        }
     }
 }
 
 impl<T> Collection<T> {
     /// Takes one event; whether the collection may have changed.
-    fn take<K>(&mut self, event: Event<K>, key: impl Fn(&K) -> String, value: impl Fn(K, Option<&T>) -> Option<T>) -> bool {
+    fn take<K>(
+        &mut self,
+        event: Event<K>,
+        key: impl Fn(&K) -> String,
+        value: impl Fn(K, Option<&T>) -> Option<T>,
+    ) -> bool {
         match event {
             Event::Init => {
                 self.listing = Some(HashMap::new());
@@ -166,11 +181,14 @@ impl<T> Collection<T> {
 impl Seen {
     fn mirror(&mut self, event: Event<Mirror>) -> bool {
         let key = |mirror: &Mirror| mirror.uid().unwrap_or_default();
-        self.mirrors.take(event, key, |mirror, before| Some(seat(mirror, before)))
+        self.mirrors
+            .take(event, key, |mirror, before| Some(seat(mirror, before)))
     }
 
     fn evidence(&mut self, event: Event<ConfigMap>) -> bool {
-        let changed = self.shards.take(event, ResourceExt::name_any, |config_map, _| shard(config_map));
+        let changed = self
+            .shards
+            .take(event, ResourceExt::name_any, |config_map, _| shard(config_map));
         if changed {
             self.evidence = assemble(self.shards.items.values());
         }
@@ -182,7 +200,11 @@ impl Seen {
             Some(namespace.metadata.labels.unwrap_or_default())
         });
         if changed {
-            let labels = self.namespaces.items.iter().map(|(name, labels)| (name.clone(), labels.clone()));
+            let labels = self
+                .namespaces
+                .items
+                .iter()
+                .map(|(name, labels)| (name.clone(), labels.clone()));
             self.labels = Arc::new(labels.collect());
         }
         changed
@@ -192,9 +214,18 @@ impl Seen {
         let routes = self.mirrors.items.iter().filter_map(|(uid, seat)| {
             let policy = seat.policy.clone().filter(|policy| !policy.suspended)?;
             let evidence = self.evidence.get(uid).cloned().unwrap_or_default();
-            Some(Route { policy, active: seat.active, epoch: seat.epoch, evidence })
+            Some(Route {
+                policy,
+                active: seat.active,
+                epoch: seat.epoch,
+                evidence,
+            })
         });
-        let names = self.mirrors.items.iter().map(|(uid, seat)| (uid.clone(), seat.name.clone()));
+        let names = self
+            .mirrors
+            .items
+            .iter()
+            .map(|(uid, seat)| (uid.clone(), seat.name.clone()));
         View {
             table: Arc::new(RouteTable::new(routes.collect(), Arc::clone(&self.labels))),
             mirrors: Arc::new(names.collect()),
@@ -212,9 +243,19 @@ fn seat(mirror: Mirror, before: Option<&Seat>) -> Seat {
     };
     // A stale list after a reconnection must not take an epoch back.
     if let Some(before) = before.filter(|before| before.epoch > standing.epoch) {
-        return Seat { name, policy, active: before.active, epoch: before.epoch };
+        return Seat {
+            name,
+            policy,
+            active: before.active,
+            epoch: before.epoch,
+        };
     }
-    Seat { name, policy, active: standing.active, epoch: standing.epoch }
+    Seat {
+        name,
+        policy,
+        active: standing.active,
+        epoch: standing.epoch,
+    }
 }
 
 fn readable(mirror: &RegistryMirror) -> Option<Arc<MirrorPolicy>> {

@@ -29,20 +29,32 @@ impl InUse {
         let originals = originals(pod);
         let mut on_fallback = false;
         for (name, image) in images(pod) {
-            let Ok(reference) = Reference::parse(&image) else { continue };
-            let Some(location) = policy.locate(&reference) else { continue };
+            let Ok(reference) = Reference::parse(&image) else {
+                continue;
+            };
+            let Some(location) = policy.locate(&reference) else {
+                continue;
+            };
             on_fallback |= location.side == Side::Fallback;
             let repository = location.repository.to_string();
             if let Some(tag) = reference.effective_tag() {
                 self.tags.entry(repository.clone()).or_default().insert(tag.to_owned());
             }
             // Its owner's template still says what was written there; that is what the next pod asks for.
-            let original = originals.get(&name).and_then(|original| Reference::parse(original).ok());
-            let written_for = original.as_ref().and_then(|original| policy.locate(original)).map(|place| place.side);
+            let original = originals
+                .get(&name)
+                .and_then(|original| Reference::parse(original).ok());
+            let written_for = original
+                .as_ref()
+                .and_then(|original| policy.locate(original))
+                .map(|place| place.side);
             if written_for.unwrap_or(location.side) == Side::Primary
                 && let Some(wanted) = reference.digest().or(reference.effective_tag())
             {
-                self.needed_on_primary.entry(repository).or_default().insert(wanted.to_owned());
+                self.needed_on_primary
+                    .entry(repository)
+                    .or_default()
+                    .insert(wanted.to_owned());
             }
         }
         self.pods_on_fallback += u32::from(on_fallback);

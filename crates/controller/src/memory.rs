@@ -131,7 +131,10 @@ impl MirrorMemory {
     /// The receiving end of [`MirrorMemory::want`], for the one task that verifies; a restarted task gets it back from
     /// [`MirrorMemory::return_wanted`].
     pub fn take_wanted(&self) -> Option<mpsc::Receiver<RepositoryTag>> {
-        self.wanted_receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.wanted_receiver
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     /// Puts the receiver back for the next task.
@@ -164,11 +167,18 @@ impl Memories {
 
     /// The memory of a mirror that was seen before.
     pub fn get(&self, id: &MirrorId) -> Option<Arc<MirrorMemory>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&id.uid).cloned()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id.uid)
+            .cloned()
     }
 
     /// Drops the memories of mirrors that are gone.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| keep(uid));
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|uid, _| keep(uid));
     }
 }

@@ -106,22 +106,51 @@ impl Metrics {
     /// Makes all of them visible in `registry`.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("probes", "Probes of a registry, by outcome", self.probes.clone());
-        registry.register("probe_duration_seconds", "How long probes took", self.probe_duration.clone());
-        registry.register("active_side", "1 for the side that pods are sent to", self.active.clone());
+        registry.register(
+            "probe_duration_seconds",
+            "How long probes took",
+            self.probe_duration.clone(),
+        );
+        registry.register(
+            "active_side",
+            "1 for the side that pods are sent to",
+            self.active.clone(),
+        );
         registry.register("epoch", "Flips so far, plus one", self.epoch.clone());
         registry.register("flips", "Changes of the active side, by reason", self.flips.clone());
         registry.register("tags", "Verified tags, by state", self.tags.clone());
-        registry.register("parity_pass_duration_seconds", "How long the last pass took", self.pass_duration.clone());
-        registry.register("parity_last_pass_timestamp_seconds", "When the last pass ended", self.last_pass.clone());
-        registry.register("rescues", "What was done for pods that waited for an image", self.rescues.clone());
-        registry.register("reconcile_errors", "Reconciles whose writes failed", self.reconcile_errors.clone());
+        registry.register(
+            "parity_pass_duration_seconds",
+            "How long the last pass took",
+            self.pass_duration.clone(),
+        );
+        registry.register(
+            "parity_last_pass_timestamp_seconds",
+            "When the last pass ended",
+            self.last_pass.clone(),
+        );
+        registry.register(
+            "rescues",
+            "What was done for pods that waited for an image",
+            self.rescues.clone(),
+        );
+        registry.register(
+            "reconcile_errors",
+            "Reconciles whose writes failed",
+            self.reconcile_errors.clone(),
+        );
     }
 
     /// Counts a probe.
     pub fn probed(&self, mirror: &str, side: Side, outcome: &Outcome, took: Duration) {
         let mirror = mirror.to_owned();
         let side = side.as_str();
-        self.probe_duration.get_or_create(&SideLabels { mirror: mirror.clone(), side }).observe(took.as_secs_f64());
+        self.probe_duration
+            .get_or_create(&SideLabels {
+                mirror: mirror.clone(),
+                side,
+            })
+            .observe(took.as_secs_f64());
         let outcome = outcome.as_str();
         self.probes.get_or_create(&ProbeLabels { mirror, side, outcome }).inc();
     }
@@ -137,26 +166,51 @@ impl Metrics {
             ("not_cached", summary.not_cached),
         ];
         for (kind, count) in states {
-            let labels = KindLabels { mirror: mirror.to_owned(), kind };
-            self.tags.get_or_create(&labels).set(i64::try_from(count).unwrap_or(i64::MAX));
+            let labels = KindLabels {
+                mirror: mirror.to_owned(),
+                kind,
+            };
+            self.tags
+                .get_or_create(&labels)
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
-        let labels = MirrorLabels { mirror: mirror.to_owned() };
-        self.pass_duration.get_or_create(&labels).set(ended.duration_since(begun).as_secs_f64());
-        self.last_pass.get_or_create(&labels).set(ended.as_millisecond() as f64 / 1000.0);
+        let labels = MirrorLabels {
+            mirror: mirror.to_owned(),
+        };
+        self.pass_duration
+            .get_or_create(&labels)
+            .set(ended.duration_since(begun).as_secs_f64());
+        self.last_pass
+            .get_or_create(&labels)
+            .set(ended.as_millisecond() as f64 / 1000.0);
     }
 
     /// Counts a flip.
     pub fn flipped(&self, mirror: &str, flip: &Flip) {
-        self.flips.get_or_create(&KindLabels { mirror: mirror.to_owned(), kind: flip.reason.as_str() }).inc();
+        self.flips
+            .get_or_create(&KindLabels {
+                mirror: mirror.to_owned(),
+                kind: flip.reason.as_str(),
+            })
+            .inc();
     }
 
     /// Notes what a status says.
     pub fn reported(&self, mirror: &str, status: &RegistryMirrorStatus) {
         for side in Side::ALL {
-            let labels = SideLabels { mirror: mirror.to_owned(), side: side.as_str() };
-            self.active.get_or_create(&labels).set(i64::from(status.active == Some(side)));
+            let labels = SideLabels {
+                mirror: mirror.to_owned(),
+                side: side.as_str(),
+            };
+            self.active
+                .get_or_create(&labels)
+                .set(i64::from(status.active == Some(side)));
         }
-        self.epoch.get_or_create(&MirrorLabels { mirror: mirror.to_owned() }).set(status.epoch);
+        self.epoch
+            .get_or_create(&MirrorLabels {
+                mirror: mirror.to_owned(),
+            })
+            .set(status.epoch);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.iter().any(|name| name == mirror) {
             known.push(mirror.to_owned());
@@ -165,7 +219,12 @@ impl Metrics {
 
     /// Counts what was done for a waiting pod: `patched`, `replaced`, `reported` or `failed`.
     pub fn rescued(&self, mirror: &str, kind: &'static str) {
-        self.rescues.get_or_create(&KindLabels { mirror: mirror.to_owned(), kind }).inc();
+        self.rescues
+            .get_or_create(&KindLabels {
+                mirror: mirror.to_owned(),
+                kind,
+            })
+            .inc();
     }
 
     /// Counts a reconcile whose writes failed.
@@ -182,7 +241,10 @@ impl Metrics {
             self.pass_duration.remove(&labels);
             self.last_pass.remove(&labels);
             for side in Side::ALL {
-                self.active.remove(&SideLabels { mirror: mirror.clone(), side: side.as_str() });
+                self.active.remove(&SideLabels {
+                    mirror: mirror.clone(),
+                    side: side.as_str(),
+                });
             }
         }
     }

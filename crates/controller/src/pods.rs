@@ -89,10 +89,19 @@ fn news(context: &Arc<Context>) -> impl futures::Stream<Item = News> + use<> {
         watch.filter_map(async |event| event.ok().map(News::Complaint)).boxed()
     });
     let [failed, backed_off] = complaints;
-    let pending = pending.default_backoff().filter_map(async |event| event.ok().map(News::Pending)).boxed();
-    let table = tokio_stream::wrappers::WatchStream::from_changes(context.table.clone()).map(|_| News::Turn).boxed();
-    let turns = tokio_stream::wrappers::WatchStream::from_changes(context.turns.subscribe()).map(|_| News::Turn).boxed();
-    let again = stream::unfold((), async |()| Some((tokio::time::sleep(LOOK_AGAIN).await, ()))).map(|()| News::Turn).boxed();
+    let pending = pending
+        .default_backoff()
+        .filter_map(async |event| event.ok().map(News::Pending))
+        .boxed();
+    let table = tokio_stream::wrappers::WatchStream::from_changes(context.table.clone())
+        .map(|_| News::Turn)
+        .boxed();
+    let turns = tokio_stream::wrappers::WatchStream::from_changes(context.turns.subscribe())
+        .map(|_| News::Turn)
+        .boxed();
+    let again = stream::unfold((), async |()| Some((tokio::time::sleep(LOOK_AGAIN).await, ())))
+        .map(|()| News::Turn)
+        .boxed();
     stream::select_all([pending, failed, backed_off, table, turns, again])
 }
 
@@ -100,14 +109,21 @@ fn news(context: &Arc<Context>) -> impl futures::Stream<Item = News> + use<> {
 fn verify_unseen(context: &Context, pod: &Pod) {
     let table = context.table.borrow().clone();
     for (_, image) in crate::in_use::images(pod) {
-        let Ok(reference) = Reference::parse(&image) else { continue };
+        let Ok(reference) = Reference::parse(&image) else {
+            continue;
+        };
         let Some(tag) = reference.effective_tag() else { continue };
         for route in table.routes() {
-            let Some(location) = route.policy.locate(&reference) else { continue };
+            let Some(location) = route.policy.locate(&reference) else {
+                continue;
+            };
             if let Some(memory) = context.memories.get(&route.policy.id)
                 && memory.state().ledger.verdict(&location.repository, tag).is_none()
             {
-                memory.want(RepositoryTag { repository: location.repository.to_string(), tag: tag.to_owned() });
+                memory.want(RepositoryTag {
+                    repository: location.repository.to_string(),
+                    tag: tag.to_owned(),
+                });
             }
         }
     }
@@ -155,16 +171,24 @@ impl Waiting {
 
     /// Takes one Event of the kubelet; the pod to look at, if it is not a pending one, which is watched anyway.
     async fn complaint(&mut self, context: &Context, event: Event<CoreEvent>) -> Option<Arc<Pod>> {
-        let (Event::Apply(event) | Event::InitApply(event)) = event else { return None };
+        let (Event::Apply(event) | Event::InitApply(event)) = event else {
+            return None;
+        };
         let about = event.involved_object;
-        if !event.message.as_deref().is_some_and(|message| message.contains("image")) {
+        if !event
+            .message
+            .as_deref()
+            .is_some_and(|message| message.contains("image"))
+        {
             return None;
         }
         let (namespace, name) = (about.namespace?, about.name?);
         if about.uid.is_some_and(|uid| self.pending.contains_key(&uid)) || self.suspects.len() >= MAX_SUSPECTS {
             return None;
         }
-        let pod = get(context, &namespace, &name).await.filter(rescue::waits_for_an_image)?;
+        let pod = get(context, &namespace, &name)
+            .await
+            .filter(rescue::waits_for_an_image)?;
         let pod = Arc::new(pod);
         self.suspects.insert((namespace, name), Arc::clone(&pod));
         Some(pod)
@@ -192,7 +216,10 @@ impl Waiting {
 }
 
 async fn get(context: &Context, namespace: &str, name: &str) -> Option<Pod> {
-    match Api::<Pod>::namespaced(context.client.clone(), namespace).get_opt(name).await {
+    match Api::<Pod>::namespaced(context.client.clone(), namespace)
+        .get_opt(name)
+        .await
+    {
         Ok(pod) => pod,
         Err(error) => {
             tracing::debug!(namespace, name, %error, "failed to read a waiting pod");

@@ -26,18 +26,20 @@ pub async fn run(context: Arc<Context>, policy: Arc<MirrorPolicy>, side: Side) {
 }
 
 /// One probe, on a fresh connection.
-async fn probe(
-    context: &Context,
-    policy: &MirrorPolicy,
-    memory: &MirrorMemory,
-    side: Side,
-) -> (Probe, Option<Canary>) {
+async fn probe(context: &Context, policy: &MirrorPolicy, memory: &MirrorMemory, side: Side) -> (Probe, Option<Canary>) {
     let client = match context.connections.client(policy, side).await {
         Ok(client) => client,
         Err(error) => {
             let message = error.to_string();
             memory.state().connection[side] = error.needs_a_person().then(|| message.clone());
-            return (Probe { at: context.clock.now(), outcome: Outcome::CredentialsUnavailable, message }, None);
+            return (
+                Probe {
+                    at: context.clock.now(),
+                    outcome: Outcome::CredentialsUnavailable,
+                    message,
+                },
+                None,
+            );
         }
     };
     let (canary, blob) = {
@@ -45,11 +47,28 @@ async fn probe(
         state.connection[side] = None;
         (state.canary.clone(), state.probes[side].wants_blob())
     };
-    let place = |canary: &Canary| (policy.path(side, &canary.repository).into_owned(), canary.digest.clone());
-    let target = ProbeTarget { canary: canary.as_ref().map(place), blob };
+    let place = |canary: &Canary| {
+        (
+            policy.path(side, &canary.repository).into_owned(),
+            canary.digest.clone(),
+        )
+    };
+    let target = ProbeTarget {
+        canary: canary.as_ref().map(place),
+        blob,
+    };
     let report = client.probe(&target, policy.health.timeout).await;
-    context.metrics.probed(&policy.id.name, side, &report.outcome, report.elapsed);
-    (Probe { at: context.clock.now(), outcome: report.outcome, message: report.message }, canary)
+    context
+        .metrics
+        .probed(&policy.id.name, side, &report.outcome, report.elapsed);
+    (
+        Probe {
+            at: context.clock.now(),
+            outcome: report.outcome,
+            message: report.message,
+        },
+        canary,
+    )
 }
 
 /// Files a probe and tells whoever must know of a change.

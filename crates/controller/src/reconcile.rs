@@ -85,4 +85,3 @@ fn retry(mirror: Arc<Mirror>, error: &ApplyError, context: Arc<Context>) -> Acti
     }
     Action::requeue(RETRY)
 }
-

@@ -83,7 +83,11 @@ pub fn report(mirror: &RegistryMirror, outlook: &Outlook, now: Timestamp) -> Rep
     for statement in statements {
         conditions::set_condition(&mut after.conditions, statement, generation, now);
     }
-    let observation = if let Outlook::Watched(observation) = outlook { Some(&**observation) } else { None };
+    let observation = if let Outlook::Watched(observation) = outlook {
+        Some(&**observation)
+    } else {
+        None
+    };
     Report {
         announcements: announcements(&before, &after, observation),
         changed: status::differs(&before, &after, now),
@@ -102,7 +106,10 @@ pub fn evidence(observation: &Observation, ledger: &catamaran_core::parity::Ledg
 /// Condition types that have nothing to say now; kstatus reads their presence.
 fn conditions_without(statements: &[Statement]) -> Vec<&'static str> {
     let passing = [conditions::RECONCILING, conditions::STALLED];
-    passing.into_iter().filter(|kind| !statements.iter().any(|statement| statement.kind == *kind)).collect()
+    passing
+        .into_iter()
+        .filter(|kind| !statements.iter().any(|statement| statement.kind == *kind))
+        .collect()
 }
 
 fn action(observation: Option<&Observation>, now: Timestamp) -> Action {
@@ -130,16 +137,70 @@ fn announcements(
     };
     let all = ["", "True", "False", "Unknown"];
     let watched = [
-        (conditions::IN_SYNC, &all[..], "False", EventType::Warning, event::TAGS_DIFFER, "Verify"),
-        (conditions::IN_SYNC, &["False"][..], "True", EventType::Normal, event::TAGS_MATCH, "Verify"),
-        (conditions::PRIMARY_AVAILABLE, &all[..], "False", EventType::Warning, event::SIDE_UNAVAILABLE, "Probe"),
-        (conditions::PRIMARY_AVAILABLE, &["False"][..], "True", EventType::Normal, event::SIDE_AVAILABLE, "Probe"),
-        (conditions::FALLBACK_AVAILABLE, &all[..], "False", EventType::Warning, event::SIDE_UNAVAILABLE, "Probe"),
-        (conditions::FALLBACK_AVAILABLE, &["False"][..], "True", EventType::Normal, event::SIDE_AVAILABLE, "Probe"),
-        (conditions::STALLED, &all[..], "True", EventType::Warning, event::STALLED, "Validate"),
+        (
+            conditions::IN_SYNC,
+            &all[..],
+            "False",
+            EventType::Warning,
+            event::TAGS_DIFFER,
+            "Verify",
+        ),
+        (
+            conditions::IN_SYNC,
+            &["False"][..],
+            "True",
+            EventType::Normal,
+            event::TAGS_MATCH,
+            "Verify",
+        ),
+        (
+            conditions::PRIMARY_AVAILABLE,
+            &all[..],
+            "False",
+            EventType::Warning,
+            event::SIDE_UNAVAILABLE,
+            "Probe",
+        ),
+        (
+            conditions::PRIMARY_AVAILABLE,
+            &["False"][..],
+            "True",
+            EventType::Normal,
+            event::SIDE_AVAILABLE,
+            "Probe",
+        ),
+        (
+            conditions::FALLBACK_AVAILABLE,
+            &all[..],
+            "False",
+            EventType::Warning,
+            event::SIDE_UNAVAILABLE,
+            "Probe",
+        ),
+        (
+            conditions::FALLBACK_AVAILABLE,
+            &["False"][..],
+            "True",
+            EventType::Normal,
+            event::SIDE_AVAILABLE,
+            "Probe",
+        ),
+        (
+            conditions::STALLED,
+            &all[..],
+            "True",
+            EventType::Warning,
+            event::STALLED,
+            "Validate",
+        ),
     ];
     for (condition, from, to, kind, reason, action) in watched {
-        announcements.extend(turned(condition, from, to).map(|note| Announcement { kind, reason, action, note }));
+        announcements.extend(turned(condition, from, to).map(|note| Announcement {
+            kind,
+            reason,
+            action,
+            note,
+        }));
     }
     announcements
 }
@@ -152,5 +213,10 @@ fn flipped(flip: &Flip, observation: Option<&Observation>) -> Announcement {
     let registry = observation.map_or("", |observation| &observation.policy.sides[flip.to].registry);
     let message = observation.map_or("", |observation| &observation.decision.why.message);
     let note = format!("pods are sent to {registry} ({}): {message}", flip.to);
-    Announcement { kind, reason, action: "Flip", note }
+    Announcement {
+        kind,
+        reason,
+        action: "Flip",
+        note,
+    }
 }

@@ -56,12 +56,18 @@ impl<'c> Rescuer<'c> {
     pub fn new(context: &'c Arc<Context>) -> Rescuer<'c> {
         let mut pace = tokio::time::interval(PACE);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Rescuer { context, pace: AsyncMutex::new(pace), told: Mutex::default() }
+        Rescuer {
+            context,
+            pace: AsyncMutex::new(pace),
+            told: Mutex::default(),
+        }
     }
 
     /// Rescues all of these, several at a time.
     pub async fn rescue_all(&self, pods: Vec<Arc<Pod>>) {
-        stream::iter(pods).for_each_concurrent(AT_A_TIME, |pod| async move { self.rescue(&pod).await }).await;
+        stream::iter(pods)
+            .for_each_concurrent(AT_A_TIME, |pod| async move { self.rescue(&pod).await })
+            .await;
     }
 
     /// Does for one pod what can be done now.
@@ -94,20 +100,29 @@ impl<'c> Rescuer<'c> {
     }
 
     async fn patch(&self, pod: &Pod, patches: &[RescueAction]) {
-        let Some(patch) = patch::json_patch(pod, patches) else { return };
+        let Some(patch) = patch::json_patch(pod, patches) else {
+            return;
+        };
         self.pace.lock().await.tick().await;
         if !self.context.leads() {
             return;
         }
-        let params = PatchParams { field_manager: Some(CONTROLLER.to_owned()), ..PatchParams::default() };
-        let patched = self.api(pod).patch(&pod.name_any(), &params, &Patch::Json::<()>(patch)).await;
+        let params = PatchParams {
+            field_manager: Some(CONTROLLER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patched = self
+            .api(pod)
+            .patch(&pod.name_any(), &params, &Patch::Json::<()>(patch))
+            .await;
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
         match patched {
             Ok(_) => {
                 tracing::info!(namespace, name, containers = patches.len(), "re-pointed a waiting pod");
                 self.count(patches, "patched");
                 let note = patch::describe(patches);
-                self.announce(pod, EventType::Normal, event::RESCUED, "Rescue", note).await;
+                self.announce(pod, EventType::Normal, event::RESCUED, "Rescue", note)
+                    .await;
             }
             // It has changed or gone since it was seen: the next look decides anew.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => {
@@ -138,8 +153,14 @@ impl<'c> Rescuer<'c> {
         if !self.context.leads() {
             return;
         }
-        let only_this = Preconditions { uid: pod.uid(), resource_version: None };
-        let params = DeleteParams { preconditions: Some(only_this), ..DeleteParams::default() };
+        let only_this = Preconditions {
+            uid: pod.uid(),
+            resource_version: None,
+        };
+        let params = DeleteParams {
+            preconditions: Some(only_this),
+            ..DeleteParams::default()
+        };
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
         match self.api(pod).delete(&name, &params).await {
             Ok(_) => {
@@ -152,7 +173,8 @@ impl<'c> Rescuer<'c> {
                     }
                 }
                 let note = format!("deleted so that its ReplicaSet makes one that can start: {reason}");
-                self.announce(pod, EventType::Normal, event::REPLACED, "Rescue", note).await;
+                self.announce(pod, EventType::Normal, event::REPLACED, "Rescue", note)
+                    .await;
             }
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
             Err(error) => tracing::warn!(namespace, name, %error, "failed to replace a waiting pod"),
@@ -172,15 +194,21 @@ impl<'c> Rescuer<'c> {
         }
         let (reason, note) = match report {
             RescueReport::ImageVolumeStuck { reference } => {
-                let note = format!("the image volume '{reference}' can't be re-pointed in a pod that exists; delete the pod, or set rescue.mode: PatchOrReplace");
+                let note = format!(
+                    "the image volume '{reference}' can't be re-pointed in a pod that exists; delete the pod, or set rescue.mode: PatchOrReplace"
+                );
                 (event::STUCK, note)
             }
             RescueReport::EphemeralContainerStuck { name, reference } => {
-                let note = format!("the ephemeral container '{name}' can't be re-pointed from '{reference}'; start another under a new name");
+                let note = format!(
+                    "the ephemeral container '{name}' can't be re-pointed from '{reference}'; start another under a new name"
+                );
                 (event::STUCK, note)
             }
             RescueReport::MissingPullSecret { name } => {
-                let note = format!("the pod has no pull secret '{name}' for the registry it is re-pointed to, and can't be given one any more; delete the pod if the pull is denied");
+                let note = format!(
+                    "the pod has no pull secret '{name}' for the registry it is re-pointed to, and can't be given one any more; delete the pod if the pull is denied"
+                );
                 (event::PULL_SECRET_MISSING, note)
             }
         };
@@ -189,7 +217,13 @@ impl<'c> Rescuer<'c> {
 
     async fn announce(&self, pod: &Pod, type_: EventType, reason: &str, action: &str, note: String) {
         let note = Some(note.chars().take(1000).collect());
-        let event = Event { type_, reason: reason.to_owned(), note, action: action.to_owned(), secondary: None };
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note,
+            action: action.to_owned(),
+            secondary: None,
+        };
         if let Err(error) = self.context.recorder.publish(&event, &pod.object_ref(&())).await {
             tracing::debug!(name = pod.name_any(), reason, %error, "failed to publish an event");
         }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use catamaran_core::failover::CompletedPass;
 use catamaran_core::evidence::Verdict;
+use catamaran_core::failover::CompletedPass;
 use catamaran_core::health::Outcome;
 use catamaran_core::parity::{Observed, Rules};
 use catamaran_core::policy::{MirrorPolicy, Repositories};
@@ -50,7 +50,10 @@ fn pause(context: &Context, policy: &MirrorPolicy, memory: &MirrorMemory, begun:
     let second_look = memory.state().ledger.next_confirmation(context.clock.now());
     // Never back to back: a pass that fails at once must not become a loop.
     let soonest = Duration::from_secs(1);
-    context.clock.until(second_look.map_or(next, |look| look.min(next))).max(soonest)
+    context
+        .clock
+        .until(second_look.map_or(next, |look| look.min(next)))
+        .max(soonest)
 }
 
 /// How this mirror's tags are judged.
@@ -58,7 +61,9 @@ pub fn rules(policy: &MirrorPolicy) -> Rules {
     Rules {
         grace: policy.parity.grace,
         settled: policy.parity.settled,
-        subset: Side::ALL.into_iter().find(|side| policy.sides[*side].pull_through_cache),
+        subset: Side::ALL
+            .into_iter()
+            .find(|side| policy.sides[*side].pull_through_cache),
     }
 }
 
@@ -74,7 +79,17 @@ async fn pass(
     let clients = clients(context, policy).await;
     let unreadable = scan_all(context.clock, policy, memory, &clients, &in_use.tags).await;
     let missing = missing_on_primary(policy, memory, &clients, &in_use).await;
-    finish(context, policy, memory, Ended { begun, unreadable, missing, pods_on_fallback: in_use.pods_on_fallback });
+    finish(
+        context,
+        policy,
+        memory,
+        Ended {
+            begun,
+            unreadable,
+            missing,
+            pods_on_fallback: in_use.pods_on_fallback,
+        },
+    );
     Ok(())
 }
 
@@ -90,13 +105,19 @@ pub async fn scan_all(
 ) -> Sides<Option<Unreadable>> {
     let mut unreadable = clients.as_ref().map(|client| {
         let message = client.as_ref().err()?.clone();
-        Some(Unreadable { throttled: false, message })
+        Some(Unreadable {
+            throttled: false,
+            message,
+        })
     });
     let repositories: BTreeSet<&str> = match &policy.repositories {
         Repositories::Listed(rules) => rules.iter().map(|rule| &*rule.name).collect(),
         Repositories::InUse => in_use.keys().map(String::as_str).collect(),
     };
-    memory.state().ledger.retain_repositories(|repository| repositories.contains(repository));
+    memory
+        .state()
+        .ledger
+        .retain_repositories(|repository| repositories.contains(repository));
     let mut scans = FuturesUnordered::new();
     let mut note = |failures: Option<Failures>| {
         for side in Side::ALL {
@@ -109,7 +130,13 @@ pub async fn scan_all(
             note(scans.next().await);
         }
         scans.push(async move {
-            let scan = Scan { clock, policy, memory, clients, repository };
+            let scan = Scan {
+                clock,
+                policy,
+                memory,
+                clients,
+                repository,
+            };
             match &policy.repositories {
                 Repositories::Listed(_) => scan.listed().await,
                 Repositories::InUse => scan.tags(in_use.get(repository).cloned().unwrap_or_default()).await,
@@ -124,14 +151,23 @@ pub async fn scan_all(
 
 /// The clients of both sides.
 pub async fn clients(context: &Context, policy: &MirrorPolicy) -> Clients {
-    let client = async |side| context.connections.client(policy, side).await.map_err(|error| error.to_string());
+    let client = async |side| {
+        context
+            .connections
+            .client(policy, side)
+            .await
+            .map_err(|error| error.to_string())
+    };
     let (primary, fallback) = tokio::join!(client(Side::Primary), client(Side::Fallback));
     Sides { primary, fallback }
 }
 
 fn describe(failure: &Failure) -> Unreadable {
     let throttled = matches!(failure.outcome(), Outcome::Throttled { .. });
-    Unreadable { throttled, message: failure.to_string() }
+    Unreadable {
+        throttled,
+        message: failure.to_string(),
+    }
 }
 
 /// What one scan of one repository works with.
@@ -162,17 +198,26 @@ impl Scan<'_> {
                 Err(failure) => failures[side] = Some(failure),
             }
         }
-        let Sides { primary: Some(primary), fallback: Some(fallback) } = &listings else {
+        let Sides {
+            primary: Some(primary),
+            fallback: Some(fallback),
+        } = &listings
+        else {
             return failures;
         };
-        self.memory.state().ledger.retain(self.repository, |tag| primary.contains_key(tag) || fallback.contains_key(tag));
+        self.memory.state().ledger.retain(self.repository, |tag| {
+            primary.contains_key(tag) || fallback.contains_key(tag)
+        });
         let names: BTreeSet<&String> = primary.keys().chain(fallback.keys()).collect();
         let mut looks = FuturesUnordered::new();
         for tag in names {
             if looks.len() >= AT_A_TIME {
                 failures = first(failures, looks.next().await);
             }
-            let listed = Sides { primary: primary.get(tag), fallback: fallback.get(tag) };
+            let listed = Sides {
+                primary: primary.get(tag),
+                fallback: fallback.get(tag),
+            };
             looks.push(self.look(tag, listed));
         }
         while let Some(failed) = looks.next().await {
@@ -182,7 +227,9 @@ impl Scan<'_> {
     }
 
     async fn list(&self, side: Side) -> Result<BTreeMap<String, ListedTag>, Failure> {
-        let Ok(client) = &self.clients[side] else { return Ok(BTreeMap::new()) };
+        let Ok(client) = &self.clients[side] else {
+            return Ok(BTreeMap::new());
+        };
         let path = self.policy.path(side, self.repository);
         let listed = match client.list_tags(&path).await {
             Ok(listed) => listed,
@@ -190,21 +237,29 @@ impl Scan<'_> {
             Err(failure) if failure.is_absent() => Vec::new(),
             Err(failure) => return Err(failure),
         };
-        let selected = listed.into_iter().filter(|tag| self.policy.selects_tag(self.repository, &tag.name));
+        let selected = listed
+            .into_iter()
+            .filter(|tag| self.policy.selects_tag(self.repository, &tag.name));
         Ok(selected.map(|tag| (tag.name.clone(), tag)).collect())
     }
 
     /// One listed tag: a digest is read only where the listing has none and it is due.
     async fn look(&self, tag: &str, listed: Sides<Option<&ListedTag>>) -> Failures {
         let now = self.clock.now();
-        let due = self.memory.state().ledger.due(self.repository, tag, now, &rules(self.policy));
+        let due = self
+            .memory
+            .state()
+            .ledger
+            .due(self.repository, tag, now, &rules(self.policy));
         let bare = |side: Side| listed[side].is_some_and(|listed| listed.digest.is_none());
         if !due && Side::ALL.into_iter().all(bare) {
             return Failures::default();
         }
         let see = async |side: Side| match listed[side] {
             None => Ok(Observed::Absent),
-            Some(ListedTag { digest: Some(digest), .. }) => Ok(Observed::Present(digest.clone())),
+            Some(ListedTag {
+                digest: Some(digest), ..
+            }) => Ok(Observed::Present(digest.clone())),
             Some(_) => self.resolve(side, tag).await,
         };
         let seen = tokio::join!(see(Side::Primary), see(Side::Fallback));
@@ -233,7 +288,9 @@ impl Scan<'_> {
     }
 
     async fn resolve(&self, side: Side, tag: &str) -> Result<Observed, Failure> {
-        let Ok(client) = &self.clients[side] else { return Ok(Observed::Unknown) };
+        let Ok(client) = &self.clients[side] else {
+            return Ok(Observed::Unknown);
+        };
         match client.resolve(&self.policy.path(side, self.repository), tag).await {
             Ok(resolved) => Ok(Observed::Present(resolved.digest)),
             Err(failure) if failure.is_absent() => Ok(Observed::Absent),
@@ -250,9 +307,15 @@ impl Scan<'_> {
                 Observed::Unknown
             }
         };
-        let seen = Sides { primary: settle(Side::Primary, seen.0), fallback: settle(Side::Fallback, seen.1) };
+        let seen = Sides {
+            primary: settle(Side::Primary, seen.0),
+            fallback: settle(Side::Fallback, seen.1),
+        };
         let now = self.clock.now();
-        self.memory.state().ledger.record(self.repository, tag, seen, now, &rules(self.policy));
+        self.memory
+            .state()
+            .ledger
+            .record(self.repository, tag, seen, now, &rules(self.policy));
         failures
     }
 }
@@ -260,7 +323,10 @@ impl Scan<'_> {
 /// Of many failures of a side the first is told.
 fn first(known: Failures, next: Option<Failures>) -> Failures {
     let next = next.unwrap_or_default();
-    Sides { primary: known.primary.or(next.primary), fallback: known.fallback.or(next.fallback) }
+    Sides {
+        primary: known.primary.or(next.primary),
+        fallback: known.fallback.or(next.fallback),
+    }
 }
 
 /// What pods will ask the primary for and it does not have.
@@ -297,19 +363,43 @@ struct Ended {
 
 /// Files the result of a pass.
 fn finish(context: &Context, policy: &MirrorPolicy, memory: &MirrorMemory, ended: Ended) {
-    let Ended { begun, unreadable, missing, pods_on_fallback } = ended;
+    let Ended {
+        begun,
+        unreadable,
+        missing,
+        pods_on_fallback,
+    } = ended;
     // A pass that could not read the primary proves nothing about going back to it.
     let completed = unreadable.primary.is_none().then(|| match missing {
-        Ok(None) => CompletedPass { begun, in_use_in_sync: true, detail: "every tag that pods use is there".into() },
-        Ok(Some(tag)) => CompletedPass { begun, in_use_in_sync: false, detail: format!("'{tag}' is used and missing") },
-        Err(cause) => CompletedPass { begun, in_use_in_sync: false, detail: cause },
+        Ok(None) => CompletedPass {
+            begun,
+            in_use_in_sync: true,
+            detail: "every tag that pods use is there".into(),
+        },
+        Ok(Some(tag)) => CompletedPass {
+            begun,
+            in_use_in_sync: false,
+            detail: format!("'{tag}' is used and missing"),
+        },
+        Err(cause) => CompletedPass {
+            begun,
+            in_use_in_sync: false,
+            detail: cause,
+        },
     });
     let ended = context.clock.now();
     let mut state = memory.state();
     choose_canary(policy, &mut state);
     let summary = state.ledger.summary();
     context.metrics.scanned(&policy.id.name, &summary, begun, ended);
-    state.pass = Some(PassResult { begun, ended, unreadable, completed, summary, pods_on_fallback });
+    state.pass = Some(PassResult {
+        begun,
+        ended,
+        unreadable,
+        completed,
+        summary,
+        pods_on_fallback,
+    });
 }
 
 /// Keeps a canary that is still in sync; otherwise takes the one the spec names, or the newest.
@@ -318,12 +408,22 @@ pub fn choose_canary(policy: &MirrorPolicy, state: &mut crate::memory::State) {
         state.ledger.verdict(repository, tag) == Some(Verdict::InSync)
     };
     if let Some((repository, tag)) = &policy.health.canary
-        && let Some(digest) = state.ledger.digest(repository, tag).filter(|_| in_sync(state, repository, tag))
+        && let Some(digest) = state
+            .ledger
+            .digest(repository, tag)
+            .filter(|_| in_sync(state, repository, tag))
     {
         let (repository, tag) = (repository.clone(), tag.clone());
-        state.canary = Some(catamaran_core::parity::Canary { repository, tag, digest });
+        state.canary = Some(catamaran_core::parity::Canary {
+            repository,
+            tag,
+            digest,
+        });
         return;
     }
     let refused = std::mem::take(&mut state.refused_canaries);
-    state.canary = state.ledger.canary_excluding(&refused).or_else(|| state.ledger.canary());
+    state.canary = state
+        .ledger
+        .canary_excluding(&refused)
+        .or_else(|| state.ledger.canary());
 }

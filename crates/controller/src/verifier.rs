@@ -18,7 +18,10 @@ const GATHER: Duration = Duration::from_millis(100);
 pub async fn run(context: Arc<Context>, policy: Arc<MirrorPolicy>) {
     let memory = context.memories.of(&policy.id);
     let Some(receiver) = memory.take_wanted() else { return };
-    let mut loan = Loan { memory: &memory, receiver: Some(receiver) };
+    let mut loan = Loan {
+        memory: &memory,
+        receiver: Some(receiver),
+    };
     while let Some(wanted) = loan.next().await {
         if !context.leads() {
             continue;
@@ -69,7 +72,13 @@ async fn verify(
     let clients = scanner::clients(context, policy).await;
     for (repository, mut tags) in wanted {
         tags.retain(|tag| policy.selects_tag(&repository, tag));
-        let scan = Scan { clock: context.clock, policy, memory, clients: &clients, repository: &repository };
+        let scan = Scan {
+            clock: context.clock,
+            policy,
+            memory,
+            clients: &clients,
+            repository: &repository,
+        };
         scan.tags(tags).await;
     }
     let mut state = memory.state();

@@ -44,7 +44,10 @@ impl Workers {
             if crew.generation == generation {
                 return;
             }
-            for side in Side::ALL.into_iter().filter(|side| crew.sides[*side as usize] != sides[*side as usize]) {
+            for side in Side::ALL
+                .into_iter()
+                .filter(|side| crew.sides[*side as usize] != sides[*side as usize])
+            {
                 context.memories.of(&policy.id).forget_side(side);
             }
         }
@@ -55,7 +58,14 @@ impl Workers {
         }
         tasks.push(tokio::spawn(scanner::run(Arc::clone(context), Arc::clone(policy))).abort_handle());
         tasks.push(tokio::spawn(verifier::run(Arc::clone(context), Arc::clone(policy))).abort_handle());
-        crews.insert(uid, Crew { generation, sides, tasks });
+        crews.insert(
+            uid,
+            Crew {
+                generation,
+                sides,
+                tasks,
+            },
+        );
     }
 
     /// Ends the tasks of a mirror whose spec makes no sense.
@@ -65,6 +75,9 @@ impl Workers {
 
     /// Ends the tasks of mirrors that are gone.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|uid, _| keep(uid));
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|uid, _| keep(uid));
     }
 }

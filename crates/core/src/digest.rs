@@ -141,7 +141,10 @@ mod tests {
     #[test]
     fn content_is_checked_against_its_digest() {
         let digest = Digest::of(b"hello");
-        assert_eq!(digest.to_string(), "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824");
+        assert_eq!(
+            digest.to_string(),
+            "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+        );
         assert!(digest.matches(b"hello"));
         assert!(!digest.matches(b"hello!"));
     }

@@ -4,7 +4,7 @@
 //! included, and what it decides is returned as data with a reason and a message. That is what lets months of outages
 //! be replayed in a test in a second.
 //!
-//! Reading order: [`side`], [`digest`] and [`reference`] are the words; [`policy`] is what a user asked for, parsed;
+//! Reading order: [`side`], [`digest`] and [`mod@reference`] are the words; [`policy`] is what a user asked for, parsed;
 //! [`mapping`] and [`tags`] say which repository and tag is which on either side; [`parity`] holds what was verified and
 //! [`evidence`] is its compact form for the webhook; [`health`] and [`failover`] decide which side is active;
 //! [`routes`] rewrites one image reference; [`rescue`] plans what to do for a pod that waits for an image.

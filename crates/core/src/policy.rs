@@ -212,7 +212,7 @@ pub enum RescueMode {
     /// Patch the pod's image.
     #[default]
     Patch,
-    /// Patch it; delete pods of ReplicaSets that never started and hang on a dead side.
+    /// Patch it; delete pods of `ReplicaSet`s that never started and hang on a dead side.
     PatchOrReplace,
     /// Nothing.
     Off,

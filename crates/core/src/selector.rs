@@ -54,12 +54,20 @@ mod tests {
     use super::*;
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
     fn each_operator_selects_as_the_api_says() {
-        let team = |operator| Selector { requirements: vec![Requirement { key: "team".into(), operator }] };
+        let team = |operator| Selector {
+            requirements: vec![Requirement {
+                key: "team".into(),
+                operator,
+            }],
+        };
         let cases = [
             (Operator::In(vec!["a".into()]), true, false, false),
             (Operator::NotIn(vec!["a".into()]), false, true, true),
@@ -70,7 +78,11 @@ mod tests {
             let selector = team(operator.clone());
             assert_eq!(selector.matches(&labels(&[("team", "a")])), on_a, "{operator:?} on a");
             assert_eq!(selector.matches(&labels(&[("team", "b")])), on_b, "{operator:?} on b");
-            assert_eq!(selector.matches(&labels(&[])), without, "{operator:?} without the label");
+            assert_eq!(
+                selector.matches(&labels(&[])),
+                without,
+                "{operator:?} without the label"
+            );
         }
     }
 

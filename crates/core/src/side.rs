@@ -19,6 +19,7 @@ impl Side {
     pub const ALL: [Side; 2] = [Side::Primary, Side::Fallback];
 
     /// The opposite side.
+    #[must_use]
     pub fn other(self) -> Side {
         match self {
             Side::Primary => Side::Fallback,
@@ -53,17 +54,26 @@ pub struct Sides<T> {
 impl<T> Sides<T> {
     /// Builds both values with one function, primary first.
     pub fn from_fn(mut build: impl FnMut(Side) -> T) -> Self {
-        Sides { primary: build(Side::Primary), fallback: build(Side::Fallback) }
+        Sides {
+            primary: build(Side::Primary),
+            fallback: build(Side::Fallback),
+        }
     }
 
     /// The pair of borrowed values.
     pub fn as_ref(&self) -> Sides<&T> {
-        Sides { primary: &self.primary, fallback: &self.fallback }
+        Sides {
+            primary: &self.primary,
+            fallback: &self.fallback,
+        }
     }
 
     /// Applies one function to both values, primary first.
     pub fn map<U>(self, mut change: impl FnMut(T) -> U) -> Sides<U> {
-        Sides { primary: change(self.primary), fallback: change(self.fallback) }
+        Sides {
+            primary: change(self.primary),
+            fallback: change(self.fallback),
+        }
     }
 }
 

@@ -22,8 +22,14 @@ pub fn of(outlook: &Outlook) -> Vec<Statement> {
         }
         Outlook::Suspended => {
             let message = "suspended: nothing is probed, verified or rewritten";
-            let unknown =
-                |kind| Statement::new(kind, Truth::Unknown, reason::SUSPENDED, "suspended by spec.suspend".to_owned());
+            let unknown = |kind| {
+                Statement::new(
+                    kind,
+                    Truth::Unknown,
+                    reason::SUSPENDED,
+                    "suspended by spec.suspend".to_owned(),
+                )
+            };
             vec![
                 Statement::new(conditions::READY, Truth::True, reason::SUSPENDED, message),
                 unknown(conditions::PRIMARY_AVAILABLE),
@@ -46,7 +52,12 @@ fn watched(observation: &Observation) -> Vec<Statement> {
     statements.extend(stalled(observation));
     if !observed(observation) || observation.pass.is_none() {
         let message = "both registries are being looked at for the first time";
-        statements.push(Statement::new(conditions::RECONCILING, Truth::True, reason::OBSERVING, message));
+        statements.push(Statement::new(
+            conditions::RECONCILING,
+            Truth::True,
+            reason::OBSERVING,
+            message,
+        ));
     }
     statements
 }
@@ -57,11 +68,18 @@ fn ready(observation: &Observation) -> Statement {
     let down = |side: Side| matches!(observation.availability[side], Availability::Unavailable(_));
     let new = |status, reason, message: String| Statement::new(conditions::READY, status, reason, message);
     if !observed(observation) {
-        return new(Truth::False, reason::NOT_YET_OBSERVED, "neither registry has been probed yet".to_owned());
+        return new(
+            Truth::False,
+            reason::NOT_YET_OBSERVED,
+            "neither registry has been probed yet".to_owned(),
+        );
     }
     if down(Side::Primary) && down(Side::Fallback) {
         let (primary, fallback) = (name(Side::Primary), name(Side::Fallback));
-        let message = format!("{primary} and {fallback} are both unavailable; pods stay with {}", name(active));
+        let message = format!(
+            "{primary} and {fallback} are both unavailable; pods stay with {}",
+            name(active)
+        );
         return new(Truth::False, reason::BOTH_UNAVAILABLE, message);
     }
     if down(active) {
@@ -92,7 +110,10 @@ fn readiness_to_flip(observation: &Observation) -> String {
     match observation.availability.fallback {
         Availability::Available => String::new(),
         Availability::Unavailable(_) | Availability::Unknown(_) => {
-            format!("; {} could not take over now", observation.policy.sides.fallback.registry)
+            format!(
+                "; {} could not take over now",
+                observation.policy.sides.fallback.registry
+            )
         }
     }
 }
@@ -105,13 +126,21 @@ fn way_back(observation: &Observation) -> String {
         Reason::Overridden => "spec.active keeps them there".to_owned(),
         Reason::ManualFailback => "failback.mode is Manual: set spec.active to Primary to go back".to_owned(),
         Reason::WaitingForStability => match decision.recheck_at {
-            Some(at) => format!("{primary} answers again and must do so without a break until {}", seconds(at)),
+            Some(at) => format!(
+                "{primary} answers again and must do so without a break until {}",
+                seconds(at)
+            ),
             None => format!("{primary} answers again and must do so for a while"),
         },
         Reason::WaitingForParity => {
             let pass = observation.pass.as_ref().and_then(|pass| pass.completed.as_ref());
-            let found = pass.filter(|pass| !pass.in_use_in_sync).map(|pass| format!(": {}", pass.detail));
-            format!("{primary} is stable again and its tags are being verified{}", found.unwrap_or_default())
+            let found = pass
+                .filter(|pass| !pass.in_use_in_sync)
+                .map(|pass| format!(": {}", pass.detail));
+            format!(
+                "{primary} is stable again and its tags are being verified{}",
+                found.unwrap_or_default()
+            )
         }
         _ => format!("waiting for {primary} to recover"),
     }
@@ -122,7 +151,9 @@ fn seconds(at: jiff::Timestamp) -> jiff::Timestamp {
 }
 
 fn last_message(observation: &Observation, side: Side) -> &str {
-    observation.probes[side].as_ref().map_or("not probed yet", |probe| &probe.message)
+    observation.probes[side]
+        .as_ref()
+        .map_or("not probed yet", |probe| &probe.message)
 }
 
 fn available(observation: &Observation, side: Side) -> Statement {
@@ -171,12 +202,20 @@ fn unknown(why: UnknownReason) -> &'static str {
 fn in_sync(observation: &Observation) -> Statement {
     let new = |status, reason, message: String| Statement::new(conditions::IN_SYNC, status, reason, message);
     let Some(pass) = &observation.pass else {
-        return new(Truth::Unknown, reason::VERIFYING, "the first pass over the tags is under way".to_owned());
+        return new(
+            Truth::Unknown,
+            reason::VERIFYING,
+            "the first pass over the tags is under way".to_owned(),
+        );
     };
     let summary = &pass.summary;
     let differing = summary.missing_on_primary + summary.missing_on_fallback + summary.mismatched;
     if differing > 0 {
-        return new(Truth::False, reason::TAGS_DIFFER, differences(observation, pass, differing));
+        return new(
+            Truth::False,
+            reason::TAGS_DIFFER,
+            differences(observation, pass, differing),
+        );
     }
     if let Some((reason, message)) = unread(pass) {
         return new(Truth::Unknown, reason, message);
@@ -187,7 +226,11 @@ fn in_sync(observation: &Observation) -> Statement {
     }
     let message = match summary.tags {
         0 => "no tag is verified yet: none was found and no pod uses one".to_owned(),
-        _ => format!("{} in {} have the same digest on both sides", tags(summary.in_sync), repositories(summary.repositories)),
+        _ => format!(
+            "{} in {} have the same digest on both sides",
+            tags(summary.in_sync),
+            repositories(summary.repositories)
+        ),
     };
     new(Truth::True, reason::TAGS_MATCH, message)
 }
@@ -199,7 +242,11 @@ fn unread(pass: &PassResult) -> Option<(&'static str, String)> {
     ];
     unreachable.into_iter().find_map(|(unreadable, unreachable)| {
         let unreadable = unreadable.as_ref()?;
-        let reason = if unreadable.throttled { reason::RATE_LIMITED } else { unreachable };
+        let reason = if unreadable.throttled {
+            reason::RATE_LIMITED
+        } else {
+            unreachable
+        };
         Some((reason, unreadable.message.clone()))
     })
 }
@@ -207,22 +254,48 @@ fn unread(pass: &PassResult) -> Option<(&'static str, String)> {
 fn differences(observation: &Observation, pass: &PassResult, differing: usize) -> String {
     let summary = &pass.summary;
     let counts = [
-        (summary.missing_on_primary, format!("missing on {}", observation.policy.sides.primary.registry)),
-        (summary.missing_on_fallback, format!("missing on {}", observation.policy.sides.fallback.registry)),
+        (
+            summary.missing_on_primary,
+            format!("missing on {}", observation.policy.sides.primary.registry),
+        ),
+        (
+            summary.missing_on_fallback,
+            format!("missing on {}", observation.policy.sides.fallback.registry),
+        ),
         (summary.mismatched, "with different digests".to_owned()),
     ];
-    let counts: Vec<String> =
-        counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
-    let newest = observation.divergences.first().map(|newest| format!("; newest: {}:{}", newest.repository, newest.tag));
-    format!("{} of {} differ: {}{}", differing, tags(summary.tags), counts.join(", "), newest.unwrap_or_default())
+    let counts: Vec<String> = counts
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    let newest = observation
+        .divergences
+        .first()
+        .map(|newest| format!("; newest: {}:{}", newest.repository, newest.tag));
+    format!(
+        "{} of {} differ: {}{}",
+        differing,
+        tags(summary.tags),
+        counts.join(", "),
+        newest.unwrap_or_default()
+    )
 }
 
 fn tags(count: usize) -> String {
-    if count == 1 { "1 tag".to_owned() } else { format!("{count} tags") }
+    if count == 1 {
+        "1 tag".to_owned()
+    } else {
+        format!("{count} tags")
+    }
 }
 
 fn repositories(count: usize) -> String {
-    if count == 1 { "1 repository".to_owned() } else { format!("{count} repositories") }
+    if count == 1 {
+        "1 repository".to_owned()
+    } else {
+        format!("{count} repositories")
+    }
 }
 
 fn failed_over(observation: &Observation) -> Statement {
@@ -239,7 +312,12 @@ fn failed_over(observation: &Observation) -> Statement {
         None => format!("{registry} has been active from the beginning"),
         Some(flip) => format!("{registry} is active since {}", seconds(flip.at)),
     };
-    Statement::new(conditions::FAILED_OVER, Truth::from(decision.active == Side::Fallback), reason, message)
+    Statement::new(
+        conditions::FAILED_OVER,
+        Truth::from(decision.active == Side::Fallback),
+        reason,
+        message,
+    )
 }
 
 /// What a person must change; an outage is never among it.
@@ -247,12 +325,19 @@ fn stalled(observation: &Observation) -> Option<Statement> {
     let stalled = |reason, message| Statement::new(conditions::STALLED, Truth::True, reason, message);
     let secret = Side::ALL.into_iter().find_map(|side| {
         let problem = observation.connection[side].as_ref()?;
-        let reason = if problem.contains("was not found") { reason::SECRET_NOT_FOUND } else { reason::SECRET_INVALID };
+        let reason = if problem.contains("was not found") {
+            reason::SECRET_NOT_FOUND
+        } else {
+            reason::SECRET_INVALID
+        };
         Some(stalled(reason, format!("{}: {problem}", side.as_str().to_lowercase())))
     });
     secret.or_else(|| {
         let overlap = observation.overlaps.first()?;
-        let message = format!("{} is already claimed by mirror '{}', which is older or more specific", overlap.what, overlap.winner);
+        let message = format!(
+            "{} is already claimed by mirror '{}', which is older or more specific",
+            overlap.what, overlap.winner
+        );
         Some(stalled(reason::OVERLAPPING, message))
     })
 }

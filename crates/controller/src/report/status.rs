@@ -23,20 +23,34 @@ pub fn observe(status: &mut RegistryMirrorStatus, observation: &Observation, now
     status.recent_failovers = decision.failovers.iter().copied().map(Time).collect();
     if let Some(flip) = &decision.flip {
         let reason = flip.reason.as_str().to_owned();
-        status.last_flip = Some(LastFlip { time: Time(flip.at), from: flip.from, to: flip.to, reason });
+        status.last_flip = Some(LastFlip {
+            time: Time(flip.at),
+            from: flip.from,
+            to: flip.to,
+            reason,
+        });
     }
     if let Some(canary) = &observation.canary {
         let digest = canary.digest.to_string();
         let (repository, tag) = (canary.repository.clone(), canary.tag.clone());
-        status.canary = Some(CanaryStatus { repository, tag, digest });
+        status.canary = Some(CanaryStatus {
+            repository,
+            tag,
+            digest,
+        });
     }
     if let Some(pass) = &observation.pass {
         status.parity = Some(parity_status(status.parity.as_ref(), pass, now));
         status.divergences = observation.divergences.iter().map(divergence).collect();
     }
     let before = status.pods.clone().unwrap_or_default();
-    let on_fallback = observation.pass.as_ref().map_or(before.on_fallback, |pass| i64::from(pass.pods_on_fallback));
-    let rescued = before.rescued.saturating_add(i64::try_from(observation.rescued).unwrap_or(i64::MAX));
+    let on_fallback = observation
+        .pass
+        .as_ref()
+        .map_or(before.on_fallback, |pass| i64::from(pass.pods_on_fallback));
+    let rescued = before
+        .rescued
+        .saturating_add(i64::try_from(observation.rescued).unwrap_or(i64::MAX));
     status.pods = Some(PodCounts { on_fallback, rescued });
 }
 
@@ -58,7 +72,10 @@ fn parity_status(before: Option<&ParityStatus>, pass: &PassResult, now: Timestam
         revision: (summary.tags > 0).then(|| summary.revision.clone()),
     };
     let complete = pass.unreadable.primary.is_none() && pass.unreadable.fallback.is_none();
-    let stale = parity.checked_time.as_ref().is_none_or(|checked| now.duration_since(checked.0) >= TIMES_REFRESH);
+    let stale = parity
+        .checked_time
+        .as_ref()
+        .is_none_or(|checked| now.duration_since(checked.0) >= TIMES_REFRESH);
     if complete && (stale || before.is_none_or(|before| *before != parity)) {
         parity.checked_time = Some(Time(pass.ended));
         parity.oldest_check_time = summary.oldest_check.map(Time);

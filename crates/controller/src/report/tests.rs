@@ -73,7 +73,14 @@ impl World {
             let policy = policy(&self.mirror).unwrap();
             for (side, outcome) in [(Side::Primary, primary), (Side::Fallback, fallback)] {
                 let message = format!("GET https://{}/v2/: as the test says", policy.sides[side].registry);
-                self.probes[side].record(Probe { at: self.now, outcome, message }, &policy.health);
+                self.probes[side].record(
+                    Probe {
+                        at: self.now,
+                        outcome,
+                        message,
+                    },
+                    &policy.health,
+                );
             }
             self.report();
         }
@@ -85,14 +92,21 @@ impl World {
         let policy = policy(&self.mirror).unwrap();
         for _ in 0..2 {
             self.wait(180);
-            let seen = Sides { primary: primary.clone(), fallback: fallback.clone() };
+            let seen = Sides {
+                primary: primary.clone(),
+                fallback: fallback.clone(),
+            };
             self.ledger.record("web", tag, seen, self.now, &rules(&policy));
         }
         self
     }
 
     fn end_pass(&mut self, unreadable: Sides<Option<Unreadable>>) -> &mut World {
-        let completed = CompletedPass { begun: self.now, in_use_in_sync: true, detail: "all there".to_owned() };
+        let completed = CompletedPass {
+            begun: self.now,
+            in_use_in_sync: true,
+            detail: "all there".to_owned(),
+        };
         self.pass = Some(PassResult {
             begun: self.now,
             ended: self.now,
@@ -114,7 +128,12 @@ impl World {
         }
         let standing = standing(&self.mirror.status.clone().unwrap_or_default());
         let pass = self.pass.as_ref().and_then(|pass| pass.completed.clone());
-        let input = Input { policy: &policy, probes: self.probes.as_ref(), standing: &standing, pass };
+        let input = Input {
+            policy: &policy,
+            probes: self.probes.as_ref(),
+            standing: &standing,
+            pass,
+        };
         let decision = decide(&input, self.now);
         Outlook::Watched(Box::new(Observation {
             availability: Sides::from_fn(|side| self.probes[side].availability(&policy.health)),
@@ -171,7 +190,10 @@ fn a_new_mirror_is_being_observed_and_not_ready() {
 #[test]
 fn an_observed_mirror_in_sync_serves_from_its_primary() {
     let mut world = World::new();
-    world.look("1", digest("a"), digest("a")).end_pass(Sides::default()).probe(3, UP, UP);
+    world
+        .look("1", digest("a"), digest("a"))
+        .end_pass(Sides::default())
+        .probe(3, UP, UP);
     world
         .expect(conditions::READY, "True", reason::SERVING_FROM_PRIMARY)
         .expect(conditions::PRIMARY_AVAILABLE, "True", reason::REACHABLE)
@@ -179,8 +201,16 @@ fn an_observed_mirror_in_sync_serves_from_its_primary() {
         .expect(conditions::IN_SYNC, "True", reason::TAGS_MATCH)
         .expect(conditions::RECONCILING, "", "");
     let status = world.mirror.status.unwrap();
-    assert_eq!((status.observed_generation, status.active, status.epoch), (3, Some(Side::Primary), 1));
-    assert!(status.conditions.iter().all(|condition| condition.observed_generation == Some(3)));
+    assert_eq!(
+        (status.observed_generation, status.active, status.epoch),
+        (3, Some(Side::Primary), 1)
+    );
+    assert!(
+        status
+            .conditions
+            .iter()
+            .all(|condition| condition.observed_generation == Some(3))
+    );
 }
 
 #[test]
@@ -193,8 +223,12 @@ fn each_way_a_registry_fails_has_its_reason() {
         (Unavailable::ServerError, reason::SERVER_ERROR),
     ];
     for (how, expected) in cases {
-        World::new().probe(3, Outcome::Unavailable(how), UP).expect(conditions::PRIMARY_AVAILABLE, "False", expected);
-        World::new().probe(3, UP, Outcome::Unavailable(how)).expect(conditions::FALLBACK_AVAILABLE, "False", expected);
+        World::new()
+            .probe(3, Outcome::Unavailable(how), UP)
+            .expect(conditions::PRIMARY_AVAILABLE, "False", expected);
+        World::new()
+            .probe(3, UP, Outcome::Unavailable(how))
+            .expect(conditions::FALLBACK_AVAILABLE, "False", expected);
     }
 }
 
@@ -210,7 +244,10 @@ fn what_is_no_outage_is_unknown_and_does_not_flip() {
     ];
     for (outcome, expected) in cases {
         let mut world = World::new();
-        world.probe(3, UP, UP).probe(30, outcome, UP).expect(conditions::PRIMARY_AVAILABLE, "Unknown", expected);
+        world
+            .probe(3, UP, UP)
+            .probe(30, outcome, UP)
+            .expect(conditions::PRIMARY_AVAILABLE, "Unknown", expected);
         assert_eq!(world.mirror.status.unwrap().active, Some(Side::Primary), "{outcome:?}");
     }
 }
@@ -222,12 +259,26 @@ fn a_dead_primary_is_left_and_announced_once() {
     world.wait(2);
     let policy = policy(&world.mirror).unwrap();
     for (side, outcome) in [(Side::Primary, DOWN), (Side::Fallback, UP)] {
-        world.probes[side].record(Probe { at: world.now, outcome, message: "m".to_owned() }, &policy.health);
+        world.probes[side].record(
+            Probe {
+                at: world.now,
+                outcome,
+                message: "m".to_owned(),
+            },
+            &policy.health,
+        );
     }
     let flipping = world.report();
-    let said: Vec<&str> = flipping.announcements.iter().map(|announcement| announcement.reason).collect();
+    let said: Vec<&str> = flipping
+        .announcements
+        .iter()
+        .map(|announcement| announcement.reason)
+        .collect();
     assert_eq!(said, [event::FAILED_OVER, event::SIDE_UNAVAILABLE]);
-    assert_eq!((flipping.status.active, flipping.status.epoch), (Some(Side::Fallback), 2));
+    assert_eq!(
+        (flipping.status.active, flipping.status.epoch),
+        (Some(Side::Fallback), 2)
+    );
     assert!(world.report().announcements.is_empty());
     world
         .expect(conditions::READY, "True", reason::SERVING_FROM_FALLBACK)
@@ -238,13 +289,24 @@ fn a_dead_primary_is_left_and_announced_once() {
 #[test]
 fn a_long_outage_is_written_down_once() {
     let mut world = World::new();
-    world.look("1", digest("a"), digest("a")).end_pass(Sides::default()).probe(3, UP, UP).probe(5, DOWN, UP);
+    world
+        .look("1", digest("a"), digest("a"))
+        .end_pass(Sides::default())
+        .probe(3, UP, UP)
+        .probe(5, DOWN, UP);
     for _ in 0..100 {
         world.wait(2);
         let policy = policy(&world.mirror).unwrap();
         for (side, outcome) in [(Side::Primary, DOWN), (Side::Fallback, UP)] {
             let message = format!("GET https://{}/v2/: as the test says", policy.sides[side].registry);
-            world.probes[side].record(Probe { at: world.now, outcome, message }, &policy.health);
+            world.probes[side].record(
+                Probe {
+                    at: world.now,
+                    outcome,
+                    message,
+                },
+                &policy.health,
+            );
         }
         assert!(!world.report().changed, "written again without news at {}", world.now);
     }
@@ -254,9 +316,19 @@ fn a_long_outage_is_written_down_once() {
 fn failback_says_what_it_waits_for_and_happens() {
     let mut world = World::with(json!({"failback": {"stableSeconds": 60}}));
     world.probe(3, UP, UP).probe(4, DOWN, UP).probe(3, UP, UP);
-    let waiting = world.report().status.conditions.iter().find(|found| found.type_ == "Ready").unwrap().message.clone();
+    let waiting = world
+        .report()
+        .status
+        .conditions
+        .iter()
+        .find(|found| found.type_ == "Ready")
+        .unwrap()
+        .message
+        .clone();
     assert!(waiting.contains("must do so without a break until"), "{waiting}");
-    world.probe(30, UP, UP).expect(conditions::READY, "True", reason::SERVING_FROM_FALLBACK);
+    world
+        .probe(30, UP, UP)
+        .expect(conditions::READY, "True", reason::SERVING_FROM_FALLBACK);
     world.end_pass(Sides::default()).probe(1, UP, UP);
     world
         .expect(conditions::FAILED_OVER, "False", reason::PRIMARY_RECOVERED)
@@ -285,7 +357,11 @@ fn a_dead_primary_with_a_fallback_that_refuses_us_is_not_ready() {
 #[test]
 fn a_dying_fallback_flips_back_with_its_own_reason() {
     let mut world = World::new();
-    world.probe(3, UP, UP).probe(4, DOWN, UP).probe(1, UP, UP).probe(4, UP, DOWN);
+    world
+        .probe(3, UP, UP)
+        .probe(4, DOWN, UP)
+        .probe(1, UP, UP)
+        .probe(4, UP, DOWN);
     world.expect(conditions::FAILED_OVER, "False", reason::FALLBACK_UNAVAILABLE);
 }
 
@@ -293,46 +369,92 @@ fn a_dying_fallback_flips_back_with_its_own_reason() {
 fn a_hand_on_the_tiller_is_obeyed_and_told() {
     let mut world = World::with(json!({"active": "Fallback"}));
     world.probe(3, UP, UP);
-    world
-        .expect(conditions::FAILED_OVER, "True", reason::REQUESTED)
-        .expect(conditions::READY, "True", reason::SERVING_FROM_FALLBACK);
+    world.expect(conditions::FAILED_OVER, "True", reason::REQUESTED).expect(
+        conditions::READY,
+        "True",
+        reason::SERVING_FROM_FALLBACK,
+    );
 }
 
 #[test]
 fn differing_tags_are_counted_and_named() {
     let mut world = World::new();
-    world.look("1", digest("a"), digest("a")).look("2", digest("b"), Observed::Absent).look("3", digest("c"), digest("d"));
-    world.look("4", Observed::Absent, digest("e")).end_pass(Sides::default()).probe(3, UP, UP);
+    world
+        .look("1", digest("a"), digest("a"))
+        .look("2", digest("b"), Observed::Absent)
+        .look("3", digest("c"), digest("d"));
+    world
+        .look("4", Observed::Absent, digest("e"))
+        .end_pass(Sides::default())
+        .probe(3, UP, UP);
     world.expect(conditions::IN_SYNC, "False", reason::TAGS_DIFFER);
     let status = world.mirror.status.unwrap();
     let parity = status.parity.unwrap();
     assert_eq!((parity.tags, parity.in_sync, parity.diverged), (4, 1, 3));
-    assert_eq!((parity.missing_on_fallback, parity.mismatched, parity.missing_on_primary), (1, 1, 1));
+    assert_eq!(
+        (parity.missing_on_fallback, parity.mismatched, parity.missing_on_primary),
+        (1, 1, 1)
+    );
     assert_eq!(status.divergences.len(), 3);
-    let message = &conditions::find_condition(&status.conditions, "InSync").unwrap().message;
+    let message = &conditions::find_condition(&status.conditions, "InSync")
+        .unwrap()
+        .message;
     assert!(message.starts_with("3 of 4 tags differ: "), "{message}");
 }
 
 #[test]
 fn a_side_that_can_not_be_read_makes_parity_unknown() {
-    let unreadable = |throttled| Some(Unreadable { throttled, message: "GET tags: why".to_owned() });
+    let unreadable = |throttled| {
+        Some(Unreadable {
+            throttled,
+            message: "GET tags: why".to_owned(),
+        })
+    };
     let cases = [
-        (Sides { primary: unreadable(false), fallback: None }, reason::PRIMARY_UNREACHABLE),
-        (Sides { primary: None, fallback: unreadable(false) }, reason::FALLBACK_UNREACHABLE),
-        (Sides { primary: None, fallback: unreadable(true) }, reason::RATE_LIMITED),
+        (
+            Sides {
+                primary: unreadable(false),
+                fallback: None,
+            },
+            reason::PRIMARY_UNREACHABLE,
+        ),
+        (
+            Sides {
+                primary: None,
+                fallback: unreadable(false),
+            },
+            reason::FALLBACK_UNREACHABLE,
+        ),
+        (
+            Sides {
+                primary: None,
+                fallback: unreadable(true),
+            },
+            reason::RATE_LIMITED,
+        ),
     ];
     for (sides, expected) in cases {
         let mut world = World::new();
-        world.end_pass(sides).probe(3, UP, UP).expect(conditions::IN_SYNC, "Unknown", expected);
+        world
+            .end_pass(sides)
+            .probe(3, UP, UP)
+            .expect(conditions::IN_SYNC, "Unknown", expected);
     }
 }
 
 #[test]
 fn a_missing_secret_stalls_with_what_to_do() {
     let mut world = World::new();
-    world.connection.fallback = Some("secret 'pull' was not found in namespace 'catamaran-system'; create it".to_owned());
-    world.probe(3, UP, Outcome::CredentialsUnavailable).expect(conditions::STALLED, "True", reason::SECRET_NOT_FOUND);
-    world.expect(conditions::FALLBACK_AVAILABLE, "Unknown", reason::CREDENTIALS_UNAVAILABLE);
+    world.connection.fallback =
+        Some("secret 'pull' was not found in namespace 'catamaran-system'; create it".to_owned());
+    world
+        .probe(3, UP, Outcome::CredentialsUnavailable)
+        .expect(conditions::STALLED, "True", reason::SECRET_NOT_FOUND);
+    world.expect(
+        conditions::FALLBACK_AVAILABLE,
+        "Unknown",
+        reason::CREDENTIALS_UNAVAILABLE,
+    );
     world.connection.fallback = Some("secret 'pull': it is of type 'Opaque'".to_owned());
     world.expect(conditions::STALLED, "True", reason::SECRET_INVALID);
     world.connection.fallback = None;
@@ -342,7 +464,11 @@ fn a_missing_secret_stalls_with_what_to_do() {
 #[test]
 fn an_invalid_spec_stalls_and_names_the_field() {
     let mut world = World::with(json!({"fallback": {"registry": "kracr.azurecr.io"}}));
-    world.expect(conditions::STALLED, "True", reason::INVALID_SPEC).expect(conditions::READY, "False", reason::INVALID_SPEC);
+    world.expect(conditions::STALLED, "True", reason::INVALID_SPEC).expect(
+        conditions::READY,
+        "False",
+        reason::INVALID_SPEC,
+    );
 }
 
 #[test]
@@ -356,10 +482,15 @@ fn a_suspended_mirror_says_so() {
 fn an_overlap_stalls_the_loser() {
     let mut world = World::new();
     world.end_pass(Sides::default()).probe(3, UP, UP);
-    let Outlook::Watched(mut observation) = world.outlook() else { unreachable!("it is watched") };
+    let Outlook::Watched(mut observation) = world.outlook() else {
+        unreachable!("it is watched")
+    };
     observation.overlaps = vec![catamaran_core::routes::Conflict {
         loser: observation.policy.id.clone(),
-        winner: catamaran_core::policy::MirrorId { name: "older".into(), uid: "u0".into() },
+        winner: catamaran_core::policy::MirrorId {
+            name: "older".into(),
+            uid: "u0".into(),
+        },
         what: "kracr.azurecr.io/web".to_owned(),
     }];
     let report = report(&world.mirror, &Outlook::Watched(observation), world.now);

@@ -15,12 +15,19 @@ const STATIC_POD: &str = "kubernetes.io/config.mirror";
 /// Whether some container of a pod waits for an image; the kubelet has said so.
 pub fn waits_for_an_image(pod: &Pod) -> bool {
     let Some(status) = &pod.status else { return false };
-    let lists = [&status.container_statuses, &status.init_container_statuses, &status.ephemeral_container_statuses];
+    let lists = [
+        &status.container_statuses,
+        &status.init_container_statuses,
+        &status.ephemeral_container_statuses,
+    ];
     let mut statuses = lists.into_iter().flatten().flatten();
     statuses.any(|status| {
         let waiting = status.state.as_ref().and_then(|state| state.waiting.as_ref());
         let reason = waiting.and_then(|waiting| waiting.reason.as_deref());
-        matches!(reason, Some("ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable"))
+        matches!(
+            reason,
+            Some("ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable")
+        )
     })
 }
 
@@ -28,33 +35,75 @@ pub fn waits_for_an_image(pod: &Pod) -> bool {
 pub fn waiting_pod(pod: &Pod) -> Option<WaitingPod<'_>> {
     let spec = pod.spec.as_ref()?;
     let status = pod.status.as_ref();
-    let owner = pod.metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let owner = pod
+        .metadata
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true));
     let label = |key: &str| pod.metadata.labels.as_ref()?.get(key).map(String::as_str);
     let facts = PodFacts {
         namespace: pod.metadata.namespace.as_deref().unwrap_or_default(),
         rewrite_label: label(annotations::REWRITE),
-        owner_kind: owner.map(|owner| Owner { api_version: &owner.api_version, kind: &owner.kind }),
-        is_static: pod.metadata.annotations.as_ref().is_some_and(|noted| noted.contains_key(STATIC_POD)),
+        owner_kind: owner.map(|owner| Owner {
+            api_version: &owner.api_version,
+            kind: &owner.kind,
+        }),
+        is_static: pod
+            .metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|noted| noted.contains_key(STATIC_POD)),
     };
     let mut containers = Vec::new();
     let apps = told(status.and_then(|status| status.container_statuses.as_ref()));
     let inits = told(status.and_then(|status| status.init_container_statuses.as_ref()));
     let ephemerals = told(status.and_then(|status| status.ephemeral_container_statuses.as_ref()));
     for (index, container) in spec.init_containers.iter().flatten().enumerate() {
-        let place = Place { kind: ContainerKind::Init, index, name: &container.name };
-        containers.extend(waiting(place, container.image.as_deref(), container.image_pull_policy.as_deref(), &inits));
+        let place = Place {
+            kind: ContainerKind::Init,
+            index,
+            name: &container.name,
+        };
+        containers.extend(waiting(
+            place,
+            container.image.as_deref(),
+            container.image_pull_policy.as_deref(),
+            &inits,
+        ));
     }
     for (index, container) in spec.containers.iter().enumerate() {
-        let place = Place { kind: ContainerKind::App, index, name: &container.name };
-        containers.extend(waiting(place, container.image.as_deref(), container.image_pull_policy.as_deref(), &apps));
+        let place = Place {
+            kind: ContainerKind::App,
+            index,
+            name: &container.name,
+        };
+        containers.extend(waiting(
+            place,
+            container.image.as_deref(),
+            container.image_pull_policy.as_deref(),
+            &apps,
+        ));
     }
     for (index, container) in spec.ephemeral_containers.iter().flatten().enumerate() {
-        let place = Place { kind: ContainerKind::Ephemeral, index, name: &container.name };
+        let place = Place {
+            kind: ContainerKind::Ephemeral,
+            index,
+            name: &container.name,
+        };
         let policy = container.image_pull_policy.as_deref();
         containers.extend(waiting(place, container.image.as_deref(), policy, &ephemerals));
     }
-    let volumes = spec.volumes.iter().flatten().filter_map(|volume| volume.image.as_ref()?.reference.as_deref());
-    let secrets = spec.image_pull_secrets.iter().flatten().map(|secret| secret.name.as_str());
+    let volumes = spec
+        .volumes
+        .iter()
+        .flatten()
+        .filter_map(|volume| volume.image.as_ref()?.reference.as_deref());
+    let secrets = spec
+        .image_pull_secrets
+        .iter()
+        .flatten()
+        .map(|secret| secret.name.as_str());
     Some(WaitingPod {
         facts,
         containers,
@@ -67,7 +116,11 @@ pub fn waiting_pod(pod: &Pod) -> Option<WaitingPod<'_>> {
 type Statuses<'a> = HashMap<&'a str, &'a ContainerStatus>;
 
 fn told(statuses: Option<&Vec<ContainerStatus>>) -> Statuses<'_> {
-    statuses.into_iter().flatten().map(|status| (status.name.as_str(), status)).collect()
+    statuses
+        .into_iter()
+        .flatten()
+        .map(|status| (status.name.as_str(), status))
+        .collect()
 }
 
 /// Where a container stands in a pod's spec.
@@ -100,24 +153,31 @@ fn waiting<'a>(
 }
 
 fn state(status: Option<&ContainerStatus>) -> ContainerState<'_> {
-    let Some(state) = status.and_then(|status| status.state.as_ref()) else { return ContainerState::NotStarted };
+    let Some(state) = status.and_then(|status| status.state.as_ref()) else {
+        return ContainerState::NotStarted;
+    };
     if state.running.is_some() {
         return ContainerState::Running;
     }
     if state.terminated.is_some() {
         return ContainerState::Terminated;
     }
-    state.waiting.as_ref().map_or(ContainerState::NotStarted, |waiting| ContainerState::Waiting {
-        reason: waiting.reason.as_deref().unwrap_or_default(),
-        message: waiting.message.as_deref().unwrap_or_default(),
-    })
+    state
+        .waiting
+        .as_ref()
+        .map_or(ContainerState::NotStarted, |waiting| ContainerState::Waiting {
+            reason: waiting.reason.as_deref().unwrap_or_default(),
+            message: waiting.message.as_deref().unwrap_or_default(),
+        })
 }
 
 /// The mirrors that a pod's images belong to.
 pub fn mirrors(pod: &Pod, table: &RouteTable) -> Vec<MirrorId> {
     let mut mirrors: Vec<MirrorId> = Vec::new();
     for (_, image) in crate::in_use::images(pod) {
-        let Ok(reference) = Reference::parse(&image) else { continue };
+        let Ok(reference) = Reference::parse(&image) else {
+            continue;
+        };
         for route in table.routes() {
             if route.policy.locate(&reference).is_some() && !mirrors.contains(&route.policy.id) {
                 mirrors.push(route.policy.id.clone());

@@ -16,7 +16,17 @@ pub fn json_patch(pod: &Pod, patches: &[RescueAction]) -> Option<Patch> {
     let mut operations = vec![test(pointer(&["metadata", "uid"]), json!(pod.metadata.uid.as_deref()?))];
     let mut noted = noted(pod);
     for action in patches {
-        let RescueAction::Patch { kind, index, name, from, to, .. } = action else { continue };
+        let RescueAction::Patch {
+            kind,
+            index,
+            name,
+            from,
+            to,
+            ..
+        } = action
+        else {
+            continue;
+        };
         let list = match kind {
             ContainerKind::Init => "initContainers",
             ContainerKind::App => "containers",
@@ -35,15 +45,23 @@ pub fn json_patch(pod: &Pod, patches: &[RescueAction]) -> Option<Patch> {
 }
 
 fn noted(pod: &Pod) -> BTreeMap<String, String> {
-    let text = pod.metadata.annotations.as_ref().and_then(|all| all.get(annotations::RESCUED));
-    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    let text = pod
+        .metadata
+        .annotations
+        .as_ref()
+        .and_then(|all| all.get(annotations::RESCUED));
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
 }
 
 fn annotate(pod: &Pod, noted: &BTreeMap<String, String>) -> Option<PatchOperation> {
     let text = serde_json::to_string(noted).ok()?;
     let (path, value) = match &pod.metadata.annotations {
         Some(_) => (pointer(&["metadata", "annotations", annotations::RESCUED]), json!(text)),
-        None => (pointer(&["metadata", "annotations"]), json!({ annotations::RESCUED: text })),
+        None => (
+            pointer(&["metadata", "annotations"]),
+            json!({ annotations::RESCUED: text }),
+        ),
     };
     Some(PatchOperation::Add(AddOperation { path, value }))
 }
@@ -89,19 +107,33 @@ mod tests {
             name: name.to_owned(),
             from: format!("kracr.azurecr.io/{image}"),
             to: format!("ghcr.io/devopskev/{image}"),
-            mirror: MirrorId { name: "apps".into(), uid: "m1".into() },
+            mirror: MirrorId {
+                name: "apps".into(),
+                uid: "m1".into(),
+            },
         }
     }
 
     #[test]
     fn the_patch_changes_the_images_and_notes_what_was_there() {
-        let actions = [action(ContainerKind::App, "web", "web:1"), action(ContainerKind::Init, "init", "init:1")];
+        let actions = [
+            action(ContainerKind::App, "web", "web:1"),
+            action(ContainerKind::Init, "init", "init:1"),
+        ];
         let mut document = serde_json::to_value(pod()).unwrap();
         json_patch::patch(&mut document, &json_patch(&pod(), &actions).unwrap()).unwrap();
         assert_eq!(document["spec"]["containers"][0]["image"], "ghcr.io/devopskev/web:1");
-        assert_eq!(document["spec"]["initContainers"][0]["image"], "ghcr.io/devopskev/init:1");
-        let noted = document["metadata"]["annotations"][annotations::RESCUED].as_str().unwrap();
-        assert_eq!(noted, r#"{"init":"kracr.azurecr.io/init:1","web":"kracr.azurecr.io/web:1"}"#);
+        assert_eq!(
+            document["spec"]["initContainers"][0]["image"],
+            "ghcr.io/devopskev/init:1"
+        );
+        let noted = document["metadata"]["annotations"][annotations::RESCUED]
+            .as_str()
+            .unwrap();
+        assert_eq!(
+            noted,
+            r#"{"init":"kracr.azurecr.io/init:1","web":"kracr.azurecr.io/web:1"}"#
+        );
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::{Timestamp, Unit};
+use jiff::Timestamp;
 
 use super::{FlipReason, Input, Reason, Verdict, stable_wait};
 use crate::health::distance;
@@ -153,7 +153,7 @@ fn name(side: Side) -> &'static str {
 
 /// Whole seconds in UTC, as everywhere in status.
 fn instant(at: Timestamp) -> String {
-    at.round(Unit::Second).unwrap_or(at).to_string()
+    Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
 }
 
 fn ago(at: Timestamp, now: Timestamp) -> String {

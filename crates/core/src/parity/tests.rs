@@ -1,1 +1,561 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
 
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::*;
+
+const RULES: Rules = Rules {
+    grace: Duration::from_mins(2),
+    settled: Duration::from_hours(24),
+    subset: None,
+};
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_767_225_600 + seconds).unwrap()
+}
+
+/// `-` absent, `?` unknown, anything else a digest of its own.
+fn observed(letter: u8) -> Observed {
+    match letter {
+        b'-' => Observed::Absent,
+        b'?' => Observed::Unknown,
+        other => Observed::Present(Digest::of(&[other])),
+    }
+}
+
+/// A look in two letters, primary first.
+fn look(ledger: &mut Ledger, tag: &str, letters: &str, seconds: i64, rules: &Rules) {
+    let letters = letters.as_bytes();
+    let seen = Sides {
+        primary: observed(letters[0]),
+        fallback: observed(letters[1]),
+    };
+    ledger.record("web", tag, seen, at(seconds), rules);
+}
+
+fn after(looks: &[(i64, &str)], rules: &Rules) -> Ledger {
+    let mut ledger = Ledger::new();
+    for (seconds, letters) in looks {
+        look(&mut ledger, "1", letters, *seconds, rules);
+    }
+    ledger
+}
+
+#[test]
+fn looks_add_up_to_verdicts() {
+    use Verdict::{InSync, Mismatched, MissingOnFallback, MissingOnPrimary, Pending};
+    let cases: &[(&str, &[(i64, &str)], Option<Verdict>)] = &[
+        ("never seen", &[], None),
+        ("seen nowhere", &[(0, "--")], None),
+        ("nothing learnt", &[(0, "??")], None),
+        ("equal", &[(0, "aa")], Some(InSync)),
+        ("different, seen once", &[(0, "ab")], Some(Pending)),
+        (
+            "seen twice within the grace period",
+            &[(0, "ab"), (119, "ab")],
+            Some(Pending),
+        ),
+        (
+            "seen twice for the grace period",
+            &[(0, "ab"), (120, "ab")],
+            Some(Mismatched),
+        ),
+        ("missing there", &[(0, "a-"), (300, "a-")], Some(MissingOnFallback)),
+        ("missing here", &[(0, "-a"), (300, "-a")], Some(MissingOnPrimary)),
+        (
+            "a dual push that was caught in between",
+            &[(0, "aa"), (300, "ba"), (301, "bb")],
+            Some(InSync),
+        ),
+        (
+            "each pass catches another dual push",
+            &[(0, "ba"), (300, "cb"), (600, "dc")],
+            Some(Pending),
+        ),
+        (
+            "one side is never pushed to",
+            &[(0, "ba"), (300, "ca")],
+            Some(Mismatched),
+        ),
+        (
+            "a tag that the fallback never gets",
+            &[(0, "a-"), (300, "b-")],
+            Some(MissingOnFallback),
+        ),
+        (
+            "missing, then wrong",
+            &[(0, "a-"), (300, "a-"), (600, "ab")],
+            Some(Mismatched),
+        ),
+        ("healed", &[(0, "ab"), (300, "ab"), (600, "bb")], Some(InSync)),
+        (
+            "moved and restored between the passes",
+            &[(0, "aa"), (300, "aa"), (600, "aa")],
+            Some(InSync),
+        ),
+        ("both moved", &[(0, "aa"), (300, "bb")], Some(InSync)),
+        ("deleted on both sides", &[(0, "ab"), (300, "--")], None),
+        ("one side was not read", &[(0, "a?")], Some(Pending)),
+        (
+            "one side was never read",
+            &[(0, "a?"), (300, "a?"), (600, "a?")],
+            Some(Pending),
+        ),
+        (
+            "silence keeps what is known",
+            &[(0, "aa"), (300, "??"), (600, "a?"), (900, "?a")],
+            Some(InSync),
+        ),
+        (
+            "silence does not confirm",
+            &[(0, "ab"), (300, "a?"), (600, "??"), (900, "?b")],
+            Some(Pending),
+        ),
+        (
+            "silence does not clear",
+            &[(0, "ab"), (300, "ab"), (600, "b?"), (900, "??")],
+            Some(Mismatched),
+        ),
+        ("half a move withdraws", &[(0, "aa"), (300, "b?")], Some(Pending)),
+        ("half a deletion withdraws", &[(0, "aa"), (300, "?-")], Some(Pending)),
+        (
+            "and the other half settles it",
+            &[(0, "aa"), (300, "b?"), (600, "bb")],
+            Some(InSync),
+        ),
+    ];
+    for (name, looks, verdict) in cases {
+        assert_eq!(after(looks, &RULES).verdict("web", "1"), *verdict, "{name}");
+    }
+}
+
+#[test]
+fn a_pull_through_cache_need_not_have_everything() {
+    use Verdict::{InSync, Mismatched, MissingOnPrimary, Pending};
+    let cases: &[(&str, &[(i64, &str)], Verdict, usize)] = &[
+        ("not cached", &[(0, "a-"), (300, "a-")], Pending, 1),
+        ("cached", &[(0, "a-"), (300, "aa")], InSync, 0),
+        ("cached and wrong", &[(0, "ab"), (300, "ab")], Mismatched, 0),
+        ("gone upstream", &[(0, "-a"), (300, "-a")], MissingOnPrimary, 0),
+        ("evicted", &[(0, "aa"), (300, "a-")], Pending, 1),
+    ];
+    for (name, looks, verdict, not_cached) in cases {
+        let ledger = after(
+            looks,
+            &Rules {
+                subset: Some(Side::Fallback),
+                ..RULES
+            },
+        );
+        assert_eq!(ledger.verdict("web", "1"), Some(*verdict), "{name}");
+        assert_eq!(ledger.summary().not_cached, *not_cached, "{name}");
+        assert_eq!(ledger.pending().count(), 0, "{name}");
+    }
+    let mirrored = after(
+        &[(0, "-a")],
+        &Rules {
+            subset: Some(Side::Primary),
+            ..RULES
+        },
+    );
+    assert_eq!(mirrored.summary().not_cached, 1);
+}
+
+#[test]
+fn the_summary_counts_each_tag_once_and_knows_the_oldest_read() {
+    let mut ledger = Ledger::new();
+    let looks = [
+        ("in-sync", 10, "aa"),
+        ("mismatched", 20, "ab"),
+        ("mismatched", 140, "ab"),
+        ("missing", 20, "a-"),
+        ("missing", 140, "a-"),
+        ("pending", 140, "ab"),
+        ("unread", 1, "a?"),
+    ];
+    for (tag, seconds, letters) in looks {
+        look(&mut ledger, tag, letters, seconds, &RULES);
+    }
+    let summary = ledger.summary();
+    let revision = ledger.evidence().revision();
+    let expected = Summary {
+        repositories: 1,
+        tags: 5,
+        in_sync: 1,
+        missing_on_fallback: 1,
+        mismatched: 1,
+        pending: 2,
+        oldest_check: Some(at(10)),
+        revision: revision.clone(),
+        ..Summary::default()
+    };
+    assert_eq!(summary, expected);
+    // A side that was not read ages, the other does not make it younger.
+    look(&mut ledger, "in-sync", "a?", 500, &RULES);
+    assert_eq!(ledger.summary().oldest_check, Some(at(10)));
+    look(&mut ledger, "in-sync", "?a", 600, &RULES);
+    assert_eq!(ledger.summary().oldest_check, Some(at(140)));
+    assert_eq!(ledger.summary().revision, revision, "ages are not evidence");
+    look(&mut ledger, "in-sync", "bb", 700, &RULES);
+    assert_ne!(ledger.summary().revision, revision);
+}
+
+#[test]
+fn divergences_are_confirmed_newest_first_and_limited() {
+    let mut ledger = Ledger::new();
+    for (tag, since) in [("old", 0), ("new", 50), ("also-new", 50)] {
+        look(&mut ledger, tag, "a-", since, &RULES);
+        look(&mut ledger, tag, "a-", since + 300, &RULES);
+    }
+    look(&mut ledger, "unconfirmed", "a-", 360, &RULES);
+    let names = |limit| {
+        ledger
+            .divergences(limit)
+            .into_iter()
+            .map(|found| found.tag)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(20), ["also-new", "new", "old"]);
+    assert_eq!(names(2), ["also-new", "new"]);
+    let expected = Divergence {
+        repository: "web".to_owned(),
+        tag: "old".to_owned(),
+        verdict: Verdict::MissingOnFallback,
+        digests: Sides {
+            primary: Some(Digest::of(b"a")),
+            fallback: None,
+        },
+        since: at(0),
+    };
+    assert_eq!(ledger.divergences(20)[2], expected);
+}
+
+#[test]
+fn the_next_confirmation_is_the_earliest_end_of_a_grace_period() {
+    let mut ledger = Ledger::new();
+    assert_eq!(ledger.next_confirmation(at(0)), None);
+    look(&mut ledger, "b", "ab", 60, &RULES);
+    look(&mut ledger, "a", "a-", 30, &RULES);
+    look(&mut ledger, "c", "a?", 0, &RULES);
+    assert_eq!(ledger.next_confirmation(at(70)), Some(at(150)));
+    assert_eq!(ledger.next_confirmation(at(400)), Some(at(400)));
+    assert_eq!(
+        ledger.pending().collect::<Vec<_>>(),
+        [("web", "a"), ("web", "b"), ("web", "c")]
+    );
+    look(&mut ledger, "a", "a-", 150, &RULES);
+    assert_eq!(
+        ledger.next_confirmation(at(150)),
+        Some(at(180)),
+        "a look at that instant confirms"
+    );
+}
+
+#[test]
+fn tags_and_repositories_that_are_gone_are_forgotten() {
+    let mut ledger = Ledger::new();
+    for tag in ["1", "2", "3"] {
+        look(&mut ledger, tag, "aa", 0, &RULES);
+    }
+    assert!(ledger.take_changed());
+    ledger.retain("web", |_| true);
+    ledger.retain("other", |_| false);
+    assert!(!ledger.changed());
+    ledger.retain("web", |tag| tag != "2");
+    assert!(ledger.take_changed());
+    assert_eq!(ledger.verdict("web", "2"), None);
+    assert_eq!(ledger.summary().tags, 2);
+    ledger.retain_repositories(|repository| repository == "web");
+    assert!(!ledger.changed());
+    ledger.retain_repositories(|repository| repository != "web");
+    assert!(ledger.take_changed());
+    assert_eq!(ledger.summary().repositories, 0);
+    look(&mut ledger, "1", "aa", 0, &RULES);
+    ledger.retain("web", |_| false);
+    assert_eq!(ledger.summary().repositories, 0, "a repository without tags is none");
+}
+
+#[test]
+fn only_what_the_evidence_says_counts_as_a_change() {
+    let cases: &[(&str, &[(i64, &str)], &str, bool)] = &[
+        ("equal again", &[(0, "aa")], "aa", false),
+        ("equal with another digest", &[(0, "aa")], "bb", true),
+        ("different", &[(0, "aa")], "ab", true),
+        ("still pending", &[(200, "ab")], "ab", false),
+        ("confirmed", &[(0, "ab")], "ab", true),
+        ("silence", &[(0, "aa")], "a?", false),
+        ("gone", &[(0, "aa")], "--", true),
+        ("was never there", &[], "--", false),
+        ("new", &[], "a?", true),
+    ];
+    for (name, looks, letters, changed) in cases {
+        let mut ledger = after(looks, &RULES);
+        let before = ledger.evidence().revision();
+        ledger.take_changed();
+        look(&mut ledger, "1", letters, 300, &RULES);
+        assert_eq!(ledger.changed(), *changed, "{name}");
+        if !changed {
+            assert_eq!(ledger.evidence().revision(), before, "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_evidence_has_every_tag_and_the_digests_of_those_in_sync() {
+    let mut ledger = after(&[(0, "aa")], &RULES);
+    look(&mut ledger, "2", "bc", 0, &RULES);
+    look(&mut ledger, "2", "bc", 300, &RULES);
+    look(&mut ledger, "3", "d?", 0, &RULES);
+    let evidence = ledger.evidence();
+    let digest = |letter: &[u8]| Digest::of(letter).to_string();
+    let cases = [
+        ("1".to_owned(), Some(Verdict::InSync)),
+        (digest(b"a"), Some(Verdict::InSync)),
+        ("2".to_owned(), Some(Verdict::Mismatched)),
+        (digest(b"b"), None),
+        ("3".to_owned(), Some(Verdict::Pending)),
+        (digest(b"d"), None),
+        ("4".to_owned(), None),
+    ];
+    for (key, verdict) in cases {
+        assert_eq!(evidence.lookup("web", &key), verdict, "{key}");
+    }
+    assert_eq!(ledger.digest("web", "1"), Some(Digest::of(b"a")));
+    assert_eq!(ledger.digest("web", "2"), None);
+}
+
+#[test]
+fn the_canary_is_the_newest_tag_in_sync_and_another_one_on_request() {
+    let mut ledger = Ledger::new();
+    assert_eq!(ledger.canary(), None);
+    for (tag, seconds, letters) in [
+        ("old", 0, "aa"),
+        ("new", 50, "bb"),
+        ("newest", 90, "c?"),
+        ("old", 99, "aa"),
+    ] {
+        look(&mut ledger, tag, letters, seconds, &RULES);
+    }
+    let long: Digest = format!("sha512:{}", "0a".repeat(64)).parse().unwrap();
+    let seen = Sides {
+        primary: Observed::Present(long.clone()),
+        fallback: Observed::Present(long),
+    };
+    ledger.record("web", "sha512", seen, at(95), &RULES);
+    let first = ledger.canary().unwrap();
+    assert_eq!((first.tag.as_str(), &first.digest), ("new", &Digest::of(b"b")));
+    let second = ledger.canary_excluding(std::slice::from_ref(&first)).unwrap();
+    assert_eq!(second.tag, "old");
+    let third = ledger.canary_excluding(&[first, second]).unwrap();
+    assert_eq!(third.tag, "sha512", "better than none");
+    assert_eq!(ledger.canary_excluding(&[third]).unwrap().tag, "new");
+}
+
+fn many(count: usize, seen_at: i64) -> Ledger {
+    let mut ledger = Ledger::new();
+    for index in 0..count {
+        let tag = format!("v1.{index}");
+        for pass in [seen_at - 300, seen_at] {
+            look(&mut ledger, &tag, "aa", pass, &RULES);
+        }
+    }
+    ledger
+}
+
+#[test]
+fn a_tag_is_due_until_it_is_settled() {
+    let cases: &[(&str, &[(i64, &str)], bool)] = &[
+        ("never seen", &[], true),
+        ("equal once", &[(0, "aa")], true),
+        ("equal twice", &[(0, "aa"), (300, "aa")], false),
+        ("different", &[(0, "ab"), (300, "ab")], true),
+        ("moved since", &[(0, "aa"), (300, "aa"), (600, "bb")], true),
+        ("not read on one side", &[(0, "a?"), (300, "a?")], true),
+    ];
+    for (name, looks, due) in cases {
+        let now = looks.last().map_or(0, |(seconds, _)| *seconds);
+        assert_eq!(after(looks, &RULES).due("web", "1", at(now), &RULES), *due, "{name}");
+    }
+    let settled = after(&[(0, "aa"), (300, "aa")], &RULES);
+    assert!(
+        settled.due(
+            "web",
+            "1",
+            at(300),
+            &Rules {
+                settled: Duration::ZERO,
+                ..RULES
+            }
+        ),
+        "no rotation was asked for"
+    );
+}
+
+#[test]
+fn settled_tags_are_read_in_rotation_each_in_time_and_evenly() {
+    const TAGS: usize = 2_000;
+    let mut ledger = many(TAGS, 0);
+    let mut last_read = vec![0; TAGS];
+    let passes = 3 * 24 * 12;
+    for pass in 1..=passes {
+        let now = pass * 300;
+        let mut share = 0;
+        for (index, read) in last_read.iter_mut().enumerate() {
+            let tag = format!("v1.{index}");
+            if ledger.due("web", &tag, at(now), &RULES) {
+                look(&mut ledger, &tag, "aa", now, &RULES);
+                assert!(now - *read <= 24 * 3600, "{tag} was left for {} s", now - *read);
+                *read = now;
+                share += 1;
+            }
+        }
+        // Evenly would be 300 s of a cycle of 21 h: 8 of 2,000.
+        assert!(share <= TAGS / 50, "pass {pass} reads {share} of {TAGS}");
+    }
+    assert!(last_read.iter().all(|read| passes * 300 - read <= 24 * 3600));
+    assert!(ledger.summary().oldest_check.unwrap() >= at(passes * 300 - 24 * 3600));
+}
+
+#[test]
+fn an_entry_is_small_enough_for_a_hundred_thousand() {
+    // 100,000 entries with their keys, in nodes that are half full at worst, and 32 bytes for each name: 20 MB.
+    let slot = size_of::<Entry>() + size_of::<Box<str>>();
+    assert!(slot <= 80, "{slot} bytes");
+}
+
+fn listing(pairs: &[(&str, &str)]) -> BTreeMap<String, Digest> {
+    pairs
+        .iter()
+        .map(|(tag, content)| ((*tag).to_owned(), Digest::of(content.as_bytes())))
+        .collect()
+}
+
+#[test]
+fn two_listings_are_compared_by_name() {
+    let primary = listing(&[("b", "1"), ("c", "2"), ("d", "3")]);
+    let fallback = listing(&[("a", "1"), ("c", "2"), ("d", "4")]);
+    let found: Vec<_> = compare(&primary, &fallback)
+        .into_iter()
+        .map(|found| (found.tag, found.kind))
+        .collect();
+    let expected = [
+        ("a".to_owned(), DifferenceKind::MissingOnPrimary),
+        ("b".to_owned(), DifferenceKind::MissingOnFallback),
+        ("d".to_owned(), DifferenceKind::Mismatched),
+    ];
+    assert_eq!(found, expected);
+}
+
+fn any_listing() -> impl Strategy<Value = BTreeMap<String, Digest>> {
+    prop::collection::btree_map("[a-d]{1,2}", (0..3u8).prop_map(|content| Digest::of(&[content])), 0..12)
+}
+
+fn any_look() -> impl Strategy<Value = String> {
+    "[-?ab][-?ab]"
+}
+
+proptest! {
+    #[test]
+    fn a_listing_does_not_differ_from_itself(listing in any_listing()) {
+        prop_assert_eq!(compare(&listing, &listing), vec![]);
+    }
+
+    #[test]
+    fn a_comparison_turned_round_is_its_mirror_image(one in any_listing(), other in any_listing()) {
+        let turned: Vec<Difference> = compare(&other, &one).into_iter().map(|found| Difference {
+            kind: match found.kind {
+                DifferenceKind::MissingOnPrimary => DifferenceKind::MissingOnFallback,
+                DifferenceKind::MissingOnFallback => DifferenceKind::MissingOnPrimary,
+                DifferenceKind::Mismatched => DifferenceKind::Mismatched,
+            },
+            digests: Sides { primary: found.digests.fallback, fallback: found.digests.primary },
+            tag: found.tag,
+        }).collect();
+        prop_assert_eq!(compare(&one, &other), turned);
+    }
+
+    #[test]
+    fn counts_add_up(
+        looks in prop::collection::vec((0..6u8, any_look(), 0..200i64), 0..60),
+        subset in prop::option::of(prop_oneof![Just(Side::Primary), Just(Side::Fallback)]),
+    ) {
+        let rules = Rules { subset, ..RULES };
+        let mut ledger = Ledger::new();
+        let mut now = 0;
+        for (tag, letters, step) in looks {
+            now += step;
+            look(&mut ledger, &tag.to_string(), &letters, now, &rules);
+            let summary = ledger.summary();
+            let diverged = summary.missing_on_primary + summary.missing_on_fallback + summary.mismatched;
+            prop_assert_eq!(summary.tags, summary.in_sync + diverged + summary.pending + summary.not_cached);
+            prop_assert_eq!(diverged, ledger.divergences(usize::MAX).len());
+            prop_assert_eq!(summary.pending, ledger.pending().count());
+            prop_assert_eq!(summary.repositories, usize::from(summary.tags > 0));
+            prop_assert_eq!(summary.revision, ledger.evidence().revision());
+        }
+    }
+
+    #[test]
+    fn whatever_came_before_a_tag_that_ends_equal_is_in_sync_at_once_and_settled_with_the_next_look(
+        looks in prop::collection::vec((any_look(), 0..400i64), 0..20),
+    ) {
+        let mut ledger = Ledger::new();
+        let mut now = 0;
+        for (letters, step) in looks {
+            now += step;
+            look(&mut ledger, "1", &letters, now, &RULES);
+        }
+        look(&mut ledger, "1", "cc", now, &RULES);
+        prop_assert_eq!(ledger.verdict("web", "1"), Some(Verdict::InSync));
+        prop_assert!(ledger.due("web", "1", at(now), &RULES));
+        look(&mut ledger, "1", "cc", now, &RULES);
+        prop_assert!(!ledger.due("web", "1", at(now), &RULES));
+        prop_assert_eq!(ledger.divergences(1), vec![]);
+    }
+
+    #[test]
+    fn a_look_that_missed_a_side_never_makes_nor_clears_a_divergence(
+        looks in prop::collection::vec((any_look(), 0..400i64), 0..20),
+        half in prop_oneof![Just("?a"), Just("?b"), Just("?-"), Just("a?"), Just("b?"), Just("-?"), Just("??")],
+        later in 0..4_000i64,
+    ) {
+        let mut ledger = Ledger::new();
+        let mut now = 0;
+        for (letters, step) in looks {
+            now += step;
+            look(&mut ledger, "1", &letters, now, &RULES);
+        }
+        let before = ledger.divergences(1);
+        look(&mut ledger, "1", half, now + later, &RULES);
+        prop_assert_eq!(ledger.divergences(1), before);
+    }
+
+    #[test]
+    fn no_divergence_is_younger_than_the_grace_period_or_seen_once(
+        looks in prop::collection::vec((any_look(), 0..200i64), 1..30),
+    ) {
+        let mut ledger = Ledger::new();
+        let mut now = 0;
+        let mut last_equal = i64::MIN;
+        let mut differing = 0;
+        for (letters, step) in looks {
+            now += step;
+            look(&mut ledger, "1", &letters, now, &RULES);
+            let (primary, fallback) = letters.split_at(1);
+            if primary == fallback && primary != "?" {
+                (last_equal, differing) = (now, 0);
+            } else if primary != "?" && fallback != "?" {
+                differing += 1;
+            }
+            for found in ledger.divergences(1) {
+                prop_assert!(at(now) >= later(found.since, RULES.grace));
+                prop_assert!(differing >= 2);
+                prop_assert!(last_equal == i64::MIN || found.since >= at(last_equal));
+            }
+        }
+    }
+}
+
+use crate::health::later;
