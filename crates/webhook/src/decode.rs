@@ -10,9 +10,9 @@ use std::fmt;
 use catamaran_api::annotations;
 use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// Lists beyond this length are not a Pod's: etcd takes no object that could hold one. The bound keeps a hostile body from
-/// growing into many times its size in memory.
-const LONGEST_LIST: usize = 16_384;
+/// Lists beyond this length are nobody's Pod. The bound keeps a hostile body from growing into many times its size in
+/// memory, and lookups by name from taking long.
+const LONGEST_LIST: usize = 4096;
 
 /// Defines a struct whose fields are read from a JSON object; see the module's documentation for how.
 macro_rules! partial {

@@ -280,7 +280,15 @@ fn annotate<'a>(
 ) {
     let metadata = pod.metadata.as_ref();
     let mut record = Record::read(metadata.and_then(|metadata| metadata.annotations.as_ref()));
-    for (site, route) in decided {
+    for (position, (site, route)) in decided.iter().enumerate() {
+        // The API server refuses two containers of one name, so it matters little which of them is recorded; it has to be
+        // one, or each would undo the other's record for ever.
+        if decided[..position]
+            .iter()
+            .any(|(earlier, _)| earlier.shares_note_with(site))
+        {
+            continue;
+        }
         let name = site.note_name();
         let now = if let ImageRoute::Rewritten { image, .. } = route {
             image

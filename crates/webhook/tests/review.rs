@@ -1,4 +1,5 @@
 //! What a review of each kind of request answers.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
 mod support;
 

@@ -47,6 +47,9 @@ impl<'a> Scope<'a> {
     }
 }
 
+/// What stands before the names of volumes in annotations.
+const VOLUME: &str = "volume/";
+
 /// A field of a Pod's spec that names images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Field {
@@ -69,8 +72,17 @@ impl<'a> Site<'a> {
     /// The name it goes by in annotations: a volume may be called like a container.
     pub(super) fn note_name(&self) -> Cow<'a, str> {
         match self.field {
-            Field::Volumes => Cow::Owned(format!("volume/{}", self.name)),
+            Field::Volumes => Cow::Owned(format!("{VOLUME}{}", self.name)),
             _ => Cow::Borrowed(self.name),
+        }
+    }
+
+    /// Whether both go by the same name there.
+    pub(super) fn shares_note_with(&self, other: &Site<'_>) -> bool {
+        match (self.field == Field::Volumes, other.field == Field::Volumes) {
+            (true, false) => other.name.strip_prefix(VOLUME) == Some(self.name),
+            (false, true) => self.name.strip_prefix(VOLUME) == Some(other.name),
+            _ => self.name == other.name,
         }
     }
 }

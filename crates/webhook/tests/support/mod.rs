@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use catamaran_core::evidence::{Evidence, Verdict};
 use catamaran_core::policy::{
     FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, ParityPolicy, Provider, Repositories,
@@ -173,10 +175,7 @@ pub fn answer(body: &[u8], table: Option<&RouteTable>) -> Answered {
         .pointer("/response/patch")
         .map_or_else(json_patch::Patch::default, |patch| {
             assert_eq!(answer.pointer("/response/patchType"), Some(&"JSONPatch".into()));
-            use base64::Engine as _;
-            let text = base64::engine::general_purpose::STANDARD
-                .decode(patch.as_str().unwrap())
-                .unwrap();
+            let text = STANDARD.decode(patch.as_str().unwrap()).unwrap();
             serde_json::from_slice(&text).unwrap()
         });
     // Depth and numbers that a review bears are more than a `Value` does; such an object stays null.
