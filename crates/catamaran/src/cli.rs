@@ -1,14 +1,25 @@
 //! What can be typed.
 
+// Shown as plain text by `--help`: no Markdown.
+#![allow(clippy::doc_markdown)]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::output;
+
 /// Keeps two container registries interchangeable and moves the cluster between them.
 #[derive(Debug, Parser)]
-#[command(name = "catamaran", bin_name = "catamaran", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(
+    name = "catamaran",
+    bin_name = "catamaran",
+    version,
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -21,11 +32,16 @@ pub enum Command {
     /// Run the operator; the Helm chart does this
     Run(RunArguments),
     /// Show the mirrors of a cluster: active side, parity, health
+    ///
+    /// Exits with 2 when they can't be read, or when there is none of that name.
     Status(StatusArguments),
     /// Compare the tags of two repositories, without a cluster
     ///
     /// Exits with 0 when every tag has the same digest on both sides, with 1 when some differ, and with 2 when that could
     /// not be told. Made for the step of a pipeline that comes after the push to both registries.
+    ///
+    /// With the same tag on both sides only that tag is compared. Without, all tags are, but for the referrers' tags
+    /// (sha256-...) that signatures and attestations are stored under.
     Diff(DiffArguments),
     /// Print the CustomResourceDefinition
     Crd,
@@ -59,10 +75,10 @@ pub enum Output {
 #[derive(Args, Debug)]
 pub struct RunArguments {
     /// The operator's own namespace: Secrets, evidence and the lease are there
-    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME")]
+    #[arg(long, env = "POD_NAMESPACE", hide_env_values = true, value_name = "NAME")]
     pub namespace: String,
     /// This replica's name, as holder of the lease
-    #[arg(long, env = "POD_NAME", value_name = "NAME")]
+    #[arg(long, env = "POD_NAME", hide_env_values = true, value_name = "NAME")]
     pub pod_name: String,
     /// The Lease that elects the leader
     #[arg(long, default_value = "catamaran", value_name = "NAME")]
@@ -86,7 +102,13 @@ pub struct RunArguments {
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: LogFormat,
     /// Which logs are written: a level, or a filter such as catamaran_controller=debug,info
-    #[arg(long, env = "CATAMARAN_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(
+        long,
+        env = "CATAMARAN_LOG",
+        hide_env_values = true,
+        default_value = "info",
+        value_name = "FILTER"
+    )]
     pub log_level: String,
     /// How long requests are still served after the signal to stop, in seconds
     #[arg(long, default_value = "10", value_parser = seconds, value_name = "SECONDS")]
@@ -101,8 +123,8 @@ pub struct StatusArguments {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
-    /// The kubeconfig to use
-    #[arg(long, env = "KUBECONFIG", value_name = "FILE")]
+    /// The kubeconfig to use; absent: $KUBECONFIG, ~/.kube/config, or the cluster this runs in
+    #[arg(long, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
     /// The context of the kubeconfig to use
     #[arg(long, value_name = "NAME")]
@@ -112,9 +134,9 @@ pub struct StatusArguments {
 /// Arguments of `diff`.
 #[derive(Args, Debug)]
 pub struct DiffArguments {
-    /// The primary's repository, such as kracr.azurecr.io/kevinryan-io
+    /// The primary's repository, such as kracr.azurecr.io/kevinryan-io, or one tag of it
     pub primary: String,
-    /// The fallback's repository, such as ghcr.io/devopskev/kevinryan-io
+    /// The fallback's repository, such as ghcr.io/devopskev/kevinryan-io, or the same tag of it
     pub fallback: String,
     /// Only tags that match this regular expression; may be given more than once
     #[arg(long, value_name = "REGEX")]
@@ -131,13 +153,16 @@ pub struct DiffArguments {
     /// Certificates (PEM) to trust besides the system's
     #[arg(long, value_name = "FILE")]
     pub ca_file: Option<PathBuf>,
+    /// Another host that may issue tokens for these registries, such as gitlab.com; it is sent their credentials
+    #[arg(long = "token-host", value_name = "HOST")]
+    pub token_hosts: Vec<String>,
     /// Requests to each registry at a time
     #[arg(long, default_value = "8", value_parser = clap::value_parser!(u16).range(1..=64), value_name = "COUNT")]
     pub parallel: u16,
     /// Requests a minute to each registry, at most; absent: a fifth of the registry's known limit
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "COUNT")]
     pub per_minute: Option<u32>,
-    /// Print nothing but the result
+    /// Print nothing but the result and errors
     #[arg(short, long)]
     pub quiet: bool,
 }
@@ -151,16 +176,23 @@ pub struct VersionArguments {
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
-    let seconds: u64 = text.parse().map_err(|_| format!("'{text}' is not a whole number of seconds"))?;
-    if seconds > 300 { Err("at most 300 seconds".to_owned()) } else { Ok(Duration::from_secs(seconds)) }
+    let seconds: u64 = text
+        .parse()
+        .map_err(|_| format!("'{text}' is not a whole number of seconds"))?;
+    if seconds > 300 {
+        Err("at most 300 seconds".to_owned())
+    } else {
+        Ok(Duration::from_secs(seconds))
+    }
 }
 
 /// Prints the version.
-pub fn print_version(arguments: &VersionArguments) {
+pub fn print_version(arguments: &VersionArguments) -> anyhow::Result<()> {
     let version = env!("CARGO_PKG_VERSION");
+    let document = serde_json::json!({ "version": version, "api": "catamaran.dev/v1alpha1" });
     match arguments.output {
-        Output::Table => println!("catamaran {version}"),
-        Output::Json => println!("{}", serde_json::json!({"version": version, "api": "catamaran.dev/v1alpha1"})),
-        Output::Yaml => println!("version: {version}\napi: catamaran.dev/v1alpha1"),
+        Output::Table => output::text(&format!("catamaran {version}\n")),
+        Output::Json => output::json(&document),
+        Output::Yaml => output::yaml(&document),
     }
 }

@@ -4,7 +4,8 @@
 //! clock, the environment and the terminal; it decides nothing.
 //!
 //! Reading order: [`cli`] is what can be typed; [`run`] is the operator, with [`http`], [`telemetry`] and [`exposition`]
-//! around it; [`diff`] compares two repositories without a cluster; [`status`] shows mirrors as a table.
+//! around it; [`diff`] compares two repositories without a cluster; [`status`] shows mirrors as a table; [`table`] and
+//! [`output`] are how they print.
 
 use std::process::ExitCode;
 
@@ -14,6 +15,7 @@ mod cli;
 mod diff;
 mod exposition;
 mod http;
+mod output;
 mod run;
 mod status;
 mod table;
@@ -28,16 +30,10 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
         Command::Run(arguments) => run::run(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Crd => {
-            print!("{}", catamaran_api::crd::crd_yaml());
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Crd => output::text(&catamaran_api::crd::crd_yaml()).map(|()| ExitCode::SUCCESS),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Status(arguments) => status::run(&arguments).map(|()| ExitCode::SUCCESS),
-        Command::Version(arguments) => {
-            cli::print_version(&arguments);
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Version(arguments) => cli::print_version(&arguments).map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

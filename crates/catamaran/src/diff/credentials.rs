@@ -1,70 +1,184 @@
 //! Credentials as `docker login` leaves them.
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use catamaran_core::policy::Provider;
-use catamaran_registry::Credentials;
+use catamaran_core::reference::parse_registry;
+use catamaran_registry::{Credentials, CredentialsError};
+use serde::Deserialize;
 
-/// A configuration larger than this is none.
-const MAX_BYTES: u64 = 1 << 20;
+/// One byte more than the library takes, so that it sees what is too large.
+const MOST: u64 = (1 << 20) + 1;
 
-/// The credentials for a registry: from the file that was named, or from Docker's own; anonymous where there is none.
+/// What stands in a Docker configuration besides credentials.
+#[derive(Deserialize)]
+struct Outline {
+    auths: Option<serde::de::IgnoredAny>,
+    #[serde(default, rename = "credsStore")]
+    store: Option<String>,
+    #[serde(default, rename = "credHelpers")]
+    helpers: BTreeMap<String, String>,
+}
+
+/// The credentials for a registry: from the file that was named, or from Docker's own. Anonymous where there are none,
+/// or no file in the usual place.
 pub fn find(named: Option<&Path>, registry: &str) -> anyhow::Result<Credentials> {
-    let path = match named {
-        Some(path) => path.to_owned(),
-        None => match usual_place().filter(|path| path.exists()) {
-            Some(path) => path,
-            None => return Ok(Credentials::Anonymous),
-        },
+    let Some(path) = named.map(Path::to_owned).or_else(usual_place) else {
+        return Ok(Credentials::Anonymous);
+    };
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => return Ok(Credentials::Anonymous),
+        opened => opened,
     };
     let shown = path.display();
-    let size = std::fs::metadata(&path).with_context(|| format!("failed to read '{shown}'"))?.len();
-    if size > MAX_BYTES {
-        bail!("'{shown}' has {size} bytes; that is no Docker configuration");
-    }
-    let content = std::fs::read(&path).with_context(|| format!("failed to read '{shown}'"))?;
-    if !mentions(&content, registry) {
-        if asks_a_helper(&content, registry) {
-            bail!("'{shown}' keeps the credentials of {registry} in a helper program, which is not asked; \
-                   give a file with plain credentials by --docker-config");
-        }
-        return Ok(Credentials::Anonymous);
-    }
-    Credentials::from_docker_config_json(&content, registry).with_context(|| format!("failed to use '{shown}'"))
+    let mut content = Vec::new();
+    file.and_then(|file| file.take(MOST).read_to_end(&mut content))
+        .with_context(|| format!("failed to read '{shown}'"))?;
+    read(&content, registry).with_context(|| format!("failed to take the credentials for {registry} from '{shown}'"))
 }
 
 fn usual_place() -> Option<PathBuf> {
-    let folder = std::env::var_os("DOCKER_CONFIG").map(PathBuf::from);
-    let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".docker"));
-    Some(folder.or_else(home)?.join("config.json"))
+    let set = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let folder = set("DOCKER_CONFIG").or_else(|| Some(set("HOME")?.join(".docker")))?;
+    Some(folder.join("config.json"))
 }
 
-/// Whether the file has an entry for the registry with something in it; helpers leave empty ones behind.
-fn mentions(content: &[u8], registry: &str) -> bool {
-    let Ok(config) = serde_json::from_slice::<serde_json::Value>(content) else { return true };
-    let Some(entries) = config.get("auths").and_then(serde_json::Value::as_object) else { return false };
-    entries.iter().any(|(key, entry)| {
-        let bare = key.trim_start_matches("https://").trim_end_matches('/');
-        let bare = bare.split('/').next().unwrap_or(bare);
-        bare == registry && entry.as_object().is_some_and(|entry| !entry.is_empty())
-    })
+fn read(content: &[u8], registry: &str) -> anyhow::Result<Credentials> {
+    let error = match Credentials::from_docker_config_json(content, registry) {
+        Ok(credentials) => return Ok(credentials),
+        Err(error) => error,
+    };
+    let Ok(outline) = serde_json::from_slice::<Outline>(content) else {
+        return Err(error.into());
+    };
+    // A helper that keeps everything leaves an empty entry behind for each registry it knows.
+    let empty = error == CredentialsError::Empty;
+    if let Some(helper) = outline
+        .helper(registry)
+        .or_else(|| outline.store.as_deref().filter(|_| empty))
+    {
+        bail!(
+            "the helper program docker-credential-{helper} keeps them, and helpers are not run; \
+             give a file that holds them by --docker-config"
+        );
+    }
+    // No entry means no credentials; so does a file that has no entries at all.
+    match error {
+        CredentialsError::NoEntry => Ok(Credentials::Anonymous),
+        CredentialsError::NotADockerConfig if outline.auths.is_none() => Ok(Credentials::Anonymous),
+        _ => Err(error.into()),
+    }
 }
 
-fn asks_a_helper(content: &[u8], registry: &str) -> bool {
-    let config: serde_json::Value = serde_json::from_slice(content).unwrap_or_default();
-    config.get("credsStore").is_some() || config.get("credHelpers").is_some_and(|all| all.get(registry).is_some())
+impl Outline {
+    fn helper(&self, registry: &str) -> Option<&str> {
+        let wanted = parse_registry(&registry.to_ascii_lowercase()).ok()?;
+        let of = |key: &str| {
+            let host = key.trim_start_matches("https://").split('/').next().unwrap_or_default();
+            parse_registry(&host.to_ascii_lowercase()).ok()
+        };
+        let found = self.helpers.iter().find(|(key, _)| of(key).as_ref() == Some(&wanted));
+        found.map(|(_, helper)| helper.as_str())
+    }
 }
 
-/// Whose registry a host is, by its name; it decides about limits and token endpoints.
-pub fn provider(registry: &str) -> Provider {
-    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-    let azure = [".azurecr.io", ".azurecr.cn", ".azurecr.us"];
-    if host == "ghcr.io" {
-        Provider::GitHub
-    } else if azure.iter().any(|suffix| host.ends_with(suffix)) {
-        Provider::Azure
-    } else {
-        Provider::Generic
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `user:pass`
+    const PLAIN: &str = r#"{"auth":"dXNlcjpwYXNz"}"#;
+
+    #[test]
+    fn a_configuration_without_the_registry_means_anonymous() {
+        let other = format!(r#"{{"auths":{{"other.example":{PLAIN}}}}}"#);
+        let cases = [
+            "{}",
+            r#"{"auths":{}}"#,
+            r#"{"auths":null}"#,
+            r#"{"currentContext":"colima"}"#,
+            r#"{"auths":{},"credsStore":"desktop"}"#,
+            r#"{"auths":{},"credHelpers":{"other.example":"x"}}"#,
+            &other,
+        ];
+        for content in cases {
+            assert_eq!(
+                read(content.as_bytes(), "ghcr.io").unwrap(),
+                Credentials::Anonymous,
+                "{content}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_entry_for_exactly_this_registry_is_used() {
+        let hub = format!(r#"{{"auths":{{"https://index.docker.io/v1/":{PLAIN}}},"credsStore":"desktop"}}"#);
+        let host = format!(r#"{{"auths":{{"ghcr.io":{PLAIN}}}}}"#);
+        for (content, registry) in [(&hub, "docker.io"), (&host, "ghcr.io")] {
+            let found = read(content.as_bytes(), registry).unwrap();
+            assert!(
+                matches!(found, Credentials::Basic { username, .. } if username == "user"),
+                "{content}"
+            );
+            assert_eq!(
+                read(content.as_bytes(), "x.ghcr.io").unwrap(),
+                Credentials::Anonymous,
+                "{content}"
+            );
+        }
+    }
+
+    #[test]
+    fn credentials_that_only_a_helper_has_are_an_error_that_says_so() {
+        let cases = [
+            (
+                r#"{"auths":{"ghcr.io":{}},"credsStore":"desktop"}"#,
+                "ghcr.io",
+                "docker-credential-desktop",
+            ),
+            (r#"{"credHelpers":{"ghcr.io":"gh"}}"#, "ghcr.io", "docker-credential-gh"),
+            (
+                r#"{"auths":{},"credHelpers":{"ghcr.io":"gh"}}"#,
+                "GHCR.io",
+                "docker-credential-gh",
+            ),
+            (
+                r#"{"credHelpers":{"https://index.docker.io/v1/":"pass"}}"#,
+                "docker.io",
+                "docker-credential-pass",
+            ),
+        ];
+        for (content, registry, helper) in cases {
+            let error = read(content.as_bytes(), registry).unwrap_err().to_string();
+            assert!(
+                error.contains(helper) && error.contains("--docker-config"),
+                "{content}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_broken_configuration_is_an_error_and_shows_nothing_of_itself() {
+        let large = format!(r#"{{"auths":{{"ghcr.io":{{"auth":"{}"}}}}}}"#, "s3cret".repeat(200_000));
+        let cases = [
+            "",
+            "s3cret",
+            r#"["s3cret"]"#,
+            r#"{"auths":"s3cret"}"#,
+            r#"{"auths":{"ghcr.io":{"auth":"s3cret!"}}}"#,
+            r#"{"auths":{"ghcr.io":{"password":"s3cret"}}}"#,
+            &large,
+        ];
+        for content in cases {
+            let error = format!("{:?}", read(content.as_bytes(), "ghcr.io").unwrap_err());
+            assert!(!error.contains("s3cret"), "{error}");
+        }
     }
 }

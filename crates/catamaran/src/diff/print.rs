@@ -21,9 +21,15 @@ pub fn table(comparison: &Comparison) -> String {
             let digest = |digest: &Option<Digest>| digest.as_ref().map_or_else(|| "-".to_owned(), short);
             let digests = &difference.digests;
             let kind = difference.kind.as_str().to_owned();
-            table.add_row([difference.tag.clone(), kind, digest(&digests.primary), digest(&digests.fallback)]);
+            table.add_row([
+                difference.tag.clone(),
+                kind,
+                digest(&digests.primary),
+                digest(&digests.fallback),
+            ]);
         }
-        let _ = writeln!(text, "{}", table::trimmed(&table));
+        text.push_str(&table::trimmed(&table));
+        text.push('\n');
     }
     let _ = writeln!(text, "{}", sum(comparison));
     text
@@ -34,12 +40,20 @@ fn short(digest: &Digest) -> String {
 }
 
 fn count(comparison: &Comparison, kind: DifferenceKind) -> usize {
-    comparison.differences.iter().filter(|difference| difference.kind == kind).count()
+    comparison
+        .differences
+        .iter()
+        .filter(|difference| difference.kind == kind)
+        .count()
 }
 
 fn sum(comparison: &Comparison) -> String {
     let same = comparison.tags - comparison.differences.len();
-    let tags = if comparison.tags == 1 { "1 tag".to_owned() } else { format!("{} tags", comparison.tags) };
+    let tags = if comparison.tags == 1 {
+        "1 tag".to_owned()
+    } else {
+        format!("{} tags", comparison.tags)
+    };
     let mut sum = format!("{tags}: {same} the same");
     let kinds = [
         (DifferenceKind::MissingOnPrimary, "missing on the primary"),
