@@ -1,6 +1,6 @@
 //! What the probes of one side say about it.
 //!
-//! A probe's [`Outcome`] is one of five classes (docs: health). Only `Unavailable`, and what the user lists as triggers,
+//! A probe's [`Outcome`] belongs to one of three classes. Only `Unavailable`, and what the user lists as triggers,
 //! counts as a failure; everything else says nothing about whether the registry works, so it neither adds to a run of
 //! failures nor ends it. It does end a run of successes: nothing was proven reachable.
 //!

@@ -40,12 +40,12 @@ fn lossy_world(loss: f64, seed: u64) -> World {
 
 #[test]
 fn one_lost_probe_in_a_thousand_flips_at_most_once_a_year() {
-    const YEARS: usize = 3;
+    const YEARS: u16 = 3;
     let mut world = lossy_world(0.001, 7);
     world.skip = true;
-    world.run(YEARS as Ms * YEAR);
+    world.run(Ms::from(YEARS) * YEAR);
     let failovers = world.flips.iter().filter(|flip| flip.to == Side::Fallback).count();
-    assert!(failovers <= YEARS, "{:?}", world.flips);
+    assert!(failovers <= usize::from(YEARS), "{:?}", world.flips);
 
     // The same loss does flip an operator that believes a single probe, so the simulation has teeth.
     let mut credulous = lossy_world(0.001, 7);
@@ -85,7 +85,12 @@ fn flapping(period: Ms, weather: Weather) -> Vec<(Ms, Weather)> {
 fn a_flapping_primary_causes_at_most_four_flips_with_any_period() {
     for period in 1..=120 {
         // An answer that takes next to no time makes probes and flapping beat slowly: the worst case for failback.
-        let latency = [1, 2, 5, 60][period as usize % 4];
+        let latency = match period % 4 {
+            0 => 1,
+            1 => 2,
+            2 => 5,
+            _ => 60,
+        };
         let weather = if period % 3 == 0 { Weather::BlackHole } else { REFUSED };
         let primary = Registry::new(flapping(period * SECOND, weather), latency);
         let mut world = World::new(

@@ -65,6 +65,9 @@ fn policy() -> MirrorPolicy {
     }
 }
 
+/// Seconds, and what the probe that ended then found.
+type Probes = [(i64, Outcome)];
+
 /// A situation, with defaults for what a case does not care about.
 struct Situation {
     policy: MirrorPolicy,
@@ -75,7 +78,7 @@ struct Situation {
 }
 
 impl Situation {
-    fn new(primary: &[(i64, Outcome)], fallback: &[(i64, Outcome)]) -> Situation {
+    fn new(primary: &Probes, fallback: &Probes) -> Situation {
         Situation {
             policy: policy(),
             primary: history(primary),
@@ -113,7 +116,7 @@ impl Situation {
     }
 }
 
-fn history(probes: &[(i64, Outcome)]) -> ProbeHistory {
+fn history(probes: &Probes) -> ProbeHistory {
     let mut history = ProbeHistory::new();
     for (seconds, outcome) in probes {
         let message = "GET https://a.example/v2/: connection refused".to_owned();
@@ -147,81 +150,72 @@ fn pass(begun: i64, in_use_in_sync: bool) -> CompletedPass {
     }
 }
 
-#[test]
-fn failing_over_takes_a_dead_side_and_a_living_one() {
-    let dead = [(0, UP), (2, DOWN), (3, DOWN), (4, DOWN)];
-    let flipped = Reason::Flipped(FlipReason::PrimaryUnavailable);
-    let cases: &[(&str, &[(i64, Outcome)], &[(i64, Outcome)], Reason)] = &[
-        ("nothing seen", &[], &[], Reason::NotYetObserved),
-        ("the active side is well", &[(4, UP)], &[(4, UP)], Reason::Steady),
-        ("two failures", &[(3, DOWN), (4, DOWN)], &up(0, 4), Reason::Failing),
-        ("three failures, the other answers", &dead, &up(0, 4), flipped),
-        (
-            "the other was last asked before the second failure",
-            &dead,
-            &up(0, 2),
-            Reason::Confirming,
-        ),
-        (
-            "the other was asked at the second failure",
-            &dead,
-            &[(0, UP), (3, UP)],
-            flipped,
-        ),
-        (
-            "the other answers only since after it",
-            &dead,
-            &[(4, UP)],
-            Reason::Confirming,
-        ),
-        (
-            "the other fails too",
-            &dead,
-            &[(0, UP), (4, DOWN)],
-            Reason::BothUnavailable,
-        ),
-        ("the other denies", &dead, &[(0, UP), (4, DENIED)], Reason::OtherUnknown),
-        ("the other was never asked", &dead, &[], Reason::OtherUnknown),
-        ("the other went quiet", &dead, &[(-2, UP)], Reason::OtherUnknown),
-        (
-            "a 401 between the failures",
-            &[(1, DOWN), (2, DENIED), (3, DOWN), (4, DOWN)],
-            &up(0, 4),
-            flipped,
-        ),
-        (
-            "the last answer is a 401",
-            &[(1, DOWN), (2, DOWN), (3, DOWN), (4, DENIED)],
-            &up(0, 4),
-            Reason::ActiveUnknown,
-        ),
-        (
-            "the failures are old",
-            &[(-3, DOWN), (-2, DOWN), (-1, DOWN)],
-            &up(0, 4),
-            Reason::NotYetObserved,
-        ),
-    ];
+const DEAD: &Probes = &[(0, UP), (2, DOWN), (3, DOWN), (4, DOWN)];
+const OVER: Reason = Reason::Flipped(FlipReason::PrimaryUnavailable);
+
+/// Decides at second 4 on the primary, after probes of the primary and of the fallback.
+fn check_failover(cases: &[(&str, &Probes, &Probes, Reason)]) {
     for (name, primary, fallback, reason) in cases {
         let decision = Situation::new(primary, fallback).decide(4);
         assert_eq!(decision.why.reason, *reason, "{name}: {}", decision.why.message);
-        let flips = *reason == flipped;
-        assert_eq!(
-            decision.active,
-            if flips { Side::Fallback } else { Side::Primary },
-            "{name}"
-        );
-        assert_eq!(decision.epoch, if flips { 2 } else { 1 }, "{name}");
-        assert_eq!(decision.failovers, if flips { vec![at(4)] } else { vec![] }, "{name}");
-        assert_eq!(decision.flip.is_some(), flips, "{name}");
+        let (active, epoch, failovers) = match *reason {
+            OVER => (Side::Fallback, 2, vec![at(4)]),
+            _ => (Side::Primary, 1, vec![]),
+        };
+        assert_eq!((decision.active, decision.epoch), (active, epoch), "{name}");
+        assert_eq!(decision.failovers, failovers, "{name}");
+        assert_eq!(decision.flip.is_some(), epoch == 2, "{name}");
     }
+}
+
+#[test]
+fn failing_over_takes_a_side_that_failed_often_enough_of_late() {
+    let well = up(0, 4);
+    check_failover(&[
+        ("nothing seen", &[], &[], Reason::NotYetObserved),
+        ("well", &[(4, UP)], &well, Reason::Steady),
+        ("two failures", &[(3, DOWN), (4, DOWN)], &well, Reason::Failing),
+        ("three failures", DEAD, &well, OVER),
+        (
+            "a 401 in between",
+            &[(1, DOWN), (2, DENIED), (3, DOWN), (4, DOWN)],
+            &well,
+            OVER,
+        ),
+        (
+            "a 401 at last",
+            &[(1, DOWN), (2, DOWN), (3, DOWN), (4, DENIED)],
+            &well,
+            Reason::ActiveUnknown,
+        ),
+        (
+            "old failures",
+            &[(-3, DOWN), (-2, DOWN), (-1, DOWN)],
+            &well,
+            Reason::NotYetObserved,
+        ),
+    ]);
+}
+
+#[test]
+fn failing_over_takes_a_side_that_answered_before_and_after_the_last_failure_but_one() {
+    check_failover(&[
+        ("before and after", DEAD, &up(0, 4), OVER),
+        ("before and at", DEAD, &[(0, UP), (3, UP)], OVER),
+        ("only before", DEAD, &up(0, 2), Reason::Confirming),
+        ("only after", DEAD, &[(4, UP)], Reason::Confirming),
+        ("it fails too", DEAD, &[(0, UP), (4, DOWN)], Reason::BothUnavailable),
+        ("it denies", DEAD, &[(0, UP), (4, DENIED)], Reason::OtherUnknown),
+        ("it was never asked", DEAD, &[], Reason::OtherUnknown),
+        ("it went quiet", DEAD, &[(-2, UP)], Reason::OtherUnknown),
+    ]);
 }
 
 #[test]
 fn the_answer_that_is_missing_is_asked_for_once() {
     let two = [(2, DOWN), (3, DOWN)];
     let three = [(2, DOWN), (3, DOWN), (4, DOWN)];
-    let cases: &[(&str, &[(i64, Outcome)], &[(i64, Outcome)], Option<Side>)] = &[
+    let cases: &[(&str, &Probes, &Probes, Option<Side>)] = &[
         ("well", &[(3, UP)], &up(0, 2), None),
         ("one failure is too early", &[(3, DOWN)], &up(0, 2), None),
         (

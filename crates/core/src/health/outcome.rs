@@ -46,7 +46,7 @@ pub enum Unavailable {
 }
 
 impl Unavailable {
-    /// The condition reason, as in design: `DNSFailure`, `ConnectionFailed`, …
+    /// The condition reason: `DNSFailure`, `ConnectionFailed`, …
     pub fn as_str(self) -> &'static str {
         match self {
             Unavailable::DnsFailure => "DNSFailure",

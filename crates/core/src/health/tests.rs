@@ -25,7 +25,10 @@ fn at(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(1_790_000_000_000 + ms).unwrap()
 }
 
-fn history_under(policy: &HealthPolicy, probes: &[(i64, Outcome)]) -> ProbeHistory {
+/// Milliseconds, and what the probe that ended then found.
+type Probes = [(i64, Outcome)];
+
+fn history_under(policy: &HealthPolicy, probes: &Probes) -> ProbeHistory {
     let mut history = ProbeHistory::new();
     for (ms, outcome) in probes {
         history.record(
@@ -40,7 +43,7 @@ fn history_under(policy: &HealthPolicy, probes: &[(i64, Outcome)]) -> ProbeHisto
     history
 }
 
-fn history(probes: &[(i64, Outcome)]) -> ProbeHistory {
+fn history(probes: &Probes) -> ProbeHistory {
     history_under(&policy(), probes)
 }
 
@@ -49,69 +52,48 @@ fn every_two_seconds(outcomes: &[Outcome]) -> Vec<(i64, Outcome)> {
     (0..).step_by(2000).zip(outcomes.iter().copied()).collect()
 }
 
+fn check_availability(cases: &[(&str, &[Outcome], Availability)]) {
+    for (name, outcomes, expected) in cases {
+        let known = history(&every_two_seconds(outcomes)).availability(&policy());
+        assert_eq!(known, *expected, "{name}");
+    }
+}
+
 #[test]
 fn availability_has_hysteresis() {
-    use Availability::{Available, Unavailable as Down, Unknown};
-    use Outcome::{CanaryNotFound, Reachable, Unauthorized};
-    let down = Down(Unavailable::ConnectionFailed);
-    let cases: &[(&str, &[Outcome], Availability)] = &[
-        ("nothing seen", &[], Unknown(UnknownReason::NotYetObserved)),
-        ("one success", &[Reachable], Available),
+    use Availability::{Available, Unknown};
+    use Outcome::Reachable as Up;
+    let down = Availability::Unavailable(Unavailable::ConnectionFailed);
+    let unseen = Unknown(UnknownReason::NotYetObserved);
+    check_availability(&[
+        ("nothing seen", &[], unseen),
+        ("one success", &[Up], Available),
+        ("too few failures say nothing yet", &[REFUSED, REFUSED], unseen),
+        ("nor take anything back", &[Up, REFUSED, REFUSED], Available),
+        ("enough failures", &[Up, REFUSED, REFUSED, REFUSED], down),
+        ("too few successes", &[REFUSED, REFUSED, REFUSED, Up, Up], down),
+        ("enough successes", &[REFUSED, REFUSED, REFUSED, Up, Up, Up], Available),
+    ]);
+}
+
+#[test]
+fn what_says_nothing_must_persist_before_what_was_known_is_given_up() {
+    use Availability::{Available, Unknown};
+    use Outcome::{CanaryNotFound as Lost, Reachable as Up, Unauthorized as No};
+    let denied = Unknown(UnknownReason::Unauthorized);
+    let limited = Unknown(UnknownReason::RateLimited);
+    check_availability(&[
+        ("a first 401 is all we know", &[No], denied),
+        ("one 401", &[Up, No], Available),
+        ("401 that persists", &[Up, No, No, No], denied),
         (
-            "failures below the threshold say nothing yet",
-            &[REFUSED, REFUSED],
-            Unknown(UnknownReason::NotYetObserved),
+            "401 that persists after an outage",
+            &[REFUSED, REFUSED, REFUSED, No, No, No],
+            denied,
         ),
-        (
-            "failures below the threshold take nothing back",
-            &[Reachable, REFUSED, REFUSED],
-            Available,
-        ),
-        (
-            "the threshold of failures",
-            &[Reachable, REFUSED, REFUSED, REFUSED],
-            down,
-        ),
-        (
-            "one success is not enough to come back",
-            &[REFUSED, REFUSED, REFUSED, Reachable, Reachable],
-            down,
-        ),
-        (
-            "the threshold of successes",
-            &[REFUSED, REFUSED, REFUSED, Reachable, Reachable, Reachable],
-            Available,
-        ),
-        (
-            "a first 401 is all we know",
-            &[Unauthorized],
-            Unknown(UnknownReason::Unauthorized),
-        ),
-        ("one 401 takes nothing back", &[Reachable, Unauthorized], Available),
-        (
-            "401 that persists",
-            &[Reachable, Unauthorized, Unauthorized, Unauthorized],
-            Unknown(UnknownReason::Unauthorized),
-        ),
-        (
-            "401 after an outage, persisting",
-            &[REFUSED, REFUSED, REFUSED, Unauthorized, Unauthorized, Unauthorized],
-            Unknown(UnknownReason::Unauthorized),
-        ),
-        (
-            "a rate limit is believed at once",
-            &[Reachable, THROTTLED],
-            Unknown(UnknownReason::RateLimited),
-        ),
-        ("a missing canary once", &[Reachable, CanaryNotFound], Available),
-    ];
-    for (name, outcomes, expected) in cases {
-        assert_eq!(
-            history(&every_two_seconds(outcomes)).availability(&policy()),
-            *expected,
-            "{name}"
-        );
-    }
+        ("a rate limit is believed at once", &[Up, THROTTLED], limited),
+        ("a canary that is missing once", &[Up, Lost], Available),
+    ]);
 }
 
 #[test]
@@ -207,7 +189,7 @@ fn failures_far_apart_are_not_a_run() {
 #[test]
 fn reachable_since_breaks_with_anything_else_and_with_silence() {
     use Outcome::{Reachable, Unauthorized};
-    let cases: &[(&str, &[(i64, Outcome)], Option<i64>)] = &[
+    let cases: &[(&str, &Probes, Option<i64>)] = &[
         ("never", &[], None),
         ("since the first", &[(0, Reachable), (2000, Reachable)], Some(0)),
         ("a failure", &[(0, Reachable), (2000, REFUSED)], None),

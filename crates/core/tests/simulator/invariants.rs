@@ -9,7 +9,7 @@ use catamaran_core::policy::{FailbackMode, Tiller, Trigger};
 use catamaran_core::side::{Side, Sides};
 use proptest::prelude::*;
 
-use crate::world::{MINUTE, Ms, Registry, SECOND, Seen, Weather, World, at, ms};
+use crate::world::{MINUTE, Registry, SECOND, Seen, Weather, World, at, millis, ms};
 
 fn weather() -> impl Strategy<Value = Weather> {
     prop_oneof![
@@ -105,7 +105,7 @@ fn counts(world: &World, outcome: &Outcome) -> bool {
 
 fn fresh(world: &World, seen: &Seen) -> bool {
     let health = &world.policy.health;
-    world.now - seen.end <= 2 * health.period.max(health.timeout).as_millis() as Ms
+    world.now - seen.end <= 2 * millis(health.period.max(health.timeout))
 }
 
 fn check_failover(world: &World, flip: &Flip) {
@@ -154,7 +154,7 @@ fn check_failback(world: &World, flip: &Flip) {
         .iter()
         .filter(|flip| flip.reason == FlipReason::PrimaryUnavailable && world.now - ms(flip.at) < hour)
         .count();
-    let doubled = (failover.stable.as_millis() as Ms) << failovers.saturating_sub(1).min(10);
+    let doubled = millis(failover.stable) << failovers.saturating_sub(1).min(10);
     assert!(
         world.now - since >= doubled.min(hour),
         "stable for {} ms after {failovers}",

@@ -22,7 +22,11 @@ pub const HOUR: Ms = 60 * MINUTE;
 const BEGIN: Ms = 1_790_000_000_000;
 
 pub fn at(ms: Ms) -> Timestamp {
-    Timestamp::from_millisecond(BEGIN + ms).unwrap()
+    Timestamp::from_millisecond(BEGIN + ms).expect("simulations end before the year 9999")
+}
+
+pub fn millis(length: Duration) -> Ms {
+    Ms::try_from(length.as_millis()).expect("simulated lengths are hours at most")
 }
 
 pub fn ms(at: Timestamp) -> Ms {
@@ -76,12 +80,12 @@ pub fn policy() -> MirrorPolicy {
     }
 }
 
-/// SplitMix64: small, seeded, good enough for weather.
+/// The generator `SplitMix64`: small, seeded, good enough for weather.
 #[derive(Clone, Debug)]
-pub struct Dice(pub u64);
+pub struct Dice(u64);
 
 impl Dice {
-    pub fn next(&mut self) -> u64 {
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -90,11 +94,11 @@ impl Dice {
     }
 
     /// Within (0, 1].
-    pub fn fraction(&mut self) -> f64 {
+    fn fraction(&mut self) -> f64 {
         ((self.next() >> 11) as f64 + 1.0) / (1u64 << 53) as f64
     }
 
-    pub fn below(&mut self, end: u64) -> u64 {
+    fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 }
@@ -121,7 +125,7 @@ pub struct Registry {
     loss: f64,
     dice: Dice,
     /// Probes that come through before one is lost.
-    until_loss: u64,
+    until_loss: Ms,
 }
 
 impl Registry {
@@ -131,7 +135,7 @@ impl Registry {
             latency,
             loss: 0.0,
             dice: Dice(0),
-            until_loss: u64::MAX,
+            until_loss: Ms::MAX,
         }
     }
 
@@ -144,11 +148,11 @@ impl Registry {
     }
 
     /// The number of successes before a failure is geometric, so it is drawn at once instead of probe by probe.
-    fn draw(&mut self) -> u64 {
+    fn draw(&mut self) -> Ms {
         if self.loss == 0.0 {
-            u64::MAX
+            Ms::MAX
         } else {
-            (self.dice.fraction().ln() / (1.0 - self.loss).ln()) as u64
+            (self.dice.fraction().ln() / (1.0 - self.loss).ln()) as Ms
         }
     }
 
@@ -278,14 +282,14 @@ impl World {
                 self.skip_healthy_stretch();
             }
             let passes = self.next_pass + PASS;
-            let probes = self.probers.primary.event().min(self.probers.fallback.event());
-            let next = probes.min(passes).min(self.recheck.unwrap_or(Ms::MAX));
+            let probing = self.probers.primary.event().min(self.probers.fallback.event());
+            let next = probing.min(passes).min(self.recheck.unwrap_or(Ms::MAX));
             if next > end {
                 self.now = end;
                 return;
             }
             self.now = next;
-            if self.advance(probes, passes) {
+            if self.advance(probing, passes) {
                 let decision = self.decide();
                 check(self, &decision);
                 self.obey(decision);
@@ -298,7 +302,7 @@ impl World {
     }
 
     /// Says whether there is something new to decide on.
-    fn advance(&mut self, probes: Ms, passes: Ms) -> bool {
+    fn advance(&mut self, probing: Ms, passes: Ms) -> bool {
         let now = self.now;
         if self.recheck.is_some_and(|at| at <= now) {
             self.recheck = None;
@@ -319,17 +323,17 @@ impl World {
                 in_use_in_sync: up,
                 detail: detail.to_owned(),
             });
-            self.next_pass = begun + self.policy.parity.interval.as_millis() as Ms;
+            self.next_pass = begun + millis(self.policy.parity.interval);
             return true;
         }
-        let side = if self.probers.primary.event() == probes {
+        let side = if self.probers.primary.event() == probing {
             Side::Primary
         } else {
             Side::Fallback
         };
         let prober = &mut self.probers[side];
         let Some((end, outcome)) = prober.under_way.take() else {
-            let timeout = self.policy.health.timeout.as_millis() as Ms;
+            let timeout = millis(self.policy.health.timeout);
             prober.under_way = Some(self.registries[side].probe(now, timeout));
             return false;
         };
@@ -380,7 +384,7 @@ impl World {
     /// and meets the very fate it would have had. What differs is how long the sides are remembered as reachable, which
     /// only failback asks for, and there is none from the primary.
     fn skip_healthy_stretch(&mut self) {
-        const KEPT: u64 = 1;
+        const KEPT: Ms = 1;
         let idle = |prober: &Prober| {
             prober.under_way.is_none() && prober.history.successes_in_row() >= self.policy.health.success_threshold
         };
@@ -394,16 +398,16 @@ impl World {
             .until_loss
             .min(self.registries.fallback.until_loss)
             .saturating_sub(KEPT);
-        if rounds == 0 {
+        if rounds <= 0 {
             return;
         }
-        let round = self.policy.health.period.as_millis() as Ms + self.registries.primary.latency;
-        let length = rounds as Ms * round;
+        let round = millis(self.policy.health.period) + self.registries.primary.latency;
+        let length = rounds * round;
         for side in Side::ALL {
             self.registries[side].until_loss -= rounds;
             self.probers[side].next += length;
         }
-        let interval = self.policy.parity.interval.as_millis() as Ms;
+        let interval = millis(self.policy.parity.interval);
         while self.next_pass + PASS <= self.now + length {
             self.next_pass += interval;
         }
