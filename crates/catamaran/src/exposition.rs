@@ -40,19 +40,56 @@ type Encoded = Result<(), std::fmt::Error>;
 
 impl Collector for Process {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Encoded {
-        let reviews = Outcome::ALL.iter().map(|outcome| (outcome.as_str(), self.webhook.reviews(*outcome)));
-        family(&mut encoder, "admission_reviews", "Admission reviews, by how they ended", "outcome", reviews)?;
-        let images = ImageOutcome::ALL.iter().map(|outcome| (outcome.as_str(), self.webhook.images(*outcome)));
-        family(&mut encoder, "admission_images", "Images in reviews, by what was decided", "outcome", images)?;
-        let refusals = Refusal::ALL.iter().map(|refusal| (refusal.as_str(), self.webhook.refusals(*refusal)));
-        family(&mut encoder, "webhook_refusals", "Connections and requests that held no review", "reason", refusals)?;
+        let reviews = Outcome::ALL
+            .iter()
+            .map(|outcome| (outcome.as_str(), self.webhook.reviews(*outcome)));
+        family(
+            &mut encoder,
+            "admission_reviews",
+            "Admission reviews, by how they ended",
+            "outcome",
+            reviews,
+        )?;
+        let images = ImageOutcome::ALL
+            .iter()
+            .map(|outcome| (outcome.as_str(), self.webhook.images(*outcome)));
+        family(
+            &mut encoder,
+            "admission_images",
+            "Images in reviews, by what was decided",
+            "outcome",
+            images,
+        )?;
+        let refusals = Refusal::ALL
+            .iter()
+            .map(|refusal| (refusal.as_str(), self.webhook.refusals(*refusal)));
+        family(
+            &mut encoder,
+            "webhook_refusals",
+            "Connections and requests that held no review",
+            "reason",
+            refusals,
+        )?;
         self.durations(&mut encoder)?;
         let connections = self.webhook.connections();
-        gauge(&mut encoder, "webhook_connections", "Connections that are open", connections as f64)?;
+        gauge(
+            &mut encoder,
+            "webhook_connections",
+            "Connections that are open",
+            connections as f64,
+        )?;
         let leads = f64::from(u8::from(self.leadership.borrow().is_leading_now()));
         gauge(&mut encoder, "leader", "1 on the replica that leads", leads)?;
-        let age = self.view.age(Instant::now()).map_or(f64::INFINITY, |age| age.as_secs_f64());
-        gauge(&mut encoder, "view_age_seconds", "Since the API server was last heard from", age)?;
+        let age = self
+            .view
+            .age(Instant::now())
+            .map_or(f64::INFINITY, |age| age.as_secs_f64());
+        gauge(
+            &mut encoder,
+            "view_age_seconds",
+            "Since the API server was last heard from",
+            age,
+        )?;
         let expiry = self.certificate.not_after().map_or(0.0, |at| at.as_second() as f64);
         let help = "When the webhook's certificate expires";
         gauge(&mut encoder, "certificate_expiry_timestamp_seconds", help, expiry)
@@ -66,8 +103,7 @@ impl Process {
         let buckets: Vec<(f64, u64)> = bounds.zip(durations.buckets).collect();
         let count = durations.buckets.iter().sum();
         let help = "How long reviews took, without the time on the wire";
-        let mut metric =
-            encoder.encode_descriptor("admission_duration_seconds", help, None, MetricType::Histogram)?;
+        let mut metric = encoder.encode_descriptor("admission_duration_seconds", help, None, MetricType::Histogram)?;
         metric.encode_histogram::<prometheus_client::encoding::NoLabelSet>(durations.sum, count, &buckets, None)
     }
 }

@@ -40,7 +40,9 @@ pub struct Status {
 pub async fn serve(listener: TcpListener, status: Arc<Status>, shutdown: CancellationToken) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = shutdown.cancelled() => return,
@@ -64,7 +66,9 @@ async fn connection(stream: TcpStream, status: Arc<Status>) {
         async move { Ok::<_, Infallible>(respond(&request, &status)) }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(16 * 1024);
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(16 * 1024);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), answer).await {
         tracing::debug!(%error, "an http connection broke");
     }
@@ -73,14 +77,19 @@ async fn connection(stream: TcpStream, status: Arc<Status>) {
 fn respond(request: &Request<Incoming>, status: &Status) -> Response<Full<Bytes>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
-        response.headers_mut().insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+        response
+            .headers_mut()
+            .insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
         return response;
     }
     match request.uri().path() {
         "/livez" => verdict((status.live)()),
         "/readyz" => verdict((status.ready)()),
         "/metrics" => metrics(&status.metrics),
-        _ => text(StatusCode::NOT_FOUND, "there are /livez, /readyz and /metrics\n".to_owned()),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "there are /livez, /readyz and /metrics\n".to_owned(),
+        ),
     }
 }
 
@@ -94,11 +103,16 @@ fn verdict(verdict: Result<(), String>) -> Response<Full<Bytes>> {
 fn metrics(registry: &Registry) -> Response<Full<Bytes>> {
     let mut body = String::new();
     if prometheus_client::encoding::text::encode(&mut body, registry).is_err() {
-        return text(StatusCode::INTERNAL_SERVER_ERROR, "failed to write the metrics\n".to_owned());
+        return text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "failed to write the metrics\n".to_owned(),
+        );
     }
     let mut response = text(StatusCode::OK, body);
     let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(open_metrics));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(open_metrics));
     response
 }
 

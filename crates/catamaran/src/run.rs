@@ -43,8 +43,13 @@ pub fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     telemetry::start(arguments.log_format, &arguments.log_level)?;
     // One provider in the process; a second call would only say that it is there already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    runtime.context("failed to start the runtime")?.block_on(operate(arguments))
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    runtime
+        .context("failed to start the runtime")?
+        .block_on(operate(arguments))
 }
 
 async fn operate(arguments: &RunArguments) -> anyhow::Result<()> {
@@ -53,10 +58,17 @@ async fn operate(arguments: &RunArguments) -> anyhow::Result<()> {
     let client = client(&contact).await?;
     let username = own_name(&client).await?;
     let parts = Parts::build(arguments, client, contact, username).await?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), replica = arguments.pod_name, "catamaran is starting");
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        replica = arguments.pod_name,
+        "catamaran is starting"
+    );
     let running = parts.start(arguments);
     stop.await;
-    tracing::info!(seconds = arguments.drain_seconds.as_secs(), "stopping: still serving while endpoints are updated");
+    tracing::info!(
+        seconds = arguments.drain_seconds.as_secs(),
+        "stopping: still serving while endpoints are updated"
+    );
     running.stop(arguments.drain_seconds).await;
     Ok(())
 }
@@ -75,7 +87,9 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 }
 
 async fn client(contact: &Contact) -> anyhow::Result<kube::Client> {
-    let mut config = kube::Config::infer().await.context("failed to find the API server: run this in a cluster, or set KUBECONFIG")?;
+    let mut config = kube::Config::infer()
+        .await
+        .context("failed to find the API server: run this in a cluster, or set KUBECONFIG")?;
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = Some(SILENCE);
     let builder = ClientBuilder::try_from(config).context("failed to set up the client of the API server")?;
@@ -85,9 +99,14 @@ async fn client(contact: &Contact) -> anyhow::Result<kube::Client> {
 /// Who the API server says we are: requests in this name are never rewritten.
 async fn own_name(client: &kube::Client) -> anyhow::Result<String> {
     let reviews: Api<SelfSubjectReview> = Api::all(client.clone());
-    let review = reviews.create(&PostParams::default(), &SelfSubjectReview::default()).await;
+    let review = reviews
+        .create(&PostParams::default(), &SelfSubjectReview::default())
+        .await;
     let review = review.context("failed to ask the API server who we are")?;
-    let user = review.status.and_then(|status| status.user_info).and_then(|user| user.username);
+    let user = review
+        .status
+        .and_then(|status| status.user_info)
+        .and_then(|user| user.username);
     user.context("failed to ask the API server who we are: the answer has no user name")
 }
 
@@ -134,10 +153,16 @@ impl Parts {
             client,
         };
         let view = Arc::new(View::new(Instant::now()));
-        let own = Identity { namespace: arguments.namespace.clone(), username };
+        let own = Identity {
+            namespace: arguments.namespace.clone(),
+            username,
+        };
         let counted = Arc::<catamaran_webhook::metrics::Metrics>::default();
         let admission = Arc::new(Admission::new(Arc::clone(&view), own, Arc::clone(&counted)));
-        let certificate = Arc::new(ServingCertificate::new(&arguments.webhook_service, &arguments.namespace));
+        let certificate = Arc::new(ServingCertificate::new(
+            &arguments.webhook_service,
+            &arguments.namespace,
+        ));
         Ok(Parts {
             context: Arc::new(context),
             contact,
@@ -155,54 +180,95 @@ impl Parts {
         })
     }
 
+    /// What the kubelet and Prometheus ask for.
+    fn status(&self, tokens: &Tokens) -> http::Status {
+        let clock = self.context.clock;
+        let pulse = pulse::Pulse::start();
+        let process = exposition::Process {
+            webhook: Arc::clone(&self.counted),
+            view: Arc::clone(&self.view),
+            leadership: self.context.leadership.clone(),
+            certificate: Arc::clone(&self.certificate),
+        };
+        let (seen, certificate, stopping) = (
+            self.seen.clone(),
+            Arc::clone(&self.certificate),
+            tokens.stopping.clone(),
+        );
+        http::Status {
+            ready: Box::new(move || readiness(&stopping, &seen, &certificate, clock.now())),
+            live: Box::new(move || pulse.check()),
+            metrics: exposition::registry(&self.context.metrics, process),
+        }
+    }
+
     fn start(self, arguments: &RunArguments) -> Running {
         let tokens = Tokens::default();
+        let status = Arc::new(self.status(&tokens));
         let clock = self.context.clock;
         let now = move || clock.now();
         let client = || self.context.client.clone();
-        let settings = LeaseSettings::new(&*arguments.namespace, &*arguments.lease, &*arguments.pod_name);
-        let certificate_settings = CertificateSettings {
+        let certificates = CertificateSettings {
             namespace: arguments.namespace.clone(),
             secret: arguments.certificate_secret.clone(),
             configuration: arguments.webhook_configuration.clone(),
             service: arguments.webhook_service.clone(),
             schedule: Schedule::default(),
         };
-        let pulse = pulse::Pulse::start();
-        let process = exposition::Process {
-            webhook: self.counted,
-            view: Arc::clone(&self.view),
-            leadership: self.context.leadership.clone(),
-            certificate: Arc::clone(&self.certificate),
-        };
-        let (seen, certificate, stopping) = (self.seen.clone(), Arc::clone(&self.certificate), tokens.stopping.clone());
-        let status = http::Status {
-            ready: Box::new(move || readiness(&stopping, &seen, &certificate, now())),
-            live: Box::new(move || pulse.check()),
-            metrics: exposition::registry(&self.context.metrics, process),
-        };
-        let tls: Arc<dyn rustls::server::ResolvesServerCert> = Arc::clone(&self.certificate) as Arc<_>;
-        let publish = self.leadership_sender;
-        let leadership = self.context.leadership.clone();
+        let (serving, leadership, end) = (
+            Arc::clone(&self.certificate),
+            self.context.leadership.clone(),
+            &tokens.end,
+        );
+        let context = || Arc::clone(&self.context);
         let work = vec![
             tokio::spawn(feed::run(client(), arguments.namespace.clone(), self.seen_sender)),
-            tokio::spawn(janitor::run(Arc::clone(&self.context), self.seen, self.table_sender, self.view, self.contact)),
-            tokio::spawn(http::serve(self.http, Arc::new(status), tokens.end.clone())),
-            tokio::spawn(certificates::run(client(), certificate_settings, self.certificate, leadership, now, tokens.end.clone())),
+            tokio::spawn(janitor::run(
+                context(),
+                self.seen,
+                self.table_sender,
+                self.view,
+                self.contact,
+            )),
+            tokio::spawn(http::serve(self.http, status, end.clone())),
+            tokio::spawn(certificates::run(
+                client(),
+                certificates,
+                serving,
+                leadership,
+                now,
+                end.clone(),
+            )),
         ];
         let leading = vec![
-            tokio::spawn(reconcile::run(Arc::clone(&self.context), self.triggers, tokens.stopping.clone())),
-            tokio::spawn(pods::run(Arc::clone(&self.context), tokens.stopping.clone())),
+            tokio::spawn(reconcile::run(context(), self.triggers, tokens.stopping.clone())),
+            tokio::spawn(pods::run(context(), tokens.stopping.clone())),
         ];
-        let lease = tokio::spawn(lease::run(client(), settings, publish, now, tokens.release.clone()));
-        let drain = arguments.drain_seconds;
-        let webhook = catamaran_webhook::server::serve(self.webhook, tls, self.admission, tokens.stopping.clone(), drain);
-        Running { tokens, work, leading, lease, webhook: tokio::spawn(webhook) }
+        let settings = LeaseSettings::new(&*arguments.namespace, &*arguments.lease, &*arguments.pod_name);
+        let lease = tokio::spawn(lease::run(
+            client(),
+            settings,
+            self.leadership_sender,
+            now,
+            tokens.release.clone(),
+        ));
+        let (stopping, drain) = (tokens.stopping.clone(), arguments.drain_seconds);
+        let tls: Arc<dyn rustls::server::ResolvesServerCert> = self.certificate;
+        let webhook = catamaran_webhook::server::serve(self.webhook, tls, self.admission, stopping, drain);
+        Running {
+            tokens,
+            work,
+            leading,
+            lease,
+            webhook: tokio::spawn(webhook),
+        }
     }
 }
 
 async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("failed to listen on {address}"))
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("failed to listen on {address}"))
 }
 
 /// Ready: the mirrors were listed once, and the API server can trust what this replica serves with. Never a registry: an

@@ -119,8 +119,9 @@ pub async fn refuse(context: &Context, invalid: &InvalidObject) -> Result<Action
     conditions::set_condition(&mut told, statement(conditions::STALLED, Truth::True), generation, now);
     // The transition is dated by the object, so that saying it again changes nothing.
     let since = invalid.metadata.creation_timestamp.clone().unwrap_or(Time(now));
-    told.iter_mut()
-        .for_each(|condition| condition.last_transition_time = since.clone());
+    for condition in &mut told {
+        condition.last_transition_time = since.clone();
+    }
     let patch = serde_json::json!({"status": {"observedGeneration": generation, "conditions": told}});
     let api: Api<RegistryMirror> = Api::all(context.client.clone());
     // A body that can't be decoded comes back from this patch too, so its answer is read as plain JSON.
@@ -130,7 +131,7 @@ pub async fn refuse(context: &Context, invalid: &InvalidObject) -> Result<Action
         .map_err(|error| ApplyError::Status(Box::new(kube::Error::BuildRequest(error))))?;
     let answer = context.client.request::<serde_json::Value>(request).await;
     answer.map_err(|error| ApplyError::Status(Box::new(error)))?;
-    Ok(Action::requeue(Duration::from_secs(600)))
+    Ok(Action::requeue(Duration::from_mins(10)))
 }
 
 fn id(mirror: &RegistryMirror) -> Option<MirrorId> {

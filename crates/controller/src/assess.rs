@@ -70,10 +70,15 @@ pub fn assess(mirror: &RegistryMirror, context: &Arc<Context>, now: Timestamp) -
         return Outlook::Suspended;
     }
     let status = mirror.status.clone().unwrap_or_default();
-    Outlook::Watched(Box::new(observe(context, policy, &status, now)))
+    Outlook::Watched(Box::new(observe(context, &policy, &status, now)))
 }
 
-fn observe(context: &Context, policy: Arc<MirrorPolicy>, status: &RegistryMirrorStatus, now: Timestamp) -> Observation {
+fn observe(
+    context: &Context,
+    policy: &Arc<MirrorPolicy>,
+    status: &RegistryMirrorStatus,
+    now: Timestamp,
+) -> Observation {
     let memory = context.memories.of(&policy.id);
     let standing = standing(status);
     let mut state = memory.state();
@@ -84,7 +89,7 @@ fn observe(context: &Context, policy: Arc<MirrorPolicy>, status: &RegistryMirror
     let pass = state.pass.clone();
     let decision = decide(
         &Input {
-            policy: &policy,
+            policy,
             probes: state.probes.as_ref(),
             standing: &standing,
             pass: pass.as_ref().and_then(|pass| pass.completed.clone()),
@@ -111,7 +116,7 @@ fn observe(context: &Context, policy: Arc<MirrorPolicy>, status: &RegistryMirror
         rescued: memory.take_rescued(),
         last_flip: standing.last_flip.clone(),
         decision,
-        policy: Arc::clone(&policy),
+        policy: Arc::clone(policy),
     }
 }
 

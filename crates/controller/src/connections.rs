@@ -14,7 +14,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
 /// How long a Secret's content is believed.
-pub const REREAD: Duration = Duration::from_secs(60);
+pub const REREAD: Duration = Duration::from_mins(1);
 
 /// Why a side has no client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

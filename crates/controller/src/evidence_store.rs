@@ -1,4 +1,4 @@
-//! Keeps a mirror's evidence in ConfigMaps, where every replica's webhook reads it.
+//! Keeps a mirror's evidence in `ConfigMap`s, where every replica's webhook reads it.
 
 use std::collections::BTreeMap;
 

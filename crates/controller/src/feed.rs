@@ -46,7 +46,7 @@ pub struct View {
 }
 
 enum Change {
-    Mirror(Event<Mirror>),
+    Mirror(Box<Event<Mirror>>),
     Evidence(Event<ConfigMap>),
     Namespace(Event<PartialObjectMeta<Namespace>>),
 }
@@ -59,7 +59,10 @@ pub async fn run(client: kube::Client, namespace: String, view: watch::Sender<Vi
     let evidence = kube::runtime::watcher(Api::<ConfigMap>::namespaced(client.clone(), &namespace), of_mirrors);
     let namespaces = kube::runtime::watcher(Api::<PartialObjectMeta<Namespace>>::all(client), config());
     let changes = stream::select_all([
-        mirrors.default_backoff().map(|event| event.map(Change::Mirror)).boxed(),
+        mirrors
+            .default_backoff()
+            .map(|event| event.map(|event| Change::Mirror(Box::new(event))))
+            .boxed(),
         evidence
             .default_backoff()
             .map(|event| event.map(Change::Evidence))
@@ -85,7 +88,7 @@ pub async fn run(client: kube::Client, namespace: String, view: watch::Sender<Vi
 
 fn take(seen: &mut Seen, change: Result<Change, watcher::Error>) -> bool {
     match change {
-        Ok(Change::Mirror(event)) => seen.mirror(event),
+        Ok(Change::Mirror(event)) => seen.mirror(*event),
         Ok(Change::Evidence(event)) => seen.evidence(event),
         Ok(Change::Namespace(event)) => seen.namespace(event),
         Err(error) => {
@@ -182,7 +185,7 @@ impl Seen {
     fn mirror(&mut self, event: Event<Mirror>) -> bool {
         let key = |mirror: &Mirror| mirror.uid().unwrap_or_default();
         self.mirrors
-            .take(event, key, |mirror, before| Some(seat(mirror, before)))
+            .take(event, key, |mirror, before| Some(seat(&mirror, before)))
     }
 
     fn evidence(&mut self, event: Event<ConfigMap>) -> bool {
@@ -234,7 +237,7 @@ impl Seen {
     }
 }
 
-fn seat(mirror: Mirror, before: Option<&Seat>) -> Seat {
+fn seat(mirror: &Mirror, before: Option<&Seat>) -> Seat {
     let name = mirror.name_any();
     let (policy, standing) = match &mirror.0 {
         Ok(mirror) => (readable(mirror), standing(&mirror.status.clone().unwrap_or_default())),

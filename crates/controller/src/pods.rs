@@ -28,8 +28,8 @@ const MAX_SUSPECTS: usize = 10_000;
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 enum News {
-    Pending(Event<Pod>),
-    Complaint(Event<CoreEvent>),
+    Pending(Box<Event<Pod>>),
+    Complaint(Box<Event<CoreEvent>>),
     Turn,
 }
 
@@ -59,13 +59,13 @@ async fn lead(context: &Arc<Context>) {
     while let Some(item) = news.next().await {
         match item {
             News::Pending(event) => {
-                for pod in waiting.pending(event) {
+                for pod in waiting.pending(*event) {
                     verify_unseen(context, &pod);
                     rescuer.rescue(&pod).await;
                 }
             }
             News::Complaint(event) => {
-                if let Some(pod) = waiting.complaint(context, event).await {
+                if let Some(pod) = waiting.complaint(context, *event).await {
                     rescuer.rescue(&pod).await;
                 }
             }
@@ -86,12 +86,14 @@ fn news(context: &Arc<Context>) -> impl futures::Stream<Item = News> + use<> {
         let fields = format!("involvedObject.kind=Pod,reason={reason}");
         let events = Api::<CoreEvent>::all(context.client.clone());
         let watch = kube::runtime::watcher(events, config().fields(&fields)).default_backoff();
-        watch.filter_map(async |event| event.ok().map(News::Complaint)).boxed()
+        watch
+            .filter_map(async |event| Some(News::Complaint(Box::new(event.ok()?))))
+            .boxed()
     });
     let [failed, backed_off] = complaints;
     let pending = pending
         .default_backoff()
-        .filter_map(async |event| event.ok().map(News::Pending))
+        .filter_map(async |event| Some(News::Pending(Box::new(event.ok()?))))
         .boxed();
     let table = tokio_stream::wrappers::WatchStream::from_changes(context.table.clone())
         .map(|_| News::Turn)

@@ -95,7 +95,7 @@ fn note(
         let changed = history.latest().is_none_or(|latest| latest.outcome != probe.outcome);
         history.record(probe, &policy.health);
         let after = state.probes[side].availability(&policy.health);
-        (changed || failing || before != after, kind(&before) != kind(&after))
+        (changed || failing || before != after, kind(before) != kind(after))
     };
     if reconcile {
         context.trigger(&policy.id);
@@ -114,7 +114,7 @@ fn refuse(state: &mut crate::memory::State, canary: Option<Canary>) {
     }
 }
 
-fn kind(availability: &Availability) -> u8 {
+fn kind(availability: Availability) -> u8 {
     match availability {
         Availability::Available => 0,
         Availability::Unavailable(_) => 1,

@@ -126,84 +126,77 @@ fn announcements(
     after: &RegistryMirrorStatus,
     observation: Option<&Observation>,
 ) -> Vec<Announcement> {
-    let mut announcements = Vec::new();
-    if let Some(flip) = observation.and_then(|observation| observation.decision.flip.as_ref()) {
-        announcements.push(flipped(flip, observation));
-    }
-    let turned = |kind: &str, from: &[&str], to: &str| {
-        let was = conditions::find_condition(&before.conditions, kind).map_or("", |condition| &condition.status);
-        let is = conditions::find_condition(&after.conditions, kind).filter(|condition| condition.status == to)?;
-        (from.contains(&was) && was != to).then(|| is.message.clone())
-    };
-    let all = ["", "True", "False", "Unknown"];
-    let watched = [
-        (
-            conditions::IN_SYNC,
-            &all[..],
-            "False",
-            EventType::Warning,
-            event::TAGS_DIFFER,
-            "Verify",
-        ),
-        (
-            conditions::IN_SYNC,
-            &["False"][..],
-            "True",
-            EventType::Normal,
-            event::TAGS_MATCH,
-            "Verify",
-        ),
-        (
-            conditions::PRIMARY_AVAILABLE,
-            &all[..],
-            "False",
-            EventType::Warning,
-            event::SIDE_UNAVAILABLE,
-            "Probe",
-        ),
-        (
-            conditions::PRIMARY_AVAILABLE,
-            &["False"][..],
-            "True",
-            EventType::Normal,
-            event::SIDE_AVAILABLE,
-            "Probe",
-        ),
-        (
-            conditions::FALLBACK_AVAILABLE,
-            &all[..],
-            "False",
-            EventType::Warning,
-            event::SIDE_UNAVAILABLE,
-            "Probe",
-        ),
-        (
-            conditions::FALLBACK_AVAILABLE,
-            &["False"][..],
-            "True",
-            EventType::Normal,
-            event::SIDE_AVAILABLE,
-            "Probe",
-        ),
-        (
-            conditions::STALLED,
-            &all[..],
-            "True",
-            EventType::Warning,
-            event::STALLED,
-            "Validate",
-        ),
-    ];
-    for (condition, from, to, kind, reason, action) in watched {
-        announcements.extend(turned(condition, from, to).map(|note| Announcement {
-            kind,
+    let flip = observation.and_then(|observation| observation.decision.flip.as_ref());
+    let flip = flip.map(|flip| flipped(flip, observation));
+    let turns = TURNS.iter().filter_map(|turn| {
+        let status = |status: &RegistryMirrorStatus| {
+            let found = conditions::find_condition(&status.conditions, turn.condition)?;
+            Some((found.status.clone(), found.message.clone()))
+        };
+        let (is, note) = status(after)?;
+        let was = status(before).map(|(was, _)| was);
+        let turned = is == turn.to && was.as_deref() != Some(turn.to);
+        let announced = turned && (turn.from.is_none() || was.as_deref() == turn.from);
+        announced.then_some(Announcement {
+            kind: turn.kind,
+            reason: turn.reason,
+            action: turn.action,
+            note,
+        })
+    });
+    flip.into_iter().chain(turns).collect()
+}
+
+/// A turn of a condition that is worth an Event.
+struct Turn {
+    condition: &'static str,
+    /// From this status only; from any if absent.
+    from: Option<&'static str>,
+    to: &'static str,
+    kind: EventType,
+    reason: &'static str,
+    action: &'static str,
+}
+
+impl Turn {
+    const fn bad(condition: &'static str, to: &'static str, reason: &'static str, action: &'static str) -> Turn {
+        Turn {
+            condition,
+            from: None,
+            to,
+            kind: EventType::Warning,
             reason,
             action,
-            note,
-        }));
+        }
     }
-    announcements
+
+    const fn good(condition: &'static str, reason: &'static str, action: &'static str) -> Turn {
+        Turn {
+            condition,
+            from: Some("False"),
+            to: "True",
+            kind: EventType::Normal,
+            reason,
+            action,
+        }
+    }
 }
+
+/// Every turn that is announced.
+const TURNS: [Turn; 7] = [
+    Turn::bad(conditions::IN_SYNC, "False", event::TAGS_DIFFER, "Verify"),
+    Turn::good(conditions::IN_SYNC, event::TAGS_MATCH, "Verify"),
+    Turn::bad(conditions::PRIMARY_AVAILABLE, "False", event::SIDE_UNAVAILABLE, "Probe"),
+    Turn::good(conditions::PRIMARY_AVAILABLE, event::SIDE_AVAILABLE, "Probe"),
+    Turn::bad(
+        conditions::FALLBACK_AVAILABLE,
+        "False",
+        event::SIDE_UNAVAILABLE,
+        "Probe",
+    ),
+    Turn::good(conditions::FALLBACK_AVAILABLE, event::SIDE_AVAILABLE, "Probe"),
+    Turn::bad(conditions::STALLED, "True", event::STALLED, "Validate"),
+];
 
 fn flipped(flip: &Flip, observation: Option<&Observation>) -> Announcement {
     let (kind, reason) = match flip.to {

@@ -111,12 +111,12 @@ impl<'c> Rescuer<'c> {
             field_manager: Some(CONTROLLER.to_owned()),
             ..PatchParams::default()
         };
-        let patched = self
+        let written = self
             .api(pod)
             .patch(&pod.name_any(), &params, &Patch::Json::<()>(patch))
             .await;
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
-        match patched {
+        match written {
             Ok(_) => {
                 tracing::info!(namespace, name, containers = patches.len(), "re-pointed a waiting pod");
                 self.count(patches, "patched");

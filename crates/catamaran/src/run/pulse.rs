@@ -29,7 +29,15 @@ impl Pulse {
 
     /// Whether it has beaten of late.
     pub fn check(&self) -> Result<(), String> {
-        let silent = self.began.elapsed().as_secs().saturating_sub(self.last.load(Ordering::Relaxed));
-        if silent > STUCK_AFTER.as_secs() { Err(format!("the event loop stood still for {silent} s")) } else { Ok(()) }
+        let silent = self
+            .began
+            .elapsed()
+            .as_secs()
+            .saturating_sub(self.last.load(Ordering::Relaxed));
+        if silent > STUCK_AFTER.as_secs() {
+            Err(format!("the event loop stood still for {silent} s"))
+        } else {
+            Ok(())
+        }
     }
 }

@@ -88,7 +88,7 @@ impl World {
     }
 
     /// One look at a tag of the repository, twice and beyond the grace period.
-    fn look(&mut self, tag: &str, primary: Observed, fallback: Observed) -> &mut World {
+    fn look(&mut self, tag: &str, primary: &Observed, fallback: &Observed) -> &mut World {
         let policy = policy(&self.mirror).unwrap();
         for _ in 0..2 {
             self.wait(180);
@@ -191,7 +191,7 @@ fn a_new_mirror_is_being_observed_and_not_ready() {
 fn an_observed_mirror_in_sync_serves_from_its_primary() {
     let mut world = World::new();
     world
-        .look("1", digest("a"), digest("a"))
+        .look("1", &digest("a"), &digest("a"))
         .end_pass(Sides::default())
         .probe(3, UP, UP);
     world
@@ -290,7 +290,7 @@ fn a_dead_primary_is_left_and_announced_once() {
 fn a_long_outage_is_written_down_once() {
     let mut world = World::new();
     world
-        .look("1", digest("a"), digest("a"))
+        .look("1", &digest("a"), &digest("a"))
         .end_pass(Sides::default())
         .probe(3, UP, UP)
         .probe(5, DOWN, UP);
@@ -380,11 +380,11 @@ fn a_hand_on_the_tiller_is_obeyed_and_told() {
 fn differing_tags_are_counted_and_named() {
     let mut world = World::new();
     world
-        .look("1", digest("a"), digest("a"))
-        .look("2", digest("b"), Observed::Absent)
-        .look("3", digest("c"), digest("d"));
+        .look("1", &digest("a"), &digest("a"))
+        .look("2", &digest("b"), &Observed::Absent)
+        .look("3", &digest("c"), &digest("d"));
     world
-        .look("4", Observed::Absent, digest("e"))
+        .look("4", &Observed::Absent, &digest("e"))
         .end_pass(Sides::default())
         .probe(3, UP, UP);
     world.expect(conditions::IN_SYNC, "False", reason::TAGS_DIFFER);

@@ -7,7 +7,7 @@ use catamaran_core::policy::MirrorId;
 use catamaran_core::reference::Reference;
 use catamaran_core::rescue::{ContainerKind, ContainerState, WaitingContainer, WaitingPod};
 use catamaran_core::routes::{Owner, PodFacts, RouteTable};
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, PodStatus};
 
 /// The annotation by which the kubelet marks the mirror pods of static pods.
 const STATIC_POD: &str = "kubernetes.io/config.mirror";
@@ -34,7 +34,6 @@ pub fn waits_for_an_image(pod: &Pod) -> bool {
 /// The pod as the plan looks at it.
 pub fn waiting_pod(pod: &Pod) -> Option<WaitingPod<'_>> {
     let spec = pod.spec.as_ref()?;
-    let status = pod.status.as_ref();
     let owner = pod
         .metadata
         .owner_references
@@ -55,45 +54,6 @@ pub fn waiting_pod(pod: &Pod) -> Option<WaitingPod<'_>> {
             .as_ref()
             .is_some_and(|noted| noted.contains_key(STATIC_POD)),
     };
-    let mut containers = Vec::new();
-    let apps = told(status.and_then(|status| status.container_statuses.as_ref()));
-    let inits = told(status.and_then(|status| status.init_container_statuses.as_ref()));
-    let ephemerals = told(status.and_then(|status| status.ephemeral_container_statuses.as_ref()));
-    for (index, container) in spec.init_containers.iter().flatten().enumerate() {
-        let place = Place {
-            kind: ContainerKind::Init,
-            index,
-            name: &container.name,
-        };
-        containers.extend(waiting(
-            place,
-            container.image.as_deref(),
-            container.image_pull_policy.as_deref(),
-            &inits,
-        ));
-    }
-    for (index, container) in spec.containers.iter().enumerate() {
-        let place = Place {
-            kind: ContainerKind::App,
-            index,
-            name: &container.name,
-        };
-        containers.extend(waiting(
-            place,
-            container.image.as_deref(),
-            container.image_pull_policy.as_deref(),
-            &apps,
-        ));
-    }
-    for (index, container) in spec.ephemeral_containers.iter().flatten().enumerate() {
-        let place = Place {
-            kind: ContainerKind::Ephemeral,
-            index,
-            name: &container.name,
-        };
-        let policy = container.image_pull_policy.as_deref();
-        containers.extend(waiting(place, container.image.as_deref(), policy, &ephemerals));
-    }
     let volumes = spec
         .volumes
         .iter()
@@ -106,11 +66,61 @@ pub fn waiting_pod(pod: &Pod) -> Option<WaitingPod<'_>> {
         .map(|secret| secret.name.as_str());
     Some(WaitingPod {
         facts,
-        containers,
+        containers: containers(spec, pod.status.as_ref()),
         image_volumes: volumes.collect(),
         pull_secrets: secrets.collect(),
         owner_is_replica_set: facts.owner_kind.is_some_and(|owner| owner.kind == "ReplicaSet"),
     })
+}
+
+/// The containers of all three lists, with what the kubelet says of each.
+fn containers<'a>(spec: &'a PodSpec, status: Option<&'a PodStatus>) -> Vec<WaitingContainer<'a>> {
+    let told = |list: fn(&PodStatus) -> Option<&Vec<ContainerStatus>>| told(status.and_then(list));
+    let inits = told(|status| status.init_container_statuses.as_ref());
+    let apps = told(|status| status.container_statuses.as_ref());
+    let ephemerals = told(|status| status.ephemeral_container_statuses.as_ref());
+    let of_list = |kind, list: &'a [Container], statuses: &Statuses<'a>| -> Vec<WaitingContainer<'a>> {
+        let place = |(index, container): (usize, &'a Container)| {
+            let place = Place {
+                kind,
+                index,
+                name: &container.name,
+            };
+            waiting(
+                place,
+                container.image.as_deref(),
+                container.image_pull_policy.as_deref(),
+                statuses,
+            )
+        };
+        list.iter().enumerate().filter_map(place).collect()
+    };
+    let mut all = of_list(
+        ContainerKind::Init,
+        spec.init_containers.as_deref().unwrap_or_default(),
+        &inits,
+    );
+    all.extend(of_list(ContainerKind::App, &spec.containers, &apps));
+    all.extend(
+        spec.ephemeral_containers
+            .iter()
+            .flatten()
+            .enumerate()
+            .filter_map(|(index, container)| {
+                let place = Place {
+                    kind: ContainerKind::Ephemeral,
+                    index,
+                    name: &container.name,
+                };
+                waiting(
+                    place,
+                    container.image.as_deref(),
+                    container.image_pull_policy.as_deref(),
+                    &ephemerals,
+                )
+            }),
+    );
+    all
 }
 
 type Statuses<'a> = HashMap<&'a str, &'a ContainerStatus>;
