@@ -146,7 +146,7 @@ impl Connections {
             cause,
         };
         let budget = self.budgets.for_registry(&side.registry, side.provider);
-        let client = Client::with_budget(connection, Limits::default(), budget);
+        let client = Client::with_budget(connection, limits(), budget);
         let client = client.map_err(|error| failed(error.to_string()))?;
         let version = material.version;
         cache.insert(
@@ -206,6 +206,16 @@ impl Connections {
                 cause: error.to_string(),
             }),
         }
+    }
+}
+
+/// A pass over a registry that has gone silent should be told as that before the next one is due, so one request may take
+/// much less than the client's own limit.
+fn limits() -> Limits {
+    Limits {
+        read: Duration::from_secs(5),
+        total: Duration::from_secs(10),
+        ..Limits::default()
     }
 }
 

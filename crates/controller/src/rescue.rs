@@ -1,8 +1,8 @@
 //! Carries out what the core plans for pods that wait for an image: patches, replacements, and words where nothing helps.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use catamaran_core::policy::MirrorId;
 use catamaran_core::rescue::{RescueAction, RescueReport, plan};
@@ -29,6 +29,12 @@ const PACE: Duration = Duration::from_millis(20);
 /// Patches under way at a time.
 const AT_A_TIME: usize = 16;
 
+/// How long the pods of one `ReplicaSet` are not replaced again, only patched.
+const REPLACE_AGAIN: Duration = Duration::from_mins(5);
+
+/// How long the first pods of a `ReplicaSet` are replaced together.
+const SETTLE: Duration = Duration::from_secs(5);
+
 /// Pods whose trouble was told and is not told again; forgotten when there are too many.
 const MAX_TOLD: usize = 10_000;
 
@@ -49,6 +55,7 @@ pub struct Rescuer<'c> {
     context: &'c Arc<Context>,
     pace: AsyncMutex<Interval>,
     told: Mutex<HashSet<(String, RescueReport)>>,
+    replaced: Mutex<HashMap<String, Instant>>,
 }
 
 impl<'c> Rescuer<'c> {
@@ -60,6 +67,7 @@ impl<'c> Rescuer<'c> {
             context,
             pace: AsyncMutex::new(pace),
             told: Mutex::default(),
+            replaced: Mutex::default(),
         }
     }
 
@@ -96,7 +104,26 @@ impl<'c> Rescuer<'c> {
             let state = memory.state();
             Some(Sides::from_fn(|side| state.probes[side].availability(&policy.health)))
         };
-        facts::waiting_pod(pod).map_or_else(Vec::new, |waiting| plan(&waiting, table, &health))
+        let Some(mut waiting) = facts::waiting_pod(pod) else {
+            return Vec::new();
+        };
+        // A replacement that waits for the same dead registry was not rewritten, so another one would not be either.
+        waiting.owner_is_replica_set &= !self.replaced_of_late(pod);
+        plan(&waiting, table, &health)
+    }
+
+    fn replaced_of_late(&self, pod: &Pod) -> bool {
+        let replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        let replaced = facts::owner(pod).and_then(|owner| replaced.get(owner));
+        replaced.is_some_and(|at| at.elapsed() < REPLACE_AGAIN && at.elapsed() > SETTLE)
+    }
+
+    fn note_replaced(&self, pod: &Pod) {
+        let mut replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
+        replaced.retain(|_, at| at.elapsed() < REPLACE_AGAIN);
+        if let Some(owner) = facts::owner(pod) {
+            replaced.entry(owner.to_owned()).or_insert_with(Instant::now);
+        }
     }
 
     async fn patch(&self, pod: &Pod, patches: &[RescueAction]) {
@@ -164,6 +191,7 @@ impl<'c> Rescuer<'c> {
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
         match self.api(pod).delete(&name, &params).await {
             Ok(_) => {
+                self.note_replaced(pod);
                 tracing::info!(namespace, name, reason, "replaced a waiting pod");
                 for mirror in facts::mirrors(pod, table) {
                     self.context.metrics.rescued(&mirror.name, "replaced");

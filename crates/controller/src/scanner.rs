@@ -78,7 +78,11 @@ async fn pass(
     memory.state().in_use.clone_from(&in_use.tags);
     let clients = clients(context, policy).await;
     let unreadable = scan_all(context.clock, policy, memory, &clients, &in_use.tags).await;
-    let missing = missing_on_primary(policy, memory, &clients, &in_use).await;
+    // A primary that could not be read proves nothing, and asking it once more would only take time.
+    let missing = match &unreadable.primary {
+        Some(why) => Err(why.message.clone()),
+        None => missing_on_primary(policy, memory, &clients, &in_use).await,
+    };
     finish(
         context,
         policy,

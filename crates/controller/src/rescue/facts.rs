@@ -31,6 +31,14 @@ pub fn waits_for_an_image(pod: &Pod) -> bool {
     })
 }
 
+/// The UID of the object that controls a pod.
+pub fn owner(pod: &Pod) -> Option<&str> {
+    let mut owners = pod.metadata.owner_references.iter().flatten();
+    owners
+        .find(|owner| owner.controller == Some(true))
+        .map(|owner| owner.uid.as_str())
+}
+
 /// The pod as the plan looks at it.
 pub fn waiting_pod(pod: &Pod) -> Option<WaitingPod<'_>> {
     let spec = pod.spec.as_ref()?;
