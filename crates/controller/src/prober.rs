@@ -109,8 +109,12 @@ fn note(
 fn refuse(state: &mut crate::memory::State, canary: Option<Canary>) {
     let Some(canary) = canary else { return };
     if state.canary.as_ref() == Some(&canary) {
-        state.refused_canaries.push(canary);
-        state.canary = state.ledger.canary_excluding(&state.refused_canaries);
+        if !state.refused_canaries.contains(&canary) {
+            state.refused_canaries.push(canary);
+        }
+        if let Some(other) = state.ledger.canary_excluding(&state.refused_canaries) {
+            state.canary = Some(other);
+        }
     }
 }
 

@@ -426,8 +426,14 @@ pub fn choose_canary(policy: &MirrorPolicy, state: &mut crate::memory::State) {
         return;
     }
     let refused = std::mem::take(&mut state.refused_canaries);
+    let last = state
+        .canary
+        .take()
+        .filter(|last| policy.selects_tag(&last.repository, &last.tag));
+    // With nothing in sync the last one stays: that it is gone is what there is to say.
     state.canary = state
         .ledger
         .canary_excluding(&refused)
-        .or_else(|| state.ledger.canary());
+        .or_else(|| state.ledger.canary())
+        .or(last);
 }

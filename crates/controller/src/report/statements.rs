@@ -274,9 +274,10 @@ fn differences(observation: &Observation, pass: &PassResult, differing: usize) -
         .first()
         .map(|newest| format!("; newest: {}:{}", newest.repository, newest.tag));
     format!(
-        "{} of {} differ: {}{}",
+        "{} of {} {}: {}{}",
         differing,
         tags(summary.tags),
+        if differing == 1 { "differs" } else { "differ" },
         counts.join(", "),
         newest.unwrap_or_default()
     )
