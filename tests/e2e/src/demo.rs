@@ -25,7 +25,7 @@ fn main() -> ExitCode {
     let result = show(&mut timeline);
     if let Err(error) = &result {
         interrupt::rest_if_interrupted();
-        eprintln!("\nthe demo failed: {error:?}");
+        eprintln!("\nthe demo failed: {error:#}");
         if let Ok(Some(cluster)) = Cluster::attach(CLUSTER)
             && let Ok(logs) = operator::logs(&cluster, Duration::from_mins(2))
         {

@@ -38,16 +38,11 @@ impl Ground {
         let since = Instant::now();
         operator::load(&cluster, &binary)?;
         operator::install(&cluster, values)?;
-        let secret = format!("--from-literal=ca.crt={}", cluster.ca_pem());
-        cluster.kubectl(&[
-            "-n",
-            operator::NAMESPACE,
-            "create",
-            "secret",
-            "generic",
-            CA_SECRET,
-            &secret,
-        ])?;
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": CA_SECRET, "namespace": operator::NAMESPACE},
+            "stringData": {"ca.crt": cluster.ca_pem()},
+        });
+        cluster.kubectl_stdin(&["apply", "-f", "-"], &secret.to_string())?;
         step("the operator is ready: helm install", since);
         Ok(Self {
             mirrors: Watch::start(&cluster, &["registrymirrors"])?,

@@ -22,8 +22,11 @@ pub fn tree() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Builds the operator's binary, as `make image-binary` does.
+/// Builds the operator's binary, as `make image-binary` does; or takes the one that `CATAMARAN_BINARY` names.
 pub fn build() -> anyhow::Result<PathBuf> {
+    if let Some(binary) = std::env::var_os("CATAMARAN_BINARY").filter(|path| !path.is_empty()) {
+        return Ok(binary.into());
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
         .args([

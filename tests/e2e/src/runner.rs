@@ -55,7 +55,7 @@ pub fn run(ground: &Ground, scenarios: &[Scenario]) -> Tally {
             Err(error) => {
                 tally.failed += 1;
                 failures.push(scenario.name);
-                println!("    {error:?}");
+                println!("    {error:#}");
                 println!("{}", diagnosis(ground, scenario.name, begun.elapsed()));
             }
         }

@@ -61,7 +61,7 @@ fn main() -> ExitCode {
         Ok(tally) => tally,
         Err(error) => {
             interrupt::rest_if_interrupted();
-            eprintln!("{error:?}");
+            eprintln!("{error:#}");
             runner::Tally {
                 passed: 0,
                 failed: chosen.len(),
