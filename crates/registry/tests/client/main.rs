@@ -20,13 +20,22 @@ pub(crate) const AZURE: &str = "kracr.azurecr.io";
 pub(crate) const GITHUB: &str = "ghcr.io";
 pub(crate) const GENERIC: &str = "registry.test";
 
-/// Time limits that a test can wait for.
+/// Time limits that a busy machine keeps.
 pub(crate) fn limits() -> Limits {
     Limits {
+        connect: Duration::from_secs(10),
+        read: Duration::from_secs(10),
+        total: Duration::from_secs(20),
+        ..Limits::default()
+    }
+}
+
+/// Time limits that a test can wait for.
+pub(crate) fn brief() -> Limits {
+    Limits {
         connect: Duration::from_secs(2),
-        read: Duration::from_millis(400),
-        total: Duration::from_millis(1200),
-        listing: Duration::from_secs(5),
+        read: Duration::from_millis(500),
+        total: Duration::from_millis(1500),
         ..Limits::default()
     }
 }

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::{AZURE, GENERIC, GITHUB, basic, client, registry_with_image};
 
-const TIMEOUT: Duration = Duration::from_millis(800);
+const TIMEOUT: Duration = Duration::from_millis(1500);
 
 fn canary(registry: &Registry, blob: bool) -> ProbeTarget {
     let digest = registry.push("krateo/web", "1.0", "first");
@@ -449,13 +449,13 @@ async fn a_slow_registry_is_reachable_while_it_answers_in_time() {
         probe(&registry, GITHUB, Provider::GitHub, false).await.outcome,
         Outcome::Reachable
     );
-    registry.set_latency(Duration::from_millis(500));
+    registry.set_latency(Duration::from_secs(1));
     let report = probe(&registry, GITHUB, Provider::GitHub, false).await;
     assert_eq!(report.outcome, down(Unavailable::Timeout));
     assert_eq!(
         report.rung,
         Rung::Token,
-        "the challenge came after 500 ms, the token would have after 1000"
+        "the challenge came after 1 s, the token would have after 2"
     );
-    assert_eq!(report.message, "GET https://ghcr.io/token: no answer within 800ms");
+    assert_eq!(report.message, "GET https://ghcr.io/token: no answer within 1.5s");
 }
