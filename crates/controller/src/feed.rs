@@ -20,7 +20,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource as _, ResourceExt};
 use tokio::sync::watch;
 
 use crate::assess::standing;
@@ -103,9 +103,18 @@ fn take(seen: &mut Seen, change: Result<Change, watcher::Error>) -> bool {
 #[derive(Clone, Debug)]
 struct Seat {
     name: String,
+    generation: Option<i64>,
     policy: Option<Arc<MirrorPolicy>>,
     active: Side,
     epoch: u64,
+}
+
+impl PartialEq for Seat {
+    /// The policy is what its generation says.
+    fn eq(&self, other: &Seat) -> bool {
+        let key = |seat: &Seat| (seat.generation, seat.active, seat.epoch, seat.policy.is_some());
+        self.name == other.name && key(self) == key(other)
+    }
 }
 
 /// Everything the snapshot is made of. A list in progress is gathered aside and replaces the old one when it is whole.
@@ -118,7 +127,7 @@ struct Seen {
     labels: Arc<BTreeMap<String, Labels>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Shard {
     mirror: String,
     owner: Option<String>,
@@ -142,7 +151,7 @@ impl<T> Default for Collection<T> {
     }
 }
 
-impl<T> Collection<T> {
+impl<T: PartialEq> Collection<T> {
     /// Takes one event; whether the collection may have changed.
     fn take<K>(
         &mut self,
@@ -170,11 +179,15 @@ impl<T> Collection<T> {
             }
             Event::Apply(object) => {
                 let key = key(&object);
-                match value(object, self.items.get(&key)) {
-                    Some(value) => self.items.insert(key, value),
+                let before = self.items.get(&key);
+                let after = value(object, before);
+                // Most writes to a mirror are of its counters, which no route depends on.
+                let changed = before != after.as_ref();
+                match after {
+                    Some(after) => self.items.insert(key, after),
                     None => self.items.remove(&key),
                 };
-                true
+                changed
             }
             Event::Delete(object) => self.items.remove(&key(&object)).is_some(),
         }
@@ -238,26 +251,19 @@ impl Seen {
 }
 
 fn seat(mirror: &Mirror, before: Option<&Seat>) -> Seat {
-    let name = mirror.name_any();
     let (policy, standing) = match &mirror.0 {
         Ok(mirror) => (readable(mirror), standing(&mirror.status.clone().unwrap_or_default())),
         // One that can't be read is as good as none: its pods are left alone.
         Err(_) => (None, standing(&catamaran_api::mirror::RegistryMirrorStatus::default())),
     };
     // A stale list after a reconnection must not take an epoch back.
-    if let Some(before) = before.filter(|before| before.epoch > standing.epoch) {
-        return Seat {
-            name,
-            policy,
-            active: before.active,
-            epoch: before.epoch,
-        };
-    }
+    let newest = before.filter(|before| before.epoch > standing.epoch);
     Seat {
-        name,
+        name: mirror.name_any(),
+        generation: mirror.meta().generation,
         policy,
-        active: standing.active,
-        epoch: standing.epoch,
+        active: newest.map_or(standing.active, |before| before.active),
+        epoch: newest.map_or(standing.epoch, |before| before.epoch),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use catamaran_core::reference::Reference;
 use futures::stream::{self, StreamExt as _};
@@ -26,6 +26,9 @@ const MAX_SUSPECTS: usize = 10_000;
 
 /// How often waiting pods are looked at without any news: what was refused or lost a moment ago is tried again.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// How often the counts of rescued pods go into status.
+const REPORT: Duration = Duration::from_secs(1);
 
 enum News {
     Pending(Box<Event<Pod>>),
@@ -56,6 +59,7 @@ async fn lead(context: &Arc<Context>) {
     let mut news = std::pin::pin!(news(context));
     let rescuer = Rescuer::new(context);
     let mut waiting = Waiting::default();
+    let mut reported = Instant::now();
     while let Some(item) = news.next().await {
         match item {
             News::Pending(event) => {
@@ -73,6 +77,11 @@ async fn lead(context: &Arc<Context>) {
                 waiting.refresh_suspects(context).await;
                 rescuer.rescue_all(waiting.all()).await;
             }
+        }
+        // A status for many rescued pods, not one for each.
+        if reported.elapsed() >= REPORT {
+            rescuer.report();
+            reported = Instant::now();
         }
     }
 }

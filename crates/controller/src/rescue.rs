@@ -14,7 +14,6 @@ use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource as _, ResourceExt as _};
 use tokio::sync::Mutex as AsyncMutex;
-use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::context::{CONTROLLER, Context};
 
@@ -25,6 +24,9 @@ pub use facts::waits_for_an_image;
 
 /// Time between two patches: at most 50 a second, so that a rescue of thousands does not starve the API server.
 const PACE: Duration = Duration::from_millis(20);
+
+/// What a rest is worth: as many patches may follow each other at once.
+const CREDIT: Duration = Duration::from_millis(200);
 
 /// Patches under way at a time.
 const AT_A_TIME: usize = 16;
@@ -53,7 +55,8 @@ pub mod event {
 /// Rescues pods at a bounded pace.
 pub struct Rescuer<'c> {
     context: &'c Arc<Context>,
-    pace: AsyncMutex<Interval>,
+    pace: AsyncMutex<Instant>,
+    touched: Mutex<HashSet<MirrorId>>,
     told: Mutex<HashSet<(String, RescueReport)>>,
     replaced: Mutex<HashMap<String, Instant>>,
 }
@@ -61,11 +64,10 @@ pub struct Rescuer<'c> {
 impl<'c> Rescuer<'c> {
     /// A rescuer with nothing told yet.
     pub fn new(context: &'c Arc<Context>) -> Rescuer<'c> {
-        let mut pace = tokio::time::interval(PACE);
-        pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Rescuer {
             context,
-            pace: AsyncMutex::new(pace),
+            pace: AsyncMutex::new(Instant::now()),
+            touched: Mutex::default(),
             told: Mutex::default(),
             replaced: Mutex::default(),
         }
@@ -112,6 +114,32 @@ impl<'c> Rescuer<'c> {
         plan(&waiting, table, &health)
     }
 
+    /// Waits so that no more than one in [`PACE`] goes on, with a little credit after a rest.
+    async fn wait_for_a_turn(&self) {
+        let mut next = self.pace.lock().await;
+        let now = Instant::now();
+        *next = (*next + PACE).max(now.checked_sub(CREDIT).unwrap_or(now));
+        tokio::time::sleep(next.saturating_duration_since(now)).await;
+    }
+
+    /// Has the mirrors of pods that were rescued since the last call tell of it.
+    pub fn report(&self) {
+        let touched = std::mem::take(&mut *self.touched.lock().unwrap_or_else(PoisonError::into_inner));
+        for mirror in &touched {
+            self.context.trigger(mirror);
+        }
+    }
+
+    fn touch(&self, mirror: &MirrorId) {
+        if let Some(memory) = self.context.memories.get(mirror) {
+            memory.count_rescued();
+            self.touched
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(mirror.clone());
+        }
+    }
+
     fn replaced_of_late(&self, pod: &Pod) -> bool {
         let replaced = self.replaced.lock().unwrap_or_else(PoisonError::into_inner);
         let replaced = facts::owner(pod).and_then(|owner| replaced.get(owner));
@@ -130,7 +158,7 @@ impl<'c> Rescuer<'c> {
         let Some(patch) = patch::json_patch(pod, patches) else {
             return;
         };
-        self.pace.lock().await.tick().await;
+        self.wait_for_a_turn().await;
         if !self.context.leads() {
             return;
         }
@@ -166,17 +194,14 @@ impl<'c> Rescuer<'c> {
         let mirrors: HashSet<&MirrorId> = patches.iter().filter_map(patch::mirror).collect();
         for mirror in mirrors {
             self.context.metrics.rescued(&mirror.name, kind);
-            if kind != "failed"
-                && let Some(memory) = self.context.memories.get(mirror)
-            {
-                memory.count_rescued();
-                self.context.trigger(mirror);
+            if kind != "failed" {
+                self.touch(mirror);
             }
         }
     }
 
     async fn replace(&self, pod: &Pod, table: &RouteTable, reason: &str) {
-        self.pace.lock().await.tick().await;
+        self.wait_for_a_turn().await;
         if !self.context.leads() {
             return;
         }
@@ -195,10 +220,7 @@ impl<'c> Rescuer<'c> {
                 tracing::info!(namespace, name, reason, "replaced a waiting pod");
                 for mirror in facts::mirrors(pod, table) {
                     self.context.metrics.rescued(&mirror.name, "replaced");
-                    if let Some(memory) = self.context.memories.get(&mirror) {
-                        memory.count_rescued();
-                        self.context.trigger(&mirror);
-                    }
+                    self.touch(&mirror);
                 }
                 let note = format!("deleted so that its ReplicaSet makes one that can start: {reason}");
                 self.announce(pod, EventType::Normal, event::REPLACED, "Rescue", note)

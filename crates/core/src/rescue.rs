@@ -11,7 +11,7 @@ mod tests;
 
 use crate::evidence::Verdict;
 use crate::health::{Availability, Unavailable};
-use crate::policy::{MirrorId, RescueMode};
+use crate::policy::{MirrorId, RescueMode, Tiller};
 use crate::reference::Reference;
 use crate::routes::{Located, PodFacts, PodRoutes, RouteTable, judge};
 use crate::side::{Side, Sides};
@@ -143,6 +143,9 @@ pub fn plan(pod: &WaitingPod<'_>, table: &RouteTable, health: SideHealth<'_>) ->
     if let Some(reason) = rescue.replacement() {
         return vec![RescueAction::Replace { reason }];
     }
+    if rescue.awaits_flip() {
+        return Vec::new();
+    }
     let mut actions = Vec::new();
     let mut reports = Vec::new();
     for container in pod
@@ -193,6 +196,8 @@ struct Escape {
     secrets: Vec<String>,
     /// A new pod with the old image would be sent there as well.
     is_active: bool,
+    /// The operator decides which side is active, and will leave the dead one.
+    may_flip: bool,
     /// Pulls from the dead side get no answer at all, rather than an error.
     hangs: bool,
     /// The dead side, in words.
@@ -242,6 +247,7 @@ impl Rescue<'_> {
             mode: policy.rescue,
             secrets: policy.sides[to].image_pull_secrets.clone(),
             is_active: route.active == to,
+            may_flip: policy.failover.active == Tiller::Auto,
             hangs: down == Some(Unavailable::Timeout),
             because,
         })
@@ -275,20 +281,30 @@ impl Rescue<'_> {
         })
     }
 
-    /// Why the pod should be replaced rather than patched: it never started, its ReplicaSet would send another one to
+    /// Why the pod should be replaced rather than patched: it never started, its `ReplicaSet` would send another one to
     /// the side that works, and either its pull hangs or what it waits for can't be patched.
     fn replacement(&self) -> Option<String> {
+        let mut ways_out = self.replaceable();
+        ways_out.find(|escape| escape.is_active).map(|escape| escape.because)
+    }
+
+    /// Whether the pod can be replaced as soon as the flip is there that is due: a patch before it would leave the pod
+    /// with the pull that hangs.
+    fn awaits_flip(&self) -> bool {
+        self.replaceable().any(|escape| !escape.is_active && escape.may_flip)
+    }
+
+    /// The ways out that a replacement would take.
+    fn replaceable(&self) -> impl Iterator<Item = Escape> {
         let never_started = !self.pod.containers.iter().any(WaitingContainer::has_started);
-        if !self.pod.owner_is_replica_set || !never_started {
-            return None;
-        }
-        let replaces = |escape: &Escape| escape.mode == RescueMode::PatchOrReplace && escape.is_active;
+        let replaceable = self.pod.owner_is_replica_set && never_started;
         let pulls = self.pulling().filter(|container| self.awaits_own_image(container));
         let hanging = pulls
             .filter_map(|container| self.escape(container.image))
             .filter(|escape| escape.hangs);
         let stuck = self.stuck_volumes().map(|(_, escape)| escape);
-        hanging.chain(stuck).find(replaces).map(|escape| escape.because)
+        let ways_out = hanging.chain(stuck);
+        ways_out.filter(move |escape| replaceable && escape.mode == RescueMode::PatchOrReplace)
     }
 
     /// The containers of a pod that never started whose pull may have begun: the first init container or, without any,
