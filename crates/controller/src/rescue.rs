@@ -59,6 +59,8 @@ pub struct Rescuer<'c> {
     touched: Mutex<HashSet<MirrorId>>,
     told: Mutex<HashSet<(String, RescueReport)>>,
     replaced: Mutex<HashMap<String, Instant>>,
+    /// The version of each pod that was acted on: what is seen of it until the next one is what it was before.
+    acted: Mutex<HashMap<String, String>>,
 }
 
 impl<'c> Rescuer<'c> {
@@ -70,6 +72,7 @@ impl<'c> Rescuer<'c> {
             touched: Mutex::default(),
             told: Mutex::default(),
             replaced: Mutex::default(),
+            acted: Mutex::default(),
         }
     }
 
@@ -82,7 +85,7 @@ impl<'c> Rescuer<'c> {
 
     /// Does for one pod what can be done now.
     pub async fn rescue(&self, pod: &Pod) {
-        if pod.metadata.deletion_timestamp.is_some() {
+        if pod.metadata.deletion_timestamp.is_some() || self.has_acted_on(pod) {
             return;
         }
         let table = self.context.table.borrow().clone();
@@ -130,6 +133,22 @@ impl<'c> Rescuer<'c> {
         }
     }
 
+    fn has_acted_on(&self, pod: &Pod) -> bool {
+        let acted = self.acted.lock().unwrap_or_else(PoisonError::into_inner);
+        let version = pod.metadata.uid.as_ref().and_then(|uid| acted.get(uid));
+        version.is_some() && version == pod.metadata.resource_version.as_ref()
+    }
+
+    fn note_acted_on(&self, pod: &Pod) {
+        let mut acted = self.acted.lock().unwrap_or_else(PoisonError::into_inner);
+        if acted.len() >= MAX_TOLD {
+            acted.clear();
+        }
+        if let (Some(uid), Some(version)) = (&pod.metadata.uid, &pod.metadata.resource_version) {
+            acted.insert(uid.clone(), version.clone());
+        }
+    }
+
     fn touch(&self, mirror: &MirrorId) {
         if let Some(memory) = self.context.memories.get(mirror) {
             memory.count_rescued();
@@ -173,6 +192,7 @@ impl<'c> Rescuer<'c> {
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
         match written {
             Ok(_) => {
+                self.note_acted_on(pod);
                 tracing::info!(namespace, name, containers = patches.len(), "re-pointed a waiting pod");
                 self.count(patches, "patched");
                 let note = patch::describe(patches);
@@ -216,6 +236,7 @@ impl<'c> Rescuer<'c> {
         let (namespace, name) = (pod.namespace().unwrap_or_default(), pod.name_any());
         match self.api(pod).delete(&name, &params).await {
             Ok(_) => {
+                self.note_acted_on(pod);
                 self.note_replaced(pod);
                 tracing::info!(namespace, name, reason, "replaced a waiting pod");
                 for mirror in facts::mirrors(pod, table) {
