@@ -171,7 +171,7 @@ fn a_failing_canary_repository_flips(case: &Case<'_>) -> anyhow::Result<()> {
 
 fn credentials_content_and_throttling_do_not_flip(case: &Case<'_>) -> anyhow::Result<()> {
     case.push(&["v1"])?;
-    case.mirror(|_| {})?;
+    case.mirror(|spec| spec["healthCheck"] = json!({"periodSeconds": 1, "timeoutSeconds": 1}))?;
     let http = |code, path: Option<&str>, retry_after: Option<&str>| Fault::Http {
         code,
         retry_after: retry_after.map(str::to_owned),
@@ -189,7 +189,8 @@ fn credentials_content_and_throttling_do_not_flip(case: &Case<'_>) -> anyhow::Re
         let told = case
             .ground
             .condition(&case.name, ("PrimaryAvailable", "Unknown", reason), since, PATIENCE)?;
-        case.no_flip(Duration::from_secs(10))?;
+        // Three times what a failure would take to flip it.
+        case.no_flip(Duration::from_secs(9))?;
         let mirror = case.latest()?;
         let ready = condition(&mirror, "Ready");
         ensure!(

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use catamaran_cluster::{Fault, Registry, TestImage};
 use catamaran_e2e::Case;
 use catamaran_e2e::ground::PATIENCE;
-use catamaran_e2e::manifests::pod;
+use catamaran_e2e::manifests::{self, pod};
 use catamaran_e2e::runner::Scenario;
 use catamaran_e2e::view::{annotation, condition, image, number};
 use serde_json::{Value, json};
@@ -80,9 +80,8 @@ fn the_status_tells_all(mirror: &Value) -> anyhow::Result<()> {
 
 fn healing_is_seen(case: &Case<'_>) -> anyhow::Result<()> {
     let since = Instant::now();
-    case.ground
-        .cluster
-        .delete_tag(Registry::Ghcr, &case.name, "only-ghcr")?;
+    let path = manifests::path(Registry::Ghcr, &case.name);
+    case.ground.cluster.delete_tag(Registry::Ghcr, &path, "only-ghcr")?;
     case.ground.push(&[Registry::Ghcr], &case.name, "only-acr")?;
     case.ground.push(&[Registry::Ghcr], &case.name, "differs")?;
     let healed = case
