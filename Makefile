@@ -7,7 +7,6 @@ SHELL := /bin/bash
 # Build results and downloaded sources stay outside the tree, so that a clean clone finds them again.
 export CATAMARAN_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/catamaran
 export CARGO_TARGET_DIR ?= $(CATAMARAN_CACHE)/target
-export INSTA_UPDATE ?= no
 KEEP ?=
 FILTER ?=
 
@@ -57,7 +56,7 @@ boundaries: ## Check that the crates depend on each other only as docs/architect
 .PHONY: generate
 generate: ## Write the generated files: CRD, command-line help
 	UPDATE_CRDS=1 cargo test --quiet -p catamaran-api --test definition
-	TRYCMD=overwrite cargo test --quiet -p catamaran --test cli
+	TRYCMD=overwrite cargo test --quiet -p catamaran --test cmd
 
 .PHONY: format
 format: ## Format the sources
