@@ -10,8 +10,9 @@ use catamaran_cluster::{Cluster, Fault, Options, Registry};
 use catamaran_e2e::ground::PATIENCE;
 use catamaran_e2e::manifests::{self, deployment, image, pod};
 use catamaran_e2e::timeline::Timeline;
-use catamaran_e2e::view::{annotation, condition, is_ready, name, number, text};
+use catamaran_e2e::view::{annotation, condition, is_ready, number, text};
 use catamaran_e2e::{Ground, interrupt, operator, view, watch};
+use serde_json::json;
 
 const CLUSTER: &str = "catamaran-demo";
 const MIRROR: &str = "apps";
@@ -56,8 +57,8 @@ fn show(timeline: &mut Timeline) -> anyhow::Result<()> {
     demo.a_tag_on_one_side_only_is_reported()?;
     let began = demo.acr_dies_during_a_rollout()?;
     demo.the_mirror_fails_over(began)?;
-    demo.the_stuck_pods_run()?;
     demo.new_pods_go_to_ghcr()?;
+    demo.the_stuck_pods_run(began)?;
     demo.acr_returns()
 }
 
@@ -98,8 +99,9 @@ impl Demo<'_> {
             runs == image(Registry::Acr, REPOSITORY, "v1"),
             "the pod runs from {runs}"
         );
-        let what = format!("pod written for {written} runs from {runs}");
-        self.timeline.measured(&what, seen.at - since, None);
+        self.timeline.say(&format!("applied a pod written for {written}"));
+        let what = "pod written for ghcr.io runs from kracr.azurecr.io";
+        self.timeline.measured(what, seen.at - since, None);
         let mut annotations = Vec::new();
         for key in ["original-images", "mirror", "reasons"] {
             let value = annotation(&seen.object, &format!("catamaran.dev/{key}"));
@@ -151,10 +153,10 @@ impl Demo<'_> {
     /// When ACR died.
     fn acr_dies_during_a_rollout(&mut self) -> anyhow::Result<Instant> {
         let since = Instant::now();
-        self.ground.apply(
-            "default",
-            &deployment("web", &image(Registry::Acr, REPOSITORY, "v2"), 3),
-        )?;
+        let mut web = deployment("web", &image(Registry::Acr, REPOSITORY, "v2"), 3);
+        // All new pods at once: that is how they get stuck together.
+        web["spec"]["strategy"] = json!({"rollingUpdate": {"maxSurge": "100%"}});
+        self.ground.apply("default", &web)?;
         let arguments = ["rollout", "status", WEB, "--timeout=60s"];
         self.ground.cluster.kubectl(&arguments)?;
         self.timeline.done("deployment web runs 3 pods of v2", since.elapsed());
@@ -164,13 +166,13 @@ impl Demo<'_> {
         self.ground.cluster.kubectl(&["set", "image", WEB, &newer])?;
         self.timeline
             .say("deployment web is rolled out with v3, which the node must pull");
-        let stuck = self.ground.pods.wait("a pod of v3", PATIENCE, |seen| {
-            let mut pods = seen.iter().filter(|seen| seen.at > began);
-            pods.find(|seen| name(&seen.object).starts_with("web-"))
-                .map(|seen| name(&seen.object).to_owned())
+        self.ground.pods.wait("three pods of v3", PATIENCE, |seen| {
+            let pods = watch::present(seen, "default").into_iter();
+            let new = pods.filter(|pod| view::image(&pod.object, "app").ends_with(":v3"));
+            (new.count() == 3).then_some(())
         })?;
-        self.timeline
-            .say(&format!("pod {stuck} pulls from kracr.azurecr.io and hangs"));
+        self.timeline.say("its 3 new pods pull from kracr.azurecr.io and hang");
+        self.show_pods()?;
         Ok(began)
     }
 
@@ -195,18 +197,6 @@ impl Demo<'_> {
         self.show_pods()
     }
 
-    fn the_stuck_pods_run(&mut self) -> anyhow::Result<()> {
-        self.timeline.say(
-            "the kubelet takes the new image up when its hanging pull ends, 30 s after it began or a multiple of that",
-        );
-        let since = Instant::now();
-        let arguments = ["rollout", "status", WEB, "--timeout=300s"];
-        self.ground.cluster.kubectl(&arguments)?;
-        self.timeline
-            .measured("the stuck pods run, the rollout is complete", since.elapsed(), None);
-        self.show_pods()
-    }
-
     fn new_pods_go_to_ghcr(&mut self) -> anyhow::Result<()> {
         let since = Instant::now();
         self.ground
@@ -214,12 +204,20 @@ impl Demo<'_> {
         let seen = self.ready("after", since, PATIENCE)?;
         let runs = view::image(&seen.object, "app").to_owned();
         ensure!(runs.starts_with(Registry::Ghcr.host()), "the new pod runs from {runs}");
-        self.timeline.measured(
-            &format!("new pod written for kracr.azurecr.io runs from {runs}"),
-            seen.at - since,
-            None,
-        );
+        let what = "new pod written for kracr.azurecr.io runs from ghcr.io";
+        self.timeline.measured(what, seen.at - since, None);
         Ok(())
+    }
+
+    fn the_stuck_pods_run(&mut self, began: Instant) -> anyhow::Result<()> {
+        self.timeline.say(
+            "the kubelet takes the new image up when its hanging pull ends, 30 s after it began or a multiple of that",
+        );
+        let arguments = ["rollout", "status", WEB, "--timeout=300s"];
+        self.ground.cluster.kubectl(&arguments)?;
+        let what = "black hole -> the stuck pods run, the rollout is complete";
+        self.timeline.measured(what, began.elapsed(), None);
+        self.show_pods()
     }
 
     fn acr_returns(&mut self) -> anyhow::Result<()> {
@@ -244,7 +242,7 @@ impl Demo<'_> {
         let runs = view::image(&seen.object, "app").to_owned();
         ensure!(runs.starts_with(Registry::Acr.host()), "the pod runs from {runs}");
         self.timeline
-            .measured(&format!("new pod runs from {runs} again"), seen.at - since, None);
+            .measured("new pod runs from kracr.azurecr.io again", seen.at - since, None);
         self.check_the_end()
     }
 

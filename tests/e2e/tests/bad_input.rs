@@ -17,6 +17,10 @@ pub const SCENARIOS: &[Scenario] = &[
         run: mistakes_of_one_mirror_do_not_disturb_another,
     },
     Scenario {
+        name: "each-way-of-being-unavailable-has-its-reason",
+        run: each_way_of_being_unavailable_has_its_reason,
+    },
+    Scenario {
         name: "kubectl-refuses-what-makes-no-sense",
         run: kubectl_refuses_what_makes_no_sense,
     },
@@ -140,6 +144,31 @@ fn the_good_one_works(case: &Case<'_>) -> anyhow::Result<()> {
         "its pods get {}",
         image(&admitted, "app")
     );
+    Ok(())
+}
+
+fn each_way_of_being_unavailable_has_its_reason(case: &Case<'_>) -> anyhow::Result<()> {
+    let ground = case.ground;
+    let mut untrusted = broken("untrusted", "a");
+    untrusted["spec"]["primary"]["certSecretRef"] = Value::Null;
+    let mut unknown = broken("unknown-host", "b");
+    unknown["spec"]["primary"]["registry"] = json!("registry.nowhere.example.com");
+    let mut missing = broken("missing-secret", "c");
+    missing["spec"]["primary"]["secretRef"] = json!({"name": "nowhere"});
+    for (mirror, status, reason) in [
+        (untrusted, "False", "TLSError"),
+        (unknown, "False", "DNSFailure"),
+        (missing, "Unknown", "CredentialsUnavailable"),
+    ] {
+        let name = mirror["metadata"]["name"].as_str().unwrap_or_default();
+        let since = Instant::now();
+        ground.apply("default", &mirror)?;
+        let told = ground.condition(name, ("PrimaryAvailable", status, reason), since, PATIENCE)?;
+        case.note(format!(
+            "{reason}: {}",
+            condition(&told.object, "PrimaryAvailable").message
+        ));
+    }
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use catamaran_e2e::Case;
 use catamaran_e2e::ground::PATIENCE;
 use catamaran_e2e::manifests::{deployment, pod};
 use catamaran_e2e::runner::Scenario;
-use catamaran_e2e::view::{annotation, container_status, image, is_ready, items, name, number, text, waiting};
+use catamaran_e2e::view::{annotation, container_status, image, is_ready, items, name, number, says, text, waiting};
 use catamaran_e2e::watch::{self, Seen, present};
 use serde_json::{Value, json};
 
@@ -28,14 +28,6 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "a-crashed-container-of-a-running-pod-is-rescued",
         run: a_crashed_container_is_rescued,
-    },
-    Scenario {
-        name: "excluded-owned-and-static-pods-are-left-alone",
-        run: excluded_owned_and_static_pods_are_left_alone,
-    },
-    Scenario {
-        name: "image-volumes-that-hang-are-reported-once",
-        run: image_volumes_are_reported,
     },
     Scenario {
         name: "five-hundred-waiting-pods-are-rescued",
@@ -202,6 +194,12 @@ fn hanging_pulls_are_rescued(case: &Case<'_>) -> anyhow::Result<()> {
         flipped - since,
         Duration::from_secs(10),
     )?;
+    let mirror = case.latest()?;
+    ensure!(
+        says(&mirror, "PrimaryAvailable", "False", "Timeout"),
+        "PrimaryAvailable is {}",
+        mirror["status"]["conditions"]
+    );
     let owners = owners(case)?;
     let before = names(case);
     let repointed = all_repointed(case)?;
@@ -294,149 +292,6 @@ fn a_crashed_container_is_rescued(case: &Case<'_>) -> anyhow::Result<()> {
     );
     let restarts = container_status(&again.object, "steady").map(|status| number(status, "/restartCount"));
     ensure!(restarts == Some(0), "the running container was restarted: {restarts:?}");
-    Ok(())
-}
-
-/// Removes a static pod's manifest, whatever becomes of the scenario.
-struct Manifest(std::path::PathBuf);
-
-impl Drop for Manifest {
-    fn drop(&mut self) {
-        // It is gone with the cluster otherwise.
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
-fn excluded_owned_and_static_pods_are_left_alone(case: &Case<'_>) -> anyhow::Result<()> {
-    case.push(&["v1"])?;
-    case.mirror(|_| {})?;
-    let since = case.ground.fault(Registry::Acr, Fault::Refused)?;
-    let written = case.image(Registry::Acr, "v1");
-    let mut labelled = pod("labelled", &written);
-    labelled["metadata"]["labels"] = json!({"catamaran.dev/rewrite": "disabled"});
-    case.apply(&labelled)?;
-    let mut owned = pod("owned", &written);
-    owned["metadata"]["ownerReferences"] = json!([owner(case)?]);
-    case.apply(&owned)?;
-    let mut stays = pod("static", &written);
-    stays["metadata"]["namespace"] = json!(case.name);
-    let manifest = Manifest(case.ground.cluster.static_pod_dir().join(format!("{}.json", case.name)));
-    std::fs::write(&manifest.0, stays.to_string())?;
-    let apart = format!("{}-ns", case.name);
-    case.ground
-        .create_namespace(&apart, &json!({"catamaran.dev/rewrite": "disabled"}))?;
-    let result = the_others_stay(case, &apart, since, &written);
-    case.ground.delete_namespace(&apart)?;
-    result
-}
-
-/// A controller that the operator does not know, as CloudNativePG's Cluster is.
-fn owner(case: &Case<'_>) -> anyhow::Result<Value> {
-    case.apply(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "cluster"}}))?;
-    let owner = case.ground.get(&case.name, "configmap/cluster")?;
-    Ok(json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "name": "cluster", "uid": owner["metadata"]["uid"], "controller": true,
-    }))
-}
-
-fn the_others_stay(case: &Case<'_>, apart: &str, since: Instant, written: &str) -> anyhow::Result<()> {
-    // The account of the new namespace may be a moment late.
-    let end = Instant::now() + PATIENCE;
-    while let Err(error) = case.ground.apply(apart, &pod("in-a-labelled-namespace", written)) {
-        ensure!(Instant::now() < end, error);
-    }
-    case.apply(&pod("ordinary", written))?;
-    case.pod("static-node", "of the static manifest", since, PATIENCE, |_| true)?;
-    let flipped = case.active("Fallback", since, PATIENCE)?;
-    case.ready("ordinary", since, PATIENCE)?;
-    // Long enough for the rescue to look at each of them more than once.
-    std::thread::sleep(Duration::from_secs(6).saturating_sub(flipped.elapsed()));
-    for (namespace, pod) in [
-        (&*case.name, "labelled"),
-        (&case.name, "owned"),
-        (&case.name, "static-node"),
-        (apart, "in-a-labelled-namespace"),
-    ] {
-        let seen = case
-            .ground
-            .pods
-            .latest(namespace, pod)
-            .with_context(|| format!("{pod} is gone"))?;
-        ensure!(
-            image(&seen, "app") == written,
-            "{pod} was re-pointed to {}",
-            image(&seen, "app")
-        );
-        ensure!(!is_ready(&seen), "{pod} is Ready, though its registry refuses");
-    }
-    // Admission leaves new ones alone, too, and says why where that is of use.
-    let mut labelled = pod("another", written);
-    labelled["metadata"]["labels"] = json!({"catamaran.dev/rewrite": "disabled"});
-    let mut owned = pod("another", written);
-    owned["metadata"]["ownerReferences"] = json!([owner(case)?]);
-    for (what, pod) in [("labelled", labelled), ("owned", owned)] {
-        let admitted = case.admitted(&pod)?;
-        ensure!(
-            image(&admitted, "app") == written,
-            "a {what} pod became {}",
-            image(&admitted, "app")
-        );
-        case.note(format!(
-            "{what}: reasons {}",
-            annotation(&admitted, "catamaran.dev/reasons")
-        ));
-    }
-    Ok(())
-}
-
-fn image_volumes_are_reported(case: &Case<'_>) -> anyhow::Result<()> {
-    case.push(&["app", "volume"])?;
-    case.mirror(|spec| spec["healthCheck"] = json!({"failureThreshold": 6}))?;
-    // The container's own image is on the node: only the volume's is missing.
-    case.apply(&pod("first", &case.image(Registry::Acr, "app")))?;
-    case.ready("first", Instant::now(), PATIENCE)?;
-    let since = case.ground.fault(Registry::Acr, Fault::Refused)?;
-    let mut with_volume = pod("with-volume", &case.image(Registry::Acr, "app"));
-    with_volume["spec"]["volumes"] =
-        json!([{"name": "data", "image": {"reference": case.image(Registry::Acr, "volume")}}]);
-    with_volume["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
-    case.apply(&with_volume)?;
-    case.active("Fallback", since, PATIENCE)?;
-    let stuck = [
-        "-n",
-        &case.name,
-        "get",
-        "events",
-        "--field-selector",
-        "reason=ImageStuck",
-        "-o",
-        "json",
-    ];
-    let told =
-        || -> anyhow::Result<Vec<Value>> { Ok(items(&serde_json::from_str(&case.ground.cluster.kubectl(&stuck)?)?)) };
-    let end = Instant::now() + Duration::from_secs(20);
-    while told()?.is_empty() {
-        ensure!(Instant::now() < end, "no Event tells that the image volume is stuck");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    std::thread::sleep(Duration::from_secs(6));
-    let events = told()?;
-    let message = text(&events[0], "/message").to_owned();
-    ensure!(
-        events.len() == 1 && message.contains(&case.image(Registry::Acr, "volume")),
-        "the Events are {events:?}"
-    );
-    let seen = case
-        .ground
-        .pods
-        .latest(&case.name, "with-volume")
-        .context("the pod is gone")?;
-    ensure!(
-        image(&seen, "app") == case.image(Registry::Acr, "app"),
-        "its container became {}",
-        image(&seen, "app")
-    );
-    case.note(message);
     Ok(())
 }
 

@@ -25,6 +25,10 @@ pub const SCENARIOS: &[Scenario] = &[
         run: strict_mirrors_keep_unverified_tags,
     },
     Scenario {
+        name: "only-selected-namespaces-are-rewritten",
+        run: only_selected_namespaces_are_rewritten,
+    },
+    Scenario {
         name: "kubectl-tells-how-it-stands",
         run: kubectl_tells_how_it_stands,
     },
@@ -216,6 +220,28 @@ fn strict_mirrors_keep_unverified_tags(case: &Case<'_>) -> anyhow::Result<()> {
         since.elapsed(),
         Duration::from_secs(3),
     )
+}
+
+fn only_selected_namespaces_are_rewritten(case: &Case<'_>) -> anyhow::Result<()> {
+    case.push(&["v1"])?;
+    case.mirror(|spec| spec["namespaceSelector"] = json!({"matchLabels": {"example.com/mirrored": "true"}}))?;
+    let written = case.image(Registry::Ghcr, "v1");
+    let admitted = case.admitted(&pod("app", &written))?;
+    ensure!(
+        image(&admitted, "app") == written,
+        "before the label, the pod became {}",
+        image(&admitted, "app")
+    );
+    let since = Instant::now();
+    let label = ["label", "namespace", &case.name, "example.com/mirrored=true"];
+    case.ground.cluster.kubectl(&label)?;
+    while image(&case.admitted(&pod("app", &written))?, "app") != case.image(Registry::Acr, "v1") {
+        ensure!(
+            since.elapsed() < Duration::from_secs(5),
+            "the label is not taken up within 5 s"
+        );
+    }
+    Ok(())
 }
 
 fn kubectl_tells_how_it_stands(case: &Case<'_>) -> anyhow::Result<()> {
