@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use catamaran_api::annotations;
-use serde::Deserializer as _;
 
-use crate::decode::{Annotations, Metadata, Pairs};
+use crate::decode::{Annotations, Metadata};
 use crate::json::{Patch, Segment, push, push_object, push_string};
+use crate::reader::Reader;
 
 /// The API server refuses a Pod whose annotations are longer than this, keys and values together.
 const TOTAL_SIZE_LIMIT: usize = 256 * 1024;
@@ -26,14 +26,13 @@ impl<'a> Notes<'a> {
         let mut entries = BTreeMap::new();
         let there = text.is_some();
         if let Some(text) = text {
+            let mut reader = Reader::new(text);
             // Keys are owned: an escaped one can't be borrowed from the annotation, and few Pods have any.
-            let collect = Pairs(|key: &str, value| {
-                entries.insert(Cow::Owned(key.to_owned()), value);
+            let read = reader.object(|key, reader| {
+                entries.insert(Cow::Owned(key.to_owned()), reader.string()?);
+                Ok(())
             });
-            if serde_json::Deserializer::from_str(text)
-                .deserialize_map(collect)
-                .is_err()
-            {
+            if read.and_then(|()| reader.end()).is_err() {
                 entries.clear();
             }
         }

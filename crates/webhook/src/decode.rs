@@ -1,54 +1,32 @@
 //! The few fields of an `AdmissionReview` that a decision needs, borrowed from the request's body.
 //!
 //! A review is mostly a Pod, and a Pod is mostly what no decision reads; decoding all of it is what makes other webhooks
-//! slow. Strings are borrowed unless they hold escapes. The reading is as lenient as the API server's: `null` is
-//! absence, unknown fields are skipped, and of two equal keys the later one counts.
+//! slow.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use catamaran_api::annotations;
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// Lists beyond this length are nobody's Pod. The bound keeps a hostile body from growing into many times its size in
-/// memory, and lookups by name from taking long.
-const LONGEST_LIST: usize = 4096;
+use crate::reader::{Fault, Read, Reader};
 
-/// Defines a struct whose fields are read from a JSON object; see the module's documentation for how.
+/// Defines a struct whose fields are read from a JSON object; other fields are skipped.
 macro_rules! partial {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty = $key:literal,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Default)]
         pub(crate) struct $name<'a> { $($(#[$field_doc])* pub(crate) $field: $kind,)* }
 
-        impl<'a> Deserialize<'a> for $name<'a> {
-            fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Fields;
-                impl<'a> Visitor<'a> for Fields {
-                    type Value = $name<'a>;
-
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str("an object or null")
+        impl<'a> Read<'a> for $name<'a> {
+            fn read(reader: &mut Reader<'a>) -> Result<Self, Fault> {
+                let mut read = $name::default();
+                reader.object(|key, reader| {
+                    match key {
+                        $($key => read.$field = Read::read(reader)?,)*
+                        _ => reader.skip()?,
                     }
-
-                    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                        Ok($name::default())
-                    }
-
-                    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                        let mut read = $name::default();
-                        while let Some(Text(key)) = map.next_key()? {
-                            match &*key {
-                                $($key => read.$field = map.next_value()?,)*
-                                _ => {
-                                    map.next_value::<IgnoredAny>()?;
-                                }
-                            }
-                        }
-                        Ok(read)
-                    }
-                }
-                deserializer.deserialize_any(Fields)
+                    Ok(())
+                })?;
+                Ok(read)
             }
         }
     };
@@ -198,29 +176,9 @@ impl Text<'_> {
     }
 }
 
-impl<'a> Deserialize<'a> for Text<'a> {
-    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Str;
-        impl<'a> Visitor<'a> for Str {
-            type Value = Text<'a>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or null")
-            }
-
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(Text::default())
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'a str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(text)))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
-            }
-        }
-        deserializer.deserialize_any(Str)
+impl<'a> Read<'a> for Text<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Fault> {
+        reader.string().map(Text)
     }
 }
 
@@ -228,9 +186,9 @@ impl<'a> Deserialize<'a> for Text<'a> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Flag(pub(crate) bool);
 
-impl<'de> Deserialize<'de> for Flag {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Option::deserialize(deserializer).map(|flag| Flag(flag.unwrap_or(false)))
+impl<'a> Read<'a> for Flag {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Fault> {
+        reader.boolean().map(Flag)
     }
 }
 
@@ -244,32 +202,20 @@ impl<T> Default for List<T> {
     }
 }
 
-impl<'a, T: Deserialize<'a>> Deserialize<'a> for List<T> {
-    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Items<T>(std::marker::PhantomData<T>);
-        impl<'a, T: Deserialize<'a>> Visitor<'a> for Items<T> {
-            type Value = List<T>;
+impl<'a, T: Read<'a>> Read<'a> for List<T> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Fault> {
+        reader.list().map(List)
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list or null")
-            }
-
-            fn visit_unit<E>(self) -> Result<Self::Value, E> {
-                Ok(List::default())
-            }
-
-            fn visit_seq<A: SeqAccess<'a>>(self, mut items: A) -> Result<Self::Value, A::Error> {
-                let mut list = Vec::new();
-                while let Some(item) = items.next_element()? {
-                    if list.len() == LONGEST_LIST {
-                        return Err(A::Error::custom("a list is longer than any Pod's"));
-                    }
-                    list.push(item);
-                }
-                Ok(List(list))
-            }
+/// Where it matters whether something is there.
+impl<'a, T: Read<'a>> Read<'a> for Option<T> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Fault> {
+        if reader.null() {
+            Ok(None)
+        } else {
+            T::read(reader).map(Some)
         }
-        deserializer.deserialize_any(Items(std::marker::PhantomData))
     }
 }
 
@@ -279,14 +225,16 @@ pub(crate) struct Labels<'a> {
     pub(crate) rewrite: Option<Cow<'a, str>>,
 }
 
-impl<'a> Deserialize<'a> for Labels<'a> {
-    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+impl<'a> Read<'a> for Labels<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Fault> {
         let mut labels = Labels::default();
-        deserializer.deserialize_any(Pairs(|key: &str, value: Cow<'a, str>| {
+        reader.object(|key, reader| {
+            let value = reader.string()?;
             if key == annotations::REWRITE {
                 labels.rewrite = Some(value);
             }
-        }))?;
+            Ok(())
+        })?;
         Ok(labels)
     }
 }
@@ -304,10 +252,11 @@ pub(crate) struct Annotations<'a> {
     pub(crate) size: usize,
 }
 
-impl<'a> Deserialize<'a> for Annotations<'a> {
-    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
+impl<'a> Read<'a> for Annotations<'a> {
+    fn read(reader: &mut Reader<'a>) -> Result<Self, Fault> {
         let mut read = Annotations::default();
-        deserializer.deserialize_any(Pairs(|key: &str, value: Cow<'a, str>| {
+        reader.object(|key, reader| {
+            let value = reader.string()?;
             read.size += key.len() + value.len();
             match key {
                 annotations::ORIGINAL_IMAGES => read.original_images = Some(value),
@@ -316,30 +265,9 @@ impl<'a> Deserialize<'a> for Annotations<'a> {
                 "kubernetes.io/config.mirror" => read.is_static = true,
                 _ => {}
             }
-        }))?;
+            Ok(())
+        })?;
         Ok(read)
-    }
-}
-
-/// Hands each pair of an object of strings to a function.
-pub(crate) struct Pairs<F>(pub(crate) F);
-
-impl<'a, F: FnMut(&str, Cow<'a, str>)> Visitor<'a> for Pairs<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of strings or null")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some((Text(key), Text(value))) = map.next_entry()? {
-            (self.0)(&key, value);
-        }
-        Ok(())
     }
 }
 
@@ -351,63 +279,28 @@ pub(crate) struct Salvage<'a> {
 }
 
 impl<'a> Salvage<'a> {
-    /// Reads up to the first error and keeps what was found before it.
+    /// Reads up to the first fault and keeps what was found before it.
     pub(crate) fn from(body: &'a [u8]) -> Salvage<'a> {
         let mut found = Salvage::default();
-        // The error is why this is called; what matters is what came before it.
-        let _ = serde_json::Deserializer::from_slice(body).deserialize_map(Document(&mut found));
-        found
-    }
-}
-
-struct Document<'s, 'a>(&'s mut Salvage<'a>);
-
-impl<'a> Visitor<'a> for Document<'_, 'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Text(key)) = map.next_key()? {
-            match &*key {
-                "apiVersion" => self.0.api_version = map.next_value::<Text<'a>>()?.0,
-                "request" => map.next_value_seed(Uid(&mut *self.0))?,
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
+        let sound = match std::str::from_utf8(body) {
+            Ok(text) => text,
+            Err(error) => std::str::from_utf8(&body[..error.valid_up_to()]).unwrap_or_default(),
+        };
+        // The fault is why this is called; what matters is what came before it.
+        let _ = Reader::new(sound).object(|key, reader| match key {
+            "apiVersion" => {
+                found.api_version = reader.string()?;
+                Ok(())
+            }
+            "request" => reader.object(|key, reader| {
+                if key == "uid" {
+                    found.uid = reader.string()?;
+                    return Ok(());
                 }
-            }
-        }
-        Ok(())
-    }
-}
-
-struct Uid<'s, 'a>(&'s mut Salvage<'a>);
-
-impl<'a> serde::de::DeserializeSeed<'a> for Uid<'_, 'a> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
-    }
-}
-
-impl<'a> Visitor<'a> for Uid<'_, 'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<(), A::Error> {
-        while let Some(Text(key)) = map.next_key()? {
-            if key == "uid" {
-                self.0.uid = map.next_value::<Text<'a>>()?.0;
-            } else {
-                map.next_value::<IgnoredAny>()?;
-            }
-        }
-        Ok(())
+                reader.skip()
+            }),
+            _ => reader.skip(),
+        });
+        found
     }
 }

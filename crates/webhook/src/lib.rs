@@ -4,7 +4,7 @@
 //! tree, so no admission can wait for either. It never refuses: whatever a review holds, and whatever goes wrong, the
 //! answer is `allowed: true`; Pods that were not re-pointed here are rescued later by the controller.
 //!
-//! Reading order: `decode` reads the few fields that decide; [`review`] turns them into an answer, with `annotate` for what
+//! Reading order: `reader` skips through JSON and `decode` reads the few fields that decide; [`review`] turns them into an answer, with `annotate` for what
 //! is recorded on the Pod and `json` and `answer` for the bytes; [`Admission`] adds the [`View`] of the mirrors and the
 //! guard against panics; [`server`] is HTTP/1.1 over TLS around it; [`metrics`] is what all of them count.
 
@@ -14,6 +14,7 @@ mod answer;
 mod decode;
 mod json;
 pub mod metrics;
+mod reader;
 mod review;
 pub mod server;
 

@@ -12,6 +12,7 @@ use crate::answer::{Answer, V1};
 use crate::decode::{List, LocalReference, Metadata, Pod, Request, Review, Salvage};
 use crate::json::{Patch, push_string};
 use crate::metrics::{ImageOutcome, Outcome, Tally};
+use crate::reader::Reader;
 use sites::{Scope, Site};
 
 /// Whose requests and whose namespace are never touched, whatever the webhook configuration lets through.
@@ -48,9 +49,9 @@ impl Reviewed {
 ///
 /// Without a table (the view of the mirrors is too old to act on) Pods are left as they are.
 pub fn review(body: &[u8], table: Option<&RouteTable>, own: &Identity) -> Reviewed {
-    let review: Review<'_> = match serde_json::from_slice(body) {
+    let review: Review<'_> = match Reader::from_bytes(body).and_then(Reader::whole) {
         Ok(review) => review,
-        Err(error) => return unreadable(body, &describe(&error)),
+        Err(fault) => return unreadable(body, &fault.to_string()),
     };
     let Some(request) = &review.request else {
         return unreadable(body, "it holds no request");
@@ -115,16 +116,6 @@ fn salvaged(body: &[u8], outcome: Outcome, warning: String) -> Reviewed {
         warning: Some(warning),
     };
     Reviewed::new(&answer, outcome, Tally::default())
-}
-
-/// Where and of what kind an error is. Its own text may quote the body, which is nobody's business.
-fn describe(error: &serde_json::Error) -> String {
-    let what = match error.classify() {
-        serde_json::error::Category::Eof => "it ends early",
-        serde_json::error::Category::Data => "a field is not of its type",
-        serde_json::error::Category::Syntax | serde_json::error::Category::Io => "it is not JSON",
-    };
-    format!("{what} (line {}, column {})", error.line(), error.column())
 }
 
 /// The Pod's name, or what its name will begin with.

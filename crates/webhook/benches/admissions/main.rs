@@ -60,22 +60,27 @@ fn scenarios(quick: bool) -> Vec<Scenario> {
     ]
 }
 
-/// A review with so many containers and init containers, filled up to about `bytes` with environment variables.
+/// A review with so many containers and init containers, filled up to `bytes` with environment variables.
 fn sized(containers: usize, init: usize, bytes: usize) -> String {
-    let each = bytes / (containers + init);
-    let container = |kind: &str, index: usize| {
-        let variable = |number: usize| json!({"name": format!("SETTING_{number}"), "value": format!("value {number} of a \"setting\" that someone needs, {kind}")});
-        let environment: Vec<_> = (0..each / 105).map(variable).collect();
-        json!({"name": format!("{kind}-{index}"), "image": format!("kracr.azurecr.io/shop/{kind}-{index}:3f2a91c"), "env": environment})
-    };
-    let all = |kind: &str, count: usize| (0..count).map(|index| container(kind, index)).collect();
-    support::with(
-        support::CREATE,
-        &[
+    let with_variables = |each: usize| {
+        let container = |kind: &str, index: usize| {
+            let variable = |number: usize| {
+                let value = format!("value {number} of a \"setting\" that someone needs, {kind}");
+                json!({"name": format!("SETTING_{number}"), "value": value})
+            };
+            let environment: Vec<_> = (0..each).map(variable).collect();
+            let image = format!("kracr.azurecr.io/shop/{kind}-{index}:3f2a91c");
+            json!({"name": format!("{kind}-{index}"), "image": image, "env": environment})
+        };
+        let all = |kind: &str, count: usize| (0..count).map(|index| container(kind, index)).collect();
+        let lists = [
             ("/spec/containers", all("app", containers)),
             ("/spec/initContainers", all("init", init)),
-        ],
-    )
+        ];
+        support::with(support::CREATE, &lists)
+    };
+    let (none, hundred) = (with_variables(0).len(), with_variables(100).len());
+    with_variables((bytes - none) * 100 / (hundred - none))
 }
 
 fn compare(quick: bool) {
