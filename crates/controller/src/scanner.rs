@@ -7,10 +7,10 @@ use std::time::Duration;
 use catamaran_core::evidence::Verdict;
 use catamaran_core::failover::CompletedPass;
 use catamaran_core::health::Outcome;
-use catamaran_core::parity::{Observed, Rules};
+use catamaran_core::parity::Rules;
 use catamaran_core::policy::{MirrorPolicy, Repositories};
 use catamaran_core::side::{Side, Sides};
-use catamaran_registry::{Client, Failure, ListedTag};
+use catamaran_registry::{Client, Failure};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 use jiff::Timestamp;
 
@@ -20,11 +20,13 @@ use crate::in_use::{self, InUse};
 use crate::lease;
 use crate::memory::{MirrorMemory, PassResult, Unreadable};
 
-/// Tags of one repository read at a time.
-const AT_A_TIME: usize = 8;
-
 /// Repositories looked at at a time; the registry's budget is the real limit.
 const REPOSITORIES_AT_A_TIME: usize = 4;
+
+mod scan;
+
+use scan::Failures;
+pub use scan::Scan;
 
 /// The two clients of a mirror; a side without one is unreadable.
 pub type Clients = Sides<Result<Client, String>>;
@@ -171,165 +173,6 @@ fn describe(failure: &Failure) -> Unreadable {
     Unreadable {
         throttled,
         message: failure.to_string(),
-    }
-}
-
-/// What one scan of one repository works with.
-pub struct Scan<'a> {
-    /// The time.
-    pub clock: Clock,
-    /// The mirror's policy.
-    pub policy: &'a MirrorPolicy,
-    /// Where results go.
-    pub memory: &'a MirrorMemory,
-    /// Both sides' clients.
-    pub clients: &'a Clients,
-    /// The repository's name in status.
-    pub repository: &'a str,
-}
-
-type Failures = Sides<Option<Failure>>;
-
-impl Scan<'_> {
-    /// Lists both sides and reads the digests that the listings don't tell.
-    async fn listed(&self) -> Failures {
-        let (primary, fallback) = tokio::join!(self.list(Side::Primary), self.list(Side::Fallback));
-        let mut failures = Failures::default();
-        let mut listings = Sides::<Option<BTreeMap<String, ListedTag>>>::default();
-        for (side, listing) in [(Side::Primary, primary), (Side::Fallback, fallback)] {
-            match listing {
-                Ok(listing) => listings[side] = Some(listing),
-                Err(failure) => failures[side] = Some(failure),
-            }
-        }
-        let Sides {
-            primary: Some(primary),
-            fallback: Some(fallback),
-        } = &listings
-        else {
-            return failures;
-        };
-        self.memory.state().ledger.retain(self.repository, |tag| {
-            primary.contains_key(tag) || fallback.contains_key(tag)
-        });
-        let names: BTreeSet<&String> = primary.keys().chain(fallback.keys()).collect();
-        let mut looks = FuturesUnordered::new();
-        for tag in names {
-            if looks.len() >= AT_A_TIME {
-                failures = first(failures, looks.next().await);
-            }
-            let listed = Sides {
-                primary: primary.get(tag),
-                fallback: fallback.get(tag),
-            };
-            looks.push(self.look(tag, listed));
-        }
-        while let Some(failed) = looks.next().await {
-            failures = first(failures, Some(failed));
-        }
-        failures
-    }
-
-    async fn list(&self, side: Side) -> Result<BTreeMap<String, ListedTag>, Failure> {
-        let Ok(client) = &self.clients[side] else {
-            return Ok(BTreeMap::new());
-        };
-        let path = self.policy.path(side, self.repository);
-        let listed = match client.list_tags(&path).await {
-            Ok(listed) => listed,
-            // A repository that was never pushed to is an empty one.
-            Err(failure) if failure.is_absent() => Vec::new(),
-            Err(failure) => return Err(failure),
-        };
-        let selected = listed
-            .into_iter()
-            .filter(|tag| self.policy.selects_tag(self.repository, &tag.name));
-        Ok(selected.map(|tag| (tag.name.clone(), tag)).collect())
-    }
-
-    /// One listed tag: a digest is read only where the listing has none and it is due.
-    async fn look(&self, tag: &str, listed: Sides<Option<&ListedTag>>) -> Failures {
-        let now = self.clock.now();
-        let due = self
-            .memory
-            .state()
-            .ledger
-            .due(self.repository, tag, now, &rules(self.policy));
-        let bare = |side: Side| listed[side].is_some_and(|listed| listed.digest.is_none());
-        if !due && Side::ALL.into_iter().all(bare) {
-            return Failures::default();
-        }
-        let see = async |side: Side| match listed[side] {
-            None => Ok(Observed::Absent),
-            Some(ListedTag {
-                digest: Some(digest), ..
-            }) => Ok(Observed::Present(digest.clone())),
-            Some(_) => self.resolve(side, tag).await,
-        };
-        let seen = tokio::join!(see(Side::Primary), see(Side::Fallback));
-        self.record(tag, seen)
-    }
-
-    /// Reads these tags on both sides, without a listing.
-    pub async fn tags(&self, tags: BTreeSet<String>) -> Failures {
-        let mut failures = Failures::default();
-        let mut looks = FuturesUnordered::new();
-        for tag in &tags {
-            if looks.len() >= AT_A_TIME {
-                failures = first(failures, looks.next().await);
-            }
-            looks.push(self.read(tag));
-        }
-        while let Some(failed) = looks.next().await {
-            failures = first(failures, Some(failed));
-        }
-        failures
-    }
-
-    async fn read(&self, tag: &str) -> Failures {
-        let seen = tokio::join!(self.resolve(Side::Primary, tag), self.resolve(Side::Fallback, tag));
-        self.record(tag, seen)
-    }
-
-    async fn resolve(&self, side: Side, tag: &str) -> Result<Observed, Failure> {
-        let Ok(client) = &self.clients[side] else {
-            return Ok(Observed::Unknown);
-        };
-        match client.resolve(&self.policy.path(side, self.repository), tag).await {
-            Ok(resolved) => Ok(Observed::Present(resolved.digest)),
-            Err(failure) if failure.is_absent() => Ok(Observed::Absent),
-            Err(failure) => Err(failure),
-        }
-    }
-
-    fn record(&self, tag: &str, seen: (Result<Observed, Failure>, Result<Observed, Failure>)) -> Failures {
-        let mut failures = Failures::default();
-        let mut settle = |side: Side, seen| match seen {
-            Ok(observed) => observed,
-            Err(failure) => {
-                failures[side] = Some(failure);
-                Observed::Unknown
-            }
-        };
-        let seen = Sides {
-            primary: settle(Side::Primary, seen.0),
-            fallback: settle(Side::Fallback, seen.1),
-        };
-        let now = self.clock.now();
-        self.memory
-            .state()
-            .ledger
-            .record(self.repository, tag, seen, now, &rules(self.policy));
-        failures
-    }
-}
-
-/// Of many failures of a side the first is told.
-fn first(known: Failures, next: Option<Failures>) -> Failures {
-    let next = next.unwrap_or_default();
-    Sides {
-        primary: known.primary.or(next.primary),
-        fallback: known.fallback.or(next.fallback),
     }
 }
 
