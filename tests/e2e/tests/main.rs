@@ -1,7 +1,7 @@
 //! The end-to-end tests: scenarios on one real cluster, each with a namespace, a repository and a mirror of its own.
 //!
 //! `cargo test -p catamaran-e2e --test e2e -- words` runs those whose names contain one of the words. The cluster is
-//! `catamaran-e2e`; with `KEEP=1` it stays up, and the next run goes on in it.
+//! `catamaran-e2e`, a new one for each run; with `KEEP=1` it stays up afterwards.
 
 mod bad_input;
 mod crd;
@@ -93,6 +93,8 @@ fn run(scenarios: &[Scenario]) -> anyhow::Result<runner::Tally> {
         name: CLUSTER.to_owned(),
         ..Options::default()
     };
+    // Tags and images of an earlier run would be in the way.
+    Cluster::destroy(CLUSTER)?;
     // Replacement is tested, too, so the chart has to grant what it needs.
     let values = ["rescue.allowReplace=true"];
     let ground = Ground::start(&options, &values, |what, took| {
