@@ -116,12 +116,15 @@ impl Watch {
             if left.is_zero() {
                 bail!("failed to see {what} within {} s", patience.as_secs());
             }
-            seen = self
-                .shared
-                .news
-                .wait_timeout(seen, left.min(Duration::from_millis(500)))
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            drop(
+                self.shared
+                    .news
+                    .wait_timeout(seen, left.min(Duration::from_millis(500)))
+                    .unwrap_or_else(PoisonError::into_inner),
+            );
+            // News come in bursts; what is measured is when each was heard, not when it is looked at.
+            std::thread::sleep(Duration::from_millis(20));
+            seen = self.shared.seen();
         }
     }
 
@@ -185,18 +188,23 @@ pub fn present<'s>(seen: &'s [Seen], in_namespace: &str) -> Vec<&'s Seen> {
 /// When the last pod of a namespace whose container `app` had waited for an image of `host` got another image; none if one
 /// still waits.
 pub fn repointed(seen: &[Seen], in_namespace: &str, host: &str) -> Option<Instant> {
-    let there = |pod: &Value| image(pod, "app").starts_with(host);
-    let mut latest = None;
-    for last in present(seen, in_namespace) {
-        let history = || seen.iter().filter(|item| item.is(in_namespace, name(&last.object)));
-        if there(&last.object) && !is_ready(&last.object) {
-            return None;
-        }
-        if !there(&last.object) && history().any(|item| there(&item.object)) {
-            latest = latest.max(history().find(|item| !there(&item.object)).map(|item| item.at));
+    // By pod: whether it waits there, and when it first had left.
+    let mut pods: BTreeMap<&str, (bool, Option<Instant>)> = BTreeMap::new();
+    for item in seen.iter().filter(|item| namespace(&item.object) == in_namespace) {
+        let pod = name(&item.object);
+        let there = image(&item.object, "app").starts_with(host);
+        if item.gone {
+            pods.remove(pod);
+        } else if there {
+            pods.insert(pod, (!is_ready(&item.object), None));
+        } else if let Some((waits, left)) = pods.get_mut(pod) {
+            *waits = false;
+            left.get_or_insert(item.at);
         }
     }
-    latest
+    let still_waits = pods.values().any(|(waits, _)| *waits);
+    let last = pods.into_values().filter_map(|(_, left)| left).max();
+    last.filter(|_| !still_waits)
 }
 
 impl Drop for Watch {
@@ -280,4 +288,39 @@ fn brief(object: &Value) -> String {
         );
     }
     format!("{}", object["status"])
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn seen(at: Instant, pod: &str, image: &str, ready: &str, gone: bool) -> Seen {
+        let object = json!({
+            "metadata": {"namespace": "a", "name": pod}, "spec": {"containers": [{"name": "app", "image": image}]},
+            "status": {"conditions": [{"type": "Ready", "status": ready}]},
+        });
+        Seen { at, object, gone }
+    }
+
+    #[test]
+    fn the_last_pod_that_left_tells_when_all_had() {
+        let at = |seconds| Instant::now() + Duration::from_secs(seconds);
+        let (first, second) = (at(1), at(2));
+        let mut history = vec![
+            seen(at(0), "runs", "here/x", "True", false),
+            seen(at(0), "one", "here/x", "False", false),
+            seen(at(0), "two", "here/x", "False", false),
+            seen(at(0), "new", "there/x", "False", false),
+            seen(at(0), "deleted", "here/x", "False", false),
+            seen(at(0), "deleted", "here/x", "False", true),
+            seen(first, "one", "there/x", "False", false),
+        ];
+        assert_eq!(repointed(&history, "a", "here"), None, "two still waits");
+        history.push(seen(second, "two", "there/x", "False", false));
+        history.push(seen(at(3), "two", "there/x", "True", false));
+        assert_eq!(repointed(&history, "a", "here"), Some(second));
+        assert_eq!(repointed(&history, "b", "here"), None);
+    }
 }
