@@ -112,6 +112,20 @@ pub fn leader(cluster: &Cluster) -> anyhow::Result<String> {
     ])
 }
 
+/// Kills a replica as a crash would, without a chance to hand over the lease, and removes its pod before it is restarted.
+pub fn kill(cluster: &Cluster, pod: &str) -> anyhow::Result<()> {
+    let script = r#"found=
+        for folder in /proc/[0-9]*; do
+            tr '\0' '\n' <"$folder/environ" 2>/dev/null | grep -qx "POD_NAME=$1" || continue
+            kill -KILL "${folder#/proc/}" && found=1
+        done
+        test "$found""#;
+    let status = cluster.command("sh").args(["-c", script, "sh", pod]).status()?;
+    ensure!(status.success(), "failed to find the process of {pod}");
+    let remove = ["delete", "pod", pod, "--grace-period=0", "--force"];
+    cluster.kubectl(&[&["-n", NAMESPACE][..], &remove].concat()).map(drop)
+}
+
 /// What all replicas have logged in the last while.
 pub fn logs(cluster: &Cluster, since: Duration) -> anyhow::Result<String> {
     let since = format!("--since={}s", since.as_secs() + 1);

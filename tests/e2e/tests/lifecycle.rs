@@ -121,16 +121,7 @@ fn a_killed_leader_is_replaced(case: &Case<'_>) -> anyhow::Result<()> {
     let leader = operator::leader(&case.ground.cluster)?;
     ensure!(!leader.is_empty(), "nobody leads");
     let killed = Instant::now();
-    let kill = [
-        "-n",
-        operator::NAMESPACE,
-        "delete",
-        "pod",
-        &leader,
-        "--grace-period=0",
-        "--force",
-    ];
-    case.ground.cluster.kubectl(&kill)?;
+    operator::kill(&case.ground.cluster, &leader)?;
     // The other replica serves meanwhile, and nobody is sent to the registry that is down.
     let image_now = case.admitted_image("meanwhile", &case.image(Registry::Acr, "v1"))?;
     ensure!(image_now == case.image(Registry::Ghcr, "v1"), "a pod gets {image_now}");
