@@ -91,6 +91,7 @@ impl Demo<'_> {
 
     fn a_pod_written_for_ghcr_runs_from_acr(&mut self) -> anyhow::Result<()> {
         let written = image(Registry::Ghcr, REPOSITORY, "v1");
+        self.timeline.say(&format!("apply a pod written for {written}"));
         let since = Instant::now();
         self.ground.apply("default", &pod("hello", &written))?;
         let seen = self.ready("hello", since, PATIENCE)?;
@@ -99,7 +100,6 @@ impl Demo<'_> {
             runs == image(Registry::Acr, REPOSITORY, "v1"),
             "the pod runs from {runs}"
         );
-        self.timeline.say(&format!("applied a pod written for {written}"));
         let what = "pod written for ghcr.io runs from kracr.azurecr.io";
         self.timeline.measured(what, seen.at - since, None);
         let mut annotations = Vec::new();
@@ -213,11 +213,22 @@ impl Demo<'_> {
         self.timeline.say(
             "the kubelet takes the new image up when its hanging pull ends, 30 s after it began or a multiple of that",
         );
-        let arguments = ["rollout", "status", WEB, "--timeout=300s"];
+        for count in 1..=3 {
+            let last = self
+                .ground
+                .pods
+                .wait("the stuck pods running", Duration::from_mins(4), |seen| {
+                    nth_running(seen, count)
+                })?;
+            self.timeline
+                .done(&format!("black hole -> {count} of 3 stuck pods run"), last - began);
+        }
+        let arguments = ["rollout", "status", WEB, "--timeout=60s"];
         self.ground.cluster.kubectl(&arguments)?;
         let what = "black hole -> the stuck pods run, the rollout is complete";
         self.timeline.measured(what, began.elapsed(), None);
-        self.show_pods()
+        self.show_pods()?;
+        self.show_mirror(true)
     }
 
     fn acr_returns(&mut self) -> anyhow::Result<()> {
@@ -288,6 +299,21 @@ impl Demo<'_> {
             .shown(&format!("kubectl {}", arguments.join(" ")), &printed);
         Ok(())
     }
+}
+
+/// When as many pods of v3 were Ready.
+fn nth_running(seen: &[watch::Seen], count: usize) -> Option<Instant> {
+    let mut first: Vec<(&str, Instant)> = Vec::new();
+    for item in seen
+        .iter()
+        .filter(|item| view::image(&item.object, "app").ends_with(":v3"))
+    {
+        let name = view::name(&item.object);
+        if is_ready(&item.object) && !first.iter().any(|(known, _)| *known == name) {
+            first.push((name, item.at));
+        }
+    }
+    first.get(count - 1).map(|(_, at)| *at)
 }
 
 fn repository(on: Registry) -> String {
