@@ -1,6 +1,7 @@
 //! The one seam for providers: how a credential becomes a token, and how a repository is listed.
 //!
-//! Everything that differs between Azure, GitHub, Amazon and the rest stands here, as answers to a few questions.
+//! Everything that differs between Azure, GitHub, Amazon and the rest stands behind [`Protocol`], one file for each; its
+//! defaults are what any OCI registry does.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -8,14 +9,59 @@ use catamaran_core::policy::Provider;
 use http::{HeaderValue, Method};
 use serde::Deserialize;
 use url::Url;
-use url::form_urlencoded::Serializer;
 
 use crate::challenge::Challenge;
 use crate::connection::Connection;
-use crate::credentials::{AZURE_TOKEN_USER, Credentials};
+use crate::credentials::Credentials;
 use crate::failure::{Class, Failure, Rung, one_line};
-use crate::secret::Secret;
 use crate::transport::Ask;
+
+mod aws;
+mod azure;
+mod github;
+
+/// What a provider does its own way. The defaults are the distribution specification and the token flow of the
+/// distribution project.
+pub(crate) trait Protocol: Sync {
+    /// What is known about authentication before the registry has said anything; saves a request per client.
+    fn known_scheme(&self, _site: &Site) -> Scheme {
+        Scheme::Unknown
+    }
+
+    /// Whether a token endpoint may be given the credential. It is https and has no user name already.
+    fn admits(&self, site: &Site, realm: &Url) -> bool {
+        site.owns(realm) || site.token_hosts.iter().any(|host| same_origin(host, realm))
+    }
+
+    /// The actions that reading a repository needs.
+    fn actions(&self) -> &'static str {
+        "pull"
+    }
+
+    /// How tags are listed.
+    fn listing(&self) -> Listing {
+        Listing::Distribution
+    }
+
+    /// The request that turns the credential into a token.
+    fn token_ask(&self, site: &Site, realm: &Url, service: Option<&str>, scope: Option<&str>) -> Ask {
+        basic_token_ask(site, realm, service, scope)
+    }
+}
+
+/// Any registry that keeps to the specification.
+struct Generic;
+
+impl Protocol for Generic {}
+
+fn protocol(provider: Provider) -> &'static dyn Protocol {
+    match provider {
+        Provider::Generic => &Generic,
+        Provider::GitHub => &github::GitHub,
+        Provider::Azure => &azure::Azure,
+        Provider::Aws => &aws::Aws,
+    }
+}
 
 /// One registry: where it is and how it wants to be talked to.
 #[derive(Debug)]
@@ -83,26 +129,21 @@ impl Site {
         url
     }
 
-    /// What is known about authentication before the registry has said anything; saves a request per client.
+    /// `host` or `host:port`: what registries that issue their own tokens call themselves as a service.
+    pub(crate) fn host(&self) -> String {
+        let host = self.base.host_str().unwrap_or_default();
+        self.base
+            .port()
+            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    fn protocol(&self) -> &'static dyn Protocol {
+        protocol(self.provider)
+    }
+
+    /// What is known about authentication before the registry has said anything.
     pub(crate) fn scheme(&self) -> Scheme {
-        let host = || {
-            let host = self.base.host_str().unwrap_or_default();
-            self.base
-                .port()
-                .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-        };
-        match self.provider {
-            Provider::Azure => Scheme::Bearer {
-                realm: self.url("/oauth2/token"),
-                service: Some(host()),
-            },
-            Provider::GitHub => Scheme::Bearer {
-                realm: self.url("/token"),
-                service: Some(host()),
-            },
-            Provider::Aws if self.credentials != Credentials::Anonymous => Scheme::Basic,
-            Provider::Aws | Provider::Generic => Scheme::Unknown,
-        }
+        self.protocol().known_scheme(self)
     }
 
     /// What a challenge makes of it. A token endpoint must be admitted: credentials go nowhere else.
@@ -115,14 +156,7 @@ impl Site {
         };
         let url = Url::parse(&realm).ok().filter(|url| {
             let plain = url.username().is_empty() && url.password().is_none() && url.fragment().is_none();
-            let place = match self.provider {
-                Provider::Azure => self.owns(url) && url.path().starts_with("/oauth2/"),
-                Provider::GitHub => self.owns(url) && url.path() == "/token",
-                Provider::Generic | Provider::Aws => {
-                    self.owns(url) || self.token_hosts.iter().any(|host| same_origin(host, url))
-                }
-            };
-            url.scheme() == "https" && plain && place
+            url.scheme() == "https" && plain && self.protocol().admits(self, url)
         });
         let Some(realm) = url else {
             let message = format!(
@@ -135,68 +169,39 @@ impl Site {
         Ok(Scheme::Bearer { realm, service })
     }
 
-    /// The scope that reading a repository needs. Azure wants `metadata_read` for listing (scope-map tokens, ABAC).
+    /// The scope that reading a repository needs.
     pub(crate) fn scope(&self, repository: &str) -> String {
-        let actions = match self.provider {
-            Provider::Azure => "pull,metadata_read",
-            Provider::Generic | Provider::GitHub | Provider::Aws => "pull",
-        };
-        format!("repository:{repository}:{actions}")
+        format!("repository:{repository}:{}", self.protocol().actions())
     }
 
     /// How this registry lists tags.
     pub(crate) fn listing(&self) -> Listing {
-        match self.provider {
-            Provider::Azure => Listing::Azure,
-            Provider::Generic | Provider::GitHub | Provider::Aws => Listing::Distribution,
-        }
+        self.protocol().listing()
     }
 
     /// The request that turns the credential into a token.
     pub(crate) fn token_ask(&self, realm: &Url, service: Option<&str>, scope: Option<&str>) -> Ask {
-        let refresh_token = match &self.credentials {
-            Credentials::Basic { username, password }
-                if self.provider == Provider::Azure && username == AZURE_TOKEN_USER =>
-            {
-                Some(password)
-            }
-            _ => None,
-        };
-        if let Some(refresh_token) = refresh_token {
-            return exchange_ask(realm, service, scope, refresh_token);
-        }
-        let mut url = realm.clone();
-        if service.is_some() || scope.is_some() {
-            let mut query = url.query_pairs_mut();
-            if let Some(service) = service {
-                query.append_pair("service", service);
-            }
-            if let Some(scope) = scope {
-                query.append_pair("scope", scope);
-            }
-        }
-        let mut ask = Ask::new(Method::GET, url, Rung::Token);
-        ask.authorization = self
-            .credentials
-            .basic()
-            .and_then(|basic| secret_header("Basic", basic.expose()));
-        ask
+        self.protocol().token_ask(self, realm, service, scope)
     }
 }
 
-/// Azure's refresh tokens are exchanged by a form (Azure/acr, AAD-OAuth): as a Basic password they can't list.
-fn exchange_ask(realm: &Url, service: Option<&str>, scope: Option<&str>, refresh_token: &Secret<String>) -> Ask {
-    let mut form = Serializer::new(String::new());
-    form.append_pair("grant_type", "refresh_token");
-    if let Some(service) = service {
-        form.append_pair("service", service);
+/// The token request of the distribution project: GET, with the credential as Basic when there is one.
+fn basic_token_ask(site: &Site, realm: &Url, service: Option<&str>, scope: Option<&str>) -> Ask {
+    let mut url = realm.clone();
+    if service.is_some() || scope.is_some() {
+        let mut query = url.query_pairs_mut();
+        if let Some(service) = service {
+            query.append_pair("service", service);
+        }
+        if let Some(scope) = scope {
+            query.append_pair("scope", scope);
+        }
     }
-    if let Some(scope) = scope {
-        form.append_pair("scope", scope);
-    }
-    form.append_pair("refresh_token", refresh_token.expose());
-    let mut ask = Ask::new(Method::POST, realm.clone(), Rung::Token);
-    ask.form = Some(Secret::new(form.finish()));
+    let mut ask = Ask::new(Method::GET, url, Rung::Token);
+    ask.authorization = site
+        .credentials
+        .basic()
+        .and_then(|basic| secret_header("Basic", basic.expose()));
     ask
 }
 
@@ -364,23 +369,6 @@ mod tests {
         for (provider, scope) in cases {
             assert_eq!(site("r.test", provider).scope("a/b"), scope);
         }
-    }
-
-    #[test]
-    fn an_azure_refresh_token_is_posted_and_never_put_into_the_url() {
-        let mut site = site("kracr.azurecr.io", Provider::Azure);
-        site.credentials = Credentials::Basic {
-            username: AZURE_TOKEN_USER.to_owned(),
-            password: Secret::new("refresh&me".to_owned()),
-        };
-        let realm = site.url("/oauth2/token");
-        let ask = site.token_ask(&realm, Some("kracr.azurecr.io"), Some("repository:a:pull"));
-        assert_eq!((ask.method, ask.url, ask.authorization), (Method::POST, realm, None));
-        let form = ask.form.unwrap().expose().clone();
-        assert_eq!(
-            form,
-            "grant_type=refresh_token&service=kracr.azurecr.io&scope=repository%3Aa%3Apull&refresh_token=refresh%26me"
-        );
     }
 
     #[test]
