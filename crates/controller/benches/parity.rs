@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use catamaran_api::mirror::RegistryMirror;
@@ -17,7 +18,7 @@ use catamaran_controller::scanner::{Clients, scan_all};
 use catamaran_core::policy::{MirrorPolicy, Provider};
 use catamaran_core::side::{Side, Sides};
 use catamaran_registry::scripted::Registry;
-use catamaran_registry::{Client, Connection, Limits};
+use catamaran_registry::{Budget, Client, Connection, Limits};
 use futures::stream::{self, StreamExt as _};
 use serde_json::json;
 
@@ -26,6 +27,8 @@ const HOSTS: Sides<&str> = Sides {
     fallback: "ghcr.io",
 };
 const TAGS_PER_REPOSITORY: usize = 100;
+/// Requests per minute that nothing here reaches.
+const UNLIMITED: u32 = 100_000_000;
 const SERVER: &str = "--serve-registries";
 const WORKER: &str = "--worker";
 const PLAIN: &str = "plain comparer";
@@ -48,7 +51,9 @@ fn main() {
         runtime.block_on(measure(&arguments[place + 1], tags, latency));
         return;
     }
-    println!("verification against scripted registries, generic listing (tags/list and one HEAD for each digest)");
+    println!(
+        "verification against scripted registries, generic listing (tags/list and one HEAD for each digest), no budget"
+    );
     println!(
         "{:>7} {:>7}  {:<34} {:>9} {:>9} {:>10}",
         "tags", "latency", "what", "requests", "seconds", "peak RSS"
@@ -141,7 +146,9 @@ impl Registries {
                 resolve: vec![(HOSTS[side].to_owned(), address)],
                 ..Connection::default()
             };
-            Ok(Client::new(connection, Limits::default()).expect("a client is set up"))
+            // The default budget would be all that is measured.
+            let budget = Arc::new(Budget::per_minute(UNLIMITED));
+            Ok(Client::with_budget(connection, Limits::default(), budget).expect("a client is set up"))
         });
         Registries {
             child,

@@ -280,3 +280,6 @@ pub fn choose_canary(policy: &MirrorPolicy, state: &mut crate::memory::State) {
         .or_else(|| state.ledger.canary())
         .or(last);
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,17 +89,11 @@ impl Scan<'_> {
         Ok(selected.map(|tag| (tag.name.clone(), tag)).collect())
     }
 
-    /// One listed tag: a digest is read only where the listing has none and it is due.
+    /// One listed tag: a digest that the listing does not bring is read only when it is due, or when the other side's
+    /// listing contradicts what is known.
     async fn look(&self, tag: &str, listed: Sides<Option<&ListedTag>>) -> Failures {
-        let now = self.clock.now();
-        let due = self
-            .memory
-            .state()
-            .ledger
-            .due(self.repository, tag, now, &rules(self.policy));
-        let bare = |side: Side| listed[side].is_some_and(|listed| listed.digest.is_none());
-        if !due && Side::ALL.into_iter().all(bare) {
-            return Failures::default();
+        if let Some(seen) = self.by_listing(tag, listed) {
+            return self.record(tag, (Ok(seen.primary), Ok(seen.fallback)));
         }
         let see = async |side: Side| match listed[side] {
             None => Ok(Observed::Absent),
@@ -110,6 +104,27 @@ impl Scan<'_> {
         };
         let seen = tokio::join!(see(Side::Primary), see(Side::Fallback));
         self.record(tag, seen)
+    }
+
+    /// What the listings alone say of a tag, where that is enough for now.
+    fn by_listing(&self, tag: &str, listed: Sides<Option<&ListedTag>>) -> Option<Sides<Observed>> {
+        let state = self.memory.state();
+        if state
+            .ledger
+            .due(self.repository, tag, self.clock.now(), &rules(self.policy))
+        {
+            return None;
+        }
+        let known = state.ledger.digest(self.repository, tag)?;
+        let mut seen = Sides::from_fn(|_| Observed::Unknown);
+        for side in Side::ALL {
+            match &listed[side]?.digest {
+                Some(digest) if *digest == known => seen[side] = Observed::Present(digest.clone()),
+                Some(_) => return None,
+                None => {}
+            }
+        }
+        Some(seen)
     }
 
     /// Reads these tags on both sides, without a listing.
