@@ -112,6 +112,7 @@ impl Connections {
 
     /// Drops the clients of mirrors that are gone.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
+        self.budgets.retain(&mut keep);
         self.cache
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -145,7 +146,9 @@ impl Connections {
             registry: side.registry.clone(),
             cause,
         };
-        let budget = self.budgets.for_registry(&side.registry, side.provider);
+        let budget = self
+            .budgets
+            .wish(&side.registry, side.provider, &key.0, side.requests_per_minute);
         let client = Client::with_budget(connection, limits(), budget);
         let client = client.map_err(|error| failed(error.to_string()))?;
         let version = material.version;
