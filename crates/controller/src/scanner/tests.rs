@@ -62,9 +62,9 @@ impl World {
 
     /// One pass; the requests of both sides.
     async fn pass(&self) -> usize {
-        Side::ALL
-            .into_iter()
-            .for_each(|side| self.registries[side].forget_requests());
+        for side in Side::ALL {
+            self.registries[side].forget_requests();
+        }
         let unreadable = scan_all(
             Clock::start(),
             &self.policy,
