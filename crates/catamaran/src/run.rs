@@ -12,6 +12,7 @@ use catamaran_controller::context::{self, Context, Mirror};
 use catamaran_controller::feed::{self, View as Seen};
 use catamaran_controller::lease::{self, LeaseSettings};
 use catamaran_controller::memory::Memories;
+use catamaran_controller::readings::Readings;
 use catamaran_controller::workers::Workers;
 use catamaran_controller::{pods, reconcile};
 use catamaran_registry::Budgets;
@@ -144,6 +145,7 @@ impl Parts {
             leadership,
             memories: Memories::default(),
             connections: Connections::new(client.clone(), &arguments.namespace, Arc::new(Budgets::new())),
+            readings: Readings::default(),
             workers: Workers::default(),
             table,
             triggers: triggers_sender,

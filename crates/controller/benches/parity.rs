@@ -14,6 +14,7 @@ use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::policy;
 use catamaran_controller::clock::Clock;
 use catamaran_controller::memory::Memories;
+use catamaran_controller::readings::Readings;
 use catamaran_controller::scanner::{Clients, scan_all};
 use catamaran_core::policy::{MirrorPolicy, Provider};
 use catamaran_core::side::{Side, Sides};
@@ -192,7 +193,15 @@ async fn measure(what: &str, tags: usize, latency: u64) {
     let memory = Memories::default().of(&policy.id);
     for what in ["first pass", "second pass: tags settle", "unchanged pass"] {
         let begun = Instant::now();
-        let unreadable = scan_all(Clock::start(), &policy, &memory, &registries.clients, &BTreeMap::new()).await;
+        let unreadable = scan_all(
+            Clock::start(),
+            &policy,
+            &memory,
+            &registries.clients,
+            &Readings::default(),
+            &BTreeMap::new(),
+        )
+        .await;
         assert!(
             unreadable.primary.is_none() && unreadable.fallback.is_none(),
             "{unreadable:?}"

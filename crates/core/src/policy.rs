@@ -55,7 +55,7 @@ pub struct MirrorPolicy {
 }
 
 /// One registry of a mirror.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SidePolicy {
     /// `host[:port]` as written in references; Docker Hub is `docker.io`.
     pub registry: String,
@@ -76,7 +76,7 @@ pub struct SidePolicy {
 }
 
 /// Whose registry a side is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Provider {
     /// Any OCI distribution registry.
     #[default]

@@ -15,6 +15,7 @@ struct World {
     clients: Clients,
     policy: MirrorPolicy,
     memory: Arc<MirrorMemory>,
+    readings: Readings,
 }
 
 impl World {
@@ -48,6 +49,7 @@ impl World {
             clients,
             policy,
             memory,
+            readings: Readings::default(),
         };
         for tag in 0..TAGS {
             world.push(Side::Primary, tag, "same");
@@ -70,6 +72,7 @@ impl World {
             &self.policy,
             &self.memory,
             &self.clients,
+            &self.readings,
             &BTreeMap::new(),
         )
         .await;
@@ -110,4 +113,32 @@ async fn a_new_tag_is_read_in_the_next_pass_and_a_deleted_one_is_told() {
     assert_eq!(verdict(&format!("v{TAGS}")), Some(Verdict::Pending));
     assert_eq!(verdict("v7"), Some(Verdict::Pending));
     assert_eq!(verdict("v8"), Some(Verdict::InSync));
+}
+
+#[tokio::test]
+async fn two_mirrors_of_the_same_repositories_scan_once() {
+    let world = World::start().await;
+    let mut other = world.policy.clone();
+    other.id.uid = "other".into();
+    let memory = Memories::default().of(&other.id);
+    world.readings.claim(&world.policy);
+    world.readings.claim(&other);
+    assert_eq!(world.pass().await, 2 + 2 + 2 * TAGS);
+    for side in Side::ALL {
+        world.registries[side].forget_requests();
+    }
+    let in_use = BTreeMap::new();
+    scan_all(
+        Clock::start(),
+        &other,
+        &memory,
+        &world.clients,
+        &world.readings,
+        &in_use,
+    )
+    .await;
+    let requests = Side::ALL.map(|side| world.registries[side].count("/v2/"));
+    assert_eq!(requests, [0, 0], "the second mirror asked again");
+    assert_eq!(memory.state().ledger.summary().in_sync, TAGS);
+    assert_eq!(world.pass().await, 2 + 2 * TAGS, "its own next look is a new reading");
 }
