@@ -118,6 +118,19 @@ impl Connections {
             .retain(|(uid, _), _| keep(uid));
     }
 
+    /// Puts a client in, as if it had been made from Secrets just now.
+    #[cfg(test)]
+    pub(crate) fn seat(&self, policy: &MirrorPolicy, side: Side, client: Client) {
+        let cached = Cached {
+            client,
+            version: Vec::new(),
+            read: Instant::now(),
+            side: policy.sides[side].clone(),
+        };
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.insert((Arc::clone(&policy.id.uid), side), cached);
+    }
+
     fn cached(&self, key: &(Arc<str>, Side), wanted: &SidePolicy, fresh: impl Fn(&Cached) -> bool) -> Option<Client> {
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let cached = cache.get(key).filter(|cached| cached.side == *wanted && fresh(cached));
