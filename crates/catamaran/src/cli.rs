@@ -106,6 +106,12 @@ pub struct RunArguments {
     /// Where /livez, /readyz and /metrics are served
     #[arg(long, default_value = "[::]:8080", value_name = "ADDRESS")]
     pub http_address: SocketAddr,
+    /// The file with the shared secrets of registries that notify us, one a line; absent: none may
+    #[arg(long, value_name = "FILE")]
+    pub notifications_secret_file: Option<PathBuf>,
+    /// Where registries notify us of tags that moved: /azure, /github and /events
+    #[arg(long, default_value = "[::]:8081", value_name = "ADDRESS")]
+    pub notifications_address: SocketAddr,
     /// How logs are written
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: LogFormat,

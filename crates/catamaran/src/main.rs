@@ -3,8 +3,8 @@
 //! This is the one binary: the operator (`run`), and what people type. It wires the crates together and reads the
 //! clock, the environment and the terminal; it decides nothing.
 //!
-//! Reading order: [`cli`] is what can be typed; [`run`] is the operator, with [`http`], [`telemetry`] and [`exposition`]
-//! around it; [`diff`] compares two repositories without a cluster; [`check`] says what stands between here and an image; [`status`]
+//! Reading order: [`cli`] is what can be typed; [`run`] is the operator, with [`http`], [`notifications`], [`telemetry`] and
+//! [`exposition`] around it; [`diff`] compares two repositories without a cluster; [`check`] says what stands between here and an image; [`status`]
 //! shows mirrors as a table; [`cluster`] is where mirrors are; [`table`] and [`output`] are how they print.
 
 use std::process::ExitCode;
@@ -17,6 +17,7 @@ mod cluster;
 mod diff;
 mod exposition;
 mod http;
+mod notifications;
 mod output;
 mod run;
 mod status;

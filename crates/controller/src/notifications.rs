@@ -37,7 +37,7 @@ pub enum Sender {
     Azure,
     /// GitHub's webhooks.
     GitHub,
-    /// CloudEvents, and Azure Event Grid's own schema.
+    /// `CloudEvents`, and Azure Event Grid's own schema.
     Events,
 }
 

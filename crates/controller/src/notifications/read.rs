@@ -110,12 +110,12 @@ struct Package {
     name: String,
     #[serde(default)]
     namespace: Option<String>,
-    #[serde(default)]
-    package_type: String,
+    #[serde(default, rename = "package_type")]
+    kind: String,
     #[serde(default)]
     owner: Option<Owner>,
-    #[serde(default)]
-    package_version: Option<Version>,
+    #[serde(default, rename = "package_version")]
+    version: Option<Version>,
 }
 
 #[derive(Deserialize)]
@@ -150,10 +150,10 @@ fn github(headers: &HeaderMap, body: Value) -> Result<Option<Hint>, ReadError> {
     }
     let published: Published = serde_json::from_value(body).map_err(|_| ReadError::Shape("no package in it"))?;
     let package = published.package;
-    if !package.package_type.eq_ignore_ascii_case("container") && !package.package_type.eq_ignore_ascii_case("docker") {
+    if !package.kind.eq_ignore_ascii_case("container") && !package.kind.eq_ignore_ascii_case("docker") {
         return Ok(None);
     }
-    let Some(version) = package.package_version else {
+    let Some(version) = package.version else {
         return Ok(None);
     };
     let tag = version.container_metadata.and_then(|container| container.tag);
