@@ -27,8 +27,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunArguments;
-use crate::{exposition, http, telemetry};
+use crate::{exposition, http, notifications, telemetry};
 
+mod hints;
 mod janitor;
 mod pulse;
 
@@ -126,6 +127,7 @@ struct Parts {
     certificate: Arc<ServingCertificate>,
     webhook: TcpListener,
     http: TcpListener,
+    notifications: Option<TcpListener>,
 }
 
 impl Parts {
@@ -179,6 +181,7 @@ impl Parts {
             certificate,
             webhook: listen(arguments.webhook_address).await?,
             http: listen(arguments.http_address).await?,
+            notifications: hints::listener(arguments).await?,
         })
     }
 
@@ -223,7 +226,7 @@ impl Parts {
             &tokens.end,
         );
         let context = || Arc::clone(&self.context);
-        let work = vec![
+        let mut work = vec![
             tokio::spawn(feed::run(client(), arguments.namespace.clone(), self.seen_sender)),
             tokio::spawn(janitor::run(
                 context(),
@@ -242,6 +245,10 @@ impl Parts {
                 end.clone(),
             )),
         ];
+        if let Some(listener) = self.notifications {
+            let desk = hints::desk(arguments, context());
+            work.push(tokio::spawn(notifications::serve(listener, desk, end.clone())));
+        }
         let leading = vec![
             tokio::spawn(reconcile::run(context(), self.triggers, tokens.stopping.clone())),
             tokio::spawn(pods::run(context(), tokens.stopping.clone())),

@@ -119,6 +119,19 @@ impl Connections {
             .retain(|(uid, _), _| keep(uid));
     }
 
+    /// Puts a client in, as if it had been made from Secrets just now.
+    #[cfg(test)]
+    pub(crate) fn seat(&self, policy: &MirrorPolicy, side: Side, client: Client) {
+        let cached = Cached {
+            client,
+            version: Vec::new(),
+            read: Instant::now(),
+            side: policy.sides[side].clone(),
+        };
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.insert((Arc::clone(&policy.id.uid), side), cached);
+    }
+
     fn cached(&self, key: &(Arc<str>, Side), wanted: &SidePolicy, fresh: impl Fn(&Cached) -> bool) -> Option<Client> {
         let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         let cached = cache.get(key).filter(|cached| cached.side == *wanted && fresh(cached));
@@ -182,11 +195,9 @@ impl Connections {
             Some(name) => {
                 let secret = self.get(name).await?;
                 version.push(secret.metadata.resource_version.clone());
-                let ca = value(&secret, "ca.crt").map(<[u8]>::to_vec);
-                let problem = || "it has no key 'ca.crt' with a PEM certificate".to_owned();
-                Some(ca.ok_or_else(|| ConnectionError::Unusable {
+                Some(authorities(&secret).map_err(|problem| ConnectionError::Unusable {
                     name: name.clone(),
-                    problem: problem(),
+                    problem,
                 })?)
             }
         };
@@ -237,8 +248,15 @@ fn value<'s>(secret: &'s Secret, key: &str) -> Option<&'s [u8]> {
         .filter(|value| !value.is_empty())
 }
 
-/// The credentials in a Secret of type `kubernetes.io/dockerconfigjson` or `kubernetes.io/basic-auth`.
-fn credentials(secret: &Secret, registry: &str) -> Result<Credentials, String> {
+/// The certificates in a Secret's key `ca.crt`; else what is wrong with it.
+pub fn authorities(secret: &Secret) -> Result<Vec<u8>, String> {
+    let found = value(secret, "ca.crt").map(<[u8]>::to_vec);
+    found.ok_or_else(|| "it has no key 'ca.crt' with a PEM certificate".to_owned())
+}
+
+/// The credentials in a Secret of type `kubernetes.io/dockerconfigjson` or `kubernetes.io/basic-auth`; else what is wrong
+/// with it.
+pub fn credentials(secret: &Secret, registry: &str) -> Result<Credentials, String> {
     if let Some(config) = value(secret, ".dockerconfigjson") {
         return Credentials::from_docker_config_json(config, registry).map_err(|error| error.to_string());
     }

@@ -54,6 +54,15 @@ pub struct KindLabels {
     pub kind: &'static str,
 }
 
+/// Labels of what became of a registry's notifications.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct NotificationLabels {
+    /// Whose protocol they came by.
+    pub sender: &'static str,
+    /// A closed word for what became of them.
+    pub outcome: &'static str,
+}
+
 /// Labels of an error's category.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ErrorLabels {
@@ -77,6 +86,7 @@ pub struct Metrics {
     last_pass: Family<MirrorLabels, Seconds>,
     rescues: Family<KindLabels, Counter>,
     reconcile_errors: Family<ErrorLabels, Counter>,
+    notifications: Family<NotificationLabels, Counter>,
     known: Mutex<Vec<String>>,
 }
 
@@ -97,6 +107,7 @@ impl Default for Metrics {
             last_pass: Family::default(),
             rescues: Family::default(),
             reconcile_errors: Family::default(),
+            notifications: Family::default(),
             known: Mutex::default(),
         }
     }
@@ -138,6 +149,11 @@ impl Metrics {
             "reconcile_errors",
             "Reconciles whose writes failed",
             self.reconcile_errors.clone(),
+        );
+        registry.register(
+            "notifications",
+            "Notifications of registries, by what became of them",
+            self.notifications.clone(),
         );
     }
 
@@ -230,6 +246,13 @@ impl Metrics {
     /// Counts a reconcile whose writes failed.
     pub fn reconcile_failed(&self, error: &'static str) {
         self.reconcile_errors.get_or_create(&ErrorLabels { error }).inc();
+    }
+
+    /// Counts a notification.
+    pub fn notified(&self, sender: &'static str, outcome: &'static str) {
+        self.notifications
+            .get_or_create(&NotificationLabels { sender, outcome })
+            .inc();
     }
 
     /// Forgets the gauges of mirrors that are gone.

@@ -7,7 +7,8 @@
 //! Reading order: [`connection`] is what one side of a mirror is, [`credentials`] and [`secret`] what it authenticates with;
 //! [`failure`] names everything that can go wrong; `address`, `dns` and `tls` guard the way to a host, `transport` makes
 //! one bounded request; `challenge`, `provider` and `token` authenticate; `session` joins them; [`budget`] paces them;
-//! [`client`] lists and resolves, [`probe`] climbs the ladder that a kubelet would. `scripted` (a feature) is an
+//! [`client`] lists and resolves, [`probe`] climbs the ladder that a kubelet would, [`ladder`] does so for a person;
+//! [`pull`] makes credentials for pods. `scripted` (a feature) is an
 //! in-process registry for tests and benchmarks.
 
 mod address;
@@ -21,11 +22,13 @@ pub mod connection;
 pub mod credentials;
 mod dns;
 pub mod failure;
+pub mod ladder;
 mod listing;
 mod manifest;
 mod path;
 pub mod probe;
 mod provider;
+pub mod pull;
 #[cfg(feature = "scripted")]
 pub mod scripted;
 pub mod secret;
@@ -40,5 +43,7 @@ pub use client::{Client, ClientError, ListedTag, Manifest, Resolved};
 pub use connection::{Connection, Limits};
 pub use credentials::{Credentials, CredentialsError};
 pub use failure::{Class, Failure, Rung};
+pub use ladder::{Climbed, LadderTarget};
 pub use probe::{ProbeReport, ProbeTarget};
+pub use pull::{PullCredential, PullError};
 pub use secret::Secret;

@@ -5,8 +5,10 @@
 mod credentials;
 mod cross_check;
 mod hostile;
+mod ladder;
 mod listing;
 mod probing;
+mod pull;
 mod resolving;
 mod tokens;
 
