@@ -147,7 +147,7 @@ pub struct Turn {
     uid: Arc<str>,
     /// Readings before this are too old, or were this mirror's already.
     after: Timestamp,
-    _turn: OwnedMutexGuard<()>,
+    _guard: OwnedMutexGuard<()>,
 }
 
 impl Turn {
@@ -160,7 +160,7 @@ impl Turn {
             after: last.map_or(oldest, |last| last.max(oldest)),
             shared,
             uid,
-            _turn: turn,
+            _guard: turn,
         }
     }
 
