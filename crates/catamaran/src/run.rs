@@ -213,13 +213,7 @@ impl Parts {
         let clock = self.context.clock;
         let now = move || clock.now();
         let client = || self.context.client.clone();
-        let certificates = CertificateSettings {
-            namespace: arguments.namespace.clone(),
-            secret: arguments.certificate_secret.clone(),
-            configuration: arguments.webhook_configuration.clone(),
-            service: arguments.webhook_service.clone(),
-            schedule: Schedule::default(),
-        };
+        let certificates = certificate_settings(arguments);
         let (serving, leadership, end) = (
             Arc::clone(&self.certificate),
             self.context.leadership.clone(),
@@ -271,6 +265,16 @@ impl Parts {
             lease,
             webhook: tokio::spawn(webhook),
         }
+    }
+}
+
+fn certificate_settings(arguments: &RunArguments) -> CertificateSettings {
+    CertificateSettings {
+        namespace: arguments.namespace.clone(),
+        secret: arguments.certificate_secret.clone(),
+        configuration: arguments.webhook_configuration.clone(),
+        service: arguments.webhook_service.clone(),
+        schedule: Schedule::default(),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::connections::Connections;
 use crate::context::recorder;
 use crate::lease::{self, Leadership};
 use crate::memory::Memories;
+use crate::readings::Readings;
 use crate::verifier;
 use crate::workers::Workers;
 
@@ -67,6 +68,7 @@ fn replica(policy: &Arc<MirrorPolicy>, leads: bool) -> Arc<Context> {
         leadership,
         memories: Memories::default(),
         connections: Connections::new(client.clone(), "catamaran-system", Arc::new(Budgets::new())),
+        readings: Readings::default(),
         workers: Workers::default(),
         table: watch::channel(Arc::new(table)).1,
         triggers: mpsc::unbounded_channel().0,
