@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
@@ -51,6 +51,8 @@ pub(crate) struct Guard {
     allow_loopback: bool,
     /// Whether the registry itself was seen at a private address: then what it leads to may be private too.
     own_private: AtomicBool,
+    /// The registry's own address, as it was last seen.
+    own_address: Mutex<Option<IpAddr>>,
 }
 
 impl Guard {
@@ -67,6 +69,7 @@ impl Guard {
             allow_private: connection.allow_private,
             allow_loopback: connection.allow_loopback,
             own_private: AtomicBool::new(false),
+            own_address: Mutex::default(),
         };
         if let Some(address) = literal(base) {
             guard.note_own(address);
@@ -104,7 +107,20 @@ impl Guard {
         }
     }
 
+    /// Where the registry's name leads, and whether that is a private address: the first question when a firewall refuses
+    /// us. `None` when that was never seen, as behind a proxy.
+    pub(crate) fn describe_own(&self) -> Option<String> {
+        let address = (*self.own_address.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let what = match kind(address) {
+            Kind::Public => "a public address: no private endpoint is used",
+            Kind::Private => "a private address",
+            Kind::Loopback | Kind::Never => "a local address",
+        };
+        Some(format!("{} is at {address}, {what}", self.own_host))
+    }
+
     fn note_own(&self, address: IpAddr) {
+        *self.own_address.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
         if kind(address) == Kind::Private {
             self.own_private.store(true, Ordering::Relaxed);
         }

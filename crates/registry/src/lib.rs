@@ -5,8 +5,10 @@
 //! to the registry it belongs to and to the token endpoints admitted for it, never anywhere else.
 //!
 //! Reading order: [`connection`] is what one side of a mirror is, [`credentials`] and [`secret`] what it authenticates with;
+//! [`identity`] what it gets from its cloud instead;
 //! [`failure`] names everything that can go wrong; `address`, `dns` and `tls` guard the way to a host, `transport` makes
-//! one bounded request; `challenge`, `provider` and `token` authenticate; `session` joins them; [`budget`] paces them;
+//! one bounded request; `challenge`, `provider`, `exchange` and `token` authenticate (`renewed` keeps what expires, `jwt` reads
+//! how soon); `session` joins them; [`budget`] paces them;
 //! [`client`] lists and resolves, [`probe`] climbs the ladder that a kubelet would. `scripted` (a feature) is an
 //! in-process registry for tests and benchmarks.
 
@@ -20,12 +22,16 @@ pub mod client;
 pub mod connection;
 pub mod credentials;
 mod dns;
+mod exchange;
 pub mod failure;
+pub mod identity;
+mod jwt;
 mod listing;
 mod manifest;
 mod path;
 pub mod probe;
 mod provider;
+mod renewed;
 #[cfg(feature = "scripted")]
 pub mod scripted;
 pub mod secret;
@@ -40,5 +46,7 @@ pub use client::{Client, ClientError, ListedTag, Manifest, Resolved};
 pub use connection::{Connection, Limits};
 pub use credentials::{Credentials, CredentialsError};
 pub use failure::{Class, Failure, Rung};
+pub use identity::{AzureIdentity, Endpoints, Identities, Identity};
+pub use listing::{Lock, Marker};
 pub use probe::{ProbeReport, ProbeTarget};
 pub use secret::Secret;
