@@ -241,6 +241,7 @@ fn what_is_no_outage_is_unknown_and_does_not_flip() {
         (Outcome::Throttled { retry_after: None }, reason::RATE_LIMITED),
         (Outcome::CanaryNotFound, reason::CANARY_NOT_FOUND),
         (Outcome::CredentialsUnavailable, reason::CREDENTIALS_UNAVAILABLE),
+        (Outcome::WaitingForAuthorization, reason::WAITING_FOR_AUTHORIZATION),
     ];
     for (outcome, expected) in cases {
         let mut world = World::new();

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use catamaran_core::parity::Observed;
-use catamaran_core::policy::MirrorPolicy;
+use catamaran_core::policy::{MirrorPolicy, Provider};
 use catamaran_core::side::{Side, Sides};
-use catamaran_registry::{Failure, ListedTag};
+use catamaran_registry::{Class, Client, Failure, ListedTag};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 
 use super::{Clients, rules};
@@ -102,7 +102,11 @@ impl Scan<'_> {
             return Failures::default();
         }
         let see = async |side: Side| match listed[side] {
+            // Azure's lists leave out what is locked against listing.
+            None if self.hides(side) => self.resolve(side, tag).await,
             None => Ok(Observed::Absent),
+            // Locked against reading: what pods would get is not known, and nothing that a copy could mend.
+            Some(ListedTag { locked: Some(lock), .. }) if lock.withholds() => Ok(Observed::Unknown),
             Some(ListedTag {
                 digest: Some(digest), ..
             }) => Ok(Observed::Present(digest.clone())),
@@ -133,14 +137,40 @@ impl Scan<'_> {
         self.record(tag, seen)
     }
 
+    /// Whether a side may have tags that it does not list. What a pull-through cache lacks is not looked for: to ask could
+    /// fill it.
+    fn hides(&self, side: Side) -> bool {
+        let side = &self.policy.sides[side];
+        side.provider == Provider::Azure && !side.pull_through_cache
+    }
+
     async fn resolve(&self, side: Side, tag: &str) -> Result<Observed, Failure> {
         let Ok(client) = &self.clients[side] else {
             return Ok(Observed::Unknown);
         };
         match client.resolve(&self.policy.path(side, self.repository), tag).await {
             Ok(resolved) => Ok(Observed::Present(resolved.digest)),
-            Err(failure) if failure.is_absent() => Ok(Observed::Absent),
+            Err(failure) if failure.is_absent() => Ok(self.absent(client, side, tag).await),
+            Err(failure) if failure.class == Class::Locked => {
+                tracing::debug!(repository = self.repository, tag, %failure, "a tag is locked");
+                Ok(Observed::Unknown)
+            }
             Err(failure) => Err(failure),
+        }
+    }
+
+    /// What Azure keeps in quarantine it calls absent: then nothing is known about it.
+    async fn absent(&self, client: &Client, side: Side, tag: &str) -> Observed {
+        if !self.hides(side) {
+            return Observed::Absent;
+        }
+        match client.lock_of(&self.policy.path(side, self.repository), tag).await {
+            Ok(Some(lock)) if lock.withholds() => {
+                let why = lock.describe();
+                tracing::debug!(repository = self.repository, tag, why, "a tag is locked");
+                Observed::Unknown
+            }
+            _ => Observed::Absent,
         }
     }
 

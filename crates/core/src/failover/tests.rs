@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use super::*;
 use crate::health::{Probe, Unavailable};
 use crate::policy::{
-    FailoverPolicy, HealthPolicy, MirrorId, ParityPolicy, Provider, Repositories, RescueMode, RewritePolicy,
-    SidePolicy, Trigger,
+    FailoverPolicy, HealthPolicy, IdentityPolicy, MirrorId, ParityPolicy, Provider, Repositories, RescueMode,
+    RewritePolicy, SidePolicy, Trigger,
 };
 use crate::selector::Selector;
 
@@ -26,6 +26,7 @@ fn policy() -> MirrorPolicy {
         provider: Provider::Generic,
         pull_through_cache: false,
         credentials_secret: None,
+        identity: IdentityPolicy::Ambient,
         ca_secret: None,
         image_pull_secrets: Vec::new(),
     };

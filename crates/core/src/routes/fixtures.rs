@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use super::{Route, RouteTable};
 use crate::evidence::{Evidence, Verdict};
 use crate::policy::{
-    FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, ParityPolicy, Provider, Repositories,
-    RepositoryRule, RescueMode, RewritePolicy, SidePolicy, Tiller,
+    FailbackMode, FailoverPolicy, HealthPolicy, IdentityPolicy, MirrorId, MirrorPolicy, ParityPolicy, Provider,
+    Repositories, RepositoryRule, RescueMode, RewritePolicy, SidePolicy, Tiller,
 };
 use crate::selector::Selector;
 use crate::side::{Side, Sides};
@@ -25,6 +25,7 @@ pub(crate) fn side(registry: &str, prefix: &str) -> SidePolicy {
         provider: Provider::Generic,
         pull_through_cache: false,
         credentials_secret: None,
+        identity: IdentityPolicy::Ambient,
         ca_secret: None,
         image_pull_secrets: vec![format!("{label}-pull")],
     }

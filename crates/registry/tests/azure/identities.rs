@@ -81,7 +81,10 @@ async fn no_token_shows_in_debug_output_or_messages() {
         let fresh = ground.client_as(&workload());
         let failure = fresh.list_tags("team/web").await.unwrap_err();
         let shown = format!("{client:?} {fresh:?} {failure:?}");
-        assert!(failure.message.contains("[redacted]") && !shown.contains("eyJ"), "{shown}");
+        assert!(
+            failure.message.contains("[redacted]") && !shown.contains("eyJ"),
+            "{shown}"
+        );
     }
 }
 

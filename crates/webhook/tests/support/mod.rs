@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use catamaran_core::evidence::{Evidence, Verdict};
 use catamaran_core::policy::{
-    FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, ParityPolicy, Provider, Repositories,
-    RescueMode, RewritePolicy, SidePolicy, Tiller,
+    FailbackMode, FailoverPolicy, HealthPolicy, IdentityPolicy, MirrorId, MirrorPolicy, ParityPolicy, Provider,
+    Repositories, RescueMode, RewritePolicy, SidePolicy, Tiller,
 };
 use catamaran_core::routes::{Route, RouteTable};
 use catamaran_core::selector::Selector;
@@ -39,6 +39,7 @@ fn side(registry: &str, prefix: &str, secret: &str) -> SidePolicy {
         provider: Provider::Generic,
         pull_through_cache: false,
         credentials_secret: None,
+        identity: IdentityPolicy::Ambient,
         ca_secret: None,
         image_pull_secrets: vec![secret.to_owned()],
     }
