@@ -217,14 +217,13 @@ impl Connections {
 /// What a side without a Secret authenticates with.
 fn ambient(identities: &Identities, side: &SidePolicy) -> Result<Credentials, ConnectionError> {
     let wanted = match &side.identity {
-        IdentityPolicy::Anonymous => return Ok(Credentials::Anonymous),
         IdentityPolicy::Ambient if side.provider == Provider::Azure && identities.offers_workload_identity() => {
             AzureIdentity::Workload {
                 client_id: None,
                 tenant_id: None,
             }
         }
-        IdentityPolicy::Ambient => return Ok(Credentials::Anonymous),
+        IdentityPolicy::Ambient | IdentityPolicy::Anonymous => return Ok(Credentials::Anonymous),
         IdentityPolicy::Workload { client_id, tenant_id } => AzureIdentity::Workload {
             client_id: client_id.clone(),
             tenant_id: tenant_id.clone(),

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::answer;
-use crate::failure::Failure;
+use crate::failure::{Class, Failure, Rung};
 use crate::identity::{Identity, Membership, RefreshToken};
 use crate::jwt::Claims;
 use crate::provider::{Context, Site};
@@ -52,8 +52,9 @@ impl Exchange {
     }
 
     /// The request, in words.
-    pub(crate) fn describe(realm: &Url) -> String {
-        format!("POST {}", exchange_url(realm))
+    pub(crate) fn describe(&self, realm: &Url) -> String {
+        let url = self.site.exchange_url(realm);
+        url.map_or_else(|| "the exchange of a token".to_owned(), |url| format!("POST {url}"))
     }
 
     /// The registry's refresh token; `realm` is the admitted token endpoint.
@@ -68,13 +69,19 @@ impl Exchange {
 
     async fn fetch(&self, realm: &Url, service: Option<&str>) -> Fetched<RefreshToken> {
         let token = self.identity.token().await?;
-        let ask = self.site.exchange_ask(exchange_url(realm), service, &token);
+        let Some(ask) = self.site.exchange_ask(realm, service, &token) else {
+            let message = format!(
+                "{}: this registry's provider takes no such identity",
+                self.identity.name()
+            );
+            return Err(Failure::new(Rung::Exchange, Class::CredentialsUnavailable, message));
+        };
         let reply = self.http.exchange(&ask).await?;
         if reply.status() != StatusCode::OK {
             let mut failure = answer::failure(reply, &ask.method, true, self.http.limits.error_bytes).await;
             failure.message = scrub(failure.message, &token);
             self.explain(&mut failure);
-            if failure.class == crate::Class::CredentialsUnavailable {
+            if failure.class == Class::CredentialsUnavailable {
                 self.identity.distrust(&token);
             }
             tracing::warn!(identity = %self.identity.name(), %failure, "failed to exchange a token");
@@ -94,13 +101,6 @@ impl Exchange {
         };
         self.site.explain(failure, &context);
     }
-}
-
-fn exchange_url(realm: &Url) -> Url {
-    let mut url = realm.clone();
-    url.set_path("/oauth2/exchange");
-    url.set_query(None);
-    url
 }
 
 fn scrub(message: String, token: &Secret<String>) -> String {

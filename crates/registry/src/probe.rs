@@ -10,7 +10,6 @@ use tokio::time::Instant;
 use crate::client::Client;
 use crate::connection::Limits;
 use crate::credentials::Credentials;
-use crate::exchange::Exchange;
 use crate::failure::{Class, Failure, Rung};
 use crate::provider::Scheme;
 use crate::session::Session;
@@ -130,7 +129,7 @@ async fn identify(session: &Session, rung: &mut Rung) -> Result<(), Failure> {
         session.http.progress.ask(exchange.identity.name());
         exchange.identity.token().await?;
         *rung = Rung::Exchange;
-        session.http.progress.ask(&Exchange::describe(&realm));
+        session.http.progress.ask(&exchange.describe(&realm));
         exchange.refresh_token(&realm, service.as_deref()).await?;
     }
     *rung = Rung::Token;

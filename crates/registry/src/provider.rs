@@ -55,6 +55,11 @@ pub(crate) trait Protocol: Sync {
         basic_token_ask(site, realm, service, scope)
     }
 
+    /// Where a cloud's token is exchanged for the registry's own, beside the admitted token endpoint.
+    fn exchange_url(&self, _realm: &Url) -> Option<Url> {
+        None
+    }
+
     /// Says what a refusal means here and what would mend it.
     fn explain(&self, _site: &Site, _failure: &mut Failure, _context: &Context<'_>) {}
 }
@@ -212,9 +217,14 @@ impl Site {
         self.protocol().token_ask(self, realm, service, scope, refresh_token)
     }
 
-    /// The request that turns a cloud's token into the registry's own. Only Azure has identities.
-    pub(crate) fn exchange_ask(&self, url: Url, service: Option<&str>, token: &Secret<String>) -> Ask {
-        azure::exchange_ask(url, service, token)
+    /// Where a cloud's token is exchanged; `None` where the registry takes none.
+    pub(crate) fn exchange_url(&self, realm: &Url) -> Option<Url> {
+        self.protocol().exchange_url(realm)
+    }
+
+    /// The request that turns a cloud's token into the registry's own.
+    pub(crate) fn exchange_ask(&self, realm: &Url, service: Option<&str>, token: &Secret<String>) -> Option<Ask> {
+        Some(azure::exchange_ask(self.exchange_url(realm)?, service, token))
     }
 
     /// Says what a refusal means here and what would mend it.

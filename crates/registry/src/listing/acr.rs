@@ -68,19 +68,22 @@ pub struct Marker {
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default)]
 struct Attributes {
-    write_enabled: Option<bool>,
-    read_enabled: Option<bool>,
-    list_enabled: Option<bool>,
+    #[serde(rename = "writeEnabled")]
+    write: Option<bool>,
+    #[serde(rename = "readEnabled")]
+    read: Option<bool>,
+    #[serde(rename = "listEnabled")]
+    list: Option<bool>,
 }
 
 impl Attributes {
     fn lock(self) -> Lock {
         Lock {
-            hidden: self.list_enabled == Some(false),
-            unreadable: self.read_enabled == Some(false),
-            unwritable: self.write_enabled == Some(false),
+            hidden: self.list == Some(false),
+            unreadable: self.read == Some(false),
+            unwritable: self.write == Some(false),
             quarantined: false,
         }
     }

@@ -58,6 +58,13 @@ impl Protocol for Azure {
         }
     }
 
+    fn exchange_url(&self, realm: &Url) -> Option<Url> {
+        let mut url = realm.clone();
+        url.set_path("/oauth2/exchange");
+        url.set_query(None);
+        Some(url)
+    }
+
     fn explain(&self, site: &Site, failure: &mut Failure, context: &Context<'_>) {
         match failure.class {
             Class::Unexpected if failure.status == Some(400) && unreadable_credential(site, failure) => {
@@ -242,6 +249,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table")]
     fn each_refusal_says_what_to_grant() {
         let context = |identity, abac, proven| Context {
             repository: Some("web"),

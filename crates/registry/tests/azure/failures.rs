@@ -150,7 +150,7 @@ async fn a_refresh_token_that_the_registry_forgot_is_exchanged_anew_without_a_fa
     let client = ground.client_as(&workload());
     client.list_tags("team/web").await.unwrap();
     tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::advance(Duration::from_mins(1)).await;
     tokio::time::resume();
     ground.acr.revoke_tokens();
     assert_eq!(client.list_tags("team/web").await.unwrap().len(), 1);

@@ -123,6 +123,9 @@ async fn a_tag_in_quarantine_looks_absent_and_is_not() {
     assert!(lock.describe().contains("quarantine"));
 }
 
+/// What is done to a repository, in words and in deed.
+type Change = (&'static str, fn(&Ground));
+
 #[tokio::test]
 async fn a_marker_is_one_request_and_shows_every_kind_of_change() {
     let ground = Ground::granted().await;
@@ -133,17 +136,17 @@ async fn a_marker_is_one_request_and_shows_every_kind_of_change() {
     let before = ground.registry.log().total();
     assert!(!client.changed_since("team/web", &marker).await.unwrap());
     assert_eq!(ground.registry.log().total(), before + 1);
-    let changes: [(&str, &dyn Fn(&Ground)); 4] = [
-        ("a new tag", &|ground| {
+    let changes: [Change; 4] = [
+        ("a new tag", |ground| {
             ground.memory.push("team/web", "2.0", "second");
         }),
-        ("a moved tag", &|ground| {
+        ("a moved tag", |ground| {
             ground.memory.push("team/web", "1.0", "third");
         }),
-        ("an untagged manifest", &|ground| {
+        ("an untagged manifest", |ground| {
             ground.memory.put_manifest("team/web", None, "application/json", "{}");
         }),
-        ("a deleted tag", &|ground| ground.memory.untag("team/web", "2.0")),
+        ("a deleted tag", |ground| ground.memory.untag("team/web", "2.0")),
     ];
     let mut marker = marker;
     for (what, change) in changes {
