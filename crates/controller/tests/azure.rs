@@ -118,6 +118,27 @@ async fn of_listed_tags_only_the_missing_one_is_called_missing() {
 }
 
 #[tokio::test]
+async fn many_missing_tags_are_not_asked_for_one_by_one() {
+    let (primary, fallback) = (registry(HOSTS.primary).await, registry(HOSTS.fallback).await);
+    primary.memory.push("web", "0", "x");
+    for n in 0..=60 {
+        fallback.memory.push("web", &n.to_string(), "x");
+    }
+    let policy = mirror(&json!([{"name": "web"}]));
+    let memory = Memories::default().of(&policy.id);
+    let clients: Clients = Sides {
+        primary: Ok(primary.client.clone()),
+        fallback: Ok(fallback.client.clone()),
+    };
+    for _ in 0..3 {
+        scan_all(Clock::start(), &policy, &memory, &clients, &BTreeMap::new()).await;
+    }
+    assert_eq!(memory.state().ledger.summary().missing_on_primary, 60);
+    let counts = primary.server.log().counts();
+    assert_eq!(counts, [("tags", 3), ("token", 1)].into(), "a page for each pass");
+}
+
+#[tokio::test]
 async fn of_tags_in_use_one_in_quarantine_is_not_called_missing() {
     let all = ["plain", "hidden", "unreadable", "quarantined", "missing"];
     let (_, memory) = passes(Value::Null, &all).await;

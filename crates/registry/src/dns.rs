@@ -287,6 +287,28 @@ mod tests {
         Box::pin(async move { Ok(all.iter().map(|at| at.parse().unwrap()).collect()) })
     }
 
+    #[tokio::test]
+    async fn where_the_registry_is_and_what_that_means_can_be_told() {
+        let cases = [
+            (
+                "20.1.2.3:443",
+                "ghcr.io is at 20.1.2.3, a public address: no private endpoint is used",
+            ),
+            ("10.0.0.4:443", "ghcr.io is at 10.0.0.4, a private address"),
+        ];
+        for (at, told) in cases {
+            let guard = guard("ghcr.io", |connection| {
+                connection.resolve = vec![("ghcr.io".to_owned(), at.parse().unwrap())];
+            });
+            assert_eq!(guard.describe_own(), None, "nothing was seen yet");
+            guard.resolve("ghcr.io").await.unwrap();
+            assert_eq!(guard.describe_own().as_deref(), Some(told));
+        }
+        let behind_proxy = guard("ghcr.io", |_| {});
+        assert!(behind_proxy.resolve("localhost").await.is_err());
+        assert_eq!(behind_proxy.describe_own(), None);
+    }
+
     fn nobody(_: String) -> Looking {
         Box::pin(async { Ok(Vec::new()) })
     }

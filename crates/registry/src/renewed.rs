@@ -140,6 +140,15 @@ impl<T: Clone + PartialEq + Send + Sync + 'static> Renewed<T> {
         old || replaced
     }
 
+    /// Has the value renewed by whoever asks next, in the background: it is good, and may not know of what was just granted.
+    pub(crate) fn hasten(&self) {
+        let mut state = self.state();
+        let now = Instant::now();
+        if let Some(held) = state.held.as_mut().filter(|held| held.since + SHORTEST_LIFE <= now) {
+            held.renew = held.renew.min(now);
+        }
+    }
+
     fn launch(&self, fetching: Fetching<T>) -> watch::Receiver<Option<Result<T, Failure>>> {
         let (sender, receiver) = watch::channel(None);
         let landing = Landing {

@@ -110,6 +110,10 @@ impl Session {
             proven: exchange.is_none_or(|exchange| exchange.membership.is_proven(repository)),
         };
         self.site.explain(failure, &context);
+        if let (Class::WaitingForAuthorization, Some(exchange)) = (&failure.class, exchange) {
+            // Should a refresh token know only what was granted before it.
+            exchange.membership.token.hasten();
+        }
     }
 
     /// The header to send with a request about `repository`: none when the registry is open or was not asked yet.

@@ -15,6 +15,9 @@ use crate::memory::MirrorMemory;
 /// Tags of one repository read at a time.
 const AT_A_TIME: usize = 8;
 
+/// When a side lists so many tags less than both together, none of them is looked for behind a lock.
+const MOST_HIDDEN: usize = 50;
+
 /// What one scan of one repository works with.
 pub struct Scan<'a> {
     /// The time.
@@ -56,6 +59,12 @@ impl Scan<'_> {
         });
         let names: BTreeSet<&String> = primary.keys().chain(fallback.keys()).collect();
         let mut looks = FuturesUnordered::new();
+        // Many that are not listed are missing: locks are set one by one, and every question counts.
+        let few = |listing: &BTreeMap<String, ListedTag>| names.len() - listing.len() <= MOST_HIDDEN;
+        let asked = Sides {
+            primary: self.hides(Side::Primary) && few(primary),
+            fallback: self.hides(Side::Fallback) && few(fallback),
+        };
         for tag in names {
             if looks.len() >= AT_A_TIME {
                 failures = first(failures, looks.next().await);
@@ -64,7 +73,7 @@ impl Scan<'_> {
                 primary: primary.get(tag),
                 fallback: fallback.get(tag),
             };
-            looks.push(self.look(tag, listed));
+            looks.push(self.look(tag, listed, asked));
         }
         while let Some(failed) = looks.next().await {
             failures = first(failures, Some(failed));
@@ -90,7 +99,9 @@ impl Scan<'_> {
     }
 
     /// One listed tag: a digest is read only where the listing has none and it is due.
-    async fn look(&self, tag: &str, listed: Sides<Option<&ListedTag>>) -> Failures {
+    ///
+    /// `asked`: whether a tag that a side does not list is asked for by name.
+    async fn look(&self, tag: &str, listed: Sides<Option<&ListedTag>>, asked: Sides<bool>) -> Failures {
         let now = self.clock.now();
         let due = self
             .memory
@@ -103,7 +114,7 @@ impl Scan<'_> {
         }
         let see = async |side: Side| match listed[side] {
             // Azure's lists leave out what is locked against listing.
-            None if self.hides(side) => self.resolve(side, tag).await,
+            None if asked[side] => self.ask(side, tag).await,
             None => Ok(Observed::Absent),
             // Locked against reading: what pods would get is not known, and nothing that a copy could mend.
             Some(ListedTag { locked: Some(lock), .. }) if lock.withholds() => Ok(Observed::Unknown),
@@ -144,13 +155,21 @@ impl Scan<'_> {
         side.provider == Provider::Azure && !side.pull_through_cache
     }
 
+    /// What a tag stands for, found without a list: then a quarantine looks like absence.
     async fn resolve(&self, side: Side, tag: &str) -> Result<Observed, Failure> {
+        match (self.ask(side, tag).await, &self.clients[side]) {
+            (Ok(Observed::Absent), Ok(client)) => Ok(self.absent(client, side, tag).await),
+            (seen, _) => seen,
+        }
+    }
+
+    async fn ask(&self, side: Side, tag: &str) -> Result<Observed, Failure> {
         let Ok(client) = &self.clients[side] else {
             return Ok(Observed::Unknown);
         };
         match client.resolve(&self.policy.path(side, self.repository), tag).await {
             Ok(resolved) => Ok(Observed::Present(resolved.digest)),
-            Err(failure) if failure.is_absent() => Ok(self.absent(client, side, tag).await),
+            Err(failure) if failure.is_absent() => Ok(Observed::Absent),
             Err(failure) if failure.class == Class::Locked => {
                 tracing::debug!(repository = self.repository, tag, %failure, "a tag is locked");
                 Ok(Observed::Unknown)

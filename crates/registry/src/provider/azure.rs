@@ -115,7 +115,7 @@ fn refused(site: &Site, failure: &mut Failure, context: &Context<'_>) {
             }
         }
         (None, Credentials::Anonymous) => {
-            "without a credential only registries with anonymous pull can be read; set secretRef or identity".to_owned()
+            "without a credential only registries with anonymous pull can be read: give it one".to_owned()
         }
         (None, Credentials::Basic { .. }) if failure.rung == Rung::Token => {
             "the user name or password is not accepted; new passwords and tokens take about a minute to arrive"

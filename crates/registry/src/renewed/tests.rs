@@ -135,6 +135,19 @@ async fn a_refused_value_is_dropped_unless_it_is_young_or_replaced() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hastened_value_is_renewed_early_and_used_meanwhile() {
+    let (cell, source) = (Renewed::default(), Source::default());
+    assert_eq!(cell.get(|| source.fetch()).await, Ok(1));
+    for (passed, fetched) in [(30, 1), (31, 2), (30, 2)] {
+        pass(Duration::from_secs(passed)).await;
+        cell.hasten();
+        assert!(cell.get(|| source.fetch()).await.is_ok());
+        pass(Duration::from_secs(2)).await;
+        assert_eq!(source.count(), fetched, "not more often than once a minute");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_fetch_that_panics_fails_everyone_who_waits_and_the_next_one_works() {
     let (cell, source) = (Renewed::<u32>::default(), Source::default());
     let panics = cell.get(|| Box::pin(async { panic!("the source is broken") }));

@@ -297,7 +297,7 @@ async fn each_stored_credential_that_fails_says_what_to_mend() {
         (
             Credentials::Anonymous,
             Rung::Token,
-            &["anonymous pull", "secretRef or identity"],
+            &["only registries with anonymous pull can be read"],
         ),
     ];
     for (credentials, rung, words) in cases {

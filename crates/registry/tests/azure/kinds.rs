@@ -1,9 +1,11 @@
 //! Each kind of credential lists, resolves and probes.
 
+use std::sync::Arc;
+
 use catamaran_core::health::Outcome;
 use catamaran_emulators::acr::{AUDIENCE, Rights};
-use catamaran_emulators::jwt;
-use catamaran_registry::{AzureIdentity, Client, Credentials, Rung};
+use catamaran_emulators::{Acr, Options, Server, jwt};
+use catamaran_registry::{AzureIdentity, Client, Connection, Credentials, Endpoints, Identities, Limits, Rung};
 use serde_json::json;
 
 use crate::{ASSIGNED, DATA, Ground, HOST, RESOURCE, SYSTEM, WORKLOAD, basic, probe, workload};
@@ -198,4 +200,60 @@ async fn blobs_come_from_a_dedicated_data_endpoint_that_never_sees_a_credential(
         .find(|request| request.kind == "data")
         .unwrap();
     assert_eq!((data.host.as_str(), data.authorization), (DATA, None));
+}
+
+#[tokio::test]
+async fn a_regional_endpoint_says_itself_which_service_it_is() {
+    const REGIONAL: &str = "kracr.westeurope.geo.azurecr.io";
+    let ground = Ground::granted().await;
+    let mut connection = ground.connection(crate::by(&ground.identities(), &workload()));
+    connection.registry = REGIONAL.to_owned();
+    connection
+        .resolve
+        .push((REGIONAL.to_owned(), ground.registry.address()));
+    let client = Client::new(connection, Limits::default()).unwrap();
+    works(&ground, &client).await;
+    let log = ground.registry.log().requests();
+    let asked = |host: &str, kind: &str| {
+        log.iter()
+            .filter(|request| request.host == host && request.kind == kind)
+            .count()
+    };
+    assert_eq!(
+        (
+            asked(REGIONAL, "tags"),
+            asked(HOST, "exchange"),
+            asked(REGIONAL, "exchange")
+        ),
+        (2, 1, 0)
+    );
+    let exchange = log.iter().find(|request| request.kind == "exchange").unwrap();
+    assert!(exchange.body.contains(&format!("service={HOST}&")), "{}", exchange.body);
+}
+
+#[tokio::test]
+async fn a_registry_of_a_sovereign_cloud_uses_its_clouds_authority() {
+    for (host, login) in [
+        ("kracr.azurecr.cn", "login.chinacloudapi.cn"),
+        ("kracr.azurecr.us", "login.microsoftonline.us"),
+    ] {
+        let ground = Ground::granted().await;
+        let acr = Arc::new(Acr::new(host, ground.memory.clone(), ground.clock.clone()));
+        acr.grant(WORKLOAD, Rights::reader("*"));
+        let server = Server::start(acr, Options::default()).await.unwrap();
+        let endpoints = Endpoints {
+            resolve: vec![(login.to_owned(), ground.login.address())],
+            ..ground.endpoints()
+        };
+        let identity = Identities::new(endpoints).azure(&workload(), host).unwrap();
+        let connection = Connection {
+            registry: host.to_owned(),
+            extra_ca: Some(server.ca_pem().unwrap().as_bytes().to_vec()),
+            resolve: vec![(host.to_owned(), server.address())],
+            ..ground.connection(Credentials::Azure(identity))
+        };
+        let client = Client::new(connection, Limits::default()).unwrap();
+        assert_eq!(client.list_tags("team/web").await.unwrap().len(), 1);
+        assert_eq!(ground.login.log().requests()[0].host, login);
+    }
 }
