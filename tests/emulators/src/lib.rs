@@ -9,6 +9,8 @@
 //! Emulators are [`Service`]s in files of their own: [`acr`] (Azure Container Registry), [`entra`] (the token endpoint of
 //! Microsoft Entra ID, for federated credentials) and [`managed`] (managed identities: App Service and instance metadata).
 //!
+//! The program `emulator` serves one of them in a process of its own; see [`control`] for what it is told while it runs.
+//!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
 //! use std::sync::Arc;
@@ -27,6 +29,7 @@
 pub mod acr;
 pub mod authority;
 pub mod clock;
+pub mod control;
 pub mod entra;
 pub mod jwt;
 pub mod log;
