@@ -12,6 +12,8 @@ use crate::failure::{Class, Failure, Rung};
 
 /// The least that a value is said to live: shorter ones would be fetched without end.
 const SHORTEST_LIFE: Duration = Duration::from_mins(1);
+/// A value is not used so shortly before its end: it has a way to go.
+const MARGIN: Duration = Duration::from_secs(10);
 /// A value that was refused sooner than this after it came is not the problem.
 const YOUNG: Duration = Duration::from_secs(30);
 /// The pause after a refusal: rights that were just granted arrive within minutes.
@@ -173,7 +175,7 @@ impl<T: Clone + PartialEq + Send + Sync + 'static> Renewed<T> {
                     value: value.clone(),
                     since: now,
                     renew: now + life / 2,
-                    until: now + life,
+                    until: now + life - MARGIN,
                 });
                 state.failed = None;
                 state.succeeded = true;

@@ -311,3 +311,57 @@ async fn each_stored_credential_that_fails_says_what_to_mend() {
         assert!(!failure.message.contains("hunter22"));
     }
 }
+
+#[tokio::test]
+async fn a_foreign_realm_and_other_schemes_never_see_a_clouds_token() {
+    let challenges = [
+        r#"Bearer realm="https://evil.test/oauth2/token",service="kracr.azurecr.io""#,
+        r#"Bearer realm="https://kracr.azurecr.io.evil.test/oauth2/token""#,
+        r#"Bearer realm="https://kracr.azurecr.io/elsewhere""#,
+        r#"Basic realm="x""#,
+    ];
+    for challenge in challenges {
+        let ground = Ground::granted().await;
+        let refusal = Answer::error("any", 401, "UNAUTHORIZED", "x").header("www-authenticate", challenge);
+        ground.acr.fail("challenge", refusal.clone(), 100);
+        ground.acr.fail("manifest", refusal, 100);
+        let report = probe(&ground.client_as(&workload()), &ground.canary()).await;
+        assert!(
+            never_flips(&report.outcome) || report.outcome == Outcome::Unauthorized,
+            "{report:?}"
+        );
+        assert_eq!(ground.login.log().total(), 0, "{challenge}");
+        let log = ground.registry.log().requests();
+        assert!(
+            log.iter()
+                .all(|request| request.authorization.is_none() && request.body.is_empty()),
+            "{challenge}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_exchange_that_answers_with_something_else_is_no_registry() {
+    let bodies = [
+        Answer::json("exchange", 200, &json!({})),
+        Answer::json("exchange", 200, &json!({"refresh_token": ""})),
+        Answer::json("exchange", 200, &json!({"refresh_token": "two words"})),
+        Answer::json("exchange", 200, &json!(["x"])),
+        Answer::status("exchange", 200)
+            .header("content-type", "text/html")
+            .body("<html>"),
+        Answer::status("exchange", 302).header("location", "https://evil.test/oauth2/exchange"),
+        Answer::json("exchange", 200, &json!({"refresh_token": "x".repeat(2 << 20)})),
+    ];
+    for body in bodies {
+        let ground = Ground::granted().await;
+        ground.acr.fail("exchange", body.clone(), 100);
+        let failure = ground.client_as(&workload()).list_tags("team/web").await.unwrap_err();
+        assert_eq!(failure.rung, Rung::Exchange, "{failure}");
+        assert!(
+            matches!(failure.outcome(), Outcome::Unavailable(Unavailable::ServerError)),
+            "{failure:?}"
+        );
+        assert_eq!(ground.registry.log().count("token"), 0);
+    }
+}
