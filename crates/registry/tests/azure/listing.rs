@@ -1,7 +1,9 @@
 //! `_tags`: pages, locks, and the cheap look for changes.
 
+use std::sync::Arc;
+
 use catamaran_emulators::acr::Attributes;
-use catamaran_registry::{Client, Lock};
+use catamaran_registry::{Budget, Client, Limits, Lock};
 
 use crate::{Ground, workload};
 
@@ -156,4 +158,30 @@ async fn a_marker_is_one_request_and_shows_every_kind_of_change() {
         marker = client.marker("team/web").await.unwrap().unwrap();
         assert!(!client.changed_since("team/web", &marker).await.unwrap(), "{what}");
     }
+}
+
+#[tokio::test]
+async fn a_hundred_repositories_of_a_hundred_tags_cost_one_token_and_one_page_each() {
+    let ground = Ground::granted().await;
+    for repository in 0..100 {
+        for tag in 0..100 {
+            let digest = format!("sha256:{tag:064x}");
+            ground
+                .memory
+                .tag(&format!("app-{repository:03}"), &format!("v{tag:03}"), &digest);
+        }
+    }
+    let connection = ground.connection(crate::by(&ground.identities(), &workload()));
+    // The requests are counted, not paced.
+    let budget = Arc::new(Budget::per_minute(100_000));
+    let client = Client::with_budget(connection, Limits::default(), budget).unwrap();
+    let log = ground.registry.log();
+    for _ in 0..2 {
+        for repository in 0..100 {
+            let tags = client.list_tags(&format!("app-{repository:03}")).await.unwrap();
+            assert_eq!(tags.len(), 100);
+        }
+    }
+    // Tokens are kept for an hour: the second pass needs pages only.
+    assert_eq!(log.counts(), [("exchange", 1), ("tags", 200), ("token", 100)].into());
 }
