@@ -33,6 +33,8 @@ forbid catamaran-registry kube kube-core kube-client k8s-openapi catamaran-api c
 forbid catamaran-webhook reqwest kube-client kube-runtime hyper-rustls catamaran-registry catamaran-controller catamaran
 # The controller does not serve admissions.
 forbid catamaran-controller catamaran-webhook catamaran
+# The emulators say what the clouds do, not what we believe.
+forbid catamaran-emulators catamaran-core "${every[@]}"
 # One crypto provider, one TLS library.
 forbid catamaran ring openssl-sys native-tls
 

@@ -61,6 +61,8 @@ pub mod reason {
     pub const CANARY_NOT_FOUND: &str = "CanaryNotFound";
     /// Availability is unknown: the credentials can't be read or exchanged.
     pub const CREDENTIALS_UNAVAILABLE: &str = "CredentialsUnavailable";
+    /// Availability is unknown: the operator's identity has no role at the registry yet.
+    pub const WAITING_FOR_AUTHORIZATION: &str = "WaitingForAuthorization";
 
     /// `InSync` is true.
     pub const TAGS_MATCH: &str = "TagsMatch";

@@ -12,8 +12,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::{
-    DNS_SUBDOMAIN, MAX_PATTERN, MAX_PATTERNS, MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY, MAX_REPOSITORIES, PATH_RULES,
-    PATTERN_RULES, PREFIX_RULES, REGISTRY_RULES, REQUESTS_PER_MINUTE, SPEC_RULES, rules,
+    DNS_SUBDOMAIN, ID, IDENTITY_RULES, MAX_ID, MAX_PATTERN, MAX_PATTERNS, MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY,
+    MAX_REPOSITORIES, MAX_RESOURCE_ID, PATH_RULES, PATTERN_RULES, PREFIX_RULES, REGISTRY_RULES, REQUESTS_PER_MINUTE,
+    RESOURCE_ID, SIDE_RULES, SPEC_RULES, rules,
 };
 pub use crate::settings::{
     ActiveSide, Canary, ControllerOwnedPodsName, Failback, FailbackModeName, HealthCheck, MissingTags, Parity, Repair,
@@ -105,6 +106,7 @@ pub struct RegistryMirrorSpec {
 /// One of the two registries.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules(SIDE_RULES)))]
 pub struct RegistrySide {
     /// The registry's host as image references spell it, in lower case and with a port if they have one: ghcr.io,
     /// registry.example.com:5000, [2001:db8::1]:5000. No scheme, no path. Docker Hub is docker.io.
@@ -119,7 +121,8 @@ pub struct RegistrySide {
     pub prefix: String,
 
     /// Whose registry this is: generic, github, azure or aws. It selects the provider's token exchange and its faster ways to list
-    /// tags. Credentials come from secretRef; without one, the registry is used anonymously.
+    /// tags. Credentials come from secretRef or identity; without either, what the operator's environment offers for this provider is used
+    /// (azure: workload identity), or nothing.
     #[serde(default)]
     pub provider: ProviderName,
 
@@ -132,6 +135,10 @@ pub struct RegistrySide {
     /// kubernetes.io/dockerconfigjson or kubernetes.io/basic-auth.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretName>,
+
+    /// The identity that the operator has at this registry without a stored secret; for provider azure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<SideIdentity>,
 
     /// The Secret with additional certificate authorities for this registry, as PEM in the key ca.crt, in the operator's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,6 +157,49 @@ pub struct RegistrySide {
     #[schemars(length(max = MAX_PULL_SECRETS))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub image_pull_secrets: Vec<SecretName>,
+}
+
+/// An identity that a cloud vouches for.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules(IDENTITY_RULES)))]
+pub struct SideIdentity {
+    /// Workload: the operator's service account token is exchanged for one of an identity that trusts it. Managed: the identity of the
+    /// machine that the operator runs on. Anonymous: none, whatever the environment offers.
+    pub kind: IdentityKind,
+
+    /// The client ID of the application or user-assigned identity. Absent, with Workload: the one that the operator's service account
+    /// is annotated with; with Managed: the machine's own identity, unless objectID or resourceID name another.
+    #[serde(default, rename = "clientID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_ID), regex(pattern = ID))]
+    pub client_id: Option<String>,
+
+    /// The tenant of the identity; with Workload. Absent: the one that the operator's service account is annotated with.
+    #[serde(default, rename = "tenantID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_ID), regex(pattern = ID))]
+    pub tenant_id: Option<String>,
+
+    /// The object (principal) ID of a user-assigned identity; with Managed.
+    #[serde(default, rename = "objectID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_ID), regex(pattern = ID))]
+    pub object_id: Option<String>,
+
+    /// The resource ID of a user-assigned identity; with Managed.
+    #[serde(default, rename = "resourceID", skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = MAX_RESOURCE_ID), regex(pattern = RESOURCE_ID))]
+    pub resource_id: Option<String>,
+}
+
+/// Where an identity comes from.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum IdentityKind {
+    /// The operator's service account.
+    #[default]
+    Workload,
+    /// The machine.
+    Managed,
+    /// Nowhere: there is none.
+    Anonymous,
 }
 
 /// The name of a Secret.

@@ -30,6 +30,14 @@ pub(crate) const MAX_REGISTRY: usize = 259;
 pub(crate) const MAX_PREFIX: usize = 200;
 /// Pull secrets of a side.
 pub(crate) const MAX_PULL_SECRETS: usize = 8;
+/// Characters of an identity's ids: GUIDs, and names of tenants.
+pub(crate) const MAX_ID: usize = 128;
+/// Characters of an Azure resource id.
+pub(crate) const MAX_RESOURCE_ID: usize = 512;
+/// Ids are GUIDs; a tenant may also be a domain.
+pub(crate) const ID: &str = r"^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$";
+/// A user-assigned identity.
+pub(crate) const RESOURCE_ID: &str = r"^/subscriptions/[^/\s]+/[Rr]esource[Gg]roups/[^/\s]+/providers/Microsoft\.ManagedIdentity/userAssignedIdentities/[^/\s]+$";
 /// Regular expressions of a list.
 pub(crate) const MAX_PATTERNS: usize = 16;
 /// Characters of a regular expression.
@@ -79,6 +87,37 @@ pub(crate) const REGISTRY_RULES: &[Rule] = &[
     (
         "self.contains('.') || self.contains(':') || self == 'localhost'",
         "registry must have a dot or a port, or image references would take it for a Docker Hub user",
+    ),
+];
+
+/// Who the operator is at a registry is said in one way.
+pub(crate) const SIDE_RULES: &[Rule] = &[
+    (
+        "!has(self.identity) || self.provider == 'azure'",
+        "identity is for provider azure; other registries take secretRef",
+    ),
+    (
+        "!has(self.identity) || !has(self.secretRef)",
+        "secretRef and identity exclude each other",
+    ),
+];
+
+pub(crate) const IDENTITY_RULES: &[Rule] = &[
+    (
+        "self.kind == 'Managed' || (!has(self.objectID) && !has(self.resourceID))",
+        "objectID and resourceID are for kind Managed",
+    ),
+    (
+        "self.kind == 'Workload' || !has(self.tenantID)",
+        "tenantID is for kind Workload",
+    ),
+    (
+        "self.kind != 'Anonymous' || !has(self.clientID)",
+        "clientID is for the kinds Workload and Managed",
+    ),
+    (
+        "(has(self.clientID) ? 1 : 0) + (has(self.objectID) ? 1 : 0) + (has(self.resourceID) ? 1 : 0) <= 1",
+        "clientID, objectID and resourceID exclude each other",
     ),
 ];
 

@@ -38,6 +38,8 @@ pub struct Observation {
     pub probes: Sides<Option<Probe>>,
     /// Why a side has no client, where a person must act.
     pub connection: Sides<Option<String>>,
+    /// Whether a side was ever probed by a client of its own.
+    pub asked: Sides<bool>,
     /// The last pass over the tags.
     pub pass: Option<PassResult>,
     /// A sample of confirmed divergences, newest first.
@@ -109,6 +111,7 @@ fn observe(
         availability: Sides::from_fn(|side| state.probes[side].availability(&policy.health)),
         probes: Sides::from_fn(|side| state.probes[side].latest().cloned()),
         connection: state.connection.clone(),
+        asked: state.asked,
         pass,
         divergences: state.ledger.divergences(catamaran_api::status::MAX_DIVERGENCES),
         canary: state.canary.clone(),
@@ -153,7 +156,7 @@ fn canary(status: &RegistryMirrorStatus) -> Option<Canary> {
 pub fn observed(observation: &Observation) -> bool {
     Side::ALL.into_iter().all(|side| {
         let probe = observation.probes[side].as_ref();
-        probe.is_some_and(|probe| !matches!(probe.outcome, Outcome::CredentialsUnavailable))
+        probe.is_some_and(|probe| observation.asked[side] || probe.outcome != Outcome::CredentialsUnavailable)
             || observation.connection[side].is_some()
     })
 }

@@ -1,4 +1,4 @@
-//! From Secrets to registry clients.
+//! From Secrets and identities to registry clients.
 //!
 //! A client is made once for each side and made again when its Secrets change; they are read by `get` only, at most
 //! once in [`REREAD`], and sooner after the registry refused the credential.
@@ -7,9 +7,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use catamaran_core::policy::{MirrorId, MirrorPolicy, SidePolicy};
+use catamaran_core::policy::{IdentityPolicy, ManagedIdentity, MirrorId, MirrorPolicy, Provider, SidePolicy};
 use catamaran_core::side::Side;
-use catamaran_registry::{Budgets, Client, Connection, Credentials, Limits, Secret as Redacted};
+use catamaran_registry::{
+    AzureIdentity, Budgets, Client, Connection, Credentials, Endpoints, Identities, Limits, Secret as Redacted,
+};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
@@ -72,16 +74,19 @@ pub struct Connections {
     secrets: Api<Secret>,
     namespace: String,
     budgets: Arc<Budgets>,
+    identities: Identities,
     cache: Mutex<HashMap<(Arc<str>, Side), Cached>>,
 }
 
 impl Connections {
-    /// Clients whose Secrets live in `namespace`, and which share `budgets`.
+    /// Clients whose Secrets live in `namespace`, and which share `budgets` and the identities that this process' environment
+    /// offers.
     pub fn new(client: kube::Client, namespace: &str, budgets: Arc<Budgets>) -> Connections {
         Connections {
             secrets: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
             budgets,
+            identities: Identities::new(Endpoints::from_environment()),
             cache: Mutex::default(),
         }
     }
@@ -180,7 +185,7 @@ impl Connections {
     async fn read(&self, side: &SidePolicy) -> Result<Material, ConnectionError> {
         let mut version = Vec::new();
         let credentials = match &side.credentials_secret {
-            None => Credentials::Anonymous,
+            None => ambient(&self.identities, side)?,
             Some(name) => {
                 let secret = self.get(name).await?;
                 version.push(secret.metadata.resource_version.clone());
@@ -221,6 +226,34 @@ impl Connections {
             }),
         }
     }
+}
+
+/// What a side without a Secret authenticates with.
+fn ambient(identities: &Identities, side: &SidePolicy) -> Result<Credentials, ConnectionError> {
+    let wanted = match &side.identity {
+        IdentityPolicy::Ambient if side.provider == Provider::Azure && identities.offers_workload_identity() => {
+            AzureIdentity::Workload {
+                client_id: None,
+                tenant_id: None,
+            }
+        }
+        IdentityPolicy::Ambient | IdentityPolicy::Anonymous => return Ok(Credentials::Anonymous),
+        IdentityPolicy::Workload { client_id, tenant_id } => AzureIdentity::Workload {
+            client_id: client_id.clone(),
+            tenant_id: tenant_id.clone(),
+        },
+        IdentityPolicy::Managed(ManagedIdentity::System) => AzureIdentity::System,
+        IdentityPolicy::Managed(ManagedIdentity::Client(id)) => AzureIdentity::Client(id.clone()),
+        IdentityPolicy::Managed(ManagedIdentity::Object(id)) => AzureIdentity::Object(id.clone()),
+        IdentityPolicy::Managed(ManagedIdentity::Resource(id)) => AzureIdentity::Resource(id.clone()),
+    };
+    let identity = identities.azure(&wanted, &side.registry);
+    identity
+        .map(Credentials::Azure)
+        .map_err(|error| ConnectionError::Client {
+            registry: side.registry.clone(),
+            cause: error.to_string(),
+        })
 }
 
 /// A pass over a registry that has gone silent should be told as that before the next one is due, so one request may take
@@ -292,6 +325,68 @@ mod tests {
         Secret {
             data: Some(data.collect()),
             ..Secret::default()
+        }
+    }
+
+    #[test]
+    fn without_a_secret_the_spec_or_the_environment_says_who_we_are() {
+        let offering = Endpoints {
+            federated_token_file: Some("/var/run/secrets/azure/tokens/azure-identity-token".into()),
+            client_id: Some("env".to_owned()),
+            ..Endpoints::default()
+        };
+        let (offering, bare) = (Identities::new(offering), Identities::new(Endpoints::default()));
+        let workload = |client_id: Option<&str>| IdentityPolicy::Workload {
+            client_id: client_id.map(str::to_owned),
+            tenant_id: None,
+        };
+        let managed = IdentityPolicy::Managed;
+        let (azure, generic) = (Provider::Azure, Provider::Generic);
+        let cases = [
+            (&bare, azure, IdentityPolicy::Ambient, "Anonymous"),
+            (
+                &offering,
+                azure,
+                IdentityPolicy::Ambient,
+                "Azure(Identity(\"workload identity env\"))",
+            ),
+            (&offering, generic, IdentityPolicy::Ambient, "Anonymous"),
+            (&offering, azure, IdentityPolicy::Anonymous, "Anonymous"),
+            (
+                &offering,
+                azure,
+                workload(Some("a")),
+                "Azure(Identity(\"workload identity a\"))",
+            ),
+            (&bare, azure, workload(None), "Azure(Identity(\"workload identity\"))"),
+            (
+                &bare,
+                azure,
+                managed(ManagedIdentity::System),
+                "Azure(Identity(\"system-assigned managed identity\"))",
+            ),
+            (
+                &bare,
+                azure,
+                managed(ManagedIdentity::Object("o".to_owned())),
+                "Azure(Identity(\"managed identity o\"))",
+            ),
+        ];
+        for (identities, provider, identity, expected) in cases {
+            let side = SidePolicy {
+                registry: "kracr.azurecr.io".to_owned(),
+                prefix: String::new(),
+                provider,
+                pull_through_cache: false,
+                credentials_secret: None,
+                identity: identity.clone(),
+                ca_secret: None,
+                image_pull_secrets: Vec::new(),
+                requests_per_minute: None,
+            };
+            let found = ambient(identities, &side).unwrap();
+            assert_eq!(format!("{found:?}"), expected, "{identity:?}");
+            assert_eq!(found, ambient(identities, &side).unwrap(), "shared by every mirror");
         }
     }
 

@@ -73,6 +73,8 @@ pub struct State {
     pub pass: Option<PassResult>,
     /// Why a side has no client: a missing or wrong Secret.
     pub connection: Sides<Option<String>>,
+    /// Whether a side was ever probed by a client of its own: what its probes say is then about its identity or registry.
+    pub asked: Sides<bool>,
     /// The canary each side is probed with.
     pub canary: Option<Canary>,
     /// Canaries that were not found on a side, so that another is chosen.
@@ -150,6 +152,7 @@ impl MirrorMemory {
         state.pass = None;
         state.canary = None;
         state.connection[side] = None;
+        state.asked[side] = false;
     }
 }
 

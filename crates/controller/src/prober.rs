@@ -45,6 +45,7 @@ async fn probe(context: &Context, policy: &MirrorPolicy, memory: &MirrorMemory, 
     let (canary, blob) = {
         let mut state = memory.state();
         state.connection[side] = None;
+        state.asked[side] = true;
         (state.canary.clone(), state.probes[side].wants_blob())
     };
     let place = |canary: &Canary| {

@@ -67,12 +67,46 @@ pub struct SidePolicy {
     pub pull_through_cache: bool,
     /// Name of the Secret with the operator's credentials, in the operator's namespace.
     pub credentials_secret: Option<String>,
+    /// What the operator authenticates with where there is no such Secret.
+    pub identity: IdentityPolicy,
     /// Name of the Secret with `ca.crt`, in the operator's namespace.
     pub ca_secret: Option<String>,
     /// Names of pull secrets that are appended to pods at admission.
     pub image_pull_secrets: Vec<String>,
     /// The most requests a minute for verification; absent: the provider's default.
     pub requests_per_minute: Option<u32>,
+}
+
+/// An identity that a cloud vouches for, without a stored secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum IdentityPolicy {
+    /// What the operator's environment offers for the side's provider; none where it offers none.
+    #[default]
+    Ambient,
+    /// None, whatever the environment offers.
+    Anonymous,
+    /// The service account's token, exchanged for one of an identity that trusts it.
+    Workload {
+        /// The client id; absent: the environment's.
+        client_id: Option<String>,
+        /// The tenant; absent: the environment's.
+        tenant_id: Option<String>,
+    },
+    /// An identity of the machine that the operator runs on.
+    Managed(ManagedIdentity),
+}
+
+/// Which identity of a machine.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ManagedIdentity {
+    /// The machine's own.
+    System,
+    /// One that is assigned to it, by client id.
+    Client(String),
+    /// The same, by object (principal) id.
+    Object(String),
+    /// The same, by resource id.
+    Resource(String),
 }
 
 /// Whose registry a side is.

@@ -290,6 +290,7 @@ fn answers_that_say_nothing_about_the_registry_never_flip() {
         Outcome::Throttled { retry_after: None },
         Outcome::CanaryNotFound,
         Outcome::CredentialsUnavailable,
+        Outcome::WaitingForAuthorization,
     ];
     for outcome in outcomes {
         let primary = Registry::new(vec![(20 * SECOND, Weather::Says(outcome))], 50);

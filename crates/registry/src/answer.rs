@@ -65,7 +65,7 @@ pub(crate) async fn failure(reply: Reply, method: &Method, own: bool, most: u64)
     {
         if !part.is_empty() {
             message.push_str(": ");
-            message.push_str(&one_line(part));
+            message.push_str(&one_line(&without_tokens(part)));
         }
     }
     Failure {
@@ -75,6 +75,23 @@ pub(crate) async fn failure(reply: Reply, method: &Method, own: bool, most: u64)
         code: said.code,
         message,
     }
+}
+
+/// Takes out what looks like a JSON Web Token: ours, should the registry repeat what it was sent.
+fn without_tokens(text: &str) -> String {
+    const SHORTEST: usize = 20;
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("eyJ") {
+        let (before, token) = rest.split_at(at);
+        let inside = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        let (token, after) = token.split_at(token.bytes().take_while(inside).count());
+        shown.push_str(before);
+        shown.push_str(if token.len() < SHORTEST { token } else { "[redacted]" });
+        rest = after;
+    }
+    shown.push_str(rest);
+    shown
 }
 
 fn words(status: StatusCode) -> String {
@@ -104,6 +121,7 @@ fn class(
         }
         404 if own && is_unknown(said, &message) => Class::Absent,
         404 => Class::NotFound,
+        _ if is_locked(said, &message) => Class::Locked,
         408 => Class::Unavailable(Unavailable::Timeout),
         429 => Class::Throttled {
             retry_after: retry_after(),
@@ -111,6 +129,11 @@ fn class(
         500.. => Class::Unavailable(Unavailable::ServerError),
         _ => Class::Unexpected,
     }
+}
+
+/// Azure's locks answer 405; so does a manifest in quarantine, with other words.
+fn is_locked(said: &Said, message: &str) -> bool {
+    said.code.as_deref() == Some("REGISTRY_DISALLOWED_OPERATION") || message.contains("operation is disallowed")
 }
 
 /// GHCR says `MANIFEST_UNKNOWN` also for a media type that the request did not accept; that is not "absent".
@@ -175,6 +198,8 @@ mod tests {
     const ACCEPT: &str = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"OCI index found, but Accept header does not support OCI indexes"}]}"#;
     const NAME_UNKNOWN: &str = r#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known"}]}"#;
     const FIREWALL: &str = r#"{"errors":[{"code":"DENIED","message":"client with IP '172.214.169.102' is not allowed access. Refer https://aka.ms/acr/firewall to grant access."}]}"#;
+    const LOCKED: &str = r#"{"errors":[{"code":"REGISTRY_DISALLOWED_OPERATION","detail":{},"message":"The operation is disallowed on this registry, repository or image."}]}"#;
+    const QUARANTINED: &str = r#"{"errors":[{"code":"UNKNOWN","message":"The operation is disallowed."}]}"#;
     const DENIED: &str = r#"{"errors":[{"code":"DENIED","message":"denied"}]}"#;
 
     #[test]
@@ -217,12 +242,26 @@ mod tests {
             (599, "", Rung::Blob, false, server_error),
             (400, "", Rung::Tags, true, Class::Unexpected),
             (405, "", Rung::Manifest, true, Class::Unexpected),
+            (405, LOCKED, Rung::Manifest, true, Class::Locked),
+            (405, QUARANTINED, Rung::Manifest, true, Class::Locked),
         ];
         for (status, body, rung, own, expected) in cases {
             let found = class(status, &read(body.as_bytes()), rung, own, || {
                 Some(Duration::from_secs(9))
             });
             assert_eq!(found, expected, "{status} {body} at {rung}");
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_repeated_is_taken_out() {
+        let cases = [
+            ("no token", "no token"),
+            ("bad token eyJhbGciOiJSUzI1NiJ9.e30.c2ln!", "bad token [redacted]!"),
+            ("\"eyJhbGciOiJSUzI1NiJ9.e30.c2ln\" eyJ", "\"[redacted]\" eyJ"),
+        ];
+        for (text, shown) in cases {
+            assert_eq!(without_tokens(text), shown);
         }
     }
 

@@ -51,7 +51,7 @@ impl Session {
         if reply.status().is_success() || reply.location().is_some() {
             return Ok(reply);
         }
-        Err(self.fail(reply, &ask).await)
+        Err(self.fail(reply, &ask, None).await)
     }
 
     /// The digest of the manifest's config or first layer; of an index, of its first manifest's.

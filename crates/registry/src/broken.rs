@@ -31,7 +31,7 @@ pub(crate) fn unresolved(error: &DnsError, rung: Rung, request: &str) -> Failure
 /// good. Only the registry's first request tells about the rungs below.
 fn lower(reached: Rung, error: &reqwest::Error, rung: Rung) -> Rung {
     match rung {
-        Rung::Token | Rung::Blob => rung,
+        Rung::Exchange | Rung::Token | Rung::Blob => rung,
         _ if error.is_connect() => reached,
         _ => rung,
     }

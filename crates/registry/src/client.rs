@@ -10,7 +10,9 @@ use rustls::client::danger::ServerCertVerifier;
 use crate::budget::Budget;
 use crate::connection::{Connection, Limits};
 use crate::dns::{self, Guard};
+use crate::exchange::Exchange;
 use crate::failure::{Class, Failure, Rung};
+use crate::listing::{Lock, Marker};
 use crate::provider::Site;
 use crate::session::Session;
 use crate::tls;
@@ -41,6 +43,8 @@ pub struct ListedTag {
     pub name: String,
     /// Its digest, where the registry lists digests.
     pub digest: Option<Digest>,
+    /// What the registry forbids about it, where it says so.
+    pub locked: Option<Lock>,
 }
 
 /// What a reference stands for.
@@ -115,10 +119,12 @@ impl Client {
         let verifier = tls::verifier(connection.extra_ca.as_deref())?;
         let http = Http::new(guard.clone(), verifier.clone(), limits)?;
         let tokens = Tokens::new(site.scheme());
+        let exchange = Exchange::new(&site, &http);
         let session = Session {
             site,
             http,
             tokens,
+            exchange,
             budget: Some(budget),
         };
         Ok(Client {
@@ -149,6 +155,25 @@ impl Client {
                     message,
                 ))
             })
+    }
+
+    /// What a repository looks like now, in one request; `None` where the registry does not tell (all but Azure).
+    ///
+    /// A marker equal to the one taken before the last listing says that the listing still holds, as far as the registry
+    /// counts its changes; see [`Marker`]. A repository that does not exist is a [`Failure::is_absent`].
+    pub async fn marker(&self, repository: &str) -> Result<Option<Marker>, Failure> {
+        self.shared.session.marker(repository).await
+    }
+
+    /// Whether a repository differs from `last`, in one request; `true` where the registry does not tell.
+    pub async fn changed_since(&self, repository: &str, last: &Marker) -> Result<bool, Failure> {
+        Ok(self.marker(repository).await?.as_ref() != Some(last))
+    }
+
+    /// Why a tag that exists can't be pulled, listed or overwritten, in two requests; `None` when nothing is locked, or
+    /// where the registry has no locks (all but Azure). A tag that does not exist is a failure.
+    pub async fn lock_of(&self, repository: &str, tag: &str) -> Result<Option<Lock>, Failure> {
+        self.shared.session.lock_of(repository, tag).await
     }
 
     /// The digest of a tag, or of a digest if the registry has it.

@@ -5,6 +5,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
+use crate::identity::Identity;
 use crate::secret::Secret;
 
 /// A larger `.dockerconfigjson` is refused; the API server's own limit for a Secret is 1 MiB.
@@ -27,6 +28,8 @@ pub enum Credentials {
         /// The password, personal access token or refresh token.
         password: Secret<String>,
     },
+    /// An identity that Azure vouches for; its tokens are exchanged at the registry.
+    Azure(Identity),
 }
 
 /// Why a `.dockerconfigjson` gives no credential. No message holds anything of its contents.
@@ -97,10 +100,18 @@ impl Credentials {
     /// The value of an `Authorization: Basic` header, without the scheme.
     pub(crate) fn basic(&self) -> Option<Secret<String>> {
         match self {
-            Credentials::Anonymous => None,
+            Credentials::Anonymous | Credentials::Azure(_) => None,
             Credentials::Basic { username, password } => Some(Secret::new(
                 BASE64_STANDARD.encode(format!("{username}:{}", password.expose())),
             )),
+        }
+    }
+
+    /// The identity whose tokens are exchanged.
+    pub(crate) fn identity(&self) -> Option<&Identity> {
+        match self {
+            Credentials::Azure(identity) => Some(identity),
+            Credentials::Anonymous | Credentials::Basic { .. } => None,
         }
     }
 

@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
@@ -51,6 +51,8 @@ pub(crate) struct Guard {
     allow_loopback: bool,
     /// Whether the registry itself was seen at a private address: then what it leads to may be private too.
     own_private: AtomicBool,
+    /// The registry's own address, as it was last seen.
+    own_address: Mutex<Option<IpAddr>>,
 }
 
 impl Guard {
@@ -67,6 +69,7 @@ impl Guard {
             allow_private: connection.allow_private,
             allow_loopback: connection.allow_loopback,
             own_private: AtomicBool::new(false),
+            own_address: Mutex::default(),
         };
         if let Some(address) = literal(base) {
             guard.note_own(address);
@@ -109,7 +112,20 @@ impl Guard {
         }
     }
 
+    /// Where the registry's name leads, and whether that is a private address: the first question when a firewall refuses
+    /// us. `None` when that was never seen, as behind a proxy.
+    pub(crate) fn describe_own(&self) -> Option<String> {
+        let address = (*self.own_address.lock().unwrap_or_else(PoisonError::into_inner))?;
+        let what = match kind(address) {
+            Kind::Public => "a public address: no private endpoint is used",
+            Kind::Private => "a private address",
+            Kind::Loopback | Kind::Never => "a local address",
+        };
+        Some(format!("{} is at {address}, {what}", self.own_host))
+    }
+
     fn note_own(&self, address: IpAddr) {
+        *self.own_address.lock().unwrap_or_else(PoisonError::into_inner) = Some(address);
         if kind(address) == Kind::Private {
             self.own_private.store(true, Ordering::Relaxed);
         }
@@ -275,6 +291,28 @@ mod tests {
     fn mixed(_: String) -> Looking {
         let all = ["169.254.169.254:0", "10.0.0.1:0", "20.1.2.3:0", "127.0.0.1:0"];
         Box::pin(async move { Ok(all.iter().map(|at| at.parse().unwrap()).collect()) })
+    }
+
+    #[tokio::test]
+    async fn where_the_registry_is_and_what_that_means_can_be_told() {
+        let cases = [
+            (
+                "20.1.2.3:443",
+                "ghcr.io is at 20.1.2.3, a public address: no private endpoint is used",
+            ),
+            ("10.0.0.4:443", "ghcr.io is at 10.0.0.4, a private address"),
+        ];
+        for (at, told) in cases {
+            let guard = guard("ghcr.io", |connection| {
+                connection.resolve = vec![("ghcr.io".to_owned(), at.parse().unwrap())];
+            });
+            assert_eq!(guard.describe_own(), None, "nothing was seen yet");
+            guard.resolve("ghcr.io").await.unwrap();
+            assert_eq!(guard.describe_own().as_deref(), Some(told));
+        }
+        let behind_proxy = guard("ghcr.io", |_| {});
+        assert!(behind_proxy.resolve("localhost").await.is_err());
+        assert_eq!(behind_proxy.describe_own(), None);
     }
 
     fn nobody(_: String) -> Looking {

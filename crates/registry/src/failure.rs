@@ -16,6 +16,10 @@ pub enum Rung {
     Tls,
     /// `/v2/` answers like a registry.
     Challenge,
+    /// The cloud gives a token for the identity.
+    Identity,
+    /// The registry takes it for one of its own.
+    Exchange,
     /// The token endpoint issues a token.
     Token,
     /// A page of tags arrives.
@@ -34,6 +38,8 @@ impl Rung {
             Rung::Connect => "connect",
             Rung::Tls => "tls",
             Rung::Challenge => "challenge",
+            Rung::Identity => "identity",
+            Rung::Exchange => "exchange",
             Rung::Token => "token",
             Rung::Tags => "tags",
             Rung::Manifest => "manifest",
@@ -57,6 +63,12 @@ pub enum Class {
     Unauthorized,
     /// 403: the identity lacks a right.
     Forbidden,
+    /// 401 or 403 for an identity that was never let in: its role is missing, or was granted moments ago.
+    WaitingForAuthorization,
+    /// There is no credential to ask with: the identity service gives no token, or one that the registry can't read.
+    CredentialsUnavailable,
+    /// The content is there and locked: nobody may read it, or write it.
+    Locked,
     /// The registry's firewall refuses this network (Azure: `DENIED`, `client with IP ...`).
     NetworkDenied,
     /// 429, or GitHub's 403 for its secondary rate limit.
@@ -129,12 +141,13 @@ impl Failure {
             Class::Unavailable(why) => Outcome::Unavailable(*why),
             Class::Unauthorized => Outcome::Unauthorized,
             Class::Forbidden => Outcome::Forbidden,
+            Class::WaitingForAuthorization => Outcome::WaitingForAuthorization,
             Class::NetworkDenied | Class::RefusedAddress => Outcome::NetworkDenied,
             Class::Throttled { retry_after } => Outcome::Throttled {
                 retry_after: *retry_after,
             },
-            Class::Absent | Class::NotFound | Class::BadReference => Outcome::CanaryNotFound,
-            Class::ForeignRealm => Outcome::CredentialsUnavailable,
+            Class::Absent | Class::NotFound | Class::BadReference | Class::Locked => Outcome::CanaryNotFound,
+            Class::ForeignRealm | Class::CredentialsUnavailable => Outcome::CredentialsUnavailable,
             Class::LyingDigest | Class::Misrouted | Class::TooLarge | Class::Unexpected => {
                 Outcome::Unavailable(Unavailable::ServerError)
             }
@@ -184,7 +197,14 @@ mod tests {
 
     #[test]
     fn what_we_refuse_ourselves_never_counts_as_an_outage() {
-        for class in [Class::ForeignRealm, Class::RefusedAddress, Class::BadReference] {
+        for class in [
+            Class::ForeignRealm,
+            Class::RefusedAddress,
+            Class::BadReference,
+            Class::WaitingForAuthorization,
+            Class::CredentialsUnavailable,
+            Class::Locked,
+        ] {
             let failure = Failure::new(Rung::Blob, class, String::new());
             assert!(
                 !matches!(failure.outcome(), Outcome::Unavailable(_) | Outcome::Reachable),

@@ -195,6 +195,7 @@ impl Client {
                 site: shared.session.site.clone(),
                 http,
                 tokens: Tokens::new(Scheme::Unknown),
+                exchange: shared.session.exchange.clone(),
                 budget: None,
             },
             recorder,

@@ -5,10 +5,11 @@
 //! to the registry it belongs to and to the token endpoints admitted for it, never anywhere else.
 //!
 //! Reading order: [`connection`] is what one side of a mirror is, [`credentials`] and [`secret`] what it authenticates with;
+//! [`identity`] what it gets from its cloud instead;
 //! [`failure`] names everything that can go wrong; `address`, `dns` and `tls` guard the way to a host, `transport` makes
-//! one bounded request; `challenge`, `provider` and `token` authenticate; `session` joins them; [`budget`] paces them;
-//! [`client`] lists and resolves, [`probe`] climbs the ladder that a kubelet would, [`ladder`] does so for a person;
-//! [`pull`] makes credentials for pods. `scripted` (a feature) is an
+//! one bounded request; `challenge`, `provider`, `exchange` and `token` authenticate (`renewed` keeps what expires, `jwt` reads
+//! how soon); `session` joins them; [`budget`] paces them; [`client`] lists and resolves, [`probe`] climbs the ladder that a
+//! kubelet would, [`ladder`] does so for a person; [`pull`] makes credentials for pods. `scripted` (a feature) is an
 //! in-process registry for tests and benchmarks.
 
 mod address;
@@ -21,7 +22,10 @@ pub mod client;
 pub mod connection;
 pub mod credentials;
 mod dns;
+mod exchange;
 pub mod failure;
+pub mod identity;
+mod jwt;
 pub mod ladder;
 mod listing;
 mod manifest;
@@ -29,6 +33,7 @@ mod path;
 pub mod probe;
 mod provider;
 pub mod pull;
+mod renewed;
 #[cfg(feature = "scripted")]
 pub mod scripted;
 pub mod secret;
@@ -43,7 +48,9 @@ pub use client::{Client, ClientError, ListedTag, Manifest, Resolved};
 pub use connection::{Connection, Limits};
 pub use credentials::{Credentials, CredentialsError};
 pub use failure::{Class, Failure, Rung};
+pub use identity::{AzureIdentity, Endpoints, Identities, Identity};
 pub use ladder::{Climbed, LadderTarget};
+pub use listing::{Lock, Marker};
 pub use probe::{ProbeReport, ProbeTarget};
 pub use pull::{PullCredential, PullError};
 pub use secret::Secret;

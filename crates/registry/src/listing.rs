@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use catamaran_core::digest::Digest;
 use http::header::LINK;
 use http::{Method, StatusCode};
 use serde::{Deserialize, Deserializer};
@@ -15,6 +14,10 @@ use crate::provider::Listing;
 use crate::session::Session;
 use crate::transport::{Ask, Reply};
 
+mod acr;
+
+pub use acr::{Lock, Marker};
+
 /// How many tags we ask for at once: Azure's cap, and a number that GHCR honours.
 const PAGE: usize = 1000;
 
@@ -26,6 +29,7 @@ impl Session {
         let mut tags = Vec::new();
         let mut seen = HashSet::new();
         let mut next = Some(self.first_page(repository));
+        let mut linked = false;
         while let Some(url) = next {
             if seen.len() == limits.pages {
                 return Err(endless(&url, &format!("more than {} pages", limits.pages)));
@@ -40,7 +44,9 @@ impl Session {
             if tags.len() > limits.tags {
                 return Err(endless(&url, &format!("more than {} tags", limits.tags)));
             }
-            next = link.or_else(|| self.beyond(repository, last.filter(|_| full)));
+            linked |= link.is_some();
+            // Who links its pages has none behind the one without a link.
+            next = link.or_else(|| self.beyond(repository, last.filter(|_| full && !linked)));
         }
         // Pages shift while tags are pushed, so a tag may come twice; what came last is newest.
         tags.reverse();
@@ -78,7 +84,7 @@ impl Session {
         let body = reply.body(self.http.limits.page_bytes).await?;
         let tags = match self.site.listing() {
             Listing::Distribution => names(&body),
-            Listing::Azure => names_and_digests(&body),
+            Listing::Azure => acr::tags(&body),
         };
         Ok((tags.ok_or(broken)?, link))
     }
@@ -152,18 +158,6 @@ struct Names {
     tags: Option<Vec<String>>,
 }
 
-#[derive(Deserialize)]
-struct AzureTags {
-    #[serde(default, deserialize_with = "present")]
-    tags: Option<Vec<AzureTag>>,
-}
-
-#[derive(Deserialize)]
-struct AzureTag {
-    name: String,
-    digest: Option<String>,
-}
-
 fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
     // A derived struct would also be read from an array.
     if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
@@ -176,23 +170,12 @@ fn names(body: &[u8]) -> Option<Vec<ListedTag>> {
     let tags = object::<Names>(body)?.tags?.into_iter();
     Some(
         tags.filter(|name| path::is_tag(name))
-            .map(|name| ListedTag { name, digest: None })
+            .map(|name| ListedTag {
+                name,
+                digest: None,
+                locked: None,
+            })
             .collect(),
-    )
-}
-
-fn names_and_digests(body: &[u8]) -> Option<Vec<ListedTag>> {
-    let tags = object::<AzureTags>(body)?
-        .tags?
-        .into_iter()
-        .filter(|tag| path::is_tag(&tag.name));
-    let digest = |tag: &AzureTag| tag.digest.as_deref().and_then(|digest| digest.parse::<Digest>().ok());
-    Some(
-        tags.map(|tag| ListedTag {
-            digest: digest(&tag),
-            name: tag.name,
-        })
-        .collect(),
     )
 }
 
@@ -253,15 +236,5 @@ mod tests {
         assert_eq!(names(many.as_bytes()).unwrap().len(), 1_000_000);
         let deep = format!(r#"{{"tags":[],"x":{}}}"#, "[".repeat(10_000));
         assert_eq!(names(deep.as_bytes()), None);
-    }
-
-    #[test]
-    fn azure_gives_digests_with_the_names() {
-        let digest = Digest::of(b"x");
-        let body =
-            format!(r#"{{"tags":[{{"name":"1","digest":"{digest}"}},{{"name":"2","digest":"bad"}},{{"name":"3"}}]}}"#);
-        let tags = names_and_digests(body.as_bytes()).unwrap();
-        let digests: Vec<_> = tags.into_iter().map(|tag| tag.digest).collect();
-        assert_eq!(digests, [Some(digest), None, None]);
     }
 }

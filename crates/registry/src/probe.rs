@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::connection::Limits;
+use crate::credentials::Credentials;
 use crate::failure::{Class, Failure, Rung};
 use crate::provider::Scheme;
 use crate::session::Session;
@@ -59,7 +60,12 @@ impl Client {
             Err(_) => {
                 let (rung, what) = hung(&session, rung);
                 let message = format!("{}: {what} within {timeout:?}", session.http.progress.asked());
-                report(Outcome::Unavailable(Unavailable::Timeout), rung, message, start)
+                // Who vouches for us is not the registry: its silence says nothing about that.
+                let outcome = match rung {
+                    Rung::Identity => Outcome::CredentialsUnavailable,
+                    _ => Outcome::Unavailable(Unavailable::Timeout),
+                };
+                report(outcome, rung, message, start)
             }
         }
     }
@@ -82,6 +88,7 @@ impl Client {
             site: shared.session.site.clone(),
             http,
             tokens: Tokens::new(Scheme::Unknown),
+            exchange: shared.session.exchange.clone(),
             budget: None,
         })
     }
@@ -89,10 +96,9 @@ impl Client {
 
 async fn climb(session: &Session, target: &ProbeTarget, rung: &mut Rung) -> Result<String, Failure> {
     session.challenge().await?;
-    let bearer = matches!(session.tokens.scheme(), Scheme::Bearer { .. });
     let Some((repository, digest)) = &target.canary else {
-        if session.site.credentials.basic().is_some() && session.tokens.scheme() != Scheme::Open {
-            *rung = Rung::Token;
+        if session.site.credentials != Credentials::Anonymous && session.tokens.scheme() != Scheme::Open {
+            identify(session, rung).await?;
             session.check_credentials().await?;
         }
         return Ok(format!(
@@ -100,9 +106,9 @@ async fn climb(session: &Session, target: &ProbeTarget, rung: &mut Rung) -> Resu
             session.http.progress.asked()
         ));
     };
-    if bearer {
-        *rung = Rung::Token;
-        session.authorization(Some(&session.site.scope(repository))).await?;
+    if matches!(session.tokens.scheme(), Scheme::Bearer { .. }) {
+        identify(session, rung).await?;
+        session.authorization(Some(repository)).await?;
     }
     *rung = Rung::Manifest;
     session.resolve(repository, &digest.to_string()).await?;
@@ -112,6 +118,22 @@ async fn climb(session: &Session, target: &ProbeTarget, rung: &mut Rung) -> Resu
     *rung = Rung::Blob;
     let asked = session.first_blob_byte(repository, digest).await?;
     Ok(format!("{asked}: first byte read"))
+}
+
+/// Climbs to the token: with an identity, by the cloud's token and the registry's exchange, unless that was done lately.
+async fn identify(session: &Session, rung: &mut Rung) -> Result<(), Failure> {
+    if let (Some(exchange), Scheme::Bearer { realm, service }) = (&session.exchange, session.tokens.scheme())
+        && !exchange.is_ready()
+    {
+        *rung = Rung::Identity;
+        session.http.progress.ask(exchange.identity.name());
+        exchange.identity.token().await?;
+        *rung = Rung::Exchange;
+        session.http.progress.ask(&exchange.describe(&realm));
+        exchange.refresh_token(&realm, service.as_deref()).await?;
+    }
+    *rung = Rung::Token;
+    Ok(())
 }
 
 /// The rung of a failure. What the first connection reached is known better than an error can tell.

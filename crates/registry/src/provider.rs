@@ -3,17 +3,15 @@
 //! Everything that differs between Azure, GitHub, Amazon and the rest stands behind [`Protocol`], one file for each; its
 //! defaults are what any OCI registry does.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use catamaran_core::policy::Provider;
 use http::{HeaderValue, Method};
-use serde::Deserialize;
 use url::Url;
 
 use crate::challenge::Challenge;
 use crate::connection::Connection;
 use crate::credentials::Credentials;
 use crate::failure::{Class, Failure, Rung, one_line};
+use crate::secret::Secret;
 use crate::transport::Ask;
 
 mod aws;
@@ -44,9 +42,26 @@ pub(crate) trait Protocol: Sync {
     }
 
     /// The request that turns the credential into a token.
-    fn token_ask(&self, site: &Site, realm: &Url, service: Option<&str>, scope: Option<&str>) -> Ask {
+    ///
+    /// `refresh_token`: what the registry gave for the identity, where the credential is one.
+    fn token_ask(
+        &self,
+        site: &Site,
+        realm: &Url,
+        service: Option<&str>,
+        scope: Option<&str>,
+        _refresh_token: Option<&Secret<String>>,
+    ) -> Ask {
         basic_token_ask(site, realm, service, scope)
     }
+
+    /// Where a cloud's token is exchanged for the registry's own, beside the admitted token endpoint.
+    fn exchange_url(&self, _realm: &Url) -> Option<Url> {
+        None
+    }
+
+    /// Says what a refusal means here and what would mend it.
+    fn explain(&self, _site: &Site, _failure: &mut Failure, _context: &Context<'_>) {}
 }
 
 /// Any registry that keeps to the specification.
@@ -72,6 +87,18 @@ pub(crate) struct Site {
     pub(crate) credentials: Credentials,
     /// `https://host[:port]/` of everyone besides the registry who may issue its tokens.
     token_hosts: Vec<Url>,
+}
+
+/// What is known about a request that was refused.
+pub(crate) struct Context<'a> {
+    /// The repository that it was about.
+    pub(crate) repository: Option<&'a str>,
+    /// The identity that asked, where the credential is one.
+    pub(crate) identity: Option<&'a str>,
+    /// Whether the registry is known to grant by repository.
+    pub(crate) abac: bool,
+    /// Whether the identity was ever let in there.
+    pub(crate) proven: bool,
 }
 
 /// How requests are authenticated.
@@ -180,8 +207,29 @@ impl Site {
     }
 
     /// The request that turns the credential into a token.
-    pub(crate) fn token_ask(&self, realm: &Url, service: Option<&str>, scope: Option<&str>) -> Ask {
-        self.protocol().token_ask(self, realm, service, scope)
+    pub(crate) fn token_ask(
+        &self,
+        realm: &Url,
+        service: Option<&str>,
+        scope: Option<&str>,
+        refresh_token: Option<&Secret<String>>,
+    ) -> Ask {
+        self.protocol().token_ask(self, realm, service, scope, refresh_token)
+    }
+
+    /// Where a cloud's token is exchanged; `None` where the registry takes none.
+    pub(crate) fn exchange_url(&self, realm: &Url) -> Option<Url> {
+        self.protocol().exchange_url(realm)
+    }
+
+    /// The request that turns a cloud's token into the registry's own.
+    pub(crate) fn exchange_ask(&self, realm: &Url, service: Option<&str>, token: &Secret<String>) -> Option<Ask> {
+        Some(azure::exchange_ask(self.exchange_url(realm)?, service, token))
+    }
+
+    /// Says what a refusal means here and what would mend it.
+    pub(crate) fn explain(&self, failure: &mut Failure, context: &Context<'_>) {
+        self.protocol().explain(self, failure, context);
     }
 }
 
@@ -210,19 +258,6 @@ pub(crate) fn secret_header(scheme: &str, secret: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(&format!("{scheme} {secret}")).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-/// The seconds that a JSON Web Token says it lives (`exp` - `iat`). Azure announces no `expires_in`. The claim is not
-/// verified: it only decides how long the token is kept.
-pub(crate) fn lifetime_in(token: &str) -> Option<i64> {
-    #[derive(Deserialize)]
-    struct Claims {
-        exp: i64,
-        iat: i64,
-    }
-    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    let claims: Claims = serde_json::from_slice(&payload).ok()?;
-    claims.exp.checked_sub(claims.iat)
 }
 
 fn api_host(registry: &str) -> &str {
@@ -369,14 +404,5 @@ mod tests {
         for (provider, scope) in cases {
             assert_eq!(site("r.test", provider).scope("a/b"), scope);
         }
-    }
-
-    #[test]
-    fn the_lifetime_of_a_json_web_token_is_read() {
-        let token = |claims: &str| format!("e30.{}.sig", BASE64_URL_SAFE_NO_PAD.encode(claims));
-        assert_eq!(lifetime_in(&token(r#"{"iat":1000,"exp":5500}"#)), Some(4500));
-        assert_eq!(lifetime_in(&token(r#"{"exp":5500}"#)), None);
-        assert_eq!(lifetime_in("opaque"), None);
-        assert_eq!(lifetime_in("a.!!.c"), None);
     }
 }

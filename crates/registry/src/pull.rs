@@ -39,7 +39,10 @@ impl Client {
     pub async fn pull_credential(&self) -> Result<PullCredential, PullError> {
         let site = &self.shared().session.site;
         let token = match (&site.credentials, site.provider) {
-            (Credentials::Basic { username, password }, Provider::Azure) if username == AZURE_TOKEN_USER => password,
+            (Credentials::Basic { username, password }, Provider::Azure) if username == AZURE_TOKEN_USER => {
+                password.clone()
+            }
+            (Credentials::Azure(_), _) => self.shared().session.identity_token().await?,
             (Credentials::Anonymous, _) => return Err(PullError::CannotMint("it is anonymous")),
             (Credentials::Basic { .. }, Provider::Azure) => {
                 return Err(PullError::CannotMint(
@@ -58,7 +61,7 @@ impl Client {
         self.shared().session.check_credentials().await?;
         Ok(PullCredential {
             username: AZURE_TOKEN_USER.to_owned(),
-            password: token.clone(),
+            password: token,
             expires,
         })
     }

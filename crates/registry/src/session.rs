@@ -9,8 +9,10 @@ use url::Url;
 use crate::answer;
 use crate::budget::Budget;
 use crate::challenge;
+use crate::exchange::Exchange;
 use crate::failure::{Class, Failure, Rung};
-use crate::provider::{Scheme, Site};
+use crate::provider::{Context, Scheme, Site};
+use crate::secret::Secret;
 use crate::token::{self, Token, Tokens};
 use crate::transport::{Ask, Http, Reply};
 
@@ -19,6 +21,8 @@ pub(crate) struct Session {
     pub(crate) site: Arc<Site>,
     pub(crate) http: Http,
     pub(crate) tokens: Tokens,
+    /// Where the credential is an identity.
+    pub(crate) exchange: Option<Exchange>,
     /// Absent for probes: they never wait.
     pub(crate) budget: Option<Arc<Budget>>,
 }
@@ -36,27 +40,31 @@ impl Session {
     /// with a new one. The answer is a success or a redirect.
     pub(crate) async fn ask(&self, mut ask: Ask, repository: &str) -> Result<Reply, Failure> {
         debug_assert!(self.site.owns(&ask.url), "credentials are for the registry only");
-        let scope = self.site.scope(repository);
-        ask.authorization = self.authorization(Some(&scope)).await?;
+        let about = Some(repository);
+        ask.authorization = self.authorization(about).await?;
         let reply = self.send(&ask).await?;
         if reply.status() != StatusCode::UNAUTHORIZED {
-            return self.settle(reply, &ask).await;
+            return self.settle(reply, &ask, repository).await;
         }
         let refused = ask.authorization.take();
         let known = self.tokens.scheme();
         let Some(scheme) = self.scheme_of(reply.headers())? else {
-            return Err(self.fail(reply, &ask).await);
+            return Err(self.fail(reply, &ask, about).await);
         };
         if scheme == Scheme::Basic && (known == Scheme::Basic || self.site.credentials.basic().is_none()) {
-            return Err(self.fail(reply, &ask).await);
+            return Err(self.fail(reply, &ask, about).await);
         }
         self.tokens.learn(scheme);
         if let Some(refused) = refused {
-            self.tokens.slot(&scope).lock().await.drop_refused(&refused);
+            self.tokens
+                .slot(&self.site.scope(repository))
+                .lock()
+                .await
+                .drop_refused(&refused);
         }
-        ask.authorization = self.authorization(Some(&scope)).await?;
+        ask.authorization = self.authorization(about).await?;
         let reply = self.send(&ask).await?;
-        self.settle(reply, &ask).await
+        self.settle(reply, &ask, repository).await
     }
 
     /// The same, but only a success will do.
@@ -76,19 +84,40 @@ impl Session {
             .transpose()
     }
 
-    /// Reads a refusal, and tells the budget when it is about the number of requests.
-    pub(crate) async fn fail(&self, reply: Reply, ask: &Ask) -> Failure {
+    /// Reads a refusal of a request about `repository`, says what would mend it, and tells the budget when it is about the
+    /// number of requests.
+    pub(crate) async fn fail(&self, reply: Reply, ask: &Ask, repository: Option<&str>) -> Failure {
         let own = self.site.owns(reply.url());
         let mut failure = answer::failure(reply, &ask.method, own, self.http.limits.error_bytes).await;
         failure.message = self.site.credentials.scrub(failure.message);
+        if own {
+            self.explain(&mut failure, repository);
+        }
         if let (Class::Throttled { retry_after }, Some(budget)) = (&failure.class, &self.budget) {
             budget.throttled(*retry_after);
         }
         failure
     }
 
-    /// The header to send: none when the registry is open or was not asked yet.
-    pub(crate) async fn authorization(&self, scope: Option<&str>) -> Result<Option<HeaderValue>, Failure> {
+    fn explain(&self, failure: &mut Failure, repository: Option<&str>) {
+        self.http.add_address(failure);
+        let exchange = self.exchange.as_ref();
+        let token = exchange.and_then(|exchange| exchange.membership.token.current());
+        let context = Context {
+            repository,
+            identity: exchange.map(|exchange| exchange.identity.name()),
+            abac: token.is_some_and(|token| token.abac),
+            proven: exchange.is_none_or(|exchange| exchange.membership.is_proven(repository)),
+        };
+        self.site.explain(failure, &context);
+        if let (Class::WaitingForAuthorization, Some(exchange)) = (&failure.class, exchange) {
+            // Should a refresh token know only what was granted before it.
+            exchange.membership.token.hasten();
+        }
+    }
+
+    /// The header to send with a request about `repository`: none when the registry is open or was not asked yet.
+    pub(crate) async fn authorization(&self, repository: Option<&str>) -> Result<Option<HeaderValue>, Failure> {
         match self.tokens.scheme() {
             Scheme::Unknown | Scheme::Open => Ok(None),
             Scheme::Basic => Ok(self
@@ -97,16 +126,17 @@ impl Session {
                 .basic()
                 .and_then(|basic| crate::provider::secret_header("Basic", basic.expose()))),
             Scheme::Bearer { realm, service } => {
-                let token = self.token(&realm, service.as_deref(), scope).await?;
+                let token = self.token(&realm, service.as_deref(), repository).await?;
                 Ok(Some(token.header))
             }
         }
     }
 
     /// The token for a scope. Of many who want it at once one fetches it, or finds out why there is none.
-    async fn token(&self, realm: &Url, service: Option<&str>, scope: Option<&str>) -> Result<Token, Failure> {
+    async fn token(&self, realm: &Url, service: Option<&str>, repository: Option<&str>) -> Result<Token, Failure> {
         let asked = Instant::now();
-        let slot = self.tokens.slot(scope.unwrap_or_default());
+        let scope = repository.map(|repository| self.site.scope(repository));
+        let slot = self.tokens.slot(scope.as_deref().unwrap_or_default());
         let mut slot = slot.lock().await;
         if let Some(token) = slot.valid(Instant::now()) {
             return Ok(token.clone());
@@ -114,7 +144,7 @@ impl Session {
         if let Some(failure) = slot.failed_since(asked) {
             return Err(failure.clone());
         }
-        match self.fetch_token(realm, service, scope).await {
+        match self.fetch_token(realm, service, repository).await {
             Ok(token) => {
                 slot.keep(token.clone());
                 Ok(token)
@@ -126,11 +156,15 @@ impl Session {
         }
     }
 
-    async fn fetch_token(&self, realm: &Url, service: Option<&str>, scope: Option<&str>) -> Result<Token, Failure> {
-        let ask = self.site.token_ask(realm, service, scope);
-        let reply = self.send(&ask).await?;
+    async fn fetch_token(
+        &self,
+        realm: &Url,
+        service: Option<&str>,
+        repository: Option<&str>,
+    ) -> Result<Token, Failure> {
+        let (ask, reply) = self.ask_for_token(realm, service, repository).await?;
         if reply.status() != StatusCode::OK {
-            return Err(self.fail(reply, &ask).await);
+            return Err(self.fail(reply, &ask, repository).await);
         }
         if reply.is_html() {
             return Err(reply.not_a_registry("a web page instead of a token"));
@@ -140,6 +174,31 @@ impl Session {
         let token = token::read(&body, Instant::now()).ok_or(broken)?;
         self.succeeded();
         Ok(token)
+    }
+
+    /// A refresh token that is refused is replaced once, unless it is new.
+    async fn ask_for_token(
+        &self,
+        realm: &Url,
+        service: Option<&str>,
+        repository: Option<&str>,
+    ) -> Result<(Ask, Reply), Failure> {
+        let scope = repository.map(|repository| self.site.scope(repository));
+        let send = async |refresh_token: Option<&Secret<String>>| {
+            let ask = self.site.token_ask(realm, service, scope.as_deref(), refresh_token);
+            let reply = self.send(&ask).await?;
+            Ok((ask, reply))
+        };
+        let Some(exchange) = &self.exchange else {
+            return send(None).await;
+        };
+        let token = exchange.refresh_token(realm, service).await?;
+        let (ask, reply) = send(Some(&token.token)).await?;
+        if reply.status() != StatusCode::UNAUTHORIZED || !exchange.membership.token.distrust(&token) {
+            return Ok((ask, reply));
+        }
+        let token = exchange.refresh_token(realm, service).await?;
+        send(Some(&token.token)).await
     }
 
     /// Whether the credential is accepted, without anything to look for: a token for nothing in particular, or `/v2/` itself.
@@ -154,16 +213,29 @@ impl Session {
         if reply.status().is_success() {
             Ok(())
         } else {
-            Err(self.fail(reply, &ask).await)
+            Err(self.fail(reply, &ask, None).await)
         }
     }
 
-    async fn settle(&self, reply: Reply, ask: &Ask) -> Result<Reply, Failure> {
+    /// The registry's refresh token for our identity, which pods can pull with, too.
+    pub(crate) async fn identity_token(&self) -> Result<Secret<String>, Failure> {
+        let (Some(exchange), Scheme::Bearer { realm, service }) = (&self.exchange, self.site.scheme()) else {
+            let message = format!("{}: there is no identity to get a token for", self.site.base);
+            return Err(Failure::new(Rung::Exchange, Class::CredentialsUnavailable, message));
+        };
+        let token = exchange.refresh_token(&realm, service.as_deref()).await?;
+        Ok(token.token)
+    }
+
+    async fn settle(&self, reply: Reply, ask: &Ask, repository: &str) -> Result<Reply, Failure> {
         if reply.status().is_success() || reply.status().is_redirection() {
             self.succeeded();
+            if let Some(exchange) = &self.exchange {
+                exchange.membership.prove(repository);
+            }
             return Ok(reply);
         }
-        Err(self.fail(reply, ask).await)
+        Err(self.fail(reply, ask, Some(repository)).await)
     }
 
     fn succeeded(&self) {
@@ -187,11 +259,11 @@ impl Session {
                     self.tokens.learn(scheme);
                     return Ok(());
                 }
-                let mut failure = self.fail(reply, &ask).await;
+                let mut failure = self.fail(reply, &ask, None).await;
                 failure.message.push_str(": no challenge that can be answered");
                 Err(failure)
             }
-            _ => Err(self.fail(reply, &ask).await),
+            _ => Err(self.fail(reply, &ask, None).await),
         }
     }
 }

@@ -9,7 +9,8 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::failure::Failure;
-use crate::provider::{self, Scheme, secret_header};
+use crate::jwt::Claims;
+use crate::provider::{Scheme, secret_header};
 
 /// How long a token lives when nothing is said, and the least that is believed (token flow of the distribution project).
 const SHORTEST_LIFE: Duration = Duration::from_mins(1);
@@ -126,7 +127,9 @@ pub(crate) fn read(body: &[u8], now: Instant) -> Option<Token> {
     }
     let seconds = match answer.expires_in {
         Some(value) => value.as_f64(),
-        None => provider::lifetime_in(&token).map(|seconds| seconds as f64),
+        None => Claims::of(&token)
+            .and_then(|claims| claims.seconds())
+            .map(|seconds| seconds as f64),
     };
     let header = secret_header("Bearer", &token)?;
     Some(Token {

@@ -17,7 +17,9 @@ use crate::failure::{Class, Failure, Rung};
 use crate::secret::Secret;
 use crate::tls::{self, Progress, Stage};
 
-/// An HTTP client that follows no redirect, decodes no content, and connects to no address that `guard` refuses.
+/// An HTTP client that follows no redirect, decodes no content, and connects to no address that `guard` refuses. Clones
+/// share its connections.
+#[derive(Clone)]
 pub(crate) struct Http {
     client: reqwest::Client,
     pub(crate) guard: Arc<Guard>,
@@ -94,6 +96,17 @@ impl Http {
             progress,
             limits,
         })
+    }
+
+    /// Says where the registry's name leads, when its firewall refuses us: whether a private endpoint is used is the first
+    /// question then.
+    pub(crate) fn add_address(&self, failure: &mut Failure) {
+        if failure.class == Class::NetworkDenied
+            && let Some(seen) = self.guard.describe_own()
+        {
+            failure.message.push_str(": ");
+            failure.message.push_str(&seen);
+        }
     }
 
     /// Sends one request and reads the headers of the answer, whatever its status.

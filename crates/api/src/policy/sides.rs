@@ -1,12 +1,12 @@
 //! The two registries.
 
-use catamaran_core::policy::{Provider, SidePolicy};
+use catamaran_core::policy::{IdentityPolicy, ManagedIdentity, Provider, SidePolicy};
 use catamaran_core::reference::{is_repository_path, parse_registry};
 use catamaran_core::side::Sides;
 
 use super::{PolicyError, check_unique, repositories, within};
-use crate::mirror::{ProviderName, RegistrySide, SecretName};
-use crate::rules::{MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY, REQUESTS_PER_MINUTE};
+use crate::mirror::{IdentityKind, ProviderName, RegistrySide, SecretName, SideIdentity};
+use crate::rules::{MAX_ID, MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY, MAX_RESOURCE_ID, REQUESTS_PER_MINUTE};
 
 pub(super) fn side(side: &RegistrySide, field: &str) -> Result<SidePolicy, PolicyError> {
     Ok(SidePolicy {
@@ -19,6 +19,7 @@ pub(super) fn side(side: &RegistrySide, field: &str) -> Result<SidePolicy, Polic
             ProviderName::Aws => Provider::Aws,
         },
         pull_through_cache: side.pull_through_cache,
+        identity: identity(side, field)?,
         credentials_secret: secret(side.secret_ref.as_ref(), &format!("{field}.secretRef"))?,
         ca_secret: secret(side.cert_secret_ref.as_ref(), &format!("{field}.certSecretRef"))?,
         image_pull_secrets: pull_secrets(&side.image_pull_secrets, &format!("{field}.imagePullSecrets"))?,
@@ -68,6 +69,70 @@ fn prefix(text: &str, field: &str) -> Result<String, PolicyError> {
         return error(repositories::NOT_A_PATH);
     }
     Ok(text.to_owned())
+}
+
+fn identity(side: &RegistrySide, field: &str) -> Result<IdentityPolicy, PolicyError> {
+    let Some(identity) = &side.identity else {
+        return Ok(IdentityPolicy::Ambient);
+    };
+    let error = |field: String, message: &str| Err(PolicyError::new(field, message));
+    let field = format!("{field}.identity");
+    if side.provider != ProviderName::Azure {
+        return error(field, "is for provider azure; other registries take secretRef");
+    }
+    if side.secret_ref.is_some() {
+        return error(field, "and secretRef exclude each other");
+    }
+    for (name, id, most) in [
+        ("clientID", &identity.client_id, MAX_ID),
+        ("tenantID", &identity.tenant_id, MAX_ID),
+        ("objectID", &identity.object_id, MAX_ID),
+        ("resourceID", &identity.resource_id, MAX_RESOURCE_ID),
+    ] {
+        let plain = |id: &String| (1..=most).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
+        if !id.as_ref().is_none_or(plain) {
+            return error(
+                format!("{field}.{name}"),
+                &format!("must have 1 to {most} printable ASCII characters"),
+            );
+        }
+    }
+    match identity_of(identity) {
+        Some(policy) => Ok(policy),
+        None => error(
+            field,
+            "names more ids than its kind has: Workload has clientID and tenantID, Managed one of clientID, objectID and \
+             resourceID, Anonymous none",
+        ),
+    }
+}
+
+/// The identity, if it names no id that its kind does not have.
+fn identity_of(identity: &SideIdentity) -> Option<IdentityPolicy> {
+    let SideIdentity {
+        kind,
+        client_id,
+        tenant_id,
+        object_id,
+        resource_id,
+    } = identity.clone();
+    match (kind, client_id, tenant_id, object_id, resource_id) {
+        (IdentityKind::Workload, client_id, tenant_id, None, None) => {
+            Some(IdentityPolicy::Workload { client_id, tenant_id })
+        }
+        (IdentityKind::Managed, client_id, None, object_id, resource_id) => {
+            let managed = match (client_id, object_id, resource_id) {
+                (None, None, None) => ManagedIdentity::System,
+                (Some(id), None, None) => ManagedIdentity::Client(id),
+                (None, Some(id), None) => ManagedIdentity::Object(id),
+                (None, None, Some(id)) => ManagedIdentity::Resource(id),
+                _ => return None,
+            };
+            Some(IdentityPolicy::Managed(managed))
+        }
+        (IdentityKind::Anonymous, None, None, None, None) => Some(IdentityPolicy::Anonymous),
+        _ => None,
+    }
 }
 
 fn secret(reference: Option<&SecretName>, field: &str) -> Result<Option<String>, PolicyError> {

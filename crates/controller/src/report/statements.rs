@@ -195,6 +195,7 @@ fn unknown(why: UnknownReason) -> &'static str {
         UnknownReason::RateLimited => reason::RATE_LIMITED,
         UnknownReason::CanaryNotFound => reason::CANARY_NOT_FOUND,
         UnknownReason::CredentialsUnavailable => reason::CREDENTIALS_UNAVAILABLE,
+        UnknownReason::WaitingForAuthorization => reason::WAITING_FOR_AUTHORIZATION,
         UnknownReason::NotYetObserved => reason::NOT_YET_OBSERVED,
     }
 }

@@ -26,6 +26,7 @@ struct World {
     ledger: Ledger,
     pass: Option<PassResult>,
     connection: Sides<Option<String>>,
+    asked: Sides<bool>,
 }
 
 fn mirror(extra: serde_json::Value) -> RegistryMirror {
@@ -58,6 +59,7 @@ impl World {
             ledger: Ledger::new(),
             pass: None,
             connection: Sides::default(),
+            asked: Sides::default(),
         }
     }
 
@@ -139,6 +141,7 @@ impl World {
             availability: Sides::from_fn(|side| self.probes[side].availability(&policy.health)),
             probes: Sides::from_fn(|side| self.probes[side].latest().cloned()),
             connection: self.connection.clone(),
+            asked: self.asked,
             pass: self.pass.clone(),
             divergences: self.ledger.divergences(20),
             canary: self.ledger.canary(),
@@ -241,6 +244,7 @@ fn what_is_no_outage_is_unknown_and_does_not_flip() {
         (Outcome::Throttled { retry_after: None }, reason::RATE_LIMITED),
         (Outcome::CanaryNotFound, reason::CANARY_NOT_FOUND),
         (Outcome::CredentialsUnavailable, reason::CREDENTIALS_UNAVAILABLE),
+        (Outcome::WaitingForAuthorization, reason::WAITING_FOR_AUTHORIZATION),
     ];
     for (outcome, expected) in cases {
         let mut world = World::new();
@@ -459,6 +463,21 @@ fn a_missing_secret_stalls_with_what_to_do() {
     world.expect(conditions::STALLED, "True", reason::SECRET_INVALID);
     world.connection.fallback = None;
     world.probe(3, UP, UP).expect(conditions::STALLED, "", "");
+}
+
+#[test]
+fn an_identity_that_gives_no_token_has_been_looked_at_and_a_secret_that_was_not_read_has_not() {
+    for (asked, ready) in [(false, reason::NOT_YET_OBSERVED), (true, reason::SERVING_FROM_PRIMARY)] {
+        let mut world = World::new();
+        world.asked.fallback = asked;
+        world.probe(3, UP, Outcome::CredentialsUnavailable);
+        assert_eq!(world.says(conditions::READY).1, ready);
+        world.expect(
+            conditions::FALLBACK_AVAILABLE,
+            "Unknown",
+            reason::CREDENTIALS_UNAVAILABLE,
+        );
+    }
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use catamaran_core::parity::Observed;
-use catamaran_core::policy::MirrorPolicy;
+use catamaran_core::policy::{MirrorPolicy, Provider};
 use catamaran_core::side::{Side, Sides};
-use catamaran_registry::{Failure, ListedTag};
+use catamaran_registry::{Class, Client, Failure, ListedTag, Lock};
 use futures::stream::{FuturesUnordered, StreamExt as _};
 
 use super::{Clients, rules};
@@ -16,6 +16,9 @@ use crate::readings::{Listing, Readings, Turn};
 
 /// Tags of one repository read at a time.
 const AT_A_TIME: usize = 8;
+
+/// When a side lists so many tags less than both together, none of them is looked for behind a lock.
+const MOST_HIDDEN: usize = 50;
 
 /// What one scan of one repository works with.
 pub struct Scan<'a> {
@@ -73,6 +76,12 @@ impl Scan<'_> {
         });
         let names: BTreeSet<&String> = primary.keys().chain(fallback.keys()).collect();
         let mut looks = FuturesUnordered::new();
+        // Many that are not listed are missing: locks are set one by one, and every question counts.
+        let few = |listing: &BTreeMap<String, ListedTag>| names.len() - listing.len() <= MOST_HIDDEN;
+        let asked = Sides {
+            primary: self.hides(Side::Primary) && few(primary),
+            fallback: self.hides(Side::Fallback) && few(fallback),
+        };
         for tag in names {
             if looks.len() >= AT_A_TIME {
                 failures = first(failures, looks.next().await);
@@ -81,7 +90,7 @@ impl Scan<'_> {
                 primary: primary.get(tag),
                 fallback: fallback.get(tag),
             };
-            looks.push(self.look(tag, listed));
+            looks.push(self.look(tag, listed, asked));
         }
         while let Some(failed) = looks.next().await {
             failures = first(failures, Some(failed));
@@ -121,12 +130,18 @@ impl Scan<'_> {
 
     /// One listed tag: a digest that the listing does not bring is read only when it is due, or when the other side's
     /// listing contradicts what is known.
-    async fn look(&self, tag: &str, listed: Sides<Option<&ListedTag>>) -> Failures {
+    ///
+    /// `asked`: whether a tag that a side does not list is asked for by name.
+    async fn look(&self, tag: &str, listed: Sides<Option<&ListedTag>>, asked: Sides<bool>) -> Failures {
         if let Some(seen) = self.by_listing(tag, listed) {
             return self.record(tag, (Ok(seen.primary), Ok(seen.fallback)));
         }
         let see = async |side: Side| match listed[side] {
+            // Azure's lists leave out what is locked against listing.
+            None if asked[side] => self.ask(side, tag).await,
             None => Ok(Observed::Absent),
+            // Locked against reading: what pods would get is not known, and nothing that a copy could mend.
+            Some(ListedTag { locked: Some(lock), .. }) if lock.withholds() => Ok(Observed::Unknown),
             Some(ListedTag {
                 digest: Some(digest), ..
             }) => Ok(Observed::Present(digest.clone())),
@@ -148,7 +163,9 @@ impl Scan<'_> {
         let known = state.ledger.digest(self.repository, tag)?;
         let mut seen = Sides::from_fn(|_| Observed::Unknown);
         for side in Side::ALL {
-            match &listed[side]?.digest {
+            let listed = listed[side]?;
+            match &listed.digest {
+                _ if listed.locked.as_ref().is_some_and(Lock::withholds) => return None,
                 Some(digest) if *digest == known => seen[side] = Observed::Present(digest.clone()),
                 Some(_) => return None,
                 None => {}
@@ -178,7 +195,22 @@ impl Scan<'_> {
         self.record(tag, seen)
     }
 
+    /// Whether a side may have tags that it does not list. What a pull-through cache lacks is not looked for: to ask could
+    /// fill it.
+    fn hides(&self, side: Side) -> bool {
+        let side = &self.policy.sides[side];
+        side.provider == Provider::Azure && !side.pull_through_cache
+    }
+
+    /// What a tag stands for, found without a list: then a quarantine looks like absence.
     async fn resolve(&self, side: Side, tag: &str) -> Result<Observed, Failure> {
+        match (self.ask(side, tag).await, &self.clients[side]) {
+            (Ok(Observed::Absent), Ok(client)) => Ok(self.absent(client, side, tag).await),
+            (seen, _) => seen,
+        }
+    }
+
+    async fn ask(&self, side: Side, tag: &str) -> Result<Observed, Failure> {
         let Ok(client) = &self.clients[side] else {
             return Ok(Observed::Unknown);
         };
@@ -188,12 +220,31 @@ impl Scan<'_> {
         let seen = match client.resolve(&self.policy.path(side, self.repository), tag).await {
             Ok(resolved) => Observed::Present(resolved.digest),
             Err(failure) if failure.is_absent() => Observed::Absent,
+            Err(failure) if failure.class == Class::Locked => {
+                tracing::debug!(repository = self.repository, tag, %failure, "a tag is locked");
+                Observed::Unknown
+            }
             Err(failure) => return Err(failure),
         };
         if let Some(turn) = &self.turns[side] {
             turn.keep_digest(tag, &seen, self.clock.now());
         }
         Ok(seen)
+    }
+
+    /// What Azure keeps in quarantine it calls absent: then nothing is known about it.
+    async fn absent(&self, client: &Client, side: Side, tag: &str) -> Observed {
+        if !self.hides(side) {
+            return Observed::Absent;
+        }
+        match client.lock_of(&self.policy.path(side, self.repository), tag).await {
+            Ok(Some(lock)) if lock.withholds() => {
+                let why = lock.describe();
+                tracing::debug!(repository = self.repository, tag, why, "a tag is locked");
+                Observed::Unknown
+            }
+            _ => Observed::Absent,
+        }
     }
 
     fn record(&self, tag: &str, seen: (Result<Observed, Failure>, Result<Observed, Failure>)) -> Failures {

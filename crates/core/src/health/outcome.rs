@@ -26,6 +26,8 @@ pub enum Outcome {
     CanaryNotFound,
     /// The operator's own credential can't be read or minted, so nothing was asked.
     CredentialsUnavailable,
+    /// The operator's identity was never let in: its role is missing, or was granted moments ago.
+    WaitingForAuthorization,
 }
 
 /// How a registry fails.
@@ -96,6 +98,8 @@ pub enum UnknownReason {
     CanaryNotFound,
     /// The operator's credential can't be read or minted.
     CredentialsUnavailable,
+    /// The operator's identity has no role yet.
+    WaitingForAuthorization,
     /// No probe ended yet, or none of late.
     NotYetObserved,
 }
@@ -110,6 +114,7 @@ impl UnknownReason {
             UnknownReason::RateLimited => "RateLimited",
             UnknownReason::CanaryNotFound => "CanaryNotFound",
             UnknownReason::CredentialsUnavailable => "CredentialsUnavailable",
+            UnknownReason::WaitingForAuthorization => "WaitingForAuthorization",
             UnknownReason::NotYetObserved => "NotYetObserved",
         }
     }
@@ -148,6 +153,7 @@ impl Outcome {
             Outcome::Throttled { .. } => Some(UnknownReason::RateLimited),
             Outcome::CanaryNotFound => Some(UnknownReason::CanaryNotFound),
             Outcome::CredentialsUnavailable => Some(UnknownReason::CredentialsUnavailable),
+            Outcome::WaitingForAuthorization => Some(UnknownReason::WaitingForAuthorization),
         }
     }
 
@@ -157,7 +163,10 @@ impl Outcome {
             Outcome::Unavailable(kind) => return Class::Failure(*kind),
             Outcome::Unauthorized => Some(Trigger::Unauthorized),
             Outcome::Forbidden | Outcome::NetworkDenied => Some(Trigger::Forbidden),
-            Outcome::Throttled { .. } | Outcome::CanaryNotFound | Outcome::CredentialsUnavailable => None,
+            Outcome::Throttled { .. }
+            | Outcome::CanaryNotFound
+            | Outcome::CredentialsUnavailable
+            | Outcome::WaitingForAuthorization => None,
         };
         if trigger.is_some_and(|trigger| policy.triggers.contains(&trigger)) {
             return Class::Failure(Unavailable::AccessDenied);

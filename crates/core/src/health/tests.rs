@@ -99,7 +99,10 @@ fn what_says_nothing_must_persist_before_what_was_known_is_given_up() {
 
 #[test]
 fn only_counted_failures_count_and_others_do_not_end_their_run() {
-    use Outcome::{CanaryNotFound, CredentialsUnavailable, Forbidden, NetworkDenied, Reachable, Unauthorized};
+    use Outcome::{
+        CanaryNotFound, CredentialsUnavailable, Forbidden, NetworkDenied, Reachable, Unauthorized,
+        WaitingForAuthorization,
+    };
     let cases: &[(&str, &[Outcome], u32, u32)] = &[
         ("refused", &[REFUSED, REFUSED], 2, 0),
         ("a success ends the run", &[REFUSED, REFUSED, Reachable], 0, 1),
@@ -118,6 +121,7 @@ fn only_counted_failures_count_and_others_do_not_end_their_run() {
                 THROTTLED,
                 CanaryNotFound,
                 CredentialsUnavailable,
+                WaitingForAuthorization,
             ],
             0,
             0,
@@ -357,6 +361,7 @@ fn every_outcome_has_a_stable_name() {
         (THROTTLED, "RateLimited"),
         (Outcome::CanaryNotFound, "CanaryNotFound"),
         (Outcome::CredentialsUnavailable, "CredentialsUnavailable"),
+        (Outcome::WaitingForAuthorization, "WaitingForAuthorization"),
     ];
     for (outcome, name) in cases {
         assert_eq!(outcome.as_str(), name);

@@ -18,6 +18,8 @@ pub enum CredentialKind {
     Password,
     /// A refresh token of an Azure registry, as `az acr login` leaves it.
     AzureRefreshToken,
+    /// An identity that Azure vouches for, without a stored secret.
+    AzureIdentity,
     /// A classic personal access token of GitHub (`ghp_`).
     GitHubClassic,
     /// A fine-grained personal access token of GitHub (`github_pat_`), which packages do not take.
@@ -33,6 +35,7 @@ impl CredentialKind {
             CredentialKind::Anonymous => "anonymous",
             CredentialKind::Password => "password",
             CredentialKind::AzureRefreshToken => "azureRefreshToken",
+            CredentialKind::AzureIdentity => "azureIdentity",
             CredentialKind::GitHubClassic => "githubClassicToken",
             CredentialKind::GitHubFineGrained => "githubFineGrainedToken",
             CredentialKind::GitHubApp => "githubAppToken",
@@ -86,6 +89,11 @@ pub(super) fn identity(credentials: &Credentials) -> Identity {
     };
     match credentials {
         Credentials::Anonymous => anonymous,
+        Credentials::Azure(identity) => Identity {
+            kind: CredentialKind::AzureIdentity,
+            username: Some(one_line(identity.name())),
+            ..anonymous
+        },
         Credentials::Basic { username, password } if username == AZURE_TOKEN_USER => {
             let claims = claims(password.expose());
             Identity {

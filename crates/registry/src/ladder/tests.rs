@@ -75,6 +75,7 @@ fn latest_is_pulled_or_else_the_last_by_name_but_never_a_signature() {
             .map(|name| ListedTag {
                 name: (*name).to_owned(),
                 digest: None,
+                locked: None,
             })
             .collect();
         assert_eq!(worth_pulling(&tags).as_deref(), expected, "{names:?}");

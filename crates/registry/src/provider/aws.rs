@@ -8,7 +8,7 @@ pub(super) struct Aws;
 impl Protocol for Aws {
     fn known_scheme(&self, site: &Site) -> Scheme {
         match site.credentials {
-            Credentials::Anonymous => Scheme::Unknown,
+            Credentials::Anonymous | Credentials::Azure(_) => Scheme::Unknown,
             Credentials::Basic { .. } => Scheme::Basic,
         }
     }

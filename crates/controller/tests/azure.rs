@@ -1,0 +1,171 @@
+//! Passes over two emulated Azure registries: what is hidden or locked there is no drift.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use catamaran_api::mirror::RegistryMirror;
+use catamaran_api::policy::policy;
+use catamaran_controller::clock::Clock;
+use catamaran_controller::memory::{Memories, MirrorMemory};
+use catamaran_controller::readings::Readings;
+use catamaran_controller::scanner::{Clients, scan_all};
+use catamaran_core::evidence::Verdict;
+use catamaran_core::policy::{MirrorPolicy, Provider};
+use catamaran_core::side::Sides;
+use catamaran_emulators::acr::Attributes;
+use catamaran_emulators::{Acr, Clock as Time, Memory, Options, Server};
+use catamaran_registry::{Client, Connection, Limits};
+use serde_json::{Value, json};
+
+const HOSTS: Sides<&str> = Sides {
+    primary: "one.azurecr.io",
+    fallback: "two.azurecr.io",
+};
+
+struct Ground {
+    memory: Arc<Memory>,
+    acr: Arc<Acr>,
+    server: Server,
+    client: Client,
+}
+
+async fn registry(host: &str) -> Ground {
+    let time = Time::new();
+    let memory = Arc::new(Memory::new(time.clone()));
+    let acr = Arc::new(Acr::new(host, memory.clone(), time.clone()));
+    acr.set_anonymous_pull(true);
+    let server = Server::start(acr.clone(), Options::default()).await.unwrap();
+    let connection = Connection {
+        registry: host.to_owned(),
+        provider: Provider::Azure,
+        extra_ca: Some(server.ca_pem().unwrap().as_bytes().to_vec()),
+        resolve: vec![(host.to_owned(), server.address())],
+        ..Connection::default()
+    };
+    Ground {
+        memory,
+        acr,
+        server,
+        client: Client::new(connection, Limits::default()).unwrap(),
+    }
+}
+
+fn mirror(repositories: &Value) -> MirrorPolicy {
+    let mirror = json!({
+        "apiVersion": "catamaran.dev/v1alpha1", "kind": "RegistryMirror",
+        "metadata": {"name": "apps", "uid": "u1", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {
+            "primary": {"registry": HOSTS.primary, "provider": "azure"},
+            "fallback": {"registry": HOSTS.fallback, "provider": "azure"},
+            "parity": {"gracePeriod": "0s"},
+            "repositories": repositories,
+        },
+    });
+    let mirror: RegistryMirror = serde_json::from_value(mirror).unwrap();
+    policy(&mirror).unwrap()
+}
+
+/// `web` on both sides, with a tag for each way in which the primary withholds one; passes until a difference would be told.
+async fn passes(repositories: Value, in_use: &[&str]) -> (Ground, Arc<MirrorMemory>) {
+    let (primary, fallback) = (registry(HOSTS.primary).await, registry(HOSTS.fallback).await);
+    for tag in ["plain", "hidden", "unreadable", "quarantined", "missing"] {
+        fallback.memory.push("web", tag, tag);
+        if tag != "missing" {
+            primary.memory.push("web", tag, tag);
+        }
+    }
+    let open = Attributes::default();
+    primary
+        .acr
+        .lock("web", Some("hidden"), Attributes { list: false, ..open });
+    primary
+        .acr
+        .lock("web", Some("unreadable"), Attributes { read: false, ..open });
+    let quarantined = primary.memory.push("web", "quarantined", "quarantined");
+    primary.acr.quarantine("web", &quarantined);
+    let policy = mirror(&repositories);
+    let memory = Memories::default().of(&policy.id);
+    let clients: Clients = Sides {
+        primary: Ok(primary.client.clone()),
+        fallback: Ok(fallback.client.clone()),
+    };
+    let tags: BTreeSet<String> = in_use.iter().map(|tag| (*tag).to_owned()).collect();
+    let in_use = BTreeMap::from([("web".to_owned(), tags)]);
+    for _ in 0..3 {
+        let unreadable = scan_all(
+            Clock::start(),
+            &policy,
+            &memory,
+            &clients,
+            &Readings::default(),
+            &in_use,
+        )
+        .await;
+        assert!(
+            unreadable.primary.is_none() && unreadable.fallback.is_none(),
+            "{unreadable:?}"
+        );
+    }
+    (primary, memory)
+}
+
+fn verdict(memory: &MirrorMemory, tag: &str) -> Option<Verdict> {
+    memory.state().ledger.verdict("web", tag)
+}
+
+#[tokio::test]
+async fn of_listed_tags_only_the_missing_one_is_called_missing() {
+    let (primary, memory) = passes(json!([{"name": "web"}]), &[]).await;
+    assert_eq!(verdict(&memory, "plain"), Some(Verdict::InSync));
+    assert_eq!(verdict(&memory, "hidden"), Some(Verdict::InSync));
+    assert_eq!(verdict(&memory, "unreadable"), Some(Verdict::Pending));
+    assert_eq!(verdict(&memory, "missing"), Some(Verdict::MissingOnPrimary));
+    assert_eq!(memory.state().ledger.summary().missing_on_primary, 1);
+    assert!(primary.server.log().total() < 30, "{:?}", primary.server.log().counts());
+}
+
+#[tokio::test]
+async fn many_missing_tags_are_not_asked_for_one_by_one() {
+    let (primary, fallback) = (registry(HOSTS.primary).await, registry(HOSTS.fallback).await);
+    primary.memory.push("web", "0", "x");
+    for n in 0..=60 {
+        fallback.memory.push("web", &n.to_string(), "x");
+    }
+    let policy = mirror(&json!([{"name": "web"}]));
+    let memory = Memories::default().of(&policy.id);
+    let clients: Clients = Sides {
+        primary: Ok(primary.client.clone()),
+        fallback: Ok(fallback.client.clone()),
+    };
+    for _ in 0..3 {
+        scan_all(
+            Clock::start(),
+            &policy,
+            &memory,
+            &clients,
+            &Readings::default(),
+            &BTreeMap::new(),
+        )
+        .await;
+    }
+    assert_eq!(memory.state().ledger.summary().missing_on_primary, 60);
+    let counts = primary.server.log().counts();
+    assert_eq!(counts, [("tags", 3), ("token", 1)].into(), "a page for each pass");
+}
+
+#[tokio::test]
+async fn of_tags_in_use_one_in_quarantine_is_not_called_missing() {
+    let all = ["plain", "hidden", "unreadable", "quarantined", "missing"];
+    let (_, memory) = passes(Value::Null, &all).await;
+    let found = all.map(|tag| verdict(&memory, tag));
+    let expected = [
+        Some(Verdict::InSync),
+        Some(Verdict::InSync),
+        Some(Verdict::Pending),
+        Some(Verdict::Pending),
+        Some(Verdict::MissingOnPrimary),
+    ];
+    assert_eq!(found, expected);
+}

@@ -1,0 +1,330 @@
+//! What Azure tells about tags and repositories besides their names: digests, locks, and when something changed.
+
+use catamaran_core::digest::Digest;
+use http::{Method, StatusCode};
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+
+use crate::client::ListedTag;
+use crate::failure::{Failure, Rung};
+use crate::path;
+use crate::provider::Listing;
+use crate::session::Session;
+use crate::transport::Ask;
+
+/// What a registry forbids about a tag (`changeableAttributes`; Azure's image locks and quarantine).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four attributes that the service sets one by one"
+)]
+pub struct Lock {
+    /// It is left out of lists (`listEnabled: false`), and can be pulled all the same.
+    pub hidden: bool,
+    /// Nobody can pull it (`readEnabled: false`), though it is there.
+    pub unreadable: bool,
+    /// Nobody can overwrite or delete it (`writeEnabled: false`).
+    pub unwritable: bool,
+    /// Its manifest waits for a scanner (`quarantineState`): the registry says that it is not there.
+    pub quarantined: bool,
+}
+
+impl Lock {
+    /// Whether the content is there and can't be pulled.
+    pub fn withholds(&self) -> bool {
+        self.unreadable || self.quarantined
+    }
+
+    /// What is locked, for people: `locked against reading (readEnabled is false)`.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Lock { quarantined: true, .. } => "in quarantine: it can be pulled once it is released",
+            Lock { unreadable: true, .. } => "locked against reading (readEnabled is false)",
+            Lock { hidden: true, .. } => "hidden from lists (listEnabled is false)",
+            Lock { unwritable: true, .. } => "locked against writing (writeEnabled is false)",
+            Lock { .. } => "not locked",
+        }
+    }
+
+    fn any(self) -> Option<Lock> {
+        (self != Lock::default()).then_some(self)
+    }
+}
+
+/// What a repository looked like: two that are equal say that nothing was pushed, moved or deleted in between.
+///
+/// Whether Azure moves `lastUpdateTime` for every tag that is moved or deleted is not documented, so a full listing must
+/// prove it from time to time. Take the marker before the listing it stands for: what changes in between then shows in the
+/// next one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// When the repository last changed.
+    pub updated: Timestamp,
+    /// How many tags it has.
+    pub tags: u64,
+    /// How many manifests it has.
+    pub manifests: u64,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+struct Attributes {
+    #[serde(rename = "writeEnabled")]
+    write: Option<bool>,
+    #[serde(rename = "readEnabled")]
+    read: Option<bool>,
+    #[serde(rename = "listEnabled")]
+    list: Option<bool>,
+}
+
+impl Attributes {
+    fn lock(self) -> Lock {
+        Lock {
+            hidden: self.list == Some(false),
+            unreadable: self.read == Some(false),
+            unwritable: self.write == Some(false),
+            quarantined: false,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Page {
+    #[serde(default, deserialize_with = "super::present")]
+    tags: Option<Vec<Tag>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Tag {
+    name: String,
+    #[serde(default)]
+    digest: Option<String>,
+    #[serde(default, deserialize_with = "lenient")]
+    changeable_attributes: Attributes,
+}
+
+#[derive(Deserialize)]
+struct OneTag {
+    tag: Tag,
+}
+
+#[derive(Deserialize)]
+struct OneManifest {
+    manifest: ManifestEntry,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ManifestEntry {
+    #[serde(default, deserialize_with = "lenient")]
+    changeable_attributes: Quarantine,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Quarantine {
+    read_enabled: Option<bool>,
+    quarantine_state: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Repository {
+    #[serde(deserialize_with = "timestamp")]
+    last_update_time: Timestamp,
+    tag_count: u64,
+    manifest_count: u64,
+}
+
+/// Attributes that can't be read lock nothing: a listing must not fail for them.
+fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
+fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(serde::de::Error::custom)
+}
+
+/// The tags of one page; `None` for what is no page.
+pub(super) fn tags(body: &[u8]) -> Option<Vec<ListedTag>> {
+    let tags = super::object::<Page>(body)?.tags?.into_iter();
+    let read = |tag: Tag| ListedTag {
+        digest: tag.digest.as_deref().and_then(|digest| digest.parse::<Digest>().ok()),
+        locked: tag.changeable_attributes.lock().any(),
+        name: tag.name,
+    };
+    Some(tags.filter(|tag| path::is_tag(&tag.name)).map(read).collect())
+}
+
+impl Session {
+    /// What the repository looks like now; `None` where the registry does not tell.
+    pub(crate) async fn marker(&self, repository: &str) -> Result<Option<Marker>, Failure> {
+        path::check_repository(repository)?;
+        if self.site.listing() != Listing::Azure {
+            return Ok(None);
+        }
+        let found: Repository = self.describe(repository, "").await?;
+        Ok(Some(Marker {
+            updated: found.last_update_time,
+            tags: found.tag_count,
+            manifests: found.manifest_count,
+        }))
+    }
+
+    /// What is locked about a tag; `None` when nothing is, or the registry does not tell.
+    pub(crate) async fn lock_of(&self, repository: &str, tag: &str) -> Result<Option<Lock>, Failure> {
+        path::check_repository(repository)?;
+        if self.site.listing() != Listing::Azure || !path::is_tag(tag) {
+            return Ok(None);
+        }
+        let OneTag { tag } = self.describe(repository, &format!("/_tags/{tag}")).await?;
+        let mut lock = tag.changeable_attributes.lock();
+        let digest = tag.digest.and_then(|digest| digest.parse::<Digest>().ok());
+        if let Some(digest) = digest {
+            let OneManifest { manifest } = self.describe(repository, &format!("/_manifests/{digest}")).await?;
+            let of_manifest = manifest.changeable_attributes;
+            let state = of_manifest.quarantine_state.unwrap_or_default();
+            lock.quarantined = state.eq_ignore_ascii_case("quarantined");
+            lock.unreadable |= of_manifest.read_enabled == Some(false);
+        }
+        Ok(lock.any())
+    }
+
+    /// One document below `/acr/v1/{repository}`; `part` must consist of checked parts.
+    async fn describe<T: DeserializeOwned>(&self, repository: &str, part: &str) -> Result<T, Failure> {
+        let url = self.site.url(&format!("/acr/v1/{repository}{part}"));
+        let mut ask = Ask::new(Method::GET, url, Rung::Tags);
+        ask.accept = Some("application/json");
+        let reply = self.get(ask, repository).await?;
+        let broken = reply.not_a_registry("no description of what was asked for");
+        if reply.status() != StatusCode::OK || reply.is_html() {
+            return Err(broken);
+        }
+        let body = reply.body(self.http.limits.token_bytes).await?;
+        super::object(&body).ok_or(broken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn digests_come_with_the_names() {
+        let digest = Digest::of(b"x");
+        let body =
+            format!(r#"{{"tags":[{{"name":"1","digest":"{digest}"}},{{"name":"2","digest":"bad"}},{{"name":"3"}}]}}"#);
+        let digests: Vec<_> = tags(body.as_bytes())
+            .unwrap()
+            .into_iter()
+            .map(|tag| tag.digest)
+            .collect();
+        assert_eq!(digests, [Some(digest), None, None]);
+    }
+
+    #[test]
+    fn each_lock_is_told_and_strange_attributes_lock_nothing() {
+        let lock = |attributes: &str| {
+            let body = format!(r#"{{"tags":[{{"name":"1","changeableAttributes":{attributes}}}]}}"#);
+            tags(body.as_bytes())
+                .unwrap()
+                .remove(0)
+                .locked
+                .map(|lock| lock.describe())
+        };
+        let cases = [
+            (
+                r#"{"deleteEnabled":true,"writeEnabled":true,"readEnabled":true,"listEnabled":true}"#,
+                None,
+            ),
+            (r#"{"deleteEnabled":false}"#, None),
+            (
+                r#"{"writeEnabled":false}"#,
+                Some("locked against writing (writeEnabled is false)"),
+            ),
+            (
+                r#"{"readEnabled":false,"writeEnabled":false}"#,
+                Some("locked against reading (readEnabled is false)"),
+            ),
+            (
+                r#"{"listEnabled":false}"#,
+                Some("hidden from lists (listEnabled is false)"),
+            ),
+            ("{}", None),
+            ("null", None),
+            ("[]", None),
+            (r#""x""#, None),
+            (r#"{"readEnabled":"no"}"#, None),
+        ];
+        for (attributes, expected) in cases {
+            assert_eq!(lock(attributes), expected, "{attributes}");
+        }
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        use serde_json::{Value, json};
+        let names = prop::sample::select(vec![
+            "tags",
+            "name",
+            "digest",
+            "changeableAttributes",
+            "readEnabled",
+            "x",
+        ]);
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "[ -~]{0,20}".prop_map(Value::from),
+        ];
+        leaf.prop_recursive(4, 32, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Value::from),
+                prop::collection::vec((names.clone(), inner), 0..6).prop_map(|entries| {
+                    entries.into_iter().fold(json!({}), |mut object, (name, value)| {
+                        object[name] = value;
+                        object
+                    })
+                }),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_page_makes_the_reader_fail(body in prop::collection::vec(any::<u8>(), 0..400)) {
+            tags(&body);
+        }
+
+        #[test]
+        fn whatever_a_page_holds_only_tags_come_out_of_it(page in json()) {
+            for tag in tags(page.to_string().as_bytes()).unwrap_or_default() {
+                prop_assert!(path::is_tag(&tag.name), "{tag:?}");
+            }
+        }
+
+        #[test]
+        fn a_page_is_read_as_it_was_written(
+            names in prop::collection::btree_set("[A-Za-z0-9_][A-Za-z0-9._-]{0,20}", 0..40),
+            readable in any::<bool>(),
+        ) {
+            let digest = Digest::of(b"x").to_string();
+            let entries: Vec<_> = names
+                .iter()
+                .map(|name| serde_json::json!({
+                    "name": name, "digest": digest, "changeableAttributes": {"readEnabled": readable},
+                }))
+                .collect();
+            let page = serde_json::json!({"registry": "r", "imageName": "i", "tags": entries}).to_string();
+            let read = tags(page.as_bytes()).unwrap();
+            prop_assert!(read.iter().map(|tag| &tag.name).eq(names.iter()));
+            prop_assert!(read.iter().all(|tag| tag.digest.is_some() && tag.locked.is_some() != readable));
+        }
+    }
+}
