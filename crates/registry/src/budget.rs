@@ -68,6 +68,15 @@ impl Budget {
         }
     }
 
+    /// Requests that write, a minute: 20 % of GitHub's 2,000; for Azure what its smallest tier takes (100) with some to spare.
+    pub fn writes_for(provider: Provider) -> u32 {
+        match provider {
+            Provider::GitHub => 400,
+            Provider::Azure => 60,
+            Provider::Aws | Provider::Generic => 200,
+        }
+    }
+
     /// Waits until one request may go out. Dropping the future gives up the place in the queue and costs nothing.
     pub async fn acquire(&self) {
         let _turn = self.queue.lock().await;
@@ -147,6 +156,15 @@ impl State {
     }
 }
 
+/// What copying may ask of one registry.
+#[derive(Clone, Debug)]
+pub struct CopyBudget {
+    /// For requests that read.
+    pub reads: Arc<Budget>,
+    /// For requests that write.
+    pub writes: Arc<Budget>,
+}
+
 /// The budgets of a process, one per API host.
 #[derive(Debug, Default)]
 pub struct Budgets {
@@ -167,6 +185,21 @@ impl Budgets {
             .entry(registry.to_ascii_lowercase())
             .or_insert_with(make)
             .clone()
+    }
+
+    /// What copying may ask of a registry, apart from everything else: however much there is to copy, scans never wait for it.
+    pub fn for_copies(&self, registry: &str, provider: Provider) -> CopyBudget {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let registry = registry.to_ascii_lowercase();
+        // A slash is in no registry's name.
+        let mut of = |kind: &str, per_minute: u32| {
+            let make = || Arc::new(Budget::per_minute(per_minute));
+            budgets.entry(format!("{registry}/{kind}")).or_insert_with(make).clone()
+        };
+        CopyBudget {
+            reads: of("copy-reads", Budget::default_for(provider)),
+            writes: of("copy-writes", Budget::writes_for(provider)),
+        }
     }
 
     /// Sets a registry's limit, requests per minute; whoever has its budget follows.

@@ -7,7 +7,7 @@ use catamaran_core::digest::Digest;
 use catamaran_core::health::Unavailable;
 use rustls::client::danger::ServerCertVerifier;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, CopyBudget};
 use crate::connection::{Connection, Limits};
 use crate::dns::{self, Guard};
 use crate::failure::{Class, Failure, Rung};
@@ -120,12 +120,36 @@ impl Client {
             http,
             tokens,
             budget: Some(budget),
+            writes: None,
         };
         Ok(Client {
             shared: Arc::new(Shared {
                 session,
                 guard,
                 verifier,
+            }),
+        })
+    }
+
+    /// A client of the same registry for copying: with budgets and limits of its own, and the same guards.
+    pub(crate) fn for_copies(&self, budget: CopyBudget, limits: Limits) -> Result<Client, ClientError> {
+        let Shared {
+            session,
+            guard,
+            verifier,
+        } = &*self.shared;
+        let session = Session {
+            site: session.site.clone(),
+            http: Http::new(guard.clone(), verifier.clone(), limits)?,
+            tokens: Tokens::new(session.site.scheme()),
+            budget: Some(budget.reads),
+            writes: Some(budget.writes),
+        };
+        Ok(Client {
+            shared: Arc::new(Shared {
+                session,
+                guard: guard.clone(),
+                verifier: verifier.clone(),
             }),
         })
     }

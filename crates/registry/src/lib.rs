@@ -1,4 +1,4 @@
-//! A bounded OCI distribution client: probing, listing and resolving tags.
+//! A bounded OCI distribution client: probing, listing, resolving and copying tags.
 //!
 //! It talks to registries and to nothing else: no Kubernetes, no files, no decisions about mirrors. Whatever a registry
 //! answers, the cost is bounded: every body, page, header, wait and redirect has a cap, see [`Limits`]. A credential goes
@@ -7,8 +7,8 @@
 //! Reading order: [`connection`] is what one side of a mirror is, [`credentials`] and [`secret`] what it authenticates with;
 //! [`failure`] names everything that can go wrong; `address`, `dns` and `tls` guard the way to a host, `transport` makes
 //! one bounded request; `challenge`, `provider` and `token` authenticate; `session` joins them; [`budget`] paces them;
-//! [`client`] lists and resolves, [`probe`] climbs the ladder that a kubelet would. `scripted` (a feature) is an
-//! in-process registry for tests and benchmarks.
+//! [`client`] lists and resolves, [`probe`] climbs the ladder that a kubelet would, [`copy`](mod@copy) brings a tag to another
+//! registry. `scripted` (a feature) is an in-process registry for tests and benchmarks.
 
 mod address;
 mod answer;
@@ -18,6 +18,7 @@ pub mod budget;
 mod challenge;
 pub mod client;
 pub mod connection;
+pub mod copy;
 pub mod credentials;
 mod dns;
 pub mod failure;
@@ -35,9 +36,10 @@ mod token;
 mod transport;
 mod wait;
 
-pub use budget::{Budget, Budgets};
+pub use budget::{Budget, Budgets, CopyBudget};
 pub use client::{Client, ClientError, ListedTag, Manifest, Resolved};
 pub use connection::{Connection, Limits};
+pub use copy::{Copied, Copier, CopyError, CopyLimits, CopySettings, Image};
 pub use credentials::{Credentials, CredentialsError};
 pub use failure::{Class, Failure, Rung};
 pub use probe::{ProbeReport, ProbeTarget};

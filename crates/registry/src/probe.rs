@@ -83,6 +83,7 @@ impl Client {
             http,
             tokens: Tokens::new(Scheme::Unknown),
             budget: None,
+            writes: None,
         })
     }
 }

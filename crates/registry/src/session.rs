@@ -10,7 +10,7 @@ use crate::answer;
 use crate::budget::Budget;
 use crate::challenge;
 use crate::failure::{Class, Failure, Rung};
-use crate::provider::{Scheme, Site};
+use crate::provider::{Access, Scheme, Site};
 use crate::token::{self, Token, Tokens};
 use crate::transport::{Ask, Http, Reply};
 
@@ -21,22 +21,29 @@ pub(crate) struct Session {
     pub(crate) tokens: Tokens,
     /// Absent for probes: they never wait.
     pub(crate) budget: Option<Arc<Budget>>,
+    /// For requests that write, where they are counted apart.
+    pub(crate) writes: Option<Arc<Budget>>,
 }
 
 impl Session {
     /// One request within the budget, without authentication of its own. The answer may have any status.
     pub(crate) async fn send(&self, ask: &Ask) -> Result<Reply, Failure> {
-        if let Some(budget) = &self.budget {
+        if let Some(budget) = self.budget_for(ask) {
             budget.acquire().await;
         }
         self.http.exchange(ask).await
+    }
+
+    fn budget_for(&self, ask: &Ask) -> Option<&Arc<Budget>> {
+        let writes = ask.access != Access::Read && !matches!(ask.method, Method::GET | Method::HEAD);
+        self.writes.as_ref().filter(|_| writes).or(self.budget.as_ref())
     }
 
     /// One authenticated request to the registry about `repository`. A refused token is dropped and the request made once more
     /// with a new one. The answer is a success or a redirect.
     pub(crate) async fn ask(&self, mut ask: Ask, repository: &str) -> Result<Reply, Failure> {
         debug_assert!(self.site.owns(&ask.url), "credentials are for the registry only");
-        let scope = self.site.scope(repository);
+        let scope = self.site.scope_for(repository, &ask.access);
         ask.authorization = self.authorization(Some(&scope)).await?;
         let reply = self.send(&ask).await?;
         if reply.status() != StatusCode::UNAUTHORIZED {
@@ -81,7 +88,7 @@ impl Session {
         let own = self.site.owns(reply.url());
         let mut failure = answer::failure(reply, &ask.method, own, self.http.limits.error_bytes).await;
         failure.message = self.site.credentials.scrub(failure.message);
-        if let (Class::Throttled { retry_after }, Some(budget)) = (&failure.class, &self.budget) {
+        if let (Class::Throttled { retry_after }, Some(budget)) = (&failure.class, self.budget_for(ask)) {
             budget.throttled(*retry_after);
         }
         failure

@@ -62,6 +62,7 @@ fn policy() -> MirrorPolicy {
         },
         rewrite: RewritePolicy::default(),
         rescue: RescueMode::Patch,
+        repair: crate::policy::RepairPolicy::default(),
     }
 }
 
