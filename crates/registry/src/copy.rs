@@ -198,7 +198,12 @@ impl Copier {
 
     /// A manifest of the source by digest.
     async fn fetch(&self, repository: &str, digest: &Digest) -> Result<Manifest, CopyError> {
-        let found = self.source.shared().session.manifest(repository, &digest.to_string()).await;
+        let found = self
+            .source
+            .shared()
+            .session
+            .manifest(repository, &digest.to_string())
+            .await;
         let found = found.map_err(CopyError::source)?;
         Manifest::read(digest.clone(), found.media_type.as_deref(), found.body)
     }

@@ -120,7 +120,12 @@ impl Session {
     }
 }
 
-pub(crate) fn manifest_ask(session: &Session, method: Method, repository: &str, reference: &str) -> Result<Ask, Failure> {
+pub(crate) fn manifest_ask(
+    session: &Session,
+    method: Method,
+    repository: &str,
+    reference: &str,
+) -> Result<Ask, Failure> {
     path::check_repository(repository)?;
     path::check_reference(reference)?;
     let url = session.site.url(&format!("/v2/{repository}/manifests/{reference}"));

@@ -72,7 +72,13 @@ impl Copier {
     async fn begun(&self, image: &Image, begun: Option<Upload>) -> Result<Upload, CopyError> {
         match begun {
             Some(upload) => Ok(upload),
-            None => self.target.shared().session.begin_upload(&image.to).await.map_err(CopyError::target),
+            None => self
+                .target
+                .shared()
+                .session
+                .begin_upload(&image.to)
+                .await
+                .map_err(CopyError::target),
         }
     }
 

@@ -14,7 +14,9 @@ pub enum CopyError {
         found: Option<Digest>,
     },
     /// The target has the tag with another digest. Nothing was written.
-    #[error("the target has the tag with another digest, {found}: it is not overwritten; delete the wrong one of the two")]
+    #[error(
+        "the target has the tag with another digest, {found}: it is not overwritten; delete the wrong one of the two"
+    )]
     Mismatched {
         /// What it stands for on the target.
         found: Digest,

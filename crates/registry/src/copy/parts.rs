@@ -61,7 +61,9 @@ impl Parts {
             return Err(unsupported("its manifest has more than 4096 parts"));
         }
         if !is_index && written.config.is_none() && written.blobs.is_empty() {
-            return Err(unsupported("its manifest has neither a config nor manifests (Docker schema 1?)"));
+            return Err(unsupported(
+                "its manifest has neither a config nor manifests (Docker schema 1?)",
+            ));
         }
         let media_type = written
             .media_type
@@ -76,7 +78,10 @@ impl Parts {
         for blob in blobs.filter(|blob| !is_elsewhere(blob)) {
             let digest = digest(&blob)?;
             if !parts.blobs.iter().any(|known| known.digest == digest) {
-                parts.blobs.push(Blob { digest, size: blob.size });
+                parts.blobs.push(Blob {
+                    digest,
+                    size: blob.size,
+                });
             }
         }
         for child in children {
@@ -119,21 +124,68 @@ mod tests {
             digest: digest.clone(),
             size,
         };
-        let foreign = r#""mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","urls":["https://x/y"]"#;
+        let foreign =
+            r#""mediaType":"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip","urls":["https://x/y"]"#;
         let docker = "application/vnd.docker.distribution.manifest.v2+json";
         let cases = [
-            ("image", format!(r#"{{"config":{{"digest":"{a}","size":1}},"layers":[{{"digest":"{b}","size":2}}]}}"#), None,
-                vec![blob(&a, 1), blob(&b, 2)], vec![], MANIFEST),
-            ("the same layer twice", format!(r#"{{"mediaType":"{docker}","config":{{"digest":"{a}","size":1}},"layers":[{{"digest":"{b}","size":2}},{{"digest":"{b}","size":2}}]}}"#), None,
-                vec![blob(&a, 1), blob(&b, 2)], vec![], docker),
-            ("index", format!(r#"{{"manifests":[{{"digest":"{a}","size":1}},{{"digest":"{b}","size":2}}]}}"#), None,
-                vec![], vec![a.clone(), b.clone()], INDEX),
-            ("empty index", r#"{"manifests":[]}"#.to_owned(), Some("text/html"), vec![], vec![], INDEX),
-            ("type from the header", format!(r#"{{"config":{{"digest":"{a}","size":1}}}}"#), Some("application/vnd.x+json; charset=utf-8"),
-                vec![blob(&a, 1)], vec![], "application/vnd.x+json"),
-            ("foreign layer", format!(r#"{{"config":{{"digest":"{a}","size":1}},"layers":[{{"digest":"{b}","size":2,{foreign}}}]}}"#), None,
-                vec![blob(&a, 1)], vec![], MANIFEST),
-            ("artifact", format!(r#"{{"blobs":[{{"digest":"{b}","size":2}}]}}"#), None, vec![blob(&b, 2)], vec![], MANIFEST),
+            (
+                "image",
+                format!(r#"{{"config":{{"digest":"{a}","size":1}},"layers":[{{"digest":"{b}","size":2}}]}}"#),
+                None,
+                vec![blob(&a, 1), blob(&b, 2)],
+                vec![],
+                MANIFEST,
+            ),
+            (
+                "the same layer twice",
+                format!(
+                    r#"{{"mediaType":"{docker}","config":{{"digest":"{a}","size":1}},"layers":[{{"digest":"{b}","size":2}},{{"digest":"{b}","size":2}}]}}"#
+                ),
+                None,
+                vec![blob(&a, 1), blob(&b, 2)],
+                vec![],
+                docker,
+            ),
+            (
+                "index",
+                format!(r#"{{"manifests":[{{"digest":"{a}","size":1}},{{"digest":"{b}","size":2}}]}}"#),
+                None,
+                vec![],
+                vec![a.clone(), b.clone()],
+                INDEX,
+            ),
+            (
+                "empty index",
+                r#"{"manifests":[]}"#.to_owned(),
+                Some("text/html"),
+                vec![],
+                vec![],
+                INDEX,
+            ),
+            (
+                "type from the header",
+                format!(r#"{{"config":{{"digest":"{a}","size":1}}}}"#),
+                Some("application/vnd.x+json; charset=utf-8"),
+                vec![blob(&a, 1)],
+                vec![],
+                "application/vnd.x+json",
+            ),
+            (
+                "foreign layer",
+                format!(r#"{{"config":{{"digest":"{a}","size":1}},"layers":[{{"digest":"{b}","size":2,{foreign}}}]}}"#),
+                None,
+                vec![blob(&a, 1)],
+                vec![],
+                MANIFEST,
+            ),
+            (
+                "artifact",
+                format!(r#"{{"blobs":[{{"digest":"{b}","size":2}}]}}"#),
+                None,
+                vec![blob(&b, 2)],
+                vec![],
+                MANIFEST,
+            ),
         ];
         for (name, body, header, blobs, children, media_type) in cases {
             let read = Parts::read(body.as_bytes(), header).unwrap();

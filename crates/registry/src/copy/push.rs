@@ -33,7 +33,11 @@ impl Session {
     /// The digest of a manifest if it is there, by one HEAD; the inner `None`: it is there, and has no digest.
     ///
     /// Every 404 counts as absent: who must be sure asks [`Session::resolve`].
-    pub(super) async fn head_manifest(&self, repository: &str, reference: &str) -> Result<Option<Option<Digest>>, Failure> {
+    pub(super) async fn head_manifest(
+        &self,
+        repository: &str,
+        reference: &str,
+    ) -> Result<Option<Option<Digest>>, Failure> {
         let ask = manifest_ask(self, Method::HEAD, repository, reference)?;
         match self.get(ask, repository).await {
             Ok(reply) if reply.is_html() => Err(reply.not_a_registry("a web page instead of a manifest")),
@@ -83,7 +87,9 @@ impl Session {
             .append_pair("mount", &digest.to_string())
             .append_pair("from", from);
         let access = Access::Mount { from: from.to_owned() };
-        let reply = self.write(Method::POST, url, repository, access, Vec::new(), None).await?;
+        let reply = self
+            .write(Method::POST, url, repository, access, Vec::new(), None)
+            .await?;
         match reply.status() {
             StatusCode::CREATED => Ok(Mounted::Done),
             _ => self.upload(&reply, 0).map(Mounted::Begun),
@@ -93,7 +99,9 @@ impl Session {
     /// Begins an upload.
     pub(super) async fn begin_upload(&self, repository: &str) -> Result<Upload, Failure> {
         let url = self.uploads(repository)?;
-        let reply = self.write(Method::POST, url, repository, Access::Write, Vec::new(), None).await?;
+        let reply = self
+            .write(Method::POST, url, repository, Access::Write, Vec::new(), None)
+            .await?;
         self.upload(&reply, 0)
     }
 

@@ -35,7 +35,10 @@ impl Copier {
         for suffix in SUFFIXES {
             let tag = format!("{fallback}{suffix}");
             let source = &self.source.shared().session;
-            let found = source.head_manifest(&image.from, &tag).await.map_err(CopyError::source)?;
+            let found = source
+                .head_manifest(&image.from, &tag)
+                .await
+                .map_err(CopyError::source)?;
             if found.is_none() {
                 continue;
             }
@@ -52,9 +55,19 @@ impl Copier {
         let source = &self.source.shared().session;
         let listed = match source.referrers(&image.from, digest).await.map_err(CopyError::source)? {
             Some(listed) => listed,
-            None => match source.head_manifest(&image.from, fallback).await.map_err(CopyError::source)? {
+            None => match source
+                .head_manifest(&image.from, fallback)
+                .await
+                .map_err(CopyError::source)?
+            {
                 None => return Ok(None),
-                Some(_) => source.manifest(&image.from, fallback).await.map_err(CopyError::source)?.body,
+                Some(_) => {
+                    source
+                        .manifest(&image.from, fallback)
+                        .await
+                        .map_err(CopyError::source)?
+                        .body
+                }
             },
         };
         let index = Manifest::read(Digest::of(&listed), Some(ACCEPT), listed)?;

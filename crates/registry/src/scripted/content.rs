@@ -97,7 +97,9 @@ impl Content {
 
     /// Takes a blob over from another repository, if that has it.
     pub(crate) fn mount(&mut self, repository: &str, digest: &str, from: &str) -> bool {
-        let Some(body) = self.blob(from, digest) else { return false };
+        let Some(body) = self.blob(from, digest) else {
+            return false;
+        };
         let Ok(digest) = digest.parse() else { return false };
         self.place_blob(repository, &digest, body);
         true
@@ -146,7 +148,10 @@ impl Content {
 
     /// The manifests of a repository whose subject this is: digest, media type and size.
     pub(crate) fn referrers(&self, repository: &str, subject: &str) -> Vec<(String, String, usize)> {
-        let manifests = self.repositories.get(repository).map(|repository| &repository.manifests);
+        let manifests = self
+            .repositories
+            .get(repository)
+            .map(|repository| &repository.manifests);
         let refers = |stored: &Stored| {
             serde_json::from_slice::<serde_json::Value>(&stored.body)
                 .is_ok_and(|manifest| manifest["subject"]["digest"] == subject)

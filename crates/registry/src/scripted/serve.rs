@@ -160,7 +160,10 @@ async fn read(request: Request<Incoming>) -> (Recorded, Bytes) {
         accept: header("accept"),
         range: header("range"),
         content_type: header("content-type"),
-        body: text.and_then(|body| std::str::from_utf8(body).ok()).unwrap_or_default().to_owned(),
+        body: text
+            .and_then(|body| std::str::from_utf8(body).ok())
+            .unwrap_or_default()
+            .to_owned(),
         length: body.len(),
     };
     (recorded, body)

@@ -96,7 +96,11 @@ pub(super) fn put_manifest(
 ) -> Response<Scripted> {
     let complete = state.content(|content| content.is_complete(repository, body));
     if !complete {
-        return error(400, "MANIFEST_BLOB_UNKNOWN", "manifest references a manifest or blob unknown to registry");
+        return error(
+            400,
+            "MANIFEST_BLOB_UNKNOWN",
+            "manifest references a manifest or blob unknown to registry",
+        );
     }
     let wanted = reference.parse::<Digest>().ok();
     if wanted.as_ref().is_some_and(|digest| !digest.matches(body)) {
@@ -127,7 +131,8 @@ pub(super) fn referrers(state: &State, repository: &str, subject: &str) -> Respo
     let found = state.content(|content| content.referrers(repository, subject));
     let descriptor = |(digest, media_type, size): (String, String, usize)| serde_json::json!({ "mediaType": media_type, "digest": digest, "size": size });
     let manifests: Vec<_> = found.into_iter().map(descriptor).collect();
-    let index = serde_json::json!({ "schemaVersion": 2, "mediaType": crate::scripted::IMAGE_INDEX, "manifests": manifests });
+    let index =
+        serde_json::json!({ "schemaVersion": 2, "mediaType": crate::scripted::IMAGE_INDEX, "manifests": manifests });
     plain(200, crate::scripted::IMAGE_INDEX, index.to_string().into())
 }
 
