@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use catamaran_core::policy::{MirrorId, MirrorPolicy, SidePolicy};
 use catamaran_core::side::Side;
-use catamaran_registry::{Budgets, Client, Connection, Credentials, Limits, Secret as Redacted};
+use catamaran_registry::{Budgets, Client, Connection, CopyBudget, Credentials, Limits, Secret as Redacted};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
@@ -98,6 +98,11 @@ impl Connections {
             Err(error) if !error.needs_a_person() => self.cached(&key, wanted, |_| true).ok_or(error),
             Err(error) => Err(error),
         }
+    }
+
+    /// What copying may ask of a side, over all mirrors.
+    pub fn copy_budget(&self, side: &SidePolicy) -> CopyBudget {
+        self.budgets.for_copies(&side.registry, side.provider)
     }
 
     /// Has the Secrets of a side read again before its next use: its credential was refused.

@@ -7,7 +7,8 @@
 //! Reading order: [`reconcile`] is the table of contents, with one file per step: [`assess`] (gather and decide),
 //! [`report`] (pure: what to tell), [`apply`] (the only writes to a mirror). [`memory`] is what a process knows of each
 //! mirror. [`prober`] and [`scanner`] fill it in the background, [`connections`] turns Secrets into registry clients,
-//! [`in_use`] says which images pods use. [`pods`] watches pods that wait and [`rescue`] patches them. [`feed`] builds the
+//! [`in_use`] says which images pods use. [`pods`] watches pods that wait and [`rescue`] patches them; [`repair`]
+//! copies tags that one side lacks. [`feed`] builds the
 //! webhook's snapshot. [`lease`] elects the leader, [`certificates`] keeps the webhook's own.
 
 pub mod apply;
@@ -26,6 +27,7 @@ pub mod metrics;
 pub mod pods;
 pub mod prober;
 pub mod reconcile;
+pub mod repair;
 pub mod report;
 pub mod rescue;
 pub mod scanner;

@@ -26,6 +26,7 @@ struct World {
     ledger: Ledger,
     pass: Option<PassResult>,
     connection: Sides<Option<String>>,
+    repair: Option<crate::repair::Progress>,
 }
 
 fn mirror(extra: serde_json::Value) -> RegistryMirror {
@@ -58,6 +59,7 @@ impl World {
             ledger: Ledger::new(),
             pass: None,
             connection: Sides::default(),
+            repair: None,
         }
     }
 
@@ -144,6 +146,7 @@ impl World {
             canary: self.ledger.canary(),
             overlaps: Vec::new(),
             rescued: 0,
+            repair: self.repair.clone(),
             last_flip: standing.last_flip.clone(),
             decision,
             policy,
@@ -497,4 +500,27 @@ fn an_overlap_stalls_the_loser() {
     let stalled = conditions::find_condition(&report.status.conditions, conditions::STALLED).unwrap();
     assert_eq!(stalled.reason, reason::OVERLAPPING);
     assert!(stalled.message.contains("'older'"), "{}", stalled.message);
+}
+
+#[test]
+fn the_copying_of_tags_is_told_while_it_is_not_off_and_written_only_when_it_changes() {
+    let mut world = World::with(json!({"repair": {"missingTags": "Copy"}}));
+    world.probe(3, UP, UP);
+    assert_eq!(world.report().status.repair, None, "nothing was tried yet");
+    world.repair = Some(crate::repair::Progress {
+        begun: Some(world.now),
+        copied: 3,
+        failed: 1,
+        pending: 2,
+        failure: Some("web:1.0 to Fallback: locked".to_owned()),
+        ..crate::repair::Progress::default()
+    });
+    let first = world.report();
+    assert!(first.changed);
+    let told = first.status.repair.unwrap();
+    assert_eq!((told.copied, told.failed, told.pending), (3, 1, 2));
+    assert!(told.message.contains("web:1.0 to Fallback: locked"), "{}", told.message);
+    assert!(!world.report().changed);
+    world.mirror.spec.repair.missing_tags = catamaran_api::mirror::MissingTags::Off;
+    assert_eq!(world.report().status.repair, None);
 }
