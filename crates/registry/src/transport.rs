@@ -110,23 +110,7 @@ impl Http {
         })
     }
 
-    /// Sends one request and reads the headers of the answer, whatever its status.
-    pub(crate) async fn exchange(&self, ask: &Ask) -> Result<Reply, Failure> {
-        let request = ask.describe();
-        self.progress.ask(&request);
-        if ask.url.scheme() != "https" {
-            return Err(Failure::new(
-                ask.rung,
-                Class::Misrouted,
-                format!("{request}: refused, not https"),
-            ));
-        }
-        self.guard
-            .check(&ask.url)
-            .map_err(|error| broken::unresolved(&error, ask.rung, &request))?;
-        if !matches!(ask.url.host(), Some(url::Host::Domain(_))) {
-            self.progress.reach(Stage::Connect);
-        }
+    fn builder(&self, ask: &Ask) -> reqwest::RequestBuilder {
         let mut builder = self.client.request(ask.method.clone(), ask.url.clone());
         if let Some(accept) = ask.accept {
             builder = builder.header(ACCEPT, accept);
@@ -151,7 +135,28 @@ impl Http {
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form.expose().clone());
         }
-        let response = builder
+        builder
+    }
+
+    /// Sends one request and reads the headers of the answer, whatever its status.
+    pub(crate) async fn exchange(&self, ask: &Ask) -> Result<Reply, Failure> {
+        let request = ask.describe();
+        self.progress.ask(&request);
+        if ask.url.scheme() != "https" {
+            return Err(Failure::new(
+                ask.rung,
+                Class::Misrouted,
+                format!("{request}: refused, not https"),
+            ));
+        }
+        self.guard
+            .check(&ask.url)
+            .map_err(|error| broken::unresolved(&error, ask.rung, &request))?;
+        if !matches!(ask.url.host(), Some(url::Host::Domain(_))) {
+            self.progress.reach(Stage::Connect);
+        }
+        let response = self
+            .builder(ask)
             .send()
             .await
             .map_err(|error| broken::failure(&error, ask.rung, &request))?;

@@ -90,28 +90,22 @@ impl Progress {
 
     /// All of it in a sentence.
     pub fn message(&self) -> String {
-        let mut message = if self.dry_run {
-            match self.pending {
-                0 => "nothing to copy".to_owned(),
-                n => format!("would copy {}; set repair.missingTags to Copy to do so", tags(n)),
-            }
-        } else {
-            let copied = format!("copied {}", tags(self.copied));
-            match self.pending {
-                0 => copied,
-                n => format!("{copied}, {n} to go"),
-            }
+        let done = match (self.dry_run, self.pending) {
+            (true, 0) => "nothing to copy".to_owned(),
+            (true, n) => format!("would copy {}; set repair.missingTags to Copy to do so", tags(n)),
+            (false, 0) => format!("copied {}", tags(self.copied)),
+            (false, n) => format!("copied {}, {n} to go", tags(self.copied)),
         };
-        if self.left > 0 {
-            message.push_str(&format!(
-                "; {} left alone, because the side that lacks them is not written",
+        let left = (self.left > 0).then(|| {
+            format!(
+                "{} left alone, because the side that lacks them is not written",
                 tags(self.left)
-            ));
-        }
-        if let Some(failure) = &self.failure {
-            message.push_str(&format!("; {} failed, the last: {failure}", self.failed));
-        }
-        message
+            )
+        });
+        let failure = self.failure.as_ref();
+        let failed = failure.map(|failure| format!("{} failed, the last: {failure}", self.failed));
+        let parts: Vec<String> = [Some(done), left, failed].into_iter().flatten().collect();
+        parts.join("; ")
     }
 
     /// A dry run's plan for an Event.

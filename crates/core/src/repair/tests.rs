@@ -68,6 +68,7 @@ fn outcome(plan: &Plan) -> (Vec<(&str, Side)>, usize, usize) {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn each_kind_of_divergence_under_each_setting_has_its_plan() {
     type Row = (&'static str, fn(&mut MirrorPolicy), Verdict, Option<Side>, usize);
     let to = |side| Some(side);

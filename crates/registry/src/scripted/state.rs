@@ -77,6 +77,10 @@ pub struct Recorded {
     pub length: usize,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own that a script turns"
+)]
 pub(crate) struct Behaviour {
     pub(crate) auth: Auth,
     pub(crate) account: Option<(String, String)>,

@@ -151,9 +151,7 @@ fn push_index(registry: &Registry, repository: &str, tag: &str) -> Digest {
 /// Everything that a manifest leads to is on both, to the byte.
 fn assert_identical(source: &Registry, from: &str, target: &Registry, to: &str, reference: &str) {
     let expected = source.manifest(from, reference).unwrap();
-    let found = target
-        .manifest(to, reference)
-        .unwrap_or_else(|| panic!("{reference} is missing"));
+    let found = target.manifest(to, reference).unwrap();
     assert_eq!(found, expected, "{reference}");
     let parsed: serde_json::Value = serde_json::from_slice(&expected.1).unwrap();
     let digests = |key: &str| {
@@ -378,6 +376,7 @@ async fn a_source_that_moved_is_not_copied() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 async fn each_way_to_fail_has_its_reason_writes_no_tag_and_leaves_no_upload() {
     type Break = fn(&Registry, &Registry);
     let cases: [(&str, &str, Break); 13] = [
@@ -412,7 +411,7 @@ async fn each_way_to_fail_has_its_reason_writes_no_tag_and_leaves_no_upload() {
             to.set_account(Some(("bot", "hush")));
         }),
         ("throttled", "Throttled", |_, to| {
-            to.fault(Fault::on("/blobs/uploads/", What::throttled(Some("0"))).method(Method::PATCH))
+            to.fault(Fault::on("/blobs/uploads/", What::throttled(Some("0"))).method(Method::PATCH));
         }),
         ("lying manifest", "Corrupt", |from, _| {
             let other = format!("sha256:{}", "0".repeat(64));
@@ -423,22 +422,22 @@ async fn each_way_to_fail_has_its_reason_writes_no_tag_and_leaves_no_upload() {
             );
         }),
         ("lying blobs", "Corrupt", |from, _| {
-            from.fault(Fault::on("/blobs/", What::json(&"x".repeat(400))))
+            from.fault(Fault::on("/blobs/", What::json(&"x".repeat(400))));
         }),
         ("lying large blobs", "Corrupt", |from, _| {
-            from.fault(Fault::on(&base(), What::json(&"x".repeat(3 * PIECE))))
+            from.fault(Fault::on(&base(), What::json(&"x".repeat(3 * PIECE))));
         }),
         ("truncated blobs", "Source", |from, _| {
-            from.fault(Fault::on(&base(), What::Truncated))
+            from.fault(Fault::on(&base(), What::Truncated));
         }),
         ("blobs that never end", "Corrupt", |from, _| {
-            from.fault(Fault::on(&base(), What::Announced(1 << 40)))
+            from.fault(Fault::on(&base(), What::Announced(1 << 40)));
         }),
         ("blobs gone", "Source", |from, _| {
-            from.fault(Fault::on("/blobs/", What::error(404, "BLOB_UNKNOWN", "unknown")))
+            from.fault(Fault::on("/blobs/", What::error(404, "BLOB_UNKNOWN", "unknown")));
         }),
         ("pieces refused", "Target", |_, to| {
-            to.fault(Fault::on("/blobs/uploads/", What::status(500)).method(Method::PATCH))
+            to.fault(Fault::on("/blobs/uploads/", What::status(500)).method(Method::PATCH));
         }),
         ("upload elsewhere", "Target", |_, to| {
             let away = What::Headers(vec![("location".to_owned(), "https://evil.test/upload".to_owned())]);
