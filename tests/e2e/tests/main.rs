@@ -8,6 +8,7 @@ mod crd;
 mod flips;
 mod lifecycle;
 mod parity;
+mod repair;
 mod rescue;
 mod rewriting;
 mod spared;
@@ -79,6 +80,7 @@ fn scenarios() -> Vec<Scenario> {
         crd::SCENARIOS,
         rewriting::SCENARIOS,
         parity::SCENARIOS,
+        repair::SCENARIOS,
         bad_input::SCENARIOS,
         flips::SCENARIOS,
         rescue::SCENARIOS,
