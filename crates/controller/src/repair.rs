@@ -8,7 +8,7 @@ use std::sync::Arc;
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_core::evidence::Verdict;
 use catamaran_core::health::Availability;
-use catamaran_core::policy::{MirrorId, MirrorPolicy, RepairMode};
+use catamaran_core::policy::{MirrorId, MirrorPolicy, RepairMode, Repositories};
 use catamaran_core::repair::{Attempts, Input, Plan, plan};
 use catamaran_core::side::{Side, Sides};
 use catamaran_registry::copy::{Pace, Placed, Tally};
@@ -169,9 +169,21 @@ async fn copiers(context: &Context, policy: &MirrorPolicy, tally: &Arc<Tally>) -
             let client = clients[side].as_ref().map_err(Clone::clone)?;
             Ok::<_, String>((client, context.connections.copy_budget(&policy.sides[side])))
         };
-        let copier = Copier::new(of(to.other())?, of(to)?, Arc::new(Placed::default()), settings.clone());
+        let settings = CopySettings {
+            siblings: siblings(policy, to),
+            ..settings.clone()
+        };
+        let copier = Copier::new(of(to.other())?, of(to)?, Arc::new(Placed::default()), settings);
         copier.map_err(|error| error.to_string())
     })
+}
+
+/// The repositories of the mirror on one side, where they are listed.
+fn siblings(policy: &MirrorPolicy, side: Side) -> Vec<String> {
+    match &policy.repositories {
+        Repositories::Listed(rules) => rules.iter().map(|rule| rule.paths[side].clone()).collect(),
+        Repositories::InUse => Vec::new(),
+    }
 }
 
 /// Publishes an Event on the mirror. A lost one is not worth repeating: status says the same.

@@ -11,7 +11,7 @@ use crate::budget::{Budget, CopyBudget};
 use crate::connection::{Connection, Limits};
 use crate::dns::{self, Guard};
 use crate::failure::{Class, Failure, Rung};
-use crate::provider::Site;
+use crate::provider::{Access, Site};
 use crate::session::Session;
 use crate::tls;
 use crate::token::Tokens;
@@ -121,6 +121,7 @@ impl Client {
             tokens,
             budget: Some(budget),
             writes: None,
+            access: Access::Read,
         };
         Ok(Client {
             shared: Arc::new(Shared {
@@ -132,7 +133,7 @@ impl Client {
     }
 
     /// A client of the same registry for copying: with budgets and limits of its own, and the same guards.
-    pub(crate) fn for_copies(&self, budget: CopyBudget, limits: Limits) -> Result<Client, ClientError> {
+    pub(crate) fn for_copies(&self, budget: CopyBudget, limits: Limits, access: Access) -> Result<Client, ClientError> {
         let Shared {
             session,
             guard,
@@ -144,6 +145,7 @@ impl Client {
             tokens: Tokens::new(session.site.scheme()),
             budget: Some(budget.reads),
             writes: Some(budget.writes),
+            access,
         };
         Ok(Client {
             shared: Arc::new(Shared {

@@ -19,6 +19,7 @@ use crate::budget::CopyBudget;
 use crate::client::{Client, ClientError};
 use crate::connection::Limits;
 use crate::path;
+use crate::provider::Access;
 
 mod blobs;
 mod error;
@@ -77,6 +78,8 @@ pub struct CopySettings {
     pub pace: Arc<Pace>,
     /// What was done, over all copies that share it.
     pub tally: Arc<Tally>,
+    /// Other repositories of the target that may have the same layers; the first few are asked for large ones.
+    pub siblings: Vec<String>,
 }
 
 /// One tag to be copied.
@@ -128,17 +131,17 @@ impl Copier {
         placed: Arc<Placed>,
         settings: CopySettings,
     ) -> Result<Copier, ClientError> {
-        let client = |(client, budget): (&Client, CopyBudget)| {
+        let client = |(client, budget): (&Client, CopyBudget), access| {
             let limits = Limits {
                 read: settings.limits.read,
                 total: settings.limits.request,
                 ..client.shared().session.http.limits.clone()
             };
-            client.for_copies(budget, limits)
+            client.for_copies(budget, limits, access)
         };
         Ok(Copier {
-            source: client(source)?,
-            target: client(target)?,
+            source: client(source, Access::Read)?,
+            target: client(target, Access::Write)?,
             placed,
             settings,
         })

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::client::Client;
 use crate::connection::Limits;
 use crate::failure::{Class, Failure, Rung};
-use crate::provider::Scheme;
+use crate::provider::{Access, Scheme};
 use crate::session::Session;
 use crate::tls::Stage;
 use crate::token::Tokens;
@@ -84,6 +84,7 @@ impl Client {
             tokens: Tokens::new(Scheme::Unknown),
             budget: None,
             writes: None,
+            access: Access::Read,
         })
     }
 }

@@ -23,6 +23,9 @@ pub(crate) struct Session {
     pub(crate) budget: Option<Arc<Budget>>,
     /// For requests that write, where they are counted apart.
     pub(crate) writes: Option<Arc<Budget>>,
+    /// What requests that only read ask for: a registry that is written wants one token for both, and GHCR gives none for
+    /// reading a package that does not exist yet.
+    pub(crate) access: Access,
 }
 
 impl Session {
@@ -43,7 +46,12 @@ impl Session {
     /// with a new one. The answer is a success or a redirect.
     pub(crate) async fn ask(&self, mut ask: Ask, repository: &str) -> Result<Reply, Failure> {
         debug_assert!(self.site.owns(&ask.url), "credentials are for the registry only");
-        let scope = self.site.scope_for(repository, &ask.access);
+        let access = if ask.access == Access::Read {
+            &self.access
+        } else {
+            &ask.access
+        };
+        let scope = self.site.scope_for(repository, access);
         ask.authorization = self.authorization(Some(&scope)).await?;
         let reply = self.send(&ask).await?;
         if reply.status() != StatusCode::UNAUTHORIZED {

@@ -92,6 +92,7 @@ impl Progress {
     pub fn message(&self) -> String {
         let done = match (self.dry_run, self.pending) {
             (true, 0) => "nothing to copy".to_owned(),
+            (false, 0) if self.begun.is_none() && self.copied == 0 => "nothing to copy".to_owned(),
             (true, n) => format!("would copy {}; set repair.missingTags to Copy to do so", tags(n)),
             (false, 0) => format!("copied {}", tags(self.copied)),
             (false, n) => format!("copied {}, {n} to go", tags(self.copied)),

@@ -324,6 +324,7 @@ fn an_idle_pass_keeps_what_the_last_round_did_and_counts_anew() {
     assert_eq!(Progress::idle(Some(&before), &waiting, 1, false), before);
     let after = Progress::idle(Some(&before), &nothing, 0, false);
     assert_eq!(after.message(), "copied 3 tags");
+    assert_eq!(Progress::idle(None, &nothing, 0, false).message(), "nothing to copy");
     let dry = Progress::idle(Some(&before), &nothing, 0, true);
     assert_eq!(dry.message(), "nothing to copy");
     assert_eq!(

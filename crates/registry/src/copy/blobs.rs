@@ -1,14 +1,18 @@
 //! One blob, from one registry to the other.
 
+use std::sync::Arc;
+
 use bytes::{Bytes, BytesMut};
 use catamaran_core::digest::Verifier;
 
 use super::parts::Blob;
 use super::push::{Mounted, Upload};
 use super::{Copier, CopyError, Count, Image};
-use crate::provider::Access;
 use crate::session::Session;
 use crate::transport::Reply;
+
+/// Repositories that are asked for one blob: a look costs a request, an upload that is spared a few and its bytes.
+const MOST_SIBLINGS: usize = 4;
 
 impl Copier {
     /// Sees to it that the target's repository has a blob: it has it already, or another repository has it, or it is sent.
@@ -36,7 +40,7 @@ impl Copier {
         if self.placed.is_in(&blob.digest, &image.to) {
             return Ok(Count::BlobsSkipped);
         }
-        let there = target.has_blob(&image.to, &blob.digest, Access::Write).await;
+        let there = target.has_blob(&image.to, &blob.digest).await;
         if there.map_err(CopyError::target)? {
             return Ok(Count::BlobsSkipped);
         }
@@ -58,7 +62,12 @@ impl Copier {
     /// Asks for the blob of another repository that is known to have it. A registry that can't answers with an upload that
     /// has begun, which is then used; one that refuses the other repository is as one that can't.
     async fn mount(&self, image: &Image, blob: &Blob) -> Result<Option<Mounted>, CopyError> {
-        let Some(from) = self.placed.elsewhere(&blob.digest, &image.to) else {
+        let known = self.placed.elsewhere(&blob.digest, &image.to);
+        let from = match known {
+            Some(from) => Some(from),
+            None => self.sibling(image, blob).await,
+        };
+        let Some(from) = from else {
             return Ok(None);
         };
         let target = &self.target.shared().session;
@@ -67,6 +76,22 @@ impl Copier {
             Err(failure) if matches!(failure.status, Some(400..=404)) => Ok(None),
             Err(failure) => Err(CopyError::target(failure)),
         }
+    }
+
+    /// Another repository that turns out to have a large blob. A look that fails is as one that finds nothing.
+    async fn sibling(&self, image: &Image, blob: &Blob) -> Option<Arc<str>> {
+        if blob.size <= self.settings.limits.piece_bytes as u64 {
+            return None;
+        }
+        let target = &self.target.shared().session;
+        let others = self.settings.siblings.iter().filter(|other| **other != image.to);
+        for other in others.take(MOST_SIBLINGS) {
+            if let Ok(true) = target.has_blob(other, &blob.digest).await {
+                self.placed.note(&blob.digest, other);
+                return Some(other.as_str().into());
+            }
+        }
+        None
     }
 
     async fn begun(&self, image: &Image, begun: Option<Upload>) -> Result<Upload, CopyError> {

@@ -48,11 +48,10 @@ impl Session {
     }
 
     /// Whether a repository has a blob. A registry that redirects to its storage has it.
-    pub(super) async fn has_blob(&self, repository: &str, digest: &Digest, access: Access) -> Result<bool, Failure> {
+    pub(super) async fn has_blob(&self, repository: &str, digest: &Digest) -> Result<bool, Failure> {
         path::check_repository(repository)?;
         let url = self.site.url(&format!("/v2/{repository}/blobs/{digest}"));
-        let mut ask = Ask::new(Method::HEAD, url, Rung::Blob);
-        ask.access = access;
+        let ask = Ask::new(Method::HEAD, url, Rung::Blob);
         match self.ask(ask, repository).await {
             Ok(reply) if reply.is_html() => Err(reply.not_a_registry("a web page instead of a blob")),
             Ok(_) => Ok(true),

@@ -577,6 +577,8 @@ async fn writing_asks_for_the_right_to_push_and_survives_a_token_that_ends() {
         scopes.iter().any(|query| query.contains("pull%2Cpush%2Cmetadata_read")),
         "{scopes:?}"
     );
+    let reading = scopes.iter().filter(|query| !query.contains("push"));
+    assert_eq!(reading.count(), 0, "one token for reading and writing the target");
     let source_scopes = from.requests().into_iter().filter(|request| request.path == "/token");
     assert!(
         source_scopes
@@ -711,4 +713,33 @@ async fn the_pace_holds_over_all_blobs() {
         .await
         .unwrap();
     assert!(start.elapsed() >= Duration::from_millis(700), "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn a_large_layer_of_another_repository_is_mounted_though_nobody_copied_it_there() {
+    let (from, to) = pair().await;
+    let digest = push_index(&from, FROM, "1.0");
+    let tally = Arc::new(Tally::default());
+    let first = copier(&from, &to, settings());
+    let elsewhere = Image {
+        to: "devopskev/base".to_owned(),
+        ..image("1.0", &digest)
+    };
+    first.copy(&elsewhere).await.unwrap();
+    to.forget_requests();
+    let siblings = ["devopskev/none", TO, "devopskev/base"].map(str::to_owned).to_vec();
+    let settings = CopySettings {
+        siblings,
+        tally: tally.clone(),
+        ..settings()
+    };
+    // A process that knows nothing of the first copy.
+    copier(&from, &to, settings).copy(&image("1.0", &digest)).await.unwrap();
+    assert_identical(&from, FROM, &to, TO, "1.0");
+    assert_eq!(
+        tally.get(Count::BlobsMounted),
+        4,
+        "the base and a large layer of each platform"
+    );
+    assert!(sent_bytes(&to) < PIECE);
 }
