@@ -220,6 +220,8 @@ async fn an_index_with_attestations_arrives_byte_for_byte_in_both_directions() {
             (last.method, last.path),
             (Method::PUT, format!("/v2/{TO}/manifests/1.0"))
         );
+        let largest = writes(&to).into_iter().map(|request| request.length).max();
+        assert_eq!(largest, Some(PIECE), "layers go out in pieces");
         assert_eq!(writes(&from), [], "the source is only read");
         assert_eq!(copier.copy(&image("1.0", &digest)).await, Ok(Copied::AlreadyThere));
         assert_eq!(to.uploads(), 0);
