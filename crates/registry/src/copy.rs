@@ -14,10 +14,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use catamaran_core::digest::Digest;
+use catamaran_core::health::Unavailable;
 
 use crate::budget::CopyBudget;
 use crate::client::{Client, ClientError};
 use crate::connection::Limits;
+use crate::failure::{Class, Failure, Rung};
 use crate::path;
 use crate::provider::Access;
 
@@ -49,6 +51,9 @@ pub struct CopyLimits {
     pub read: Duration,
     /// Reading one blob. Default 6 h.
     pub blob: Duration,
+    /// One tag with everything below it, waits for budgets included. Default 12 h: a source that invents ever more manifests
+    /// must not hold a place for good.
+    pub tag: Duration,
     /// Bytes of a blob. Default 64 GiB.
     pub blob_bytes: u64,
     /// Bytes of a blob that are in memory, and sent in one request. Default 4 MiB, the most that GHCR and Azure take.
@@ -61,6 +66,7 @@ impl Default for CopyLimits {
             request: Duration::from_mins(2),
             read: Duration::from_secs(30),
             blob: Duration::from_hours(6),
+            tag: Duration::from_hours(12),
             blob_bytes: 64 << 30,
             piece_bytes: 4 << 20,
         }
@@ -156,6 +162,16 @@ impl Copier {
         if !path::is_tag(&image.tag) {
             return Err(CopyError::Unsupported(format!("{:?} is not a tag", image.tag)));
         }
+        let limit = self.settings.limits.tag;
+        let copied = tokio::time::timeout(limit, self.copy_checked(image)).await;
+        copied.unwrap_or_else(|_| {
+            let message = format!("failed to copy {:?} within {} s", image.tag, limit.as_secs());
+            let class = Class::Unavailable(Unavailable::Timeout);
+            Err(CopyError::Source(Failure::new(Rung::Blob, class, message)))
+        })
+    }
+
+    async fn copy_checked(&self, image: &Image) -> Result<Copied, CopyError> {
         if self.is_there(image).await? {
             return Ok(Copied::AlreadyThere);
         }

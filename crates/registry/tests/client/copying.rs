@@ -745,3 +745,20 @@ async fn a_large_layer_of_another_repository_is_mounted_though_nobody_copied_it_
     );
     assert!(sent_bytes(&to) < PIECE);
 }
+
+#[tokio::test]
+async fn a_source_that_goes_silent_holds_a_tag_no_longer_than_its_limit() {
+    let (from, to) = pair().await;
+    let digest = push_index(&from, FROM, "1.0");
+    from.fault(Fault::on(&base(), What::Hang));
+    let limits = CopyLimits {
+        tag: Duration::from_secs(2),
+        ..settings().limits
+    };
+    let error = copier(&from, &to, CopySettings { limits, ..settings() })
+        .copy(&image("1.0", &digest))
+        .await
+        .unwrap_err();
+    assert_eq!(error.reason(), "Source");
+    assert!(error.to_string().contains("within 2 s"), "{error}");
+}
