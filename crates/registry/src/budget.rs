@@ -169,6 +169,7 @@ pub struct CopyBudget {
 #[derive(Debug, Default)]
 pub struct Budgets {
     budgets: Mutex<HashMap<String, Arc<Budget>>>,
+    copies: Mutex<HashMap<String, CopyBudget>>,
 }
 
 impl Budgets {
@@ -187,21 +188,6 @@ impl Budgets {
             .clone()
     }
 
-    /// What copying may ask of a registry, apart from everything else: however much there is to copy, scans never wait for it.
-    pub fn for_copies(&self, registry: &str, provider: Provider) -> CopyBudget {
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        let registry = registry.to_ascii_lowercase();
-        // A slash is in no registry's name.
-        let mut of = |kind: &str, per_minute: u32| {
-            let make = || Arc::new(Budget::per_minute(per_minute));
-            budgets.entry(format!("{registry}/{kind}")).or_insert_with(make).clone()
-        };
-        CopyBudget {
-            reads: of("copy-reads", Budget::default_for(provider)),
-            writes: of("copy-writes", Budget::writes_for(provider)),
-        }
-    }
-
     /// Sets a registry's limit, requests per minute; whoever has its budget follows.
     pub fn set_limit(&self, registry: &str, per_minute: u32) {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
@@ -210,6 +196,18 @@ impl Budgets {
             .entry(registry.to_ascii_lowercase())
             .or_insert_with(make)
             .set_limit(per_minute);
+    }
+}
+
+impl Budgets {
+    /// What copying may ask of a registry, apart from everything else: however much there is to copy, scans never wait for it.
+    pub fn for_copies(&self, registry: &str, provider: Provider) -> CopyBudget {
+        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || CopyBudget {
+            reads: Arc::new(Budget::per_minute(Budget::default_for(provider))),
+            writes: Arc::new(Budget::per_minute(Budget::writes_for(provider))),
+        };
+        copies.entry(registry.to_ascii_lowercase()).or_insert_with(make).clone()
     }
 }
 
