@@ -38,6 +38,10 @@ cluster-test: cluster-build ## Tests of the test cluster itself
 e2e: cluster-build image-binary ## End-to-end tests on a real cluster (FILTER=name runs some)
 	cargo test --locked --release -p catamaran-e2e -- $(FILTER)
 
+.PHONY: test-live
+test-live: ## The registry client against live services (docs/testing.md says which variables name them)
+	cargo test --locked -p catamaran-registry --test live
+
 .PHONY: bench
 bench: ## Measure the webhook beside a no-op server, and verification of 1,000 and 10,000 tags
 	cargo bench --locked -p catamaran-webhook

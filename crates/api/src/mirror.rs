@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules::{
     DNS_SUBDOMAIN, MAX_PATTERN, MAX_PATTERNS, MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY, MAX_REPOSITORIES, PATH_RULES,
-    PATTERN_RULES, PREFIX_RULES, REGISTRY_RULES, SPEC_RULES, rules,
+    PATTERN_RULES, PREFIX_RULES, REGISTRY_RULES, REQUESTS_PER_MINUTE, SPEC_RULES, rules,
 };
 pub use crate::settings::{
     ActiveSide, Canary, ControllerOwnedPodsName, Failback, FailbackModeName, HealthCheck, MissingTags, Parity, Repair,
@@ -137,6 +137,13 @@ pub struct RegistrySide {
     /// The Secret with additional certificate authorities for this registry, as PEM in the key ca.crt, in the operator's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cert_secret_ref: Option<SecretName>,
+
+    /// The most requests a minute that the verification of tags sends to this registry, 1 to 100000. All mirrors of a registry share
+    /// one budget; of several values the smallest counts. Absent: a fifth of what the provider allows (azure 200, github 8000), 200
+    /// for others. "Too many requests" halves it for a while. Probes are not counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = *REQUESTS_PER_MINUTE.start(), max = *REQUESTS_PER_MINUTE.end()))]
+    pub requests_per_minute: Option<i32>,
 
     /// Pull secrets for pods, at most 8. Those of both sides are added to every pod of this mirror, because a pod can't get one
     /// later; they must exist in the pod's namespace.

@@ -39,6 +39,7 @@ pub(crate) const PERIOD_SECONDS: RangeInclusive<i32> = 1..=3600;
 pub(crate) const TIMEOUT_SECONDS: RangeInclusive<i32> = 1..=60;
 pub(crate) const FAILURE_THRESHOLD: RangeInclusive<i32> = 1..=100;
 pub(crate) const SUCCESS_THRESHOLD: RangeInclusive<i32> = 1..=100;
+pub(crate) const REQUESTS_PER_MINUTE: RangeInclusive<i32> = 1..=100_000;
 pub(crate) const STABLE_SECONDS: RangeInclusive<i32> = 60..=86_400;
 pub(crate) const CONCURRENCY: RangeInclusive<i32> = 1..=8;
 /// From one piece of the network to more than any registry gives.

@@ -43,6 +43,14 @@ pub enum Command {
     /// With the same tag on both sides only that tag is compared. Without, all tags are, but for the referrers' tags
     /// (sha256-...) that signatures and attestations are stored under.
     Diff(DiffArguments),
+    /// Climb from a registry's name to an image, and say how to mend the first rung that fails
+    ///
+    /// For each repository, or for both sides of a mirror in the cluster: DNS, TCP, TLS, the registry's challenge, the
+    /// credential, a token, the list of tags, a manifest, the first byte of a blob.
+    ///
+    /// Exits with 0 when every rung holds, with 1 when one failed, and with 2 when that could not be told: a mistake in the
+    /// arguments, no cluster, a Secret that may not be read.
+    Check(CheckArguments),
     /// Print the CustomResourceDefinition
     Crd,
     /// Print the version
@@ -98,6 +106,12 @@ pub struct RunArguments {
     /// Where /livez, /readyz and /metrics are served
     #[arg(long, default_value = "[::]:8080", value_name = "ADDRESS")]
     pub http_address: SocketAddr,
+    /// The file with the shared secrets of registries that notify us, one a line; absent: none may
+    #[arg(long, value_name = "FILE")]
+    pub notifications_secret_file: Option<PathBuf>,
+    /// Where registries notify us of tags that moved: /azure, /github and /events
+    #[arg(long, default_value = "[::]:8081", value_name = "ADDRESS")]
+    pub notifications_address: SocketAddr,
     /// How logs are written
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: LogFormat,
@@ -123,12 +137,9 @@ pub struct StatusArguments {
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
-    /// The kubeconfig to use; absent: $KUBECONFIG, ~/.kube/config, or the cluster this runs in
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// The context of the kubeconfig to use
-    #[arg(long, value_name = "NAME")]
-    pub context: Option<String>,
+    /// Where to find the cluster
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
 }
 
 /// Arguments of `diff`.
@@ -165,6 +176,46 @@ pub struct DiffArguments {
     /// Print nothing but the result and errors
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Args, Debug)]
+pub struct CheckArguments {
+    /// A repository such as kracr.azurecr.io/kevinryan-io, with or without a tag, or the name of a RegistryMirror
+    #[arg(required = true, value_name = "REPOSITORY|NAME")]
+    pub targets: Vec<String>,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Credentials, as `docker login` writes them; absent: $DOCKER_CONFIG/config.json or ~/.docker/config.json
+    #[arg(long, value_name = "FILE")]
+    pub docker_config: Option<PathBuf>,
+    /// Certificates (PEM) to trust besides the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Another host that may issue tokens for these registries, such as gitlab.com; it is sent their credentials
+    #[arg(long = "token-host", value_name = "HOST")]
+    pub token_hosts: Vec<String>,
+    /// The operator's namespace, where a mirror's Secrets are
+    #[arg(short, long, default_value = "catamaran-system", value_name = "NAME")]
+    pub namespace: String,
+    /// The operator's service account
+    #[arg(long, default_value = "catamaran", value_name = "NAME")]
+    pub service_account: String,
+    /// Where to find the cluster
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+}
+
+/// Which cluster is asked.
+#[derive(Args, Debug)]
+pub struct ClusterArguments {
+    /// The kubeconfig to use; absent: $KUBECONFIG, ~/.kube/config, or the cluster this runs in
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig to use
+    #[arg(long, value_name = "NAME")]
+    pub context: Option<String>,
 }
 
 /// Arguments of `version`.

@@ -15,9 +15,9 @@ use catamaran_core::side::Sides;
 use crate::cli::{DiffArguments, Output};
 use crate::output;
 
-mod credentials;
+pub mod credentials;
 mod gather;
-mod place;
+pub mod place;
 mod print;
 mod progress;
 mod target;

@@ -3,18 +3,21 @@
 //! This is the one binary: the operator (`run`), and what people type. It wires the crates together and reads the
 //! clock, the environment and the terminal; it decides nothing.
 //!
-//! Reading order: [`cli`] is what can be typed; [`run`] is the operator, with [`http`], [`telemetry`] and [`exposition`]
-//! around it; [`diff`] compares two repositories without a cluster; [`status`] shows mirrors as a table; [`table`] and
-//! [`output`] are how they print.
+//! Reading order: [`cli`] is what can be typed; [`run`] is the operator, with [`http`], [`notifications`], [`telemetry`] and
+//! [`exposition`] around it; [`diff`] compares two repositories without a cluster; [`check`] says what stands between here and an image; [`status`]
+//! shows mirrors as a table; [`cluster`] is where mirrors are; [`table`] and [`output`] are how they print.
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod check;
 mod cli;
+mod cluster;
 mod diff;
 mod exposition;
 mod http;
+mod notifications;
 mod output;
 mod run;
 mod status;
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Run(arguments) => run::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Crd => output::text(&catamaran_api::crd::crd_yaml()).map(|()| ExitCode::SUCCESS),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Status(arguments) => status::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Version(arguments) => cli::print_version(&arguments).map(|()| ExitCode::SUCCESS),

@@ -12,6 +12,7 @@ use catamaran_controller::context::{self, Context, Mirror};
 use catamaran_controller::feed::{self, View as Seen};
 use catamaran_controller::lease::{self, LeaseSettings};
 use catamaran_controller::memory::Memories;
+use catamaran_controller::readings::Readings;
 use catamaran_controller::workers::Workers;
 use catamaran_controller::{pods, reconcile};
 use catamaran_registry::Budgets;
@@ -26,8 +27,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::RunArguments;
-use crate::{exposition, http, telemetry};
+use crate::{exposition, http, notifications, telemetry};
 
+mod hints;
 mod janitor;
 mod pulse;
 
@@ -125,6 +127,7 @@ struct Parts {
     certificate: Arc<ServingCertificate>,
     webhook: TcpListener,
     http: TcpListener,
+    notifications: Option<TcpListener>,
 }
 
 impl Parts {
@@ -144,6 +147,7 @@ impl Parts {
             leadership,
             memories: Memories::default(),
             connections: Connections::new(client.clone(), &arguments.namespace, Arc::new(Budgets::new())),
+            readings: Readings::default(),
             workers: Workers::default(),
             table,
             triggers: triggers_sender,
@@ -177,6 +181,7 @@ impl Parts {
             certificate,
             webhook: listen(arguments.webhook_address).await?,
             http: listen(arguments.http_address).await?,
+            notifications: hints::listener(arguments).await?,
         })
     }
 
@@ -208,20 +213,14 @@ impl Parts {
         let clock = self.context.clock;
         let now = move || clock.now();
         let client = || self.context.client.clone();
-        let certificates = CertificateSettings {
-            namespace: arguments.namespace.clone(),
-            secret: arguments.certificate_secret.clone(),
-            configuration: arguments.webhook_configuration.clone(),
-            service: arguments.webhook_service.clone(),
-            schedule: Schedule::default(),
-        };
+        let certificates = certificate_settings(arguments);
         let (serving, leadership, end) = (
             Arc::clone(&self.certificate),
             self.context.leadership.clone(),
             &tokens.end,
         );
         let context = || Arc::clone(&self.context);
-        let work = vec![
+        let mut work = vec![
             tokio::spawn(feed::run(client(), arguments.namespace.clone(), self.seen_sender)),
             tokio::spawn(janitor::run(
                 context(),
@@ -240,6 +239,10 @@ impl Parts {
                 end.clone(),
             )),
         ];
+        if let Some(listener) = self.notifications {
+            let desk = hints::desk(arguments, context());
+            work.push(tokio::spawn(notifications::serve(listener, desk, end.clone())));
+        }
         let leading = vec![
             tokio::spawn(reconcile::run(context(), self.triggers, tokens.stopping.clone())),
             tokio::spawn(pods::run(context(), tokens.stopping.clone())),
@@ -262,6 +265,16 @@ impl Parts {
             lease,
             webhook: tokio::spawn(webhook),
         }
+    }
+}
+
+fn certificate_settings(arguments: &RunArguments) -> CertificateSettings {
+    CertificateSettings {
+        namespace: arguments.namespace.clone(),
+        secret: arguments.certificate_secret.clone(),
+        configuration: arguments.webhook_configuration.clone(),
+        service: arguments.webhook_service.clone(),
+        schedule: Schedule::default(),
     }
 }
 

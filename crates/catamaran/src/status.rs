@@ -1,23 +1,14 @@
 //! `catamaran status`: the mirrors of a cluster, in one line each.
 
-use std::time::Duration;
-
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use catamaran_api::conditions::{self, find_condition};
 use catamaran_api::mirror::{RegistryMirror, RegistrySide};
-use kube::api::{Api, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::core::Status;
-use kube::{Client, Config, ResourceExt as _};
+use kube::ResourceExt as _;
 use serde_json::json;
 
 use crate::cli::{Output, StatusArguments};
+use crate::cluster::Cluster;
 use crate::{output, table};
-
-/// Until the API server has taken a connection.
-const CONNECT: Duration = Duration::from_secs(5);
-/// Until the API server has answered.
-const ANSWER: Duration = Duration::from_secs(30);
 
 /// Prints the mirrors, or the one that was named.
 pub fn run(arguments: &StatusArguments) -> anyhow::Result<()> {
@@ -45,69 +36,11 @@ pub fn run(arguments: &StatusArguments) -> anyhow::Result<()> {
 }
 
 async fn fetch(arguments: &StatusArguments) -> anyhow::Result<Vec<RegistryMirror>> {
-    let mut config = config(arguments).await?;
-    config.connect_timeout = Some(CONNECT);
-    config.read_timeout = Some(ANSWER);
-    let server = config.cluster_url.to_string();
-    let client =
-        Client::try_from(config).map_err(|error| anyhow!("failed to set up the client for {server}: {error}"))?;
-    let api: Api<RegistryMirror> = Api::all(client);
-    let name = arguments.name.as_deref();
-    let mirrors = match name {
-        Some(name) => api.get(name).await.map(|mirror| vec![mirror]),
-        None => api.list(&ListParams::default()).await.map(|list| list.items),
-    };
-    mirrors.map_err(|error| explain(&error, &server, name))
-}
-
-/// The messages of kube's errors end with their sources already.
-async fn config(arguments: &StatusArguments) -> anyhow::Result<Config> {
-    let options = KubeConfigOptions {
-        context: arguments.context.clone(),
-        ..KubeConfigOptions::default()
-    };
-    match &arguments.kubeconfig {
-        Some(path) => match Kubeconfig::read_from(path) {
-            Ok(read) => Config::from_custom_kubeconfig(read, &options).await,
-            Err(error) => Err(error),
-        }
-        .map_err(|error| anyhow!("failed to use '{}': {error}", path.display())),
-        None if arguments.context.is_some() => Config::from_kubeconfig(&options)
-            .await
-            .map_err(|error| anyhow!("failed to use the kubeconfig: {error}")),
-        None => Config::infer()
-            .await
-            .map_err(|error| anyhow!("failed to find a cluster: {error}")),
+    let cluster = Cluster::find(&arguments.cluster).await?;
+    match &arguments.name {
+        Some(name) => Ok(vec![cluster.mirror(name).await?]),
+        None => cluster.mirrors().await,
     }
-}
-
-/// What a person can do about it.
-fn explain(error: &kube::Error, server: &str, name: Option<&str>) -> anyhow::Error {
-    match error {
-        kube::Error::Api(status) => match (status.code, name) {
-            (404, Some(name)) if is_about(status, name) => anyhow!("there is no RegistryMirror '{name}'"),
-            (404, _) => anyhow!(
-                "the cluster does not know RegistryMirrors: install the chart, or `catamaran crd | kubectl apply -f -`"
-            ),
-            (code, _) => anyhow!("failed to read the mirrors from {server}: {} ({code})", status.message),
-        },
-        kube::Error::SerdeError(error) => anyhow!("failed to understand the mirrors on {server}: {error}"),
-        error => anyhow!("failed to reach the API server at {server}: {}", root_cause(error)),
-    }
-}
-
-/// A definition that is not installed is a 404 without details, a missing object's names it.
-fn is_about(status: &Status, name: &str) -> bool {
-    status.details.as_ref().is_some_and(|details| details.name == name)
-}
-
-/// The innermost source; every layer above says the same in more words.
-fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 fn rows(mirrors: &[RegistryMirror]) -> String {

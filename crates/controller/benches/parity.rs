@@ -7,17 +7,19 @@ use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::policy;
 use catamaran_controller::clock::Clock;
 use catamaran_controller::memory::Memories;
+use catamaran_controller::readings::Readings;
 use catamaran_controller::scanner::{Clients, scan_all};
 use catamaran_core::policy::{MirrorPolicy, Provider};
 use catamaran_core::side::{Side, Sides};
 use catamaran_registry::scripted::Registry;
-use catamaran_registry::{Client, Connection, Limits};
+use catamaran_registry::{Budget, Client, Connection, Limits};
 use futures::stream::{self, StreamExt as _};
 use serde_json::json;
 
@@ -26,6 +28,8 @@ const HOSTS: Sides<&str> = Sides {
     fallback: "ghcr.io",
 };
 const TAGS_PER_REPOSITORY: usize = 100;
+/// Requests per minute that nothing here reaches.
+const UNLIMITED: u32 = 100_000_000;
 const SERVER: &str = "--serve-registries";
 const WORKER: &str = "--worker";
 const PLAIN: &str = "plain comparer";
@@ -48,7 +52,9 @@ fn main() {
         runtime.block_on(measure(&arguments[place + 1], tags, latency));
         return;
     }
-    println!("verification against scripted registries, generic listing (tags/list and one HEAD for each digest)");
+    println!(
+        "verification against scripted registries, generic listing (tags/list and one HEAD for each digest), no budget"
+    );
     println!(
         "{:>7} {:>7}  {:<34} {:>9} {:>9} {:>10}",
         "tags", "latency", "what", "requests", "seconds", "peak RSS"
@@ -141,7 +147,9 @@ impl Registries {
                 resolve: vec![(HOSTS[side].to_owned(), address)],
                 ..Connection::default()
             };
-            Ok(Client::new(connection, Limits::default()).expect("a client is set up"))
+            // The default budget would be all that is measured.
+            let budget = Arc::new(Budget::per_minute(UNLIMITED));
+            Ok(Client::with_budget(connection, Limits::default(), budget).expect("a client is set up"))
         });
         Registries {
             child,
@@ -185,7 +193,15 @@ async fn measure(what: &str, tags: usize, latency: u64) {
     let memory = Memories::default().of(&policy.id);
     for what in ["first pass", "second pass: tags settle", "unchanged pass"] {
         let begun = Instant::now();
-        let unreadable = scan_all(Clock::start(), &policy, &memory, &registries.clients, &BTreeMap::new()).await;
+        let unreadable = scan_all(
+            Clock::start(),
+            &policy,
+            &memory,
+            &registries.clients,
+            &Readings::default(),
+            &BTreeMap::new(),
+        )
+        .await;
         assert!(
             unreadable.primary.is_none() && unreadable.fallback.is_none(),
             "{unreadable:?}"

@@ -117,10 +117,24 @@ impl Connections {
 
     /// Drops the clients of mirrors that are gone.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
+        self.budgets.retain(&mut keep);
         self.cache
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|(uid, _), _| keep(uid));
+    }
+
+    /// Puts a client in, as if it had been made from Secrets just now.
+    #[cfg(test)]
+    pub(crate) fn seat(&self, policy: &MirrorPolicy, side: Side, client: Client) {
+        let cached = Cached {
+            client,
+            version: Vec::new(),
+            read: Instant::now(),
+            side: policy.sides[side].clone(),
+        };
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.insert((Arc::clone(&policy.id.uid), side), cached);
     }
 
     fn cached(&self, key: &(Arc<str>, Side), wanted: &SidePolicy, fresh: impl Fn(&Cached) -> bool) -> Option<Client> {
@@ -150,7 +164,9 @@ impl Connections {
             registry: side.registry.clone(),
             cause,
         };
-        let budget = self.budgets.for_registry(&side.registry, side.provider);
+        let budget = self
+            .budgets
+            .wish(&side.registry, side.provider, &key.0, side.requests_per_minute);
         let client = Client::with_budget(connection, limits(), budget);
         let client = client.map_err(|error| failed(error.to_string()))?;
         let version = material.version;
@@ -184,11 +200,9 @@ impl Connections {
             Some(name) => {
                 let secret = self.get(name).await?;
                 version.push(secret.metadata.resource_version.clone());
-                let ca = value(&secret, "ca.crt").map(<[u8]>::to_vec);
-                let problem = || "it has no key 'ca.crt' with a PEM certificate".to_owned();
-                Some(ca.ok_or_else(|| ConnectionError::Unusable {
+                Some(authorities(&secret).map_err(|problem| ConnectionError::Unusable {
                     name: name.clone(),
-                    problem: problem(),
+                    problem,
                 })?)
             }
         };
@@ -239,8 +253,15 @@ fn value<'s>(secret: &'s Secret, key: &str) -> Option<&'s [u8]> {
         .filter(|value| !value.is_empty())
 }
 
-/// The credentials in a Secret of type `kubernetes.io/dockerconfigjson` or `kubernetes.io/basic-auth`.
-fn credentials(secret: &Secret, registry: &str) -> Result<Credentials, String> {
+/// The certificates in a Secret's key `ca.crt`; else what is wrong with it.
+pub fn authorities(secret: &Secret) -> Result<Vec<u8>, String> {
+    let found = value(secret, "ca.crt").map(<[u8]>::to_vec);
+    found.ok_or_else(|| "it has no key 'ca.crt' with a PEM certificate".to_owned())
+}
+
+/// The credentials in a Secret of type `kubernetes.io/dockerconfigjson` or `kubernetes.io/basic-auth`; else what is wrong
+/// with it.
+pub fn credentials(secret: &Secret, registry: &str) -> Result<Credentials, String> {
     if let Some(config) = value(secret, ".dockerconfigjson") {
         return Credentials::from_docker_config_json(config, registry).map_err(|error| error.to_string());
     }

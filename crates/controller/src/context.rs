@@ -15,6 +15,7 @@ use crate::connections::Connections;
 use crate::lease::Leadership;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
+use crate::readings::Readings;
 use crate::workers::Workers;
 
 /// A mirror as it is watched: one that can't be decoded must not disturb the others.
@@ -37,6 +38,8 @@ pub struct Context {
     pub memories: Memories,
     /// Registry clients.
     pub connections: Connections,
+    /// What several mirrors have read of the same repositories.
+    pub readings: Readings,
     /// Background tasks of each mirror.
     pub workers: Workers,
     /// The route table, as the webhook of this replica sees it.

@@ -6,10 +6,11 @@
 //!
 //! Reading order: [`reconcile`] is the table of contents, with one file per step: [`assess`] (gather and decide),
 //! [`report`] (pure: what to tell), [`apply`] (the only writes to a mirror). [`memory`] is what a process knows of each
-//! mirror. [`prober`] and [`scanner`] fill it in the background, [`connections`] turns Secrets into registry clients,
+//! mirror. [`prober`] and [`scanner`] fill it in the background, [`readings`] lets mirrors of the
+//! same repositories share what they read, [`connections`] turns Secrets into registry clients,
 //! [`in_use`] says which images pods use. [`pods`] watches pods that wait and [`rescue`] patches them; [`repair`]
 //! copies tags that one side lacks. [`feed`] builds the
-//! webhook's snapshot. [`lease`] elects the leader, [`certificates`] keeps the webhook's own.
+//! webhook's snapshot. [`notifications`] takes a registry's word that a tag has moved as a reason to look. [`lease`] elects the leader, [`certificates`] keeps the webhook's own.
 
 pub mod apply;
 pub mod assess;
@@ -24,8 +25,10 @@ pub mod in_use;
 pub mod lease;
 pub mod memory;
 pub mod metrics;
+pub mod notifications;
 pub mod pods;
 pub mod prober;
+pub mod readings;
 pub mod reconcile;
 pub mod repair;
 pub mod report;

@@ -54,6 +54,15 @@ pub struct KindLabels {
     pub kind: &'static str,
 }
 
+/// Labels of what became of a registry's notifications.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct NotificationLabels {
+    /// Whose protocol they came by.
+    pub sender: &'static str,
+    /// A closed word for what became of them.
+    pub outcome: &'static str,
+}
+
 /// Labels of an error's category.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ErrorLabels {
@@ -80,6 +89,7 @@ pub struct Metrics {
     copied_blobs: Family<KindLabels, Counter>,
     copied_bytes: Family<MirrorLabels, Counter>,
     reconcile_errors: Family<ErrorLabels, Counter>,
+    notifications: Family<NotificationLabels, Counter>,
     known: Mutex<Vec<String>>,
 }
 
@@ -103,6 +113,7 @@ impl Default for Metrics {
             copied_blobs: Family::default(),
             copied_bytes: Family::default(),
             reconcile_errors: Family::default(),
+            notifications: Family::default(),
             known: Mutex::default(),
         }
     }
@@ -159,6 +170,11 @@ impl Metrics {
             "reconcile_errors",
             "Reconciles whose writes failed",
             self.reconcile_errors.clone(),
+        );
+        registry.register(
+            "notifications",
+            "Notifications of registries, by what became of them",
+            self.notifications.clone(),
         );
     }
 
@@ -271,6 +287,13 @@ impl Metrics {
     /// Counts a reconcile whose writes failed.
     pub fn reconcile_failed(&self, error: &'static str) {
         self.reconcile_errors.get_or_create(&ErrorLabels { error }).inc();
+    }
+
+    /// Counts a notification.
+    pub fn notified(&self, sender: &'static str, outcome: &'static str) {
+        self.notifications
+            .get_or_create(&NotificationLabels { sender, outcome })
+            .inc();
     }
 
     /// Forgets the gauges of mirrors that are gone.

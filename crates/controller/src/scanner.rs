@@ -19,6 +19,7 @@ use crate::context::Context;
 use crate::in_use::{self, InUse};
 use crate::lease;
 use crate::memory::{MirrorMemory, PassResult, Unreadable};
+use crate::readings::Readings;
 
 /// Repositories looked at at a time; the registry's budget is the real limit.
 const REPOSITORIES_AT_A_TIME: usize = 4;
@@ -35,6 +36,7 @@ pub type Clients = Sides<Result<Client, String>>;
 pub async fn run(context: Arc<Context>, policy: Arc<MirrorPolicy>) {
     let memory = context.memories.of(&policy.id);
     let mut leadership = context.leadership.clone();
+    context.readings.claim(&policy);
     loop {
         lease::gained(&mut leadership).await;
         let begun = context.clock.now();
@@ -79,7 +81,7 @@ async fn pass(
     let in_use = in_use::list(&context.client, policy).await?;
     memory.state().in_use.clone_from(&in_use.tags);
     let clients = clients(context, policy).await;
-    let unreadable = scan_all(context.clock, policy, memory, &clients, &in_use.tags).await;
+    let unreadable = scan_all(context.clock, policy, memory, &clients, &context.readings, &in_use.tags).await;
     // A primary that could not be read proves nothing, and asking it once more would only take time.
     let missing = match &unreadable.primary {
         Some(why) => Err(why.message.clone()),
@@ -107,6 +109,7 @@ pub async fn scan_all(
     policy: &MirrorPolicy,
     memory: &MirrorMemory,
     clients: &Clients,
+    readings: &Readings,
     in_use: &BTreeMap<String, BTreeSet<String>>,
 ) -> Sides<Option<Unreadable>> {
     let mut unreadable = clients.as_ref().map(|client| {
@@ -142,9 +145,10 @@ pub async fn scan_all(
                 memory,
                 clients,
                 repository,
+                turns: Sides::default(),
             };
             match &policy.repositories {
-                Repositories::Listed(_) => scan.listed().await,
+                Repositories::Listed(_) => scan.in_turn(readings).await,
                 Repositories::InUse => scan.tags(in_use.get(repository).cloned().unwrap_or_default()).await,
             }
         });
@@ -282,3 +286,6 @@ pub fn choose_canary(policy: &MirrorPolicy, state: &mut crate::memory::State) {
         .or_else(|| state.ledger.canary())
         .or(last);
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_core::policy::MirrorPolicy;
+use catamaran_core::side::Sides;
 use tokio::sync::mpsc;
 
 use crate::context::Context;
@@ -78,6 +79,7 @@ async fn verify(
             memory,
             clients: &clients,
             repository: &repository,
+            turns: Sides::default(),
         };
         scan.tags(tags).await;
     }

@@ -27,6 +27,10 @@ pub const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 /// that refuses is known to be down within 2 + 0.75 + 0.75 s.
 pub const REPROBE_GAP: Duration = Duration::from_millis(750);
 
+/// The same after a time-out, which is a pause of its own. At the defaults a black hole is known to be one within
+/// 2 + 3 * 2 + 2 * 0.25 s.
+pub const REPROBE_GAP_AFTER_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// One probe in so many reads the first byte of a blob too.
 const BLOB_EVERY: u32 = 5;
 
@@ -211,7 +215,11 @@ impl ProbeHistory {
         let pause = match latest.outcome {
             Outcome::Throttled { retry_after } => self.backoff(retry_after, policy),
             outcome if outcome.counts_as_failure(policy) && self.failures < policy.failure_threshold => {
-                REPROBE_GAP.min(policy.period)
+                let gap = match outcome {
+                    Outcome::Unavailable(Unavailable::Timeout) => REPROBE_GAP_AFTER_TIMEOUT,
+                    _ => REPROBE_GAP,
+                };
+                gap.min(policy.period)
             }
             _ => policy.period,
         };

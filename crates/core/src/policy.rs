@@ -57,7 +57,7 @@ pub struct MirrorPolicy {
 }
 
 /// One registry of a mirror.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SidePolicy {
     /// `host[:port]` as written in references; Docker Hub is `docker.io`.
     pub registry: String,
@@ -73,10 +73,12 @@ pub struct SidePolicy {
     pub ca_secret: Option<String>,
     /// Names of pull secrets that are appended to pods at admission.
     pub image_pull_secrets: Vec<String>,
+    /// The most requests a minute for verification; absent: the provider's default.
+    pub requests_per_minute: Option<u32>,
 }
 
 /// Whose registry a side is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Provider {
     /// Any OCI distribution registry.
     #[default]

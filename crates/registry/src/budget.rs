@@ -168,8 +168,32 @@ pub struct CopyBudget {
 /// The budgets of a process, one per API host.
 #[derive(Debug, Default)]
 pub struct Budgets {
-    budgets: Mutex<HashMap<String, Arc<Budget>>>,
+    budgets: Mutex<HashMap<String, Shared>>,
     copies: Mutex<HashMap<String, CopyBudget>>,
+}
+
+/// One host's budget, and what those who share it want it to be.
+#[derive(Debug)]
+struct Shared {
+    budget: Arc<Budget>,
+    default: u32,
+    wishes: HashMap<Arc<str>, u32>,
+}
+
+impl Shared {
+    fn new(default: u32) -> Shared {
+        Shared {
+            budget: Arc::new(Budget::per_minute(default)),
+            default,
+            wishes: HashMap::new(),
+        }
+    }
+
+    /// The smallest wish counts: it comes from whoever knows of another user of the registry.
+    fn settle(&self) {
+        self.budget
+            .set_limit(self.wishes.values().copied().min().unwrap_or(self.default));
+    }
 }
 
 impl Budgets {
@@ -181,21 +205,42 @@ impl Budgets {
     /// The budget of a registry (`host[:port]`); made with the provider's default when there is none.
     pub fn for_registry(&self, registry: &str, provider: Provider) -> Arc<Budget> {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || Arc::new(Budget::per_minute(Budget::default_for(provider)));
-        budgets
-            .entry(registry.to_ascii_lowercase())
-            .or_insert_with(make)
-            .clone()
+        let make = || Shared::new(Budget::default_for(provider));
+        let shared = budgets.entry(registry.to_ascii_lowercase()).or_insert_with(make);
+        Arc::clone(&shared.budget)
     }
 
-    /// Sets a registry's limit, requests per minute; whoever has its budget follows.
+    /// The same for someone who has a wish, or none, for the limit (requests per minute) until [`Budgets::retain`] lets go
+    /// of it. Of several wishes the smallest counts; without any, the provider's default.
+    pub fn wish(&self, registry: &str, provider: Provider, who: &Arc<str>, per_minute: Option<u32>) -> Arc<Budget> {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || Shared::new(Budget::default_for(provider));
+        let shared = budgets.entry(registry.to_ascii_lowercase()).or_insert_with(make);
+        match per_minute {
+            Some(limit) => drop(shared.wishes.insert(Arc::clone(who), limit)),
+            None => drop(shared.wishes.remove(who)),
+        }
+        shared.settle();
+        Arc::clone(&shared.budget)
+    }
+
+    /// Drops the wishes of those that are gone.
+    pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        for shared in budgets.values_mut() {
+            shared.wishes.retain(|who, _| keep(who));
+            shared.settle();
+        }
+    }
+
+    /// Sets a registry's limit, requests per minute, in place of the provider's default; whoever has its budget follows.
     pub fn set_limit(&self, registry: &str, per_minute: u32) {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || Arc::new(Budget::per_minute(per_minute));
-        budgets
+        let shared = budgets
             .entry(registry.to_ascii_lowercase())
-            .or_insert_with(make)
-            .set_limit(per_minute);
+            .or_insert_with(|| Shared::new(per_minute));
+        shared.default = per_minute;
+        shared.settle();
     }
 }
 

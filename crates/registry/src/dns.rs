@@ -79,6 +79,11 @@ impl Guard {
         !self.pinned.is_empty()
     }
 
+    /// The proxy that requests go through, as far as the environment tells; pinned hosts go through none.
+    pub(crate) fn proxy(&self) -> Option<String> {
+        self.proxies.first().filter(|_| !self.pins()).cloned()
+    }
+
     /// Judges a URL whose host is an address; names are judged when they are resolved.
     pub(crate) fn check(&self, url: &Url) -> Result<(), DnsError> {
         match (literal(url), url.host_str()) {
@@ -110,7 +115,8 @@ impl Guard {
         }
     }
 
-    async fn resolve(&self, host: &str) -> Result<Vec<SocketAddr>, DnsError> {
+    /// The addresses of a name that may be connected to.
+    pub(crate) async fn resolve(&self, host: &str) -> Result<Vec<SocketAddr>, DnsError> {
         if let Some(address) = self.pinned.get(host) {
             if host == self.own_host {
                 self.note_own(address.ip());

@@ -7,8 +7,9 @@
 //! Reading order: [`connection`] is what one side of a mirror is, [`credentials`] and [`secret`] what it authenticates with;
 //! [`failure`] names everything that can go wrong; `address`, `dns` and `tls` guard the way to a host, `transport` makes
 //! one bounded request; `challenge`, `provider` and `token` authenticate; `session` joins them; [`budget`] paces them;
-//! [`client`] lists and resolves, [`probe`] climbs the ladder that a kubelet would, [`copy`](mod@copy) brings a tag to another
-//! registry. `scripted` (a feature) is an in-process registry for tests and benchmarks.
+//! [`client`] lists and resolves, [`probe`] climbs the ladder that a kubelet would, [`ladder`] does so for a person;
+//! [`pull`] makes credentials for pods, [`copy`](mod@copy) brings a tag to another registry. `scripted` (a feature) is an
+//! in-process registry for tests and benchmarks.
 
 mod address;
 mod answer;
@@ -22,11 +23,13 @@ pub mod copy;
 pub mod credentials;
 mod dns;
 pub mod failure;
+pub mod ladder;
 mod listing;
 mod manifest;
 mod path;
 pub mod probe;
 mod provider;
+pub mod pull;
 #[cfg(feature = "scripted")]
 pub mod scripted;
 pub mod secret;
@@ -42,5 +45,7 @@ pub use connection::{Connection, Limits};
 pub use copy::{Copied, Copier, CopyError, CopyLimits, CopySettings, Image};
 pub use credentials::{Credentials, CredentialsError};
 pub use failure::{Class, Failure, Rung};
+pub use ladder::{Climbed, LadderTarget};
 pub use probe::{ProbeReport, ProbeTarget};
+pub use pull::{PullCredential, PullError};
 pub use secret::Secret;

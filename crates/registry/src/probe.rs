@@ -117,7 +117,7 @@ async fn climb(session: &Session, target: &ProbeTarget, rung: &mut Rung) -> Resu
 }
 
 /// The rung of a failure. What the first connection reached is known better than an error can tell.
-fn place(session: &Session, failure: &Failure) -> (Rung, String) {
+pub(crate) fn place(session: &Session, failure: &Failure) -> (Rung, String) {
     let rung = match session.http.progress.stage() {
         _ if failure.status.is_some() || failure.rung > Rung::Challenge => failure.rung,
         Stage::Dns => Rung::Dns,

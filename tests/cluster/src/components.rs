@@ -25,7 +25,10 @@ struct Component {
     variables: &'static [(&'static str, &'static str)],
 }
 
-const COMPONENTS: [Component; 8] = [
+/// What a cluster needs none of: built when it is asked for by name.
+const EXTRAS: [&str; 1] = ["regsync"];
+
+const COMPONENTS: [Component; 9] = [
     Component {
         name: "tool",
         module: "tool",
@@ -111,9 +114,16 @@ const COMPONENTS: [Component; 8] = [
         programs: &["helm"],
         variables: &[],
     },
+    Component {
+        name: "regsync",
+        module: "components/regsync",
+        packages: &["github.com/regclient/regclient/cmd/regsync"],
+        programs: &["regsync"],
+        variables: &[],
+    },
 ];
 
-/// Builds what is missing or stale; `only` limits it to components by name, empty means all.
+/// Builds what is missing or stale; `only` limits it to components by name, empty means all that a cluster needs.
 pub fn build(only: &[&str]) -> anyhow::Result<()> {
     for name in only {
         ensure!(
@@ -125,7 +135,8 @@ pub fn build(only: &[&str]) -> anyhow::Result<()> {
     let go = command::output(command::host("go").args(["env", "GOVERSION"]))
         .context("failed to find Go: `make deps` says what has to be installed")?;
     for component in &COMPONENTS {
-        if only.is_empty() || only.contains(&component.name) {
+        let needed = only.is_empty() && !EXTRAS.contains(&component.name);
+        if needed || only.contains(&component.name) {
             component.build(go.trim())?;
         }
     }

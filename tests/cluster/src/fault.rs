@@ -34,6 +34,8 @@ pub enum Fault {
     BlobHostDead,
     /// The token endpoint answers with this status, 400 to 599; everything else is well.
     TokenEndpoint(u16),
+    /// Every request is refused as by Azure's firewall: 403, `DENIED`, with the client's address in the message.
+    Firewall,
 }
 
 impl Fault {
@@ -65,6 +67,7 @@ impl Fault {
                 "kind": "http", "code": code, "retry_after": retry_after, "path_contains": path_contains,
             }),
             Self::TokenEndpoint(code) => serde_json::json!({"kind": "token", "code": code}),
+            Self::Firewall => serde_json::json!({"kind": "firewall"}),
         };
         value.to_string()
     }
@@ -95,6 +98,7 @@ impl fmt::Display for Fault {
             }
             Self::BlobHostDead => f.write_str("blob-host-dead"),
             Self::TokenEndpoint(code) => write!(f, "token={code}"),
+            Self::Firewall => f.write_str("firewall"),
         }
     }
 }
@@ -114,6 +118,7 @@ impl FromStr for Fault {
             "delay" => Self::Delay(duration(value)?),
             "http" => http(value)?,
             "token" => Self::TokenEndpoint(status(value)?),
+            "firewall" => Self::Firewall,
             _ => bail!("failed to read fault \"{text}\": no such fault"),
         };
         ensure!(
@@ -181,6 +186,7 @@ mod tests {
             "http=429,retry-after=30,path=manifests",
             "blob-host-dead",
             "token=503",
+            "firewall",
         ];
         for text in faults {
             assert_eq!(text.parse::<Fault>().unwrap().to_string(), text);

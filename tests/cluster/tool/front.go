@@ -48,7 +48,7 @@ func readConfiguration(file string) (*configuration, error) {
 // fault is what the front does instead of serving. What happens below TCP (a black hole, a
 // refused connection) is not its business: the harness does that with nftables.
 type fault struct {
-	Kind         string `json:"kind"` // none, reset, silent, hang, delay, http, token
+	Kind         string `json:"kind"` // none, reset, silent, hang, delay, http, token, firewall
 	Code         int    `json:"code,omitempty"`
 	RetryAfter   string `json:"retry_after,omitempty"`
 	PathContains string `json:"path_contains,omitempty"`
@@ -231,6 +231,13 @@ func (f *registryFront) registry(w http.ResponseWriter, r *http.Request) {
 			code = "UNKNOWN"
 		}
 		refuse(w, r, current.Code, code, "injected by the test cluster")
+		return
+	}
+	if current.Kind == "firewall" {
+		// Azure's words for a network that is not among the registry's allowed ones.
+		client, _, _ := net.SplitHostPort(r.RemoteAddr)
+		message := fmt.Sprintf("client with IP '%s' is not allowed access. Refer https://aka.ms/acr/firewall to grant access.", client)
+		refuse(w, r, http.StatusForbidden, "DENIED", message)
 		return
 	}
 	if atToken {

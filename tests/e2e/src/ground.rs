@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use catamaran_cluster::{Cluster, Fault, Options, Registry, TestImage};
 use serde_json::{Value, json};
 
-use crate::manifests::{self, CA_SECRET};
+use crate::manifests::{self, CA_SECRET, NOTIFICATIONS_KEY, NOTIFICATIONS_SECRET};
 use crate::operator;
 use crate::view::{condition, says};
 use crate::watch::{Seen, Watch};
@@ -37,12 +37,21 @@ impl Ground {
         step("the cluster is up: Kubernetes, containerd and two registries", since);
         let since = Instant::now();
         operator::load(&cluster, &binary)?;
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": operator::NAMESPACE}});
+        let secret = |name: &str, key: &str, value: String| {
+            json!({
+                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": operator::NAMESPACE},
+                "stringData": {key: value},
+            })
+        };
+        for object in [
+            namespace,
+            secret(CA_SECRET, "ca.crt", cluster.ca_pem()),
+            secret(NOTIFICATIONS_SECRET, "secret", NOTIFICATIONS_KEY.to_owned()),
+        ] {
+            cluster.kubectl_stdin(&["apply", "-f", "-"], &object.to_string())?;
+        }
         operator::install(&cluster, values)?;
-        let secret = json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": CA_SECRET, "namespace": operator::NAMESPACE},
-            "stringData": {"ca.crt": cluster.ca_pem()},
-        });
-        cluster.kubectl_stdin(&["apply", "-f", "-"], &secret.to_string())?;
         step("the operator is ready: helm install", since);
         Ok(Self {
             mirrors: Watch::start(&cluster, &["registrymirrors"])?,

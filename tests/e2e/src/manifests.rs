@@ -6,6 +6,12 @@ use serde_json::{Value, json};
 /// The Secret in the operator's namespace with the CA of the two registries.
 pub const CA_SECRET: &str = "registries-ca";
 
+/// The Secret in the operator's namespace with what registries prove themselves by when they notify it.
+pub const NOTIFICATIONS_SECRET: &str = "catamaran-notifications";
+
+/// What stands in it.
+pub const NOTIFICATIONS_KEY: &str = "a-secret-of-the-tests-alone";
+
 /// The path in front of every repository at ghcr.io.
 pub const ORGANISATION: &str = "devopskev";
 

@@ -40,6 +40,10 @@ pub const SCENARIOS: &[Scenario] = &[
         run: failback_waits_for_a_stable_minute,
     },
     Scenario {
+        name: "manual-failback-waits-for-a-person",
+        run: manual_failback_waits_for_a_person,
+    },
+    Scenario {
         name: "a-hand-on-the-tiller",
         run: a_hand_on_the_tiller,
     },
@@ -180,6 +184,7 @@ fn credentials_content_and_throttling_do_not_flip(case: &Case<'_>) -> anyhow::Re
     let cases = [
         (http(401, None, None), "Unauthorized"),
         (http(403, None, None), "Forbidden"),
+        (Fault::Firewall, "NetworkDenied"),
         (http(404, Some("manifests"), None), "CanaryNotFound"),
         (http(429, None, Some("2")), "RateLimited"),
     ];
@@ -282,6 +287,32 @@ fn failback_waits_for_a_stable_minute(case: &Case<'_>) -> anyhow::Result<()> {
         "the running pod was touched"
     );
     Ok(())
+}
+
+fn manual_failback_waits_for_a_person(case: &Case<'_>) -> anyhow::Result<()> {
+    case.push(&["v1"])?;
+    case.mirror(|spec| spec["failback"] = json!({"mode": "Manual", "stableSeconds": 60}))?;
+    let since = case.ground.fault(Registry::Acr, Fault::Refused)?;
+    case.active("Fallback", since, PATIENCE)?;
+    let since = Instant::now();
+    case.ground.cluster.heal(Registry::Acr)?;
+    case.ground
+        .condition(&case.name, ("PrimaryAvailable", "True", "Reachable"), since, PATIENCE)?;
+    // Longer than an automatic failback takes.
+    case.no_flip(Duration::from_secs(75))?;
+    let mirror = case.latest()?;
+    let ready = condition(&mirror, "Ready");
+    ensure!(
+        ready.reason == "ServingFromFallback" && ready.message.contains("set spec.active to Primary"),
+        "Ready does not tell what a person has to do: {ready:?}"
+    );
+    case.note(ready.message);
+    let since = Instant::now();
+    case.patch_spec(&json!({"active": "Primary"}))?;
+    let back = case.active("Primary", since, PATIENCE)?;
+    case.bar("a person says so -> failed back", back - since, QUICK)?;
+    case.patch_spec(&json!({"active": "Auto"}))?;
+    case.no_flip(Duration::from_secs(3))
 }
 
 fn a_hand_on_the_tiller(case: &Case<'_>) -> anyhow::Result<()> {

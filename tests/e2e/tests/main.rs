@@ -6,6 +6,7 @@
 mod bad_input;
 mod crd;
 mod flips;
+mod hints;
 mod lifecycle;
 mod parity;
 mod repair;
@@ -17,6 +18,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use catamaran_cluster::{Cluster, Options};
+use catamaran_e2e::manifests::NOTIFICATIONS_SECRET;
 use catamaran_e2e::runner::{self, Scenario};
 use catamaran_e2e::{Ground, interrupt};
 
@@ -81,6 +83,7 @@ fn scenarios() -> Vec<Scenario> {
         rewriting::SCENARIOS,
         parity::SCENARIOS,
         repair::SCENARIOS,
+        hints::SCENARIOS,
         bad_input::SCENARIOS,
         flips::SCENARIOS,
         rescue::SCENARIOS,
@@ -97,8 +100,9 @@ fn run(scenarios: &[Scenario]) -> anyhow::Result<runner::Tally> {
     };
     // Tags and images of an earlier run would be in the way.
     Cluster::destroy(CLUSTER)?;
-    // Replacement is tested, too, so the chart has to grant what it needs.
-    let values = ["rescue.allowReplace=true"];
+    // Replacement and notifications are tested, too, so the chart has to grant and open what they need.
+    let notifications = format!("notifications.secretName={NOTIFICATIONS_SECRET}");
+    let values = ["rescue.allowReplace=true", &notifications];
     let ground = Ground::start(&options, &values, |what, took| {
         println!("{what} ({:.1} s)", took.as_secs_f64());
     })?;

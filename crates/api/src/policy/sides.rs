@@ -4,9 +4,9 @@ use catamaran_core::policy::{Provider, SidePolicy};
 use catamaran_core::reference::{is_repository_path, parse_registry};
 use catamaran_core::side::Sides;
 
-use super::{PolicyError, check_unique, repositories};
+use super::{PolicyError, check_unique, repositories, within};
 use crate::mirror::{ProviderName, RegistrySide, SecretName};
-use crate::rules::{MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY};
+use crate::rules::{MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY, REQUESTS_PER_MINUTE};
 
 pub(super) fn side(side: &RegistrySide, field: &str) -> Result<SidePolicy, PolicyError> {
     Ok(SidePolicy {
@@ -22,6 +22,10 @@ pub(super) fn side(side: &RegistrySide, field: &str) -> Result<SidePolicy, Polic
         credentials_secret: secret(side.secret_ref.as_ref(), &format!("{field}.secretRef"))?,
         ca_secret: secret(side.cert_secret_ref.as_ref(), &format!("{field}.certSecretRef"))?,
         image_pull_secrets: pull_secrets(&side.image_pull_secrets, &format!("{field}.imagePullSecrets"))?,
+        requests_per_minute: side
+            .requests_per_minute
+            .map(|most| within(most, &REQUESTS_PER_MINUTE, &format!("{field}.requestsPerMinute")))
+            .transpose()?,
     })
 }
 

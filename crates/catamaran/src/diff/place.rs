@@ -140,7 +140,7 @@ fn may_pass(class: &Class) -> bool {
 }
 
 /// Whose registry a host is, by its name; it decides about limits, token endpoints and listings.
-fn provider(registry: &str) -> Provider {
+pub fn provider(registry: &str) -> Provider {
     let host = registry.to_ascii_lowercase();
     let azure = [".azurecr.io", ".azurecr.cn", ".azurecr.us"];
     match host.as_str() {
@@ -151,7 +151,7 @@ fn provider(registry: &str) -> Provider {
 }
 
 /// A registry on this machine is meant when it is named so, and only then.
-fn is_loopback(registry: &str) -> bool {
+pub fn is_loopback(registry: &str) -> bool {
     let port = registry
         .rsplit_once(':')
         .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));

@@ -50,6 +50,7 @@ fn hand_out(context: &Context, seen: &Seen, table: &watch::Sender<Arc<RouteTable
     context.memories.retain(|uid| seen.mirrors.contains_key(uid));
     context.workers.retain(|uid| seen.mirrors.contains_key(uid));
     context.connections.retain(|uid| seen.mirrors.contains_key(uid));
+    context.readings.retain(|uid| seen.mirrors.contains_key(uid));
     context
         .metrics
         .retain(|name| seen.mirrors.values().any(|mirror| mirror == name));

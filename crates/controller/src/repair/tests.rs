@@ -17,6 +17,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
+use crate::readings::Readings;
 use crate::scanner::{Clients, Scan, scan_all};
 
 const HOSTS: Sides<(&str, Provider)> = Sides {
@@ -77,6 +78,7 @@ impl World {
                 &self.policy,
                 &self.memory,
                 &self.clients,
+                &Readings::default(),
                 &BTreeMap::new(),
             )
             .await;
@@ -142,6 +144,7 @@ impl World {
                 memory: &self.memory,
                 clients: &self.clients,
                 repository: &repository,
+                turns: Sides::default(),
             };
             scan.tags(tags).await;
         }

@@ -1,6 +1,7 @@
 //! One repository, looked at once on both sides.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use catamaran_core::parity::Observed;
 use catamaran_core::policy::MirrorPolicy;
@@ -11,6 +12,7 @@ use futures::stream::{FuturesUnordered, StreamExt as _};
 use super::{Clients, rules};
 use crate::clock::Clock;
 use crate::memory::MirrorMemory;
+use crate::readings::{Listing, Readings, Turn};
 
 /// Tags of one repository read at a time.
 const AT_A_TIME: usize = 8;
@@ -27,14 +29,29 @@ pub struct Scan<'a> {
     pub clients: &'a Clients,
     /// The repository's name in status.
     pub repository: &'a str,
+    /// The turns at repositories that other mirrors look at, too.
+    pub turns: Sides<Option<Turn>>,
 }
 
 /// Why each side could not be read, where that is so.
 pub(super) type Failures = Sides<Option<Failure>>;
 
 impl Scan<'_> {
+    /// Looks at the repository when no other mirror does, with what the others have just read.
+    pub(super) async fn in_turn(mut self, readings: &Readings) -> Failures {
+        let paths = Sides::from_fn(|side| self.policy.path(side, self.repository));
+        let paths = paths.as_ref().map(|path| &**path);
+        self.turns = readings.turns(self.policy, paths, self.clock.now()).await;
+        let failures = self.listed().await;
+        let now = self.clock.now();
+        for turn in [self.turns.primary, self.turns.fallback].into_iter().flatten() {
+            turn.end(now);
+        }
+        failures
+    }
+
     /// Lists both sides and reads the digests that the listings don't tell.
-    pub(super) async fn listed(&self) -> Failures {
+    async fn listed(&self) -> Failures {
         let (primary, fallback) = tokio::join!(self.list(Side::Primary), self.list(Side::Fallback));
         let mut failures = Failures::default();
         let mut listings = Sides::<Option<BTreeMap<String, ListedTag>>>::default();
@@ -73,9 +90,20 @@ impl Scan<'_> {
     }
 
     async fn list(&self, side: Side) -> Result<BTreeMap<String, ListedTag>, Failure> {
+        let listing = self.listing(side).await?;
+        let selected = listing
+            .values()
+            .filter(|tag| self.policy.selects_tag(self.repository, &tag.name));
+        Ok(selected.map(|tag| (tag.name.clone(), tag.clone())).collect())
+    }
+
+    async fn listing(&self, side: Side) -> Result<Arc<Listing>, Failure> {
         let Ok(client) = &self.clients[side] else {
-            return Ok(BTreeMap::new());
+            return Ok(Arc::default());
         };
+        if let Some(listing) = self.turns[side].as_ref().and_then(Turn::listing) {
+            return Ok(listing);
+        }
         let path = self.policy.path(side, self.repository);
         let listed = match client.list_tags(&path).await {
             Ok(listed) => listed,
@@ -83,23 +111,19 @@ impl Scan<'_> {
             Err(failure) if failure.is_absent() => Vec::new(),
             Err(failure) => return Err(failure),
         };
-        let selected = listed
-            .into_iter()
-            .filter(|tag| self.policy.selects_tag(self.repository, &tag.name));
-        Ok(selected.map(|tag| (tag.name.clone(), tag)).collect())
+        let listing: Listing = listed.into_iter().map(|tag| (tag.name.clone(), tag)).collect();
+        let listing = Arc::new(listing);
+        if let Some(turn) = &self.turns[side] {
+            turn.keep_listing(&listing, self.clock.now());
+        }
+        Ok(listing)
     }
 
-    /// One listed tag: a digest is read only where the listing has none and it is due.
+    /// One listed tag: a digest that the listing does not bring is read only when it is due, or when the other side's
+    /// listing contradicts what is known.
     async fn look(&self, tag: &str, listed: Sides<Option<&ListedTag>>) -> Failures {
-        let now = self.clock.now();
-        let due = self
-            .memory
-            .state()
-            .ledger
-            .due(self.repository, tag, now, &rules(self.policy));
-        let bare = |side: Side| listed[side].is_some_and(|listed| listed.digest.is_none());
-        if !due && Side::ALL.into_iter().all(bare) {
-            return Failures::default();
+        if let Some(seen) = self.by_listing(tag, listed) {
+            return self.record(tag, (Ok(seen.primary), Ok(seen.fallback)));
         }
         let see = async |side: Side| match listed[side] {
             None => Ok(Observed::Absent),
@@ -110,6 +134,27 @@ impl Scan<'_> {
         };
         let seen = tokio::join!(see(Side::Primary), see(Side::Fallback));
         self.record(tag, seen)
+    }
+
+    /// What the listings alone say of a tag, where that is enough for now.
+    fn by_listing(&self, tag: &str, listed: Sides<Option<&ListedTag>>) -> Option<Sides<Observed>> {
+        let state = self.memory.state();
+        if state
+            .ledger
+            .due(self.repository, tag, self.clock.now(), &rules(self.policy))
+        {
+            return None;
+        }
+        let known = state.ledger.digest(self.repository, tag)?;
+        let mut seen = Sides::from_fn(|_| Observed::Unknown);
+        for side in Side::ALL {
+            match &listed[side]?.digest {
+                Some(digest) if *digest == known => seen[side] = Observed::Present(digest.clone()),
+                Some(_) => return None,
+                None => {}
+            }
+        }
+        Some(seen)
     }
 
     /// Reads these tags on both sides, without a listing.
@@ -137,11 +182,18 @@ impl Scan<'_> {
         let Ok(client) = &self.clients[side] else {
             return Ok(Observed::Unknown);
         };
-        match client.resolve(&self.policy.path(side, self.repository), tag).await {
-            Ok(resolved) => Ok(Observed::Present(resolved.digest)),
-            Err(failure) if failure.is_absent() => Ok(Observed::Absent),
-            Err(failure) => Err(failure),
+        if let Some(seen) = self.turns[side].as_ref().and_then(|turn| turn.digest(tag)) {
+            return Ok(seen);
         }
+        let seen = match client.resolve(&self.policy.path(side, self.repository), tag).await {
+            Ok(resolved) => Observed::Present(resolved.digest),
+            Err(failure) if failure.is_absent() => Observed::Absent,
+            Err(failure) => return Err(failure),
+        };
+        if let Some(turn) = &self.turns[side] {
+            turn.keep_digest(tag, &seen, self.clock.now());
+        }
+        Ok(seen)
     }
 
     fn record(&self, tag: &str, seen: (Result<Observed, Failure>, Result<Observed, Failure>)) -> Failures {

@@ -5,8 +5,7 @@ use jiff::Timestamp;
 use super::*;
 use crate::health::{Probe, Unavailable};
 use crate::policy::{
-    FailoverPolicy, HealthPolicy, MirrorId, ParityPolicy, Provider, Repositories, RescueMode, RewritePolicy,
-    SidePolicy, Trigger,
+    FailoverPolicy, HealthPolicy, MirrorId, ParityPolicy, Repositories, RescueMode, RewritePolicy, SidePolicy, Trigger,
 };
 use crate::selector::Selector;
 
@@ -22,12 +21,7 @@ fn at(seconds: i64) -> Timestamp {
 fn policy() -> MirrorPolicy {
     let side = |registry: &str| SidePolicy {
         registry: registry.to_owned(),
-        prefix: String::new(),
-        provider: Provider::Generic,
-        pull_through_cache: false,
-        credentials_secret: None,
-        ca_secret: None,
-        image_pull_secrets: Vec::new(),
+        ..SidePolicy::default()
     };
     MirrorPolicy {
         id: MirrorId {

@@ -7,6 +7,7 @@ use super::*;
 use crate::policy::Trigger;
 
 const REFUSED: Outcome = Outcome::Unavailable(Unavailable::ConnectionFailed);
+const TIMED_OUT: Outcome = Outcome::Unavailable(Unavailable::Timeout);
 const THROTTLED: Outcome = Outcome::Throttled { retry_after: None };
 
 fn policy() -> HealthPolicy {
@@ -263,6 +264,13 @@ fn the_next_probe_keeps_to_the_schedule() {
         ("well", &[Reachable], 2000),
         ("the first failure", &[Reachable, REFUSED], 750),
         ("the second failure", &[REFUSED, REFUSED], 750),
+        ("a time-out", &[Reachable, TIMED_OUT], 250),
+        ("a refusal after a time-out", &[TIMED_OUT, REFUSED], 750),
+        (
+            "time-outs that meet the threshold",
+            &[TIMED_OUT, TIMED_OUT, TIMED_OUT],
+            2000,
+        ),
         ("the threshold is met", &[REFUSED, REFUSED, REFUSED], 2000),
         ("an answer that does not count", &[REFUSED, Unauthorized], 2000),
         ("a rate limit doubles", &[THROTTLED], 4000),
@@ -359,6 +367,7 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
     prop_oneof![
         Just(Outcome::Reachable),
         Just(REFUSED),
+        Just(TIMED_OUT),
         Just(Outcome::Unauthorized),
         Just(Outcome::CanaryNotFound),
         prop::option::of(any::<u64>()).prop_map(|told| Outcome::Throttled {
@@ -383,7 +392,7 @@ proptest! {
             prop_assert_eq!(history.failing_since().is_some(), history.failures_in_row() > 0);
             prop_assert_eq!(history.previous_failure().is_some(), history.failures_in_row() > 1);
             let next = history.next_probe(&policy(), at(ms));
-            prop_assert!(at(ms + 750) <= next && next <= at(ms + 300_000));
+            prop_assert!(at(ms + 250) <= next && next <= at(ms + 300_000));
         }
     }
 }

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use super::{Route, RouteTable};
 use crate::evidence::{Evidence, Verdict};
 use crate::policy::{
-    FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, ParityPolicy, Provider, Repositories,
-    RepositoryRule, RescueMode, RewritePolicy, SidePolicy, Tiller,
+    FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, ParityPolicy, Repositories, RepositoryRule,
+    RescueMode, RewritePolicy, SidePolicy, Tiller,
 };
 use crate::selector::Selector;
 use crate::side::{Side, Sides};
@@ -22,11 +22,8 @@ pub(crate) fn side(registry: &str, prefix: &str) -> SidePolicy {
     SidePolicy {
         registry: registry.to_owned(),
         prefix: prefix.to_owned(),
-        provider: Provider::Generic,
-        pull_through_cache: false,
-        credentials_secret: None,
-        ca_secret: None,
         image_pull_secrets: vec![format!("{label}-pull")],
+        ..SidePolicy::default()
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::Duration;
 use catamaran_core::failover::{CompletedPass, Decision, Flip, Input, Standing, decide};
 use catamaran_core::health::{Outcome, Probe, ProbeHistory, Unavailable};
 use catamaran_core::policy::{
-    FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, ParityPolicy, Provider, Repositories,
-    RescueMode, RewritePolicy, SidePolicy, Tiller, Trigger,
+    FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, ParityPolicy, Repositories, RescueMode,
+    RewritePolicy, SidePolicy, Tiller, Trigger,
 };
 use catamaran_core::selector::Selector;
 use catamaran_core::side::{Side, Sides};
@@ -37,12 +37,7 @@ pub fn ms(at: Timestamp) -> Ms {
 pub fn policy() -> MirrorPolicy {
     let side = |registry: &str| SidePolicy {
         registry: registry.to_owned(),
-        prefix: String::new(),
-        provider: Provider::Generic,
-        pull_through_cache: false,
-        credentials_secret: None,
-        ca_secret: None,
-        image_pull_secrets: Vec::new(),
+        ..SidePolicy::default()
     };
     MirrorPolicy {
         id: MirrorId {

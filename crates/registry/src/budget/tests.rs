@@ -112,3 +112,18 @@ async fn mirrors_share_the_budget_of_a_host() {
         200
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn of_several_wishes_the_smallest_counts_until_its_owner_is_gone() {
+    let budgets = Budgets::new();
+    let (one, other): (Arc<str>, Arc<str>) = ("one".into(), "other".into());
+    let wish = |who, limit| budgets.wish("ghcr.io", Provider::GitHub, who, limit).rate() as i64;
+    assert_eq!(wish(&one, None), 8_000);
+    assert_eq!(wish(&one, Some(900)), 900);
+    assert_eq!(wish(&other, Some(300)), 300);
+    assert_eq!(wish(&one, Some(1_000)), 300);
+    budgets.retain(|who| who == "one");
+    let budget = budgets.for_registry("ghcr.io", Provider::GitHub);
+    assert_eq!(budget.rate() as i64, 1_000);
+    assert_eq!(wish(&one, None), 8_000);
+}

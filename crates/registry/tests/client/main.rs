@@ -6,8 +6,10 @@ mod copying;
 mod credentials;
 mod cross_check;
 mod hostile;
+mod ladder;
 mod listing;
 mod probing;
+mod pull;
 mod resolving;
 mod tokens;
 

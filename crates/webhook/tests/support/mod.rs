@@ -9,8 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use catamaran_core::evidence::{Evidence, Verdict};
 use catamaran_core::policy::{
-    FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, ParityPolicy, Provider, Repositories,
-    RescueMode, RewritePolicy, SidePolicy, Tiller,
+    FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, ParityPolicy, Repositories, RescueMode,
+    RewritePolicy, SidePolicy, Tiller,
 };
 use catamaran_core::routes::{Route, RouteTable};
 use catamaran_core::selector::Selector;
@@ -36,11 +36,8 @@ fn side(registry: &str, prefix: &str, secret: &str) -> SidePolicy {
     SidePolicy {
         registry: registry.to_owned(),
         prefix: prefix.to_owned(),
-        provider: Provider::Generic,
-        pull_through_cache: false,
-        credentials_secret: None,
-        ca_secret: None,
         image_pull_secrets: vec![secret.to_owned()],
+        ..SidePolicy::default()
     }
 }
 

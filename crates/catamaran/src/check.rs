@@ -1,0 +1,118 @@
+//! `catamaran check`: from a registry's name to the first byte of an image, rung by rung, and how to mend what fails.
+//!
+//! Reading order: `target` is what was asked for; `mirror` turns a mirror of the cluster into its two sides; `line` says
+//! what was seen on a rung, `hint` what to do about one that failed; `print` shows it.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+
+use crate::cli::{CheckArguments, Output};
+use crate::cluster::Cluster;
+use crate::output;
+
+mod hint;
+mod line;
+mod mirror;
+mod print;
+mod target;
+
+use line::{Line, Mark};
+use print::Style;
+use target::{Ladder, Target};
+
+/// Exit code for "a rung failed".
+const FAILED: u8 = 1;
+/// Exit code for "could not tell".
+const UNKNOWN: u8 = 2;
+
+/// What came of one ladder.
+#[derive(Debug)]
+struct Climb {
+    heading: String,
+    lines: Vec<Line>,
+}
+
+/// Climbs every ladder that was asked for, and says by the exit code how it went.
+pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
+    let targets = target::parse(arguments)?;
+    // Fails only when there is a provider already, which would be this one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("failed to start the runtime")?;
+    let climbed = runtime.block_on(check(arguments, targets));
+    // A name that is still being resolved can't be interrupted, and nobody waits for it any more.
+    runtime.shutdown_background();
+    let climbs = climbed?;
+    let verdict = verdict(&climbs);
+    match arguments.output {
+        Output::Table => output::text(&print::verdict(verdict, Style::of_terminal()))?,
+        Output::Json => output::json(&print::document(&climbs, verdict))?,
+        Output::Yaml => output::yaml(&print::document(&climbs, verdict))?,
+    }
+    Ok(match verdict {
+        Mark::Well | Mark::Warning => ExitCode::SUCCESS,
+        Mark::Failed => ExitCode::from(FAILED),
+        Mark::Unknown => ExitCode::from(UNKNOWN),
+    })
+}
+
+async fn check(arguments: &CheckArguments, targets: Vec<Target>) -> anyhow::Result<Vec<Climb>> {
+    let mut ladders = Vec::new();
+    let mut cluster = None;
+    for target in targets {
+        match target {
+            Target::Repository(repository) => ladders.push(target::ladder(arguments, repository)?),
+            Target::Mirror(name) => {
+                if cluster.is_none() {
+                    cluster = Some(Cluster::find(&arguments.cluster).await?);
+                }
+                if let Some(cluster) = &cluster {
+                    ladders.extend(mirror::ladders(arguments, cluster, &name).await?);
+                }
+            }
+        }
+    }
+    let mut climbs = Vec::with_capacity(ladders.len());
+    for ladder in ladders {
+        climbs.push(climb(ladder, arguments.output == Output::Table).await?);
+    }
+    Ok(climbs)
+}
+
+/// Climbs one ladder; where people look, each rung is printed as soon as it is known.
+async fn climb(ladder: Ladder, aloud: bool) -> anyhow::Result<Climb> {
+    let style = Style::of_terminal();
+    let mut printed = Ok(());
+    let mut lines = Vec::new();
+    let mut tell = |line: Line| {
+        if aloud && printed.is_ok() {
+            printed = output::text(&print::line(&line, style));
+        }
+        lines.push(line);
+    };
+    if aloud {
+        output::text(&print::heading(&ladder.heading))?;
+    }
+    ladder.notes.iter().cloned().for_each(&mut tell);
+    if let Some(client) = &ladder.client {
+        let now = Timestamp::now();
+        let mut describe = line::Describe::new(&ladder, now);
+        client.climb(&ladder.target, |rung| tell(describe.line(&rung))).await;
+    }
+    printed?;
+    if aloud {
+        output::text("\n")?;
+    }
+    Ok(Climb {
+        heading: ladder.heading,
+        lines,
+    })
+}
+
+/// The worst that was seen: a failure is certain, so it counts more than what could not be told.
+fn verdict(climbs: &[Climb]) -> Mark {
+    let marks = climbs.iter().flat_map(|climb| &climb.lines).map(|line| line.mark);
+    marks.max().unwrap_or(Mark::Well)
+}

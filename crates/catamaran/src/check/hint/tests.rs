@@ -1,0 +1,326 @@
+use super::*;
+
+fn failure(class: Class, message: &str) -> Failure {
+    Failure {
+        rung: catamaran_registry::Rung::Challenge,
+        class,
+        status: None,
+        code: None,
+        message: message.to_owned(),
+    }
+}
+
+fn operator(identity: bool) -> Whose {
+    Whose::Operator {
+        namespace: "catamaran-system".to_owned(),
+        subject: "system:serviceaccount:catamaran-system:catamaran".to_owned(),
+        identity,
+    }
+}
+
+fn identity(kind: CredentialKind) -> Identity {
+    Identity {
+        kind,
+        username: None,
+        expires: None,
+        by_repository: false,
+    }
+}
+
+struct Case {
+    name: &'static str,
+    provider: Provider,
+    whose: Whose,
+    kind: CredentialKind,
+    step: Step,
+    failure: Failure,
+    says: &'static [&'static str],
+}
+
+fn case(name: &'static str, provider: Provider, step: Step, class: Class, says: &'static [&'static str]) -> Case {
+    Case {
+        name,
+        provider,
+        whose: Whose::Own,
+        kind: CredentialKind::Anonymous,
+        step,
+        failure: failure(class, ""),
+        says,
+    }
+}
+
+impl Case {
+    fn of(mut self, whose: Whose) -> Case {
+        self.whose = whose;
+        self
+    }
+
+    fn with(mut self, kind: CredentialKind) -> Case {
+        self.kind = kind;
+        self
+    }
+
+    fn saying(mut self, message: &str) -> Case {
+        message.clone_into(&mut self.failure.message);
+        self
+    }
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
+fn each_failing_rung_says_what_to_run() {
+    use catamaran_core::health::Unavailable;
+    let down = |why| Class::Unavailable(why);
+    let (azure, github, generic, aws) = (Provider::Azure, Provider::GitHub, Provider::Generic, Provider::Aws);
+    let cases = [
+        case(
+            "azure dns",
+            azure,
+            Step::Dns,
+            down(Unavailable::DnsFailure),
+            &["privatelink.azurecr.io", "az acr show"],
+        ),
+        case(
+            "dns",
+            generic,
+            Step::Dns,
+            down(Unavailable::DnsFailure),
+            &["nslookup kracr.azurecr.io"],
+        ),
+        case(
+            "refused address",
+            generic,
+            Step::Dns,
+            Class::RefusedAddress,
+            &["link-local"],
+        ),
+        case(
+            "connect",
+            github,
+            Step::Connect,
+            down(Unavailable::Timeout),
+            &["HTTPS_PROXY"],
+        ),
+        case(
+            "unknown issuer",
+            generic,
+            Step::Tls,
+            down(Unavailable::TlsError),
+            &["--ca-file"],
+        )
+        .saying("TLS: UnknownIssuer"),
+        case(
+            "unknown issuer of a mirror",
+            generic,
+            Step::Tls,
+            down(Unavailable::TlsError),
+            &["certSecretRef", "ca.crt"],
+        )
+        .saying("TLS: UnknownIssuer")
+        .of(operator(false)),
+        case(
+            "expired",
+            generic,
+            Step::Tls,
+            down(Unavailable::TlsError),
+            &["renew", "clock"],
+        )
+        .saying("TLS: certificate expired: verification time ..."),
+        case(
+            "another name",
+            generic,
+            Step::Tls,
+            down(Unavailable::TlsError),
+            &["another name"],
+        )
+        .saying("TLS: certificate not valid for name \"x\""),
+        case(
+            "cut off",
+            generic,
+            Step::Tls,
+            down(Unavailable::TlsError),
+            &["firewall that looks into TLS"],
+        ),
+        case(
+            "foreign realm",
+            generic,
+            Step::Challenge,
+            Class::ForeignRealm,
+            &["--token-host"],
+        ),
+        case(
+            "web page",
+            generic,
+            Step::Challenge,
+            down(Unavailable::ServerError),
+            &["NO_PROXY"],
+        )
+        .saying("not a registry's answer: a web page"),
+        case(
+            "github fails",
+            github,
+            Step::Challenge,
+            down(Unavailable::ServerError),
+            &["githubstatus.com"],
+        ),
+        case(
+            "firewall",
+            azure,
+            Step::Challenge,
+            Class::NetworkDenied,
+            &["az acr network-rule add --name kracr --ip-address 20.1.2.3"],
+        )
+        .saying("403 DENIED: client with IP '20.1.2.3' is not allowed access"),
+        case(
+            "azure stranger",
+            azure,
+            Step::Token,
+            Class::Unauthorized,
+            &["az acr login --name kracr"],
+        ),
+        case(
+            "azure identity",
+            azure,
+            Step::Token,
+            Class::Unauthorized,
+            &[
+                "AcrPull",
+                "Container Registry Repository Reader",
+                "system:serviceaccount:catamaran-system:catamaran",
+                "federated-credential",
+            ],
+        )
+        .of(operator(true)),
+        case(
+            "azure password",
+            azure,
+            Step::Token,
+            Class::Unauthorized,
+            &[
+                "AcrPull",
+                "Container Registry Repository Reader",
+                "az role assignment create",
+            ],
+        )
+        .with(CredentialKind::Password),
+        case(
+            "azure token",
+            azure,
+            Step::Token,
+            Class::Unauthorized,
+            &["AcrPull", "az acr login"],
+        )
+        .with(CredentialKind::AzureRefreshToken),
+        case(
+            "github stranger",
+            github,
+            Step::Token,
+            Class::Unauthorized,
+            &["docker login", "read:packages"],
+        ),
+        case(
+            "github classic",
+            github,
+            Step::Token,
+            Class::Forbidden,
+            &["read:packages", "ended"],
+        )
+        .with(CredentialKind::GitHubClassic),
+        case(
+            "github fine-grained",
+            github,
+            Step::Token,
+            Class::Forbidden,
+            &["classic"],
+        )
+        .with(CredentialKind::GitHubFineGrained),
+        case(
+            "aws",
+            aws,
+            Step::Token,
+            Class::Unauthorized,
+            &["aws ecr get-login-password"],
+        ),
+        case(
+            "generic stranger",
+            generic,
+            Step::Token,
+            Class::Unauthorized,
+            &["docker login"],
+        ),
+        case(
+            "secret of a mirror",
+            generic,
+            Step::Token,
+            Class::Unauthorized,
+            &["create secret docker-registry"],
+        )
+        .of(operator(false)),
+        case("no right to list", azure, Step::Tags, Class::Forbidden, &["AcrPull"]).with(CredentialKind::Password),
+        case(
+            "no repository",
+            generic,
+            Step::Tags,
+            Class::Absent,
+            &["'team/web'", "prefix"],
+        ),
+        case(
+            "no manifest",
+            generic,
+            Step::Manifest,
+            Class::Absent,
+            &["push an image"],
+        ),
+        case(
+            "azure blobs",
+            azure,
+            Step::Blob,
+            down(Unavailable::Timeout),
+            &["blob.core.windows.net", "data.azurecr.io"],
+        ),
+        case(
+            "github blobs",
+            github,
+            Step::Blob,
+            down(Unavailable::Timeout),
+            &["pkg-containers.githubusercontent.com"],
+        ),
+        case("generic blobs", generic, Step::Blob, Class::NotFound, &["storage"]),
+        case(
+            "throttled",
+            generic,
+            Step::Tags,
+            Class::Throttled { retry_after: None },
+            &["in a minute"],
+        ),
+    ];
+    for case in cases {
+        let identity = identity(case.kind);
+        let about = About {
+            provider: case.provider,
+            registry: "kracr.azurecr.io",
+            repository: Some("team/web"),
+            whose: &case.whose,
+            identity: Some(&identity),
+            private: false,
+        };
+        let hint = hint(&about, case.step, &case.failure).unwrap_or_default();
+        for words in case.says {
+            assert!(hint.contains(words), "{}: {hint}", case.name);
+        }
+        assert!(!hint.contains("  "), "{}: {hint}", case.name);
+    }
+}
+
+#[test]
+fn a_private_address_that_takes_no_connection_is_a_private_endpoint() {
+    let about = About {
+        provider: Provider::Azure,
+        registry: "kracr.azurecr.io",
+        repository: None,
+        whose: &Whose::Own,
+        identity: None,
+        private: true,
+    };
+    assert!(connect(&about).contains("az acr private-endpoint-connection list --registry-name kracr"));
+}

@@ -1,0 +1,104 @@
+//! The cluster that a person's kubeconfig leads to.
+
+use std::time::Duration;
+
+use anyhow::anyhow;
+use catamaran_api::mirror::RegistryMirror;
+use kube::api::{Api, ListParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::Status;
+use kube::{Client, Config};
+
+use crate::cli::ClusterArguments;
+
+/// Until the API server has taken a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Until the API server has answered.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// A cluster, and with what words its errors name it.
+pub struct Cluster {
+    /// Access to it.
+    pub client: Client,
+    /// Its API server's address.
+    pub server: String,
+}
+
+impl Cluster {
+    /// The cluster that is meant; nothing is asked of it yet.
+    pub async fn find(arguments: &ClusterArguments) -> anyhow::Result<Cluster> {
+        let mut config = config(arguments).await?;
+        config.connect_timeout = Some(CONNECT);
+        config.read_timeout = Some(ANSWER);
+        let server = config.cluster_url.to_string();
+        let client =
+            Client::try_from(config).map_err(|error| anyhow!("failed to set up the client for {server}: {error}"))?;
+        Ok(Cluster { client, server })
+    }
+
+    /// One mirror.
+    pub async fn mirror(&self, name: &str) -> anyhow::Result<RegistryMirror> {
+        let api: Api<RegistryMirror> = Api::all(self.client.clone());
+        let found = api.get(name).await;
+        found.map_err(|error| explain(&error, &self.server, Some(name)))
+    }
+
+    /// All mirrors.
+    pub async fn mirrors(&self) -> anyhow::Result<Vec<RegistryMirror>> {
+        let api: Api<RegistryMirror> = Api::all(self.client.clone());
+        let listed = api.list(&ListParams::default()).await;
+        listed
+            .map(|list| list.items)
+            .map_err(|error| explain(&error, &self.server, None))
+    }
+}
+
+/// The messages of kube's errors end with their sources already.
+async fn config(arguments: &ClusterArguments) -> anyhow::Result<Config> {
+    let options = KubeConfigOptions {
+        context: arguments.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    match &arguments.kubeconfig {
+        Some(path) => match Kubeconfig::read_from(path) {
+            Ok(read) => Config::from_custom_kubeconfig(read, &options).await,
+            Err(error) => Err(error),
+        }
+        .map_err(|error| anyhow!("failed to use '{}': {error}", path.display())),
+        None if arguments.context.is_some() => Config::from_kubeconfig(&options)
+            .await
+            .map_err(|error| anyhow!("failed to use the kubeconfig: {error}")),
+        None => Config::infer()
+            .await
+            .map_err(|error| anyhow!("failed to find a cluster: {error}")),
+    }
+}
+
+/// What a person can do about it.
+fn explain(error: &kube::Error, server: &str, name: Option<&str>) -> anyhow::Error {
+    match error {
+        kube::Error::Api(status) => match (status.code, name) {
+            (404, Some(name)) if is_about(status, name) => anyhow!("there is no RegistryMirror '{name}'"),
+            (404, _) => anyhow!(
+                "the cluster does not know RegistryMirrors: install the chart, or `catamaran crd | kubectl apply -f -`"
+            ),
+            (code, _) => anyhow!("failed to read the mirrors from {server}: {} ({code})", status.message),
+        },
+        kube::Error::SerdeError(error) => anyhow!("failed to understand the mirrors on {server}: {error}"),
+        error => anyhow!("failed to reach the API server at {server}: {}", root_cause(error)),
+    }
+}
+
+/// A definition that is not installed is a 404 without details, a missing object's names it.
+fn is_about(status: &Status, name: &str) -> bool {
+    status.details.as_ref().is_some_and(|details| details.name == name)
+}
+
+/// The innermost source; every layer above says the same in more words.
+fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

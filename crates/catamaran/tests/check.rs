@@ -1,0 +1,332 @@
+//! `catamaran check` against registries on loopback, over TLS, and an API server that answers from a script.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test's helpers fail as its own lines do"
+)]
+
+use std::collections::HashMap;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, TcpListener};
+
+use catamaran_registry::scripted::{Auth, Certificate, Fault, Registry, What};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+mod support;
+
+use support::{Ran, catamaran};
+
+/// A registry with one image, and a home directory with its authority's certificate.
+struct Harness {
+    registry: Registry,
+    home: TempDir,
+}
+
+impl Harness {
+    async fn start() -> Harness {
+        let registry = Registry::start().await.unwrap();
+        registry.push("team/web", "3f2a91c", "first");
+        registry.push("team/site", "3f2a91c", "first");
+        let home = TempDir::new().unwrap();
+        std::fs::write(home.path().join("ca.pem"), registry.ca_pem()).unwrap();
+        Harness { registry, home }
+    }
+
+    fn target(&self) -> String {
+        format!("{}/team/web", self.registry.address())
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Ran {
+        let home = self.home.path().to_owned();
+        let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+        tokio::task::spawn_blocking(move || {
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            catamaran(&home, &arguments)
+        })
+        .await
+        .unwrap()
+    }
+
+    /// Checks the repository, trusting the registry's authority.
+    async fn check(&self, more: &[&str]) -> Ran {
+        let (target, ca) = (self.target(), self.home.path().join("ca.pem").display().to_string());
+        self.run(&[&["check", &target, "--ca-file", &ca], more].concat()).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_where_every_rung_holds_ends_with_0_and_is_plain_on_pipes() {
+    let harness = Harness::start().await;
+    let ran = harness.check(&[]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert_eq!(lines[0], harness.target());
+    assert_eq!(lines[1], "-".repeat(harness.target().len()));
+    assert_eq!(lines[2], "√ resolves to 127.0.0.1 (private)");
+    assert!(
+        ran.out
+            .contains("√ shows a certificate that is trusted\n    CN=localhost by CN=scripted registry")
+    );
+    assert!(ran.out.contains("√ lists its tags: there is one\n"), "{}", ran.out);
+    assert!(
+        ran.out.contains("√ serves the manifest of '3f2a91c'\n    sha256:"),
+        "{}",
+        ran.out
+    );
+    assert_eq!(lines.last(), Some(&"√ every rung holds"));
+    assert!(!ran.out.contains('\u{1b}'), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_failing_rung_ends_with_1_a_cross_and_a_hint() {
+    type Script = fn(&Registry);
+    let cases: [(Script, &str, &str); 6] = [
+        (
+            |registry| registry.set_certificate(Certificate::Expired),
+            "× shows no certificate that can be trusted",
+            "hint: renew",
+        ),
+        (
+            |registry| registry.fault(Fault::on("/v2/", What::html(200))),
+            "× does not answer as a registry",
+            "hint: a sign-in page",
+        ),
+        (
+            |registry| {
+                let foreign = r#"Bearer realm="https://evil.test/token",service="x""#;
+                registry.fault(Fault::on("/v2/", What::challenge(foreign)));
+            },
+            "× sends for tokens to a host that is not admitted",
+            "hint: if that host is the registry's own token service, admit it by --token-host",
+        ),
+        (
+            |registry| registry.fault(Fault::on("/token", What::status(401))),
+            "× does not let us in",
+            "hint: `docker login 127.0.0.1:",
+        ),
+        (
+            |registry| registry.delete_repository("team/web"),
+            "× has no such repository",
+            "hint: is 'team/web' the whole path",
+        ),
+        (
+            |registry| registry.fault(Fault::on("/blobs/", What::status(404))),
+            "× serves no blobs",
+            "hint: the manifest is there",
+        ),
+    ];
+    for (script, says, hint) in cases {
+        let harness = Harness::start().await;
+        script(&harness.registry);
+        let ran = harness.check(&[]).await;
+        assert_eq!((ran.code, ran.err.as_str()), (1, ""), "{ran:?}");
+        assert!(ran.out.contains(says) && ran.out.contains(hint), "{says}: {}", ran.out);
+        assert_eq!(ran.out.lines().last(), Some("× a rung failed"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_authority_is_answered_with_the_option_that_mends_it() {
+    let harness = Harness::start().await;
+    let ran = harness.run(&["check", &harness.target()]).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(
+        ran.out.contains("hint: give the authority's certificate by --ca-file"),
+        "{}",
+        ran.out
+    );
+    assert!(ran.out.contains("CN=localhost by CN=scripted registry"), "{}", ran.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_document_names_each_rung_its_result_and_the_hint() {
+    let harness = Harness::start().await;
+    harness.registry.untag("team/web", "3f2a91c");
+    let ran = harness.check(&["-o", "json"]).await;
+    let document: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!((ran.code, &document["result"]), (1, &json!("failed")));
+    assert_eq!(document["targets"][0]["target"], harness.target());
+    let rungs = document["targets"][0]["rungs"].as_array().unwrap();
+    let told: Vec<(&str, &str)> = rungs
+        .iter()
+        .map(|rung| (rung["rung"].as_str().unwrap(), rung["result"].as_str().unwrap()))
+        .collect();
+    let expected = [
+        ("dns", "ok"),
+        ("connect", "ok"),
+        ("tls", "ok"),
+        ("challenge", "ok"),
+        ("credential", "ok"),
+        ("token", "ok"),
+        ("tags", "ok"),
+        ("manifest", "failed"),
+    ];
+    assert_eq!(told, expected);
+    assert!(
+        rungs[7]["hint"].as_str().unwrap().contains("push an image"),
+        "{document:#}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_are_used_named_and_never_shown() {
+    let harness = Harness::start().await;
+    harness.registry.set_auth(Auth::Basic);
+    harness.registry.set_account(Some(("bot", "hunter2-canary")));
+    // bot:hunter2-canary
+    let config = format!(
+        r#"{{"auths":{{"{}":{{"auth":"Ym90Omh1bnRlcjItY2FuYXJ5"}}}}}}"#,
+        harness.registry.address()
+    );
+    let path = harness.home.path().join("config.json");
+    std::fs::write(&path, config).unwrap();
+    for (output, code) in [("table", 0), ("json", 0)] {
+        let ran = harness
+            .check(&["--docker-config", &path.display().to_string(), "-o", output])
+            .await;
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert!(ran.out.contains("as 'bot'"), "{}", ran.out);
+        let everything = ran.out + &ran.err;
+        assert!(
+            !everything.contains("hunter2") && !everything.contains("Ym90Omh1"),
+            "{everything}"
+        );
+    }
+}
+
+/// An API server that answers some paths, and everything else with 404.
+fn api_server(answers: HashMap<String, (&'static str, Value)>) -> SocketAddr {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap())
+                .lines()
+                .map_while(Result::ok);
+            let Some(first) = lines.next() else { continue };
+            assert!(
+                lines.any(|line| line.is_empty()),
+                "a request's head ends with an empty line"
+            );
+            let path = first.split([' ', '?']).nth(1).unwrap();
+            let missing = ("404 Not Found", status(404, "not found"));
+            let (code, body) = answers.get(path).unwrap_or(&missing);
+            let body = body.to_string();
+            let length = body.len();
+            write!(
+                stream,
+                "HTTP/1.1 {code}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}"
+            )
+            .unwrap();
+        }
+    });
+    address
+}
+
+fn status(code: u16, message: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+           "message": message, "reason": if code == 404 { "NotFound" } else { "Forbidden" }, "code": code})
+}
+
+fn secret(name: &str, data: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "catamaran-system"}, "data": data})
+}
+
+const SECRETS: &str = "/api/v1/namespaces/catamaran-system/secrets";
+
+/// A mirror whose sides are both on the harness's registry, and what the API server says about its Secrets.
+fn with_mirror(harness: &Harness, secrets: &[(&str, (&'static str, Value))]) -> String {
+    let registry = harness.registry.address().to_string();
+    let mirror = json!({
+        "apiVersion": "catamaran.dev/v1alpha1", "kind": "RegistryMirror",
+        "metadata": {"name": "images", "uid": "1"},
+        "spec": {
+            "primary": {"registry": registry, "secretRef": {"name": "pull"}, "certSecretRef": {"name": "ca"}},
+            "fallback": {"registry": registry, "prefix": "team", "certSecretRef": {"name": "ca"}},
+            "repositories": [{"name": "site", "primary": "team/web"}],
+        },
+    });
+    let mut answers = HashMap::from([(
+        "/apis/catamaran.dev/v1alpha1/registrymirrors/images".to_owned(),
+        ("200 OK", mirror),
+    )]);
+    for (name, answer) in secrets {
+        answers.insert(format!("{SECRETS}/{name}"), answer.clone());
+    }
+    let server = api_server(answers);
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "here",
+        "clusters": [{"name": "here", "cluster": {"server": format!("http://{server}")}}],
+        "users": [{"name": "me", "user": {}}],
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+    });
+    let path = harness.home.path().join("kubeconfig");
+    std::fs::write(&path, config.to_string()).unwrap();
+    path.display().to_string()
+}
+
+/// The registry's authority and its only account, as Secrets hold them.
+fn good_secrets(harness: &Harness) -> [(&'static str, (&'static str, Value)); 2] {
+    use base64::Engine as _;
+    let base64 = base64::prelude::BASE64_STANDARD;
+    let ca = secret("ca", &json!({"ca.crt": base64.encode(harness.registry.ca_pem())}));
+    let account = json!({"username": base64.encode("bot"), "password": base64.encode("hunter2")});
+    [("ca", ("200 OK", ca)), ("pull", ("200 OK", secret("pull", &account)))]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_sides_of_a_mirror_are_climbed_with_what_its_secrets_hold() {
+    let harness = Harness::start().await;
+    let kubeconfig = with_mirror(&harness, &good_secrets(&harness));
+    let ran = harness.run(&["check", "images", "--kubeconfig", &kubeconfig]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
+    let registry = harness.registry.address();
+    for heading in [
+        format!("images, Primary: {registry}/team/web\n"),
+        format!("images, Fallback: {registry}/team/site\n"),
+    ] {
+        assert!(ran.out.contains(&heading), "{}", ran.out);
+    }
+    assert!(
+        ran.out.contains("as 'bot'") && !ran.out.contains("hunter2"),
+        "{}",
+        ran.out
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_may_not_be_read_could_not_be_told_and_one_that_is_missing_failed() {
+    let harness = Harness::start().await;
+    let [ca, _] = good_secrets(&harness);
+    let forbidden = ("403 Forbidden", status(403, "secrets \"pull\" is forbidden"));
+    let kubeconfig = with_mirror(&harness, &[ca.clone(), ("pull", forbidden)]);
+    let ran = harness.run(&["check", "images", "--kubeconfig", &kubeconfig]).await;
+    assert_eq!(ran.code, 2, "{ran:?}");
+    assert!(
+        ran.out
+            .contains("? secret 'pull': may not be read in namespace 'catamaran-system'"),
+        "{}",
+        ran.out
+    );
+    assert_eq!(
+        ran.out.lines().last(),
+        Some("? could not tell whether every rung holds")
+    );
+
+    let kubeconfig = with_mirror(&harness, &[ca]);
+    let ran = harness.run(&["check", "images", "--kubeconfig", &kubeconfig]).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.out.contains("× secret 'pull': was not found"), "{}", ran.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirror_that_is_not_there_could_not_be_told() {
+    let harness = Harness::start().await;
+    let kubeconfig = with_mirror(&harness, &[]);
+    let ran = harness.run(&["check", "others", "--kubeconfig", &kubeconfig]).await;
+    assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{ran:?}");
+    assert!(ran.err.starts_with("error: "), "{ran:?}");
+}

@@ -1,0 +1,222 @@
+//! What notifications say, in each sender's own format.
+
+use http::HeaderMap;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::Sender;
+
+/// Hints of one notification that count: Event Grid may batch thousands, which the next pass finds as well.
+const MOST_HINTS: usize = 256;
+/// A longer code is none of Event Grid's.
+const LONGEST_CODE: usize = 128;
+
+/// Where GitHub's container registry is, unless the payload says otherwise.
+const GITHUB_REGISTRY: &str = "ghcr.io";
+
+/// "This tag has moved": nothing more is taken from a notification.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hint {
+    /// `host[:port]`.
+    pub registry: String,
+    /// The repository's full path.
+    pub repository: String,
+    /// The tag.
+    pub tag: String,
+}
+
+/// A notification that could be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// These tags have moved; none when it is about something else.
+    Hints(Vec<Hint>),
+    /// Event Grid's question whether events are wanted.
+    Handshake(String),
+}
+
+/// Why a notification can't be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The body is not JSON.
+    #[error("the body is not JSON; choose application/json as the content type")]
+    NotJson,
+    /// The body is JSON of another shape.
+    #[error("the body is not what this sender sends: {0}")]
+    Shape(&'static str),
+}
+
+pub(super) fn read(sender: Sender, headers: &HeaderMap, body: &[u8]) -> Result<Message, ReadError> {
+    let body: Value = serde_json::from_slice(body).map_err(|_| ReadError::NotJson)?;
+    match sender {
+        Sender::Azure => Ok(Message::Hints(azure(body)?.into_iter().collect())),
+        Sender::GitHub => Ok(Message::Hints(github(headers, body)?.into_iter().collect())),
+        Sender::Events => events(headers, body),
+    }
+}
+
+/// Azure Container Registry: webhook reference, and the `data` of its Event Grid events.
+#[derive(Deserialize)]
+struct Pushed {
+    action: String,
+    #[serde(default)]
+    target: Option<Target>,
+    #[serde(default)]
+    request: Option<Request>,
+}
+
+#[derive(Deserialize)]
+struct Target {
+    #[serde(default)]
+    repository: String,
+    #[serde(default)]
+    tag: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Request {
+    #[serde(default)]
+    host: String,
+}
+
+/// A deletion names no tag but a digest; so do pushes by digest. Neither is about a tag.
+fn azure(body: Value) -> Result<Option<Hint>, ReadError> {
+    let pushed: Pushed = serde_json::from_value(body).map_err(|_| ReadError::Shape("no \"action\" of a registry"))?;
+    if !matches!(
+        pushed.action.as_str(),
+        "push" | "delete" | "chart_push" | "chart_delete"
+    ) {
+        return Ok(None);
+    }
+    let (Some(target), Some(request)) = (pushed.target, pushed.request) else {
+        return Err(ReadError::Shape("no \"target\" and \"request\""));
+    };
+    let tag = target.tag.filter(|tag| !tag.is_empty());
+    Ok(tag.map(|tag| Hint {
+        registry: request.host.to_ascii_lowercase(),
+        repository: target.repository,
+        tag,
+    }))
+}
+
+/// GitHub's `registry_package` and `package` events.
+#[derive(Deserialize)]
+struct Published {
+    #[serde(alias = "registry_package")]
+    package: Package,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    #[serde(default)]
+    namespace: Option<String>,
+    #[serde(default, rename = "package_type")]
+    kind: String,
+    #[serde(default)]
+    owner: Option<Owner>,
+    #[serde(default, rename = "package_version")]
+    version: Option<Version>,
+}
+
+#[derive(Deserialize)]
+struct Owner {
+    login: String,
+}
+
+#[derive(Deserialize)]
+struct Version {
+    #[serde(default)]
+    package_url: Option<String>,
+    #[serde(default)]
+    container_metadata: Option<Container>,
+}
+
+#[derive(Deserialize)]
+struct Container {
+    #[serde(default)]
+    tag: Option<Tag>,
+}
+
+#[derive(Deserialize)]
+struct Tag {
+    #[serde(default)]
+    name: String,
+}
+
+fn github(headers: &HeaderMap, body: Value) -> Result<Option<Hint>, ReadError> {
+    let event = headers.get("x-github-event").and_then(|value| value.to_str().ok());
+    if !matches!(event, Some("registry_package" | "package")) {
+        return Ok(None);
+    }
+    let published: Published = serde_json::from_value(body).map_err(|_| ReadError::Shape("no package in it"))?;
+    let package = published.package;
+    if !package.kind.eq_ignore_ascii_case("container") && !package.kind.eq_ignore_ascii_case("docker") {
+        return Ok(None);
+    }
+    let Some(version) = package.version else {
+        return Ok(None);
+    };
+    let tag = version.container_metadata.and_then(|container| container.tag);
+    let Some(tag) = tag.map(|tag| tag.name).filter(|name| !name.is_empty()) else {
+        return Ok(None);
+    };
+    let owner = package.namespace.filter(|owner| !owner.is_empty());
+    let owner = owner.or(package.owner.map(|owner| owner.login));
+    let owner = owner.ok_or(ReadError::Shape("no owner of the package"))?;
+    // Enterprise servers have registries of their own.
+    let host = version.package_url.as_deref().and_then(|url| url.split('/').next());
+    Ok(Some(Hint {
+        registry: host
+            .filter(|host| host.contains('.'))
+            .unwrap_or(GITHUB_REGISTRY)
+            .to_ascii_lowercase(),
+        repository: format!("{owner}/{}", package.name).to_ascii_lowercase(),
+        tag,
+    }))
+}
+
+/// `CloudEvents` in structured, batched and binary mode, and Event Grid's own schema.
+fn events(headers: &HeaderMap, body: Value) -> Result<Message, ReadError> {
+    if let Some(kind) = headers.get("ce-type") {
+        let kind = kind.to_str().unwrap_or_default();
+        return Ok(Message::Hints(event(kind, body)?.into_iter().collect()));
+    }
+    let all = match body {
+        Value::Array(all) => all,
+        one @ Value::Object(_) => vec![one],
+        _ => return Err(ReadError::Shape("neither an event nor a list of events")),
+    };
+    let mut hints = Vec::new();
+    for mut envelope in all {
+        let kind = envelope.get("type").or_else(|| envelope.get("eventType"));
+        let kind = kind.and_then(Value::as_str).map(str::to_owned);
+        let kind = kind.ok_or(ReadError::Shape("an event without a type"))?;
+        let data = envelope.get_mut("data").map(Value::take).unwrap_or_default();
+        if kind == "Microsoft.EventGrid.SubscriptionValidationEvent" {
+            return handshake(&data);
+        }
+        if hints.len() < MOST_HINTS {
+            hints.extend(event(&kind, data)?);
+        }
+    }
+    Ok(Message::Hints(hints))
+}
+
+fn event(kind: &str, data: Value) -> Result<Option<Hint>, ReadError> {
+    match kind.strip_prefix("Microsoft.ContainerRegistry.") {
+        Some("ImagePushed" | "ImageDeleted" | "ChartPushed" | "ChartDeleted") => azure(data),
+        _ => Ok(None),
+    }
+}
+
+fn handshake(data: &Value) -> Result<Message, ReadError> {
+    let code = data.get("validationCode").and_then(Value::as_str);
+    let plain = |code: &&str| {
+        code.len() <= LONGEST_CODE && code.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    let code = code.filter(plain).ok_or(ReadError::Shape("no code to validate"))?;
+    Ok(Message::Handshake(code.to_owned()))
+}
+
+#[cfg(test)]
+mod tests;

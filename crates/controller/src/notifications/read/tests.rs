@@ -1,0 +1,194 @@
+use http::HeaderValue;
+use serde_json::json;
+
+use super::*;
+
+fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+    let pairs = pairs
+        .iter()
+        .map(|(name, value)| (http::HeaderName::from_static(name), HeaderValue::from_static(value)));
+    pairs.collect()
+}
+
+fn read_value(sender: Sender, pairs: &[(&'static str, &'static str)], body: &Value) -> Result<Message, ReadError> {
+    read(sender, &headers(pairs), body.to_string().as_bytes())
+}
+
+fn hint(registry: &str, repository: &str, tag: &str) -> Message {
+    Message::Hints(vec![Hint {
+        registry: registry.to_owned(),
+        repository: repository.to_owned(),
+        tag: tag.to_owned(),
+    }])
+}
+
+fn nothing() -> Message {
+    Message::Hints(Vec::new())
+}
+
+fn pushed(action: &str, tag: &Value) -> Value {
+    json!({
+        "id": "cb8c3971-9adc-488b-xxxx-43cbb4974ff5", "timestamp": "2026-11-20T10:00:00Z", "action": action,
+        "target": {"mediaType": "application/vnd.oci.image.index.v1+json", "size": 524, "digest": "sha256:x", "length": 524,
+                   "repository": "team/web", "tag": tag},
+        "request": {"id": "3cbb6949", "host": "KRacr.azurecr.io", "method": "PUT", "useragent": "docker"},
+    })
+}
+
+#[test]
+fn azures_webhooks_name_a_tag_or_nothing() {
+    let web = || hint("kracr.azurecr.io", "team/web", "3f2a91c");
+    let cases = [
+        (pushed("push", &json!("3f2a91c")), Ok(web())),
+        (pushed("chart_push", &json!("3f2a91c")), Ok(web())),
+        (pushed("delete", &json!("3f2a91c")), Ok(web())),
+        (pushed("delete", &Value::Null), Ok(nothing())),
+        (pushed("push", &json!("")), Ok(nothing())),
+        (pushed("quarantine", &json!("3f2a91c")), Ok(nothing())),
+        (json!({"action": "ping"}), Ok(nothing())),
+        (
+            json!({"action": "push"}),
+            Err(ReadError::Shape("no \"target\" and \"request\"")),
+        ),
+        (json!({}), Err(ReadError::Shape("no \"action\" of a registry"))),
+        (json!([]), Err(ReadError::Shape("no \"action\" of a registry"))),
+    ];
+    for (body, expected) in cases {
+        assert_eq!(read_value(Sender::Azure, &[], &body), expected, "{body}");
+    }
+    assert_eq!(
+        read(Sender::Azure, &HeaderMap::new(), b"payload=%7B%7D"),
+        Err(ReadError::NotJson)
+    );
+}
+
+fn published(key: &str, kind: &str, tag: &str) -> Value {
+    json!({
+        "action": "published",
+        key: {
+            "name": "Kevinryan-IO", "namespace": "DevOpsKev", "package_type": kind, "owner": {"login": "DevOpsKev"},
+            "package_version": {
+                "package_url": "ghcr.io/devopskev/kevinryan-io:3f2a91c",
+                "container_metadata": {"tag": {"name": tag, "digest": "sha256:x"}},
+            },
+        },
+    })
+}
+
+#[test]
+fn githubs_webhooks_name_the_package_in_lower_case() {
+    let expected = hint("ghcr.io", "devopskev/kevinryan-io", "3f2a91c");
+    for (event, kind) in [
+        ("registry_package", "CONTAINER"),
+        ("package", "container"),
+        ("package", "docker"),
+    ] {
+        let body = published(event, kind, "3f2a91c");
+        let read = read_value(Sender::GitHub, &[("x-github-event", event)], &body);
+        assert_eq!(read, Ok(expected.clone()), "{event}");
+    }
+}
+
+#[test]
+fn githubs_other_events_are_nothing_and_broken_ones_are_said_to_be() {
+    let cases = [
+        ("ping", json!({"zen": "x"}), Ok(nothing())),
+        ("push", published("package", "CONTAINER", "x"), Ok(nothing())),
+        ("package", published("package", "npm", "x"), Ok(nothing())),
+        ("package", published("package", "CONTAINER", ""), Ok(nothing())),
+        (
+            "package",
+            json!({"package": {"name": "x", "package_type": "CONTAINER"}}),
+            Ok(nothing()),
+        ),
+        ("package", json!({}), Err(ReadError::Shape("no package in it"))),
+    ];
+    for (event, body, expected) in cases {
+        assert_eq!(
+            read_value(Sender::GitHub, &[("x-github-event", event)], &body),
+            expected,
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn a_package_without_an_url_is_on_ghcr_and_one_of_a_server_on_its_own_registry() {
+    let mut body = published("package", "CONTAINER", "1");
+    body["package"]["package_version"]["package_url"] = Value::Null;
+    body["package"]["namespace"] = json!("");
+    let package = [("x-github-event", "package")];
+    assert_eq!(
+        read_value(Sender::GitHub, &package, &body),
+        Ok(hint("ghcr.io", "devopskev/kevinryan-io", "1"))
+    );
+    body["package"]["package_version"]["package_url"] = json!("containers.corp.example/devopskev/kevinryan-io:1");
+    assert_eq!(
+        read_value(Sender::GitHub, &package, &body),
+        Ok(hint("containers.corp.example", "devopskev/kevinryan-io", "1"))
+    );
+}
+
+#[test]
+fn events_are_read_in_each_mode() {
+    let data = pushed("push", &json!("3f2a91c"));
+    let kind = "Microsoft.ContainerRegistry.ImagePushed";
+    let structured = json!({"specversion": "1.0", "type": kind, "source": "/x", "id": "1", "data": data});
+    let grid = json!([{"id": "1", "eventType": kind, "subject": "team/web:3f2a91c", "data": data}]);
+    let web = hint("kracr.azurecr.io", "team/web", "3f2a91c");
+    let cases: [(&[(&'static str, &'static str)], &Value); 4] = [
+        (&[], &structured),
+        (&[], &json!([structured])),
+        (&[], &grid),
+        (&[("ce-type", kind), ("ce-specversion", "1.0")], &data),
+    ];
+    for (headers, body) in cases {
+        assert_eq!(read_value(Sender::Events, headers, body), Ok(web.clone()), "{body}");
+    }
+}
+
+#[test]
+fn events_about_something_else_are_nothing_and_what_is_no_event_is_said_to_be_none() {
+    let other = json!({"type": "Microsoft.Storage.BlobCreated", "data": {"x": 1}});
+    let cases = [
+        (other.clone(), Ok(nothing())),
+        (json!([]), Ok(nothing())),
+        (json!([other, {}]), Err(ReadError::Shape("an event without a type"))),
+        (
+            json!("x"),
+            Err(ReadError::Shape("neither an event nor a list of events")),
+        ),
+        (
+            json!({"type": "Microsoft.ContainerRegistry.ImagePushed", "data": 7}),
+            Err(ReadError::Shape("no \"action\" of a registry")),
+        ),
+    ];
+    for (body, expected) in cases {
+        assert_eq!(read_value(Sender::Events, &[], &body), expected, "{body}");
+    }
+}
+
+#[test]
+fn event_grids_question_is_answered_with_its_code_only_if_it_is_one() {
+    let question = |code: Value| json!([{"eventType": "Microsoft.EventGrid.SubscriptionValidationEvent", "data": {"validationCode": code}}]);
+    let guid = "512d38b6-c7b8-40c8-89fe-f46f9e9622b6";
+    assert_eq!(
+        read_value(Sender::Events, &[], &question(json!(guid))),
+        Ok(Message::Handshake(guid.to_owned()))
+    );
+    for code in [json!("<script>"), json!("x".repeat(129)), Value::Null] {
+        assert_eq!(
+            read_value(Sender::Events, &[], &question(code)),
+            Err(ReadError::Shape("no code to validate"))
+        );
+    }
+}
+
+#[test]
+fn a_batch_of_thousands_is_cut() {
+    let one = json!({"type": "Microsoft.ContainerRegistry.ImagePushed", "data": pushed("push", &json!("1"))});
+    let Ok(Message::Hints(hints)) = read_value(Sender::Events, &[], &json!(vec![one; 1000])) else {
+        panic!("a batch is read")
+    };
+    assert_eq!(hints.len(), MOST_HINTS);
+}
