@@ -18,10 +18,11 @@ use crate::rules::{
 };
 pub use crate::settings::{
     ActiveSide, Canary, ControllerOwnedPodsName, Failback, FailbackModeName, HealthCheck, MissingTags, Parity, Repair,
-    Rescue, RescueModeName, Rewrite, TriggerName, UnverifiedTagsName,
+    RepairDirectionName, Rescue, RescueModeName, Rewrite, TriggerName, UnverifiedTagsName,
 };
 pub use crate::status::{
-    CanaryStatus, Divergence, DivergenceState, LastFlip, ParityStatus, PodCounts, RegistryMirrorStatus,
+    CanaryStatus, Divergence, DivergenceState, LastFlip, ParityStatus, PlannedCopy, PodCounts, RegistryMirrorStatus,
+    RepairStatus,
 };
 
 /// Two registries that hold the same images, and how to move between them.

@@ -25,6 +25,7 @@ use crate::rules::{
     SUCCESS_THRESHOLD, TIMEOUT_SECONDS,
 };
 
+mod repair;
 mod repositories;
 mod selector;
 mod sides;
@@ -80,6 +81,7 @@ pub fn policy(mirror: &RegistryMirror) -> Result<MirrorPolicy, PolicyError> {
             RescueModeName::PatchOrReplace => RescueMode::PatchOrReplace,
             RescueModeName::Off => RescueMode::Off,
         },
+        repair: repair::repair(spec)?,
     })
 }
 

@@ -49,6 +49,9 @@ pub(crate) const FAILURE_THRESHOLD: RangeInclusive<i32> = 1..=100;
 pub(crate) const SUCCESS_THRESHOLD: RangeInclusive<i32> = 1..=100;
 pub(crate) const REQUESTS_PER_MINUTE: RangeInclusive<i32> = 1..=100_000;
 pub(crate) const STABLE_SECONDS: RangeInclusive<i32> = 60..=86_400;
+pub(crate) const CONCURRENCY: RangeInclusive<i32> = 1..=8;
+/// From one piece of the network to more than any registry gives.
+pub(crate) const BYTES_PER_SECOND: RangeInclusive<i64> = 65_536..=100_000_000_000;
 
 /// The same as [`INTERVAL_RULES`].
 pub(crate) const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_hours(24);
@@ -70,6 +73,11 @@ pub(crate) const SPEC_RULES: &[Rule] = &[
     (
         "!self.primary.pullThroughCache || !self.fallback.pullThroughCache",
         "pullThroughCache may be true on one side only: two subsets can't be compared",
+    ),
+    (
+        "self.repair.missingTags == 'Off' || !(self.repair.direction == 'ToFallback' && self.fallback.pullThroughCache || \
+         self.repair.direction == 'ToPrimary' && self.primary.pullThroughCache)",
+        "repair.direction names a pull-through cache, which is never written",
     ),
     (
         "!has(self.healthCheck.canary) || !has(self.repositories) || \

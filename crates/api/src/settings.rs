@@ -7,8 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::{
-    DURATION, FAILURE_THRESHOLD, GRACE_RULES, HEALTH_RULES, INTERVAL_RULES, PATH_RULES, PERIOD_SECONDS, SETTLED_RULES,
-    STABLE_SECONDS, SUCCESS_THRESHOLD, TAG, TIMEOUT_SECONDS, rules,
+    BYTES_PER_SECOND, CONCURRENCY, DURATION, FAILURE_THRESHOLD, GRACE_RULES, HEALTH_RULES, INTERVAL_RULES, PATH_RULES,
+    PERIOD_SECONDS, SETTLED_RULES, STABLE_SECONDS, SUCCESS_THRESHOLD, TAG, TIMEOUT_SECONDS, rules,
 };
 
 /// How the two registries are probed.
@@ -212,11 +212,43 @@ pub enum RescueModeName {
 }
 
 /// What is done about tags that only one side has.
-#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Repair {
-    /// "Off", in quotes, because YAML takes the bare word for false: missing tags are reported, never copied.
+    /// "Off", in quotes, because YAML takes the bare word for false: missing tags are reported, never copied. DryRun: status and
+    /// Events say what would be copied. Copy: a tag that one side is confirmed to lack is copied there from the other side, with
+    /// everything it stands for. A tag that differs is never overwritten, and nothing is ever deleted; a tag that was deleted on one
+    /// side only comes back. The credential of a side that is written must have the right to push.
     pub missing_tags: MissingTags,
+
+    /// Which sides are written: Both, ToFallback or ToPrimary. A pull-through cache is never written.
+    pub direction: RepairDirectionName,
+
+    /// Whether signatures, attestations and whatever else refers to an image are copied with it: those of the referrers API, and the
+    /// tags sha256-<digest> with .sig, .att and .sbom. Attestations within an image index always are.
+    pub referrers: bool,
+
+    /// Tags copied at a time, 1 to 8. Each needs 4 MiB of memory.
+    #[schemars(range(min = *CONCURRENCY.start(), max = *CONCURRENCY.end()))]
+    pub concurrency: i32,
+
+    /// The most bytes that are read in a second, over all copies of this mirror, 65536 to 100000000000. When absent, as many as there
+    /// are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = *BYTES_PER_SECOND.start(), max = *BYTES_PER_SECOND.end()))]
+    pub max_bytes_per_second: Option<i64>,
+}
+
+impl Default for Repair {
+    fn default() -> Self {
+        Repair {
+            missing_tags: MissingTags::Off,
+            direction: RepairDirectionName::Both,
+            referrers: false,
+            concurrency: 2,
+            max_bytes_per_second: None,
+        }
+    }
 }
 
 /// What is done about a missing tag.
@@ -225,4 +257,20 @@ pub enum MissingTags {
     /// It is reported.
     #[default]
     Off,
+    /// It is told what would be copied.
+    DryRun,
+    /// It is copied.
+    Copy,
+}
+
+/// Which sides are written.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RepairDirectionName {
+    /// Whichever lacks a tag.
+    #[default]
+    Both,
+    /// The fallback only.
+    ToFallback,
+    /// The primary only.
+    ToPrimary,
 }

@@ -16,6 +16,9 @@ pub const NEVER_OBSERVED: i64 = -1;
 /// At most so many divergences are listed in the status; the counts are exact, the list is a sample.
 pub const MAX_DIVERGENCES: usize = 20;
 
+/// At most so many planned copies are listed.
+pub const MAX_PLANNED: usize = 20;
+
 /// The state of the mirror as last observed.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -51,6 +54,10 @@ pub struct RegistryMirrorStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub divergences: Vec<Divergence>,
 
+    /// The copying of missing tags, while repair is not off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repair: Option<RepairStatus>,
+
     /// Pods that this mirror concerns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods: Option<PodCounts>,
@@ -72,6 +79,7 @@ impl Default for RegistryMirrorStatus {
             canary: None,
             parity: None,
             divergences: Vec::new(),
+            repair: None,
             pods: None,
             conditions: Vec::new(),
         }
@@ -168,6 +176,41 @@ pub enum DivergenceState {
     MissingOnFallback,
     /// The digests differ.
     Mismatched,
+}
+
+/// The copying of missing tags. A round follows each comparison that finds some.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RepairStatus {
+    /// When the last round that had something to do began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_time: Option<Time>,
+    /// Tags that this round copied.
+    pub copied: i64,
+    /// Tags whose last copy failed; they are tried again, after ever longer pauses up to six hours.
+    pub failed: i64,
+    /// Tags that are still to be copied, those that failed included.
+    pub pending: i64,
+    /// What happened, and what to do about a failure.
+    pub message: String,
+    /// With DryRun a sample of what would be copied, at most 20.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub would_copy: Vec<PlannedCopy>,
+}
+
+/// A tag that would be copied.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PlannedCopy {
+    /// The repository's name.
+    pub repository: String,
+    /// The tag.
+    pub tag: String,
+    /// The side that lacks it: Primary or Fallback.
+    #[schemars(schema_with = "side")]
+    pub to: Side,
+    /// What the other side has.
+    pub digest: String,
 }
 
 /// Pods that the mirror concerns.

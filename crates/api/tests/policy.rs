@@ -8,8 +8,8 @@ use std::time::Duration;
 use catamaran_api::mirror::{RegistryMirror, RegistryMirrorSpec, TagRules};
 use catamaran_api::policy::{PolicyError, policy};
 use catamaran_core::policy::{
-    ControllerOwnedPods, FailbackMode, Provider, Repositories, RepositoryRule, RescueMode, Tiller, Trigger,
-    UnverifiedTags,
+    ControllerOwnedPods, FailbackMode, Provider, RepairDirection, RepairMode, RepairPolicy, Repositories,
+    RepositoryRule, RescueMode, Tiller, Trigger, UnverifiedTags,
 };
 use catamaran_core::side::Side;
 use jiff::Timestamp;
@@ -90,6 +90,7 @@ fn defaults_become_the_policy_that_the_design_names() {
     assert_eq!(policy.rewrite.unverified, UnverifiedTags::Rewrite);
     assert_eq!(policy.rewrite.controller_owned, ControllerOwnedPods::Keep);
     assert_eq!(policy.rescue, RescueMode::Patch);
+    assert_eq!(policy.repair, RepairPolicy::default());
 }
 
 /// A spec without a default in it.
@@ -114,6 +115,9 @@ fn opposite() -> RegistryMirrorSpec {
         "parity": {"interval": "1m30s", "gracePeriod": "0s", "settledInterval": "1h"},
         "rewrite": {"unverifiedTags": "Keep", "controllerOwnedPods": "Rewrite"},
         "rescue": {"mode": "Off"},
+        "repair": {
+            "missingTags": "Copy", "direction": "ToFallback", "referrers": true, "concurrency": 8, "maxBytesPerSecond": 1_000_000,
+        },
     });
     serde_json::from_value(spec).unwrap()
 }
@@ -172,6 +176,16 @@ fn every_choice_of_behaviour_reaches_the_policy() {
     assert_eq!(policy.rewrite.unverified, UnverifiedTags::Keep);
     assert_eq!(policy.rewrite.controller_owned, ControllerOwnedPods::Rewrite);
     assert_eq!(policy.rescue, RescueMode::Off);
+    assert_eq!(
+        policy.repair,
+        RepairPolicy {
+            mode: RepairMode::Copy,
+            direction: RepairDirection::ToFallback,
+            referrers: true,
+            concurrency: 8,
+            max_bytes_per_second: Some(1_000_000),
+        }
+    );
     assert_eq!(
         policy.created,
         Timestamp::MAX,

@@ -112,7 +112,7 @@ fn a_new_object_shows_its_defaults_and_an_observed_generation_that_no_object_has
             "parity": {"interval": "5m", "gracePeriod": "2m", "settledInterval": "24h"},
             "rewrite": {"unverifiedTags": "Rewrite", "controllerOwnedPods": "Keep"},
             "rescue": {"mode": "Patch"},
-            "repair": {"missingTags": "Off"},
+            "repair": {"missingTags": "Off", "direction": "Both", "referrers": false, "concurrency": 2},
         })
     );
     assert_eq!(

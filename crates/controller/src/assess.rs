@@ -15,6 +15,7 @@ use jiff::Timestamp;
 
 use crate::context::Context;
 use crate::memory::PassResult;
+use crate::repair::Progress;
 
 /// What was found out about a mirror.
 #[derive(Debug)]
@@ -50,6 +51,8 @@ pub struct Observation {
     pub overlaps: Vec<Conflict>,
     /// Pods rescued since the last report.
     pub rescued: u64,
+    /// How the copying of missing tags goes.
+    pub repair: Option<Progress>,
     /// The last flip that the status tells of.
     pub last_flip: Option<Flip>,
     /// Which side is active, and why.
@@ -117,6 +120,7 @@ fn observe(
         canary: state.canary.clone(),
         overlaps: overlaps.collect(),
         rescued: memory.take_rescued(),
+        repair: state.repair.clone(),
         last_flip: standing.last_flip.clone(),
         decision,
         policy: Arc::clone(policy),

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use catamaran_core::policy::{IdentityPolicy, ManagedIdentity, MirrorId, MirrorPolicy, Provider, SidePolicy};
 use catamaran_core::side::Side;
 use catamaran_registry::{
-    AzureIdentity, Budgets, Client, Connection, Credentials, Endpoints, Identities, Limits, Secret as Redacted,
+    AzureIdentity, Budgets, Client, Connection, CopyBudget, Credentials, Endpoints, Identities, Limits,
+    Secret as Redacted,
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -103,6 +104,11 @@ impl Connections {
             Err(error) if !error.needs_a_person() => self.cached(&key, wanted, |_| true).ok_or(error),
             Err(error) => Err(error),
         }
+    }
+
+    /// What copying may ask of a side, over all mirrors.
+    pub fn copy_budget(&self, side: &SidePolicy) -> CopyBudget {
+        self.budgets.for_copies(&side.registry, side.provider)
     }
 
     /// Has the Secrets of a side read again before its next use: its credential was refused.
@@ -375,14 +381,9 @@ mod tests {
         for (identities, provider, identity, expected) in cases {
             let side = SidePolicy {
                 registry: "kracr.azurecr.io".to_owned(),
-                prefix: String::new(),
                 provider,
-                pull_through_cache: false,
-                credentials_secret: None,
                 identity: identity.clone(),
-                ca_secret: None,
-                image_pull_secrets: Vec::new(),
-                requests_per_minute: None,
+                ..SidePolicy::default()
             };
             let found = ambient(identities, &side).unwrap();
             assert_eq!(format!("{found:?}"), expected, "{identity:?}");

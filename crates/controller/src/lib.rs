@@ -8,7 +8,8 @@
 //! [`report`] (pure: what to tell), [`apply`] (the only writes to a mirror). [`memory`] is what a process knows of each
 //! mirror. [`prober`] and [`scanner`] fill it in the background, [`readings`] lets mirrors of the
 //! same repositories share what they read, [`connections`] turns Secrets into registry clients,
-//! [`in_use`] says which images pods use. [`pods`] watches pods that wait and [`rescue`] patches them. [`feed`] builds the
+//! [`in_use`] says which images pods use. [`pods`] watches pods that wait and [`rescue`] patches them; [`repair`]
+//! copies tags that one side lacks. [`feed`] builds the
 //! webhook's snapshot. [`notifications`] takes a registry's word that a tag has moved as a reason to look. [`lease`] elects the leader, [`certificates`] keeps the webhook's own.
 
 pub mod apply;
@@ -29,6 +30,7 @@ pub mod pods;
 pub mod prober;
 pub mod readings;
 pub mod reconcile;
+pub mod repair;
 pub mod report;
 pub mod rescue;
 pub mod scanner;

@@ -14,6 +14,8 @@ use catamaran_core::side::{Side, Sides};
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 
+use crate::repair::Progress;
+
 /// A tag of a mirror's repository, by its name in status.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepositoryTag {
@@ -56,6 +58,8 @@ pub struct MirrorMemory {
     pub id: MirrorId,
     /// Wakes the prober of a side before its time: a decision waits for nothing but its answer.
     pub probe_now: Sides<Notify>,
+    /// A pass over the tags has ended.
+    pub passed: Notify,
     state: Mutex<State>,
     rescued: AtomicU64,
     wanted: mpsc::Sender<RepositoryTag>,
@@ -81,6 +85,8 @@ pub struct State {
     pub refused_canaries: Vec<Canary>,
     /// Repositories and tags that pods use.
     pub in_use: BTreeMap<String, BTreeSet<String>>,
+    /// How the copying of missing tags goes.
+    pub repair: Option<Progress>,
 }
 
 /// Requests for verification that may wait; more are dropped, the next pass finds them.
@@ -92,6 +98,7 @@ impl MirrorMemory {
         MirrorMemory {
             id,
             probe_now: Sides::default(),
+            passed: Notify::new(),
             state: Mutex::default(),
             rescued: AtomicU64::new(0),
             wanted,
@@ -151,6 +158,7 @@ impl MirrorMemory {
         state.ledger = Ledger::default();
         state.pass = None;
         state.canary = None;
+        state.repair = None;
         state.connection[side] = None;
         state.asked[side] = false;
     }

@@ -85,6 +85,9 @@ pub struct Metrics {
     pass_duration: Family<MirrorLabels, Seconds>,
     last_pass: Family<MirrorLabels, Seconds>,
     rescues: Family<KindLabels, Counter>,
+    copies: Family<KindLabels, Counter>,
+    copied_blobs: Family<KindLabels, Counter>,
+    copied_bytes: Family<MirrorLabels, Counter>,
     reconcile_errors: Family<ErrorLabels, Counter>,
     notifications: Family<NotificationLabels, Counter>,
     known: Mutex<Vec<String>>,
@@ -106,6 +109,9 @@ impl Default for Metrics {
             pass_duration: Family::default(),
             last_pass: Family::default(),
             rescues: Family::default(),
+            copies: Family::default(),
+            copied_blobs: Family::default(),
+            copied_bytes: Family::default(),
             reconcile_errors: Family::default(),
             notifications: Family::default(),
             known: Mutex::default(),
@@ -144,6 +150,21 @@ impl Metrics {
             "rescues",
             "What was done for pods that waited for an image",
             self.rescues.clone(),
+        );
+        registry.register(
+            "copies",
+            "Missing tags that were copied, and why others were not",
+            self.copies.clone(),
+        );
+        registry.register(
+            "copied_blobs",
+            "Blobs of copied tags, sent or already there",
+            self.copied_blobs.clone(),
+        );
+        registry.register(
+            "copied_bytes",
+            "Bytes of blobs sent for copied tags",
+            self.copied_bytes.clone(),
         );
         registry.register(
             "reconcile_errors",
@@ -241,6 +262,26 @@ impl Metrics {
                 kind,
             })
             .inc();
+    }
+
+    /// Counts an attempt to copy a tag: `Copied`, `AlreadyThere`, or the reason why it failed.
+    pub fn copied_tag(&self, mirror: &str, kind: &'static str) {
+        let mirror = mirror.to_owned();
+        self.copies.get_or_create(&KindLabels { mirror, kind }).inc();
+    }
+
+    /// Counts blobs by what was done about them: `sent`, `skipped` or `mounted`.
+    pub fn copied_blobs(&self, mirror: &str, kind: &'static str, count: u64) {
+        let mirror = mirror.to_owned();
+        self.copied_blobs
+            .get_or_create(&KindLabels { mirror, kind })
+            .inc_by(count);
+    }
+
+    /// Counts bytes of blobs that were sent.
+    pub fn copied_bytes(&self, mirror: &str, bytes: u64) {
+        let mirror = mirror.to_owned();
+        self.copied_bytes.get_or_create(&MirrorLabels { mirror }).inc_by(bytes);
     }
 
     /// Counts a reconcile whose writes failed.

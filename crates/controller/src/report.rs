@@ -62,6 +62,12 @@ pub mod event {
     pub const SIDE_UNAVAILABLE: &str = "RegistryUnavailable";
     /// A side answers again.
     pub const SIDE_AVAILABLE: &str = "RegistryAvailable";
+    /// Missing tags were copied.
+    pub const TAGS_COPIED: &str = "TagsCopied";
+    /// A missing tag could not be copied.
+    pub const COPY_FAILED: &str = "CopyFailed";
+    /// Tags would be copied, were it not a dry run.
+    pub const COPY_PLANNED: &str = "CopyPlanned";
     /// A person must change the spec or a Secret.
     pub const STALLED: &str = "Stalled";
 }

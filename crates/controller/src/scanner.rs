@@ -251,6 +251,8 @@ fn finish(context: &Context, policy: &MirrorPolicy, memory: &MirrorMemory, ended
         summary,
         pods_on_fallback,
     });
+    drop(state);
+    memory.passed.notify_one();
 }
 
 /// Keeps a canary that is still in sync; otherwise takes the one the spec names, or the newest.

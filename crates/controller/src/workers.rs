@@ -1,4 +1,5 @@
-//! The background tasks of each mirror: one probes each side, one scans tags, one verifies wanted tags.
+//! The background tasks of each mirror: one probes each side, one scans tags, one verifies wanted tags,
+//! and one copies missing tags where the user wants that.
 //!
 //! They run with the policy they were started with; a new generation of the spec ends them and starts new ones, which
 //! find the memory of the old.
@@ -6,12 +7,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use catamaran_core::policy::MirrorPolicy;
+use catamaran_core::policy::{MirrorPolicy, RepairMode};
 use catamaran_core::side::Side;
 use tokio::task::AbortHandle;
 
 use crate::context::Context;
-use crate::{prober, scanner, verifier};
+use crate::{prober, repair, scanner, verifier};
 
 /// The running tasks, by mirror UID.
 #[derive(Debug, Default)]
@@ -52,12 +53,15 @@ impl Workers {
             }
         }
         crews.remove(&uid);
-        let mut tasks: Vec<AbortHandle> = Vec::with_capacity(4);
+        let mut tasks: Vec<AbortHandle> = Vec::with_capacity(5);
         for side in Side::ALL {
             tasks.push(tokio::spawn(prober::run(Arc::clone(context), Arc::clone(policy), side)).abort_handle());
         }
         tasks.push(tokio::spawn(scanner::run(Arc::clone(context), Arc::clone(policy))).abort_handle());
         tasks.push(tokio::spawn(verifier::run(Arc::clone(context), Arc::clone(policy))).abort_handle());
+        if policy.repair.mode != RepairMode::Off {
+            tasks.push(tokio::spawn(repair::run(Arc::clone(context), Arc::clone(policy))).abort_handle());
+        }
         crews.insert(
             uid,
             Crew {

@@ -48,12 +48,66 @@ impl Digest {
         }
     }
 
+    /// Compares content that comes in pieces with this digest; nothing of it is kept.
+    pub fn verifier(&self) -> Verifier {
+        let hash = match &self.0 {
+            Repr::Sha256(_) => Hash::Sha256(Sha256::new()),
+            Repr::Sha384(_) => Hash::Sha384(Sha384::new()),
+            Repr::Sha512(_) => Hash::Sha512(Sha512::new()),
+        };
+        Verifier {
+            wanted: self.clone(),
+            hash,
+        }
+    }
+
     fn parts(&self) -> (&'static str, &[u8]) {
         match &self.0 {
             Repr::Sha256(bytes) => ("sha256", bytes),
             Repr::Sha384(bytes) => ("sha384", bytes.as_slice()),
             Repr::Sha512(bytes) => ("sha512", bytes.as_slice()),
         }
+    }
+}
+
+/// See [`Digest::verifier`].
+pub struct Verifier {
+    wanted: Digest,
+    hash: Hash,
+}
+
+enum Hash {
+    Sha256(Sha256),
+    Sha384(Sha384),
+    Sha512(Sha512),
+}
+
+impl Verifier {
+    /// Takes in the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        match &mut self.hash {
+            Hash::Sha256(hash) => hash.update(piece),
+            Hash::Sha384(hash) => hash.update(piece),
+            Hash::Sha512(hash) => hash.update(piece),
+        }
+    }
+
+    /// Whether all pieces together have the digest.
+    pub fn matches(self) -> bool {
+        let (_, wanted) = self.wanted.parts();
+        match self.hash {
+            Hash::Sha256(hash) => hash.finalize().as_slice() == wanted,
+            Hash::Sha384(hash) => hash.finalize().as_slice() == wanted,
+            Hash::Sha512(hash) => hash.finalize().as_slice() == wanted,
+        }
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verifier")
+            .field("wanted", &self.wanted)
+            .finish_non_exhaustive()
     }
 }
 

@@ -7,7 +7,8 @@
 //! Reading order: [`side`], [`digest`] and [`mod@reference`] are the words; [`policy`] is what a user asked for, parsed;
 //! [`mapping`] and [`tags`] say which repository and tag is which on either side; [`parity`] holds what was verified and
 //! [`evidence`] is its compact form for the webhook; [`health`] and [`failover`] decide which side is active;
-//! [`routes`] rewrites one image reference; [`rescue`] plans what to do for a pod that waits for an image.
+//! [`routes`] rewrites one image reference; [`rescue`] plans what to do for a pod that waits for an image; [`repair`] says
+//! which missing tags are copied.
 
 pub mod digest;
 pub mod evidence;
@@ -17,6 +18,7 @@ pub mod mapping;
 pub mod parity;
 pub mod policy;
 pub mod reference;
+pub mod repair;
 pub mod rescue;
 pub mod routes;
 pub mod selector;

@@ -272,6 +272,19 @@ impl Ledger {
             .collect()
     }
 
+    /// Every confirmed divergence, by repository and tag; made one at a time, because there may be many.
+    pub fn diverged(&self) -> impl Iterator<Item = Divergence> + '_ {
+        self.entries().filter_map(|(repository, tag, entry)| {
+            Some(Divergence {
+                repository: repository.to_owned(),
+                tag: tag.to_owned(),
+                verdict: entry.verdict(),
+                digests: entry.digests(),
+                since: entry.diverged_since()?,
+            })
+        })
+    }
+
     /// Tags to be looked at again: never read on both sides in one look, or different and not confirmed.
     pub fn pending(&self) -> impl Iterator<Item = (&str, &str)> {
         self.entries()

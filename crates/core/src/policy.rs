@@ -52,6 +52,8 @@ pub struct MirrorPolicy {
     pub rewrite: RewritePolicy,
     /// What is done for pods that wait.
     pub rescue: RescueMode,
+    /// What is done about tags that one side lacks.
+    pub repair: RepairPolicy,
 }
 
 /// One registry of a mirror.
@@ -252,4 +254,66 @@ pub enum RescueMode {
     PatchOrReplace,
     /// Nothing.
     Off,
+}
+
+/// What is done about tags that one side lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepairPolicy {
+    /// Whether they are copied.
+    pub mode: RepairMode,
+    /// Which sides are written.
+    pub direction: RepairDirection,
+    /// Whether signatures, attestations and other referrers come along.
+    pub referrers: bool,
+    /// Tags copied at a time; at least 1.
+    pub concurrency: usize,
+    /// Bytes of blobs a second over all copies of the mirror; absent: as fast as it goes.
+    pub max_bytes_per_second: Option<u64>,
+}
+
+impl Default for RepairPolicy {
+    fn default() -> RepairPolicy {
+        RepairPolicy {
+            mode: RepairMode::Off,
+            direction: RepairDirection::Both,
+            referrers: false,
+            concurrency: 2,
+            max_bytes_per_second: None,
+        }
+    }
+}
+
+/// Whether missing tags are copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RepairMode {
+    /// They are reported, as every divergence.
+    #[default]
+    Off,
+    /// It is told what would be copied.
+    DryRun,
+    /// They are copied.
+    Copy,
+}
+
+/// Which sides a repair may write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RepairDirection {
+    /// Whichever lacks a tag.
+    #[default]
+    Both,
+    /// The fallback only.
+    ToFallback,
+    /// The primary only.
+    ToPrimary,
+}
+
+impl RepairDirection {
+    /// Whether this side may be written.
+    pub fn writes(self, side: Side) -> bool {
+        match self {
+            RepairDirection::Both => true,
+            RepairDirection::ToFallback => side == Side::Fallback,
+            RepairDirection::ToPrimary => side == Side::Primary,
+        }
+    }
 }

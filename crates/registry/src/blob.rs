@@ -1,5 +1,7 @@
 //! Blobs: the part of a pull that other machines serve.
 
+use std::time::Duration;
+
 use catamaran_core::digest::Digest;
 use http::Method;
 use url::Url;
@@ -14,11 +16,29 @@ impl Session {
     /// Reads the first byte of a blob that the manifest leads to, through its redirects.
     pub(crate) async fn first_blob_byte(&self, repository: &str, manifest: &Digest) -> Result<String, Failure> {
         let blob = self.blob_of(repository, manifest).await?;
+        let reply = self.open_blob(repository, &blob, true, None).await?;
+        let request = reply.request.clone();
+        reply.first_byte().await?;
+        Ok(request)
+    }
+
+    /// Asks for a blob, or for its first byte only, and follows its redirects. Nothing of the body was read yet.
+    pub(crate) async fn open_blob(
+        &self,
+        repository: &str,
+        blob: &Digest,
+        first_byte: bool,
+        time: Option<Duration>,
+    ) -> Result<Reply, Failure> {
         path::check_repository(repository)?;
         let url = self.site.url(&format!("/v2/{repository}/blobs/{blob}"));
-        let mut ask = Ask::new(Method::GET, url, Rung::Blob);
-        ask.first_byte = true;
-        let mut reply = self.ask(ask, repository).await?;
+        let asking = |url: Url| {
+            let mut ask = Ask::new(Method::GET, url, Rung::Blob);
+            ask.first_byte = first_byte;
+            ask.time = time;
+            ask
+        };
+        let mut reply = self.ask(asking(url), repository).await?;
         let mut hops = 0;
         while let Some(target) = reply.location() {
             hops += 1;
@@ -26,18 +46,17 @@ impl Session {
                 let message = format!("{}: more than {} redirects", reply.request, self.http.limits.redirects);
                 return Err(reply.failure(Class::Misrouted, message));
             }
-            reply = self.follow(reply, target).await?;
+            reply = self.follow(&reply, asking(target)).await?;
         }
         if !reply.status().is_success() {
             return Err(reply.not_a_registry("a redirect to nowhere"));
         }
-        let request = reply.request.clone();
-        reply.first_byte().await?;
-        Ok(request)
+        Ok(reply)
     }
 
     /// One hop, without any credential: redirects are signed for whoever holds them.
-    async fn follow(&self, reply: Reply, target: Url) -> Result<Reply, Failure> {
+    async fn follow(&self, reply: &Reply, ask: Ask) -> Result<Reply, Failure> {
+        let target = &ask.url;
         if target.scheme() != "https" || !target.username().is_empty() || target.password().is_some() {
             let message = format!(
                 "{}: redirects to what is not plain https, which is not followed",
@@ -45,8 +64,6 @@ impl Session {
             );
             return Err(reply.failure(Class::Misrouted, message));
         }
-        let mut ask = Ask::new(Method::GET, target, Rung::Blob);
-        ask.first_byte = true;
         let reply = self.http.exchange(&ask).await?;
         if reply.status().is_success() || reply.location().is_some() {
             return Ok(reply);

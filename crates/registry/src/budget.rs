@@ -68,6 +68,15 @@ impl Budget {
         }
     }
 
+    /// Requests that write, a minute: 20 % of GitHub's 2,000; for Azure what its smallest tier takes (100) with some to spare.
+    pub fn writes_for(provider: Provider) -> u32 {
+        match provider {
+            Provider::GitHub => 400,
+            Provider::Azure => 60,
+            Provider::Aws | Provider::Generic => 200,
+        }
+    }
+
     /// Waits until one request may go out. Dropping the future gives up the place in the queue and costs nothing.
     pub async fn acquire(&self) {
         let _turn = self.queue.lock().await;
@@ -147,10 +156,20 @@ impl State {
     }
 }
 
+/// What copying may ask of one registry.
+#[derive(Clone, Debug)]
+pub struct CopyBudget {
+    /// For requests that read.
+    pub reads: Arc<Budget>,
+    /// For requests that write.
+    pub writes: Arc<Budget>,
+}
+
 /// The budgets of a process, one per API host.
 #[derive(Debug, Default)]
 pub struct Budgets {
     budgets: Mutex<HashMap<String, Shared>>,
+    copies: Mutex<HashMap<String, CopyBudget>>,
 }
 
 /// One host's budget, and what those who share it want it to be.
@@ -222,6 +241,18 @@ impl Budgets {
             .or_insert_with(|| Shared::new(per_minute));
         shared.default = per_minute;
         shared.settle();
+    }
+}
+
+impl Budgets {
+    /// What copying may ask of a registry, apart from everything else: however much there is to copy, scans never wait for it.
+    pub fn for_copies(&self, registry: &str, provider: Provider) -> CopyBudget {
+        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        let make = || CopyBudget {
+            reads: Arc::new(Budget::per_minute(Budget::default_for(provider))),
+            writes: Arc::new(Budget::per_minute(Budget::writes_for(provider))),
+        };
+        copies.entry(registry.to_ascii_lowercase()).or_insert_with(make).clone()
     }
 }
 

@@ -7,13 +7,13 @@ use catamaran_core::digest::Digest;
 use catamaran_core::health::Unavailable;
 use rustls::client::danger::ServerCertVerifier;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, CopyBudget};
 use crate::connection::{Connection, Limits};
 use crate::dns::{self, Guard};
 use crate::exchange::Exchange;
 use crate::failure::{Class, Failure, Rung};
 use crate::listing::{Lock, Marker};
-use crate::provider::Site;
+use crate::provider::{Access, Site};
 use crate::session::Session;
 use crate::tls;
 use crate::token::Tokens;
@@ -126,12 +126,39 @@ impl Client {
             tokens,
             exchange,
             budget: Some(budget),
+            writes: None,
+            access: Access::Read,
         };
         Ok(Client {
             shared: Arc::new(Shared {
                 session,
                 guard,
                 verifier,
+            }),
+        })
+    }
+
+    /// A client of the same registry for copying: with budgets and limits of its own, and the same guards.
+    pub(crate) fn for_copies(&self, budget: CopyBudget, limits: Limits, access: Access) -> Result<Client, ClientError> {
+        let Shared {
+            session,
+            guard,
+            verifier,
+        } = &*self.shared;
+        let session = Session {
+            site: session.site.clone(),
+            http: Http::new(guard.clone(), verifier.clone(), limits)?,
+            tokens: Tokens::new(session.site.scheme()),
+            exchange: session.exchange.clone(),
+            budget: Some(budget.reads),
+            writes: Some(budget.writes),
+            access,
+        };
+        Ok(Client {
+            shared: Arc::new(Shared {
+                session,
+                guard: guard.clone(),
+                verifier: verifier.clone(),
             }),
         })
     }

@@ -16,8 +16,8 @@ use crate::broken;
 use crate::client::{Client, ListedTag};
 use crate::failure::{Class, Failure, Rung, one_line};
 use crate::probe;
-use crate::provider::Scheme;
-use crate::session::Session;
+use crate::provider::{Access, Scheme};
+use crate::session::{About, Session};
 use crate::token::Tokens;
 use crate::transport::Http;
 
@@ -197,6 +197,8 @@ impl Client {
                 tokens: Tokens::new(Scheme::Unknown),
                 exchange: shared.session.exchange.clone(),
                 budget: None,
+                writes: None,
+                access: Access::Read,
             },
             recorder,
             target,
@@ -339,7 +341,7 @@ impl Ladder<'_> {
         match (session.tokens.scheme(), &self.target.repository) {
             (Scheme::Bearer { .. }, Some(repository)) => {
                 let scope = session.site.scope(repository);
-                let header = session.authorization(Some(&scope)).await?;
+                let header = session.authorization(Some(About::reading(repository))).await?;
                 Ok(Finding::Admitted {
                     granted: header.as_ref().and_then(credential::granted),
                     scope: Some(scope),

@@ -1,4 +1,4 @@
-//! A bounded OCI distribution client: probing, listing and resolving tags.
+//! A bounded OCI distribution client: probing, listing, resolving and copying tags.
 //!
 //! It talks to registries and to nothing else: no Kubernetes, no files, no decisions about mirrors. Whatever a registry
 //! answers, the cost is bounded: every body, page, header, wait and redirect has a cap, see [`Limits`]. A credential goes
@@ -9,7 +9,8 @@
 //! [`failure`] names everything that can go wrong; `address`, `dns` and `tls` guard the way to a host, `transport` makes
 //! one bounded request; `challenge`, `provider`, `exchange` and `token` authenticate (`renewed` keeps what expires, `jwt` reads
 //! how soon); `session` joins them; [`budget`] paces them; [`client`] lists and resolves, [`probe`] climbs the ladder that a
-//! kubelet would, [`ladder`] does so for a person; [`pull`] makes credentials for pods. `scripted` (a feature) is an
+//! kubelet would, [`ladder`] does so for a person; [`pull`] makes credentials for pods, [`copy`](mod@copy) brings a tag to
+//! another registry. `scripted` (a feature) is an
 //! in-process registry for tests and benchmarks.
 
 mod address;
@@ -20,6 +21,7 @@ pub mod budget;
 mod challenge;
 pub mod client;
 pub mod connection;
+pub mod copy;
 pub mod credentials;
 mod dns;
 mod exchange;
@@ -43,9 +45,10 @@ mod token;
 mod transport;
 mod wait;
 
-pub use budget::{Budget, Budgets};
+pub use budget::{Budget, Budgets, CopyBudget};
 pub use client::{Client, ClientError, ListedTag, Manifest, Resolved};
 pub use connection::{Connection, Limits};
+pub use copy::{Copied, Copier, CopyError, CopyLimits, CopySettings, Image};
 pub use credentials::{Credentials, CredentialsError};
 pub use failure::{Class, Failure, Rung};
 pub use identity::{AzureIdentity, Endpoints, Identities, Identity};

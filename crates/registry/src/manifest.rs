@@ -120,7 +120,12 @@ impl Session {
     }
 }
 
-fn manifest_ask(session: &Session, method: Method, repository: &str, reference: &str) -> Result<Ask, Failure> {
+pub(crate) fn manifest_ask(
+    session: &Session,
+    method: Method,
+    repository: &str,
+    reference: &str,
+) -> Result<Ask, Failure> {
     path::check_repository(repository)?;
     path::check_reference(reference)?;
     let url = session.site.url(&format!("/v2/{repository}/manifests/{reference}"));
@@ -130,7 +135,7 @@ fn manifest_ask(session: &Session, method: Method, repository: &str, reference: 
 }
 
 /// `Docker-Content-Digest`; one that can't be read is no digest but a broken answer.
-fn announced(reply: &Reply) -> Result<Option<Digest>, Failure> {
+pub(crate) fn announced(reply: &Reply) -> Result<Option<Digest>, Failure> {
     let Some(value) = reply.headers().get("docker-content-digest") else {
         return Ok(None);
     };

@@ -11,8 +11,8 @@ use crate::client::Client;
 use crate::connection::Limits;
 use crate::credentials::Credentials;
 use crate::failure::{Class, Failure, Rung};
-use crate::provider::Scheme;
-use crate::session::Session;
+use crate::provider::{Access, Scheme};
+use crate::session::{About, Session};
 use crate::tls::Stage;
 use crate::token::Tokens;
 use crate::transport::Http;
@@ -90,6 +90,8 @@ impl Client {
             tokens: Tokens::new(Scheme::Unknown),
             exchange: shared.session.exchange.clone(),
             budget: None,
+            writes: None,
+            access: Access::Read,
         })
     }
 }
@@ -108,7 +110,7 @@ async fn climb(session: &Session, target: &ProbeTarget, rung: &mut Rung) -> Resu
     };
     if matches!(session.tokens.scheme(), Scheme::Bearer { .. }) {
         identify(session, rung).await?;
-        session.authorization(Some(repository)).await?;
+        session.authorization(Some(About::reading(repository))).await?;
     }
     *rung = Rung::Manifest;
     session.resolve(repository, &digest.to_string()).await?;

@@ -114,6 +114,21 @@ pub(crate) enum Scheme {
     Bearer { realm: Url, service: Option<String> },
 }
 
+/// What a request wants to do with its repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Read it.
+    #[default]
+    Read,
+    /// Write it.
+    Write,
+    /// Write it with a blob of another repository of the same registry.
+    Mount {
+        /// The other repository.
+        from: String,
+    },
+}
+
 /// How the tags of a repository are listed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Listing {
@@ -201,6 +216,20 @@ impl Site {
         format!("repository:{repository}:{}", self.protocol().actions())
     }
 
+    /// The scope that a request needs; several are separated by spaces.
+    pub(crate) fn scope_for(&self, repository: &str, access: &Access) -> String {
+        let read = |repository: &str| self.scope(repository);
+        let write = || {
+            let actions = self.protocol().actions().replacen("pull", "pull,push", 1);
+            format!("repository:{repository}:{actions}")
+        };
+        match access {
+            Access::Read => read(repository),
+            Access::Write => write(),
+            Access::Mount { from } => format!("{} {}", write(), read(from)),
+        }
+    }
+
     /// How this registry lists tags.
     pub(crate) fn listing(&self) -> Listing {
         self.protocol().listing()
@@ -241,7 +270,8 @@ fn basic_token_ask(site: &Site, realm: &Url, service: Option<&str>, scope: Optio
         if let Some(service) = service {
             query.append_pair("service", service);
         }
-        if let Some(scope) = scope {
+        // Each scope in a parameter of its own (token specification of the distribution project).
+        for scope in scope.into_iter().flat_map(|scope| scope.split(' ')) {
             query.append_pair("scope", scope);
         }
     }
@@ -404,5 +434,22 @@ mod tests {
         for (provider, scope) in cases {
             assert_eq!(site("r.test", provider).scope("a/b"), scope);
         }
+    }
+
+    #[test]
+    fn writing_and_mounting_ask_for_more() {
+        let azure = site("r.test", Provider::Azure);
+        assert_eq!(
+            azure.scope_for("a/b", &Access::Write),
+            "repository:a/b:pull,push,metadata_read"
+        );
+        let generic = site("r.test", Provider::Generic);
+        assert_eq!(generic.scope_for("a/b", &Access::Write), "repository:a/b:pull,push");
+        let mount = generic.scope_for("a/b", &Access::Mount { from: "c".to_owned() });
+        assert_eq!(mount, "repository:a/b:pull,push repository:c:pull");
+        let realm = generic.url("/token");
+        let ask = generic.token_ask(&realm, None, Some(&mount), None);
+        let scopes: Vec<_> = ask.url.query_pairs().map(|(_, value)| value.into_owned()).collect();
+        assert_eq!(scopes, ["repository:a/b:pull,push", "repository:c:pull"]);
     }
 }

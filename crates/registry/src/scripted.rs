@@ -1,7 +1,7 @@
 //! An in-process registry that follows a script, for tests and benchmarks.
 //!
 //! It speaks TLS on loopback under any name (its authority signs a certificate for whatever name a client asks for), serves
-//! the repositories it was given, misbehaves where it is told to, and remembers every request with the credentials it
+//! the repositories it was given and takes what is pushed, misbehaves where it is told to, and remembers every request with the credentials it
 //! carried. A client reaches it by a [`Connection`] that pins names to its address.
 //!
 //! ```no_run
@@ -164,6 +164,39 @@ impl Registry {
     pub fn set_blob_host(&self, host: Option<&str>) {
         self.state
             .behaviour(|behaviour| behaviour.blob_host = host.map(str::to_owned));
+    }
+
+    /// Whether a blob of another repository can be mounted. At first it can; otherwise an upload begins instead.
+    pub fn set_mounts(&self, mounts: bool) {
+        self.state.behaviour(|behaviour| behaviour.mounts = mounts);
+    }
+
+    /// Whether there is a referrers API. At first there is none, as at GHCR.
+    pub fn set_referrers(&self, referrers: bool) {
+        self.state.behaviour(|behaviour| behaviour.referrers = referrers);
+    }
+
+    /// Whether the answer to a manifest says where it is. At first it does; ECR's does not.
+    pub fn set_locations(&self, locations: bool) {
+        self.state.behaviour(|behaviour| behaviour.locations = locations);
+    }
+
+    /// Uploads that were begun and neither ended nor cancelled.
+    pub fn uploads(&self) -> usize {
+        self.state.content(|all| all.uploads())
+    }
+
+    /// What a tag or digest stands for: media type and content.
+    pub fn manifest(&self, repository: &str, reference: &str) -> Option<(String, Bytes)> {
+        self.state.content(|all| {
+            let (_, stored) = all.repository(repository)?.manifest(reference)?;
+            Some((stored.media_type, stored.body))
+        })
+    }
+
+    /// A blob that a repository has.
+    pub fn blob(&self, repository: &str, digest: &Digest) -> Option<Bytes> {
+        self.state.content(|all| all.blob(repository, &digest.to_string()))
     }
 
     /// The time before each answer.

@@ -11,7 +11,7 @@ use crate::budget::Budget;
 use crate::challenge;
 use crate::exchange::Exchange;
 use crate::failure::{Class, Failure, Rung};
-use crate::provider::{Context, Scheme, Site};
+use crate::provider::{Access, Context, Scheme, Site};
 use crate::secret::Secret;
 use crate::token::{self, Token, Tokens};
 use crate::transport::{Ask, Http, Reply};
@@ -25,23 +25,63 @@ pub(crate) struct Session {
     pub(crate) exchange: Option<Exchange>,
     /// Absent for probes: they never wait.
     pub(crate) budget: Option<Arc<Budget>>,
+    /// For requests that write, where they are counted apart.
+    pub(crate) writes: Option<Arc<Budget>>,
+    /// What requests that only read ask for: a registry that is written wants one token for both, and GHCR gives none for
+    /// reading a package that does not exist yet.
+    pub(crate) access: Access,
+}
+
+/// What a request is about, and what it wants to do there.
+#[derive(Clone, Copy)]
+pub(crate) struct About<'a> {
+    pub(crate) repository: &'a str,
+    pub(crate) access: &'a Access,
+}
+
+impl About<'_> {
+    /// To look at a repository.
+    pub(crate) fn reading(repository: &str) -> About<'_> {
+        About {
+            repository,
+            access: &Access::Read,
+        }
+    }
+
+    fn scope(&self, site: &Site) -> String {
+        site.scope_for(self.repository, self.access)
+    }
 }
 
 impl Session {
     /// One request within the budget, without authentication of its own. The answer may have any status.
     pub(crate) async fn send(&self, ask: &Ask) -> Result<Reply, Failure> {
-        if let Some(budget) = &self.budget {
+        if let Some(budget) = self.budget_for(ask) {
             budget.acquire().await;
         }
         self.http.exchange(ask).await
+    }
+
+    fn budget_for(&self, ask: &Ask) -> Option<&Arc<Budget>> {
+        let writes = ask.access != Access::Read && !matches!(ask.method, Method::GET | Method::HEAD);
+        self.writes.as_ref().filter(|_| writes).or(self.budget.as_ref())
     }
 
     /// One authenticated request to the registry about `repository`. A refused token is dropped and the request made once more
     /// with a new one. The answer is a success or a redirect.
     pub(crate) async fn ask(&self, mut ask: Ask, repository: &str) -> Result<Reply, Failure> {
         debug_assert!(self.site.owns(&ask.url), "credentials are for the registry only");
-        let about = Some(repository);
-        ask.authorization = self.authorization(about).await?;
+        let access = if ask.access == Access::Read {
+            &self.access
+        } else {
+            &ask.access
+        }
+        .clone();
+        let about = About {
+            repository,
+            access: &access,
+        };
+        ask.authorization = self.authorization(Some(about)).await?;
         let reply = self.send(&ask).await?;
         if reply.status() != StatusCode::UNAUTHORIZED {
             return self.settle(reply, &ask, repository).await;
@@ -49,20 +89,20 @@ impl Session {
         let refused = ask.authorization.take();
         let known = self.tokens.scheme();
         let Some(scheme) = self.scheme_of(reply.headers())? else {
-            return Err(self.fail(reply, &ask, about).await);
+            return Err(self.fail(reply, &ask, Some(repository)).await);
         };
         if scheme == Scheme::Basic && (known == Scheme::Basic || self.site.credentials.basic().is_none()) {
-            return Err(self.fail(reply, &ask, about).await);
+            return Err(self.fail(reply, &ask, Some(repository)).await);
         }
         self.tokens.learn(scheme);
         if let Some(refused) = refused {
             self.tokens
-                .slot(&self.site.scope(repository))
+                .slot(&about.scope(&self.site))
                 .lock()
                 .await
                 .drop_refused(&refused);
         }
-        ask.authorization = self.authorization(about).await?;
+        ask.authorization = self.authorization(Some(about)).await?;
         let reply = self.send(&ask).await?;
         self.settle(reply, &ask, repository).await
     }
@@ -93,7 +133,7 @@ impl Session {
         if own {
             self.explain(&mut failure, repository);
         }
-        if let (Class::Throttled { retry_after }, Some(budget)) = (&failure.class, &self.budget) {
+        if let (Class::Throttled { retry_after }, Some(budget)) = (&failure.class, self.budget_for(ask)) {
             budget.throttled(*retry_after);
         }
         failure
@@ -116,8 +156,8 @@ impl Session {
         }
     }
 
-    /// The header to send with a request about `repository`: none when the registry is open or was not asked yet.
-    pub(crate) async fn authorization(&self, repository: Option<&str>) -> Result<Option<HeaderValue>, Failure> {
+    /// The header to send: none when the registry is open or was not asked yet.
+    pub(crate) async fn authorization(&self, about: Option<About<'_>>) -> Result<Option<HeaderValue>, Failure> {
         match self.tokens.scheme() {
             Scheme::Unknown | Scheme::Open => Ok(None),
             Scheme::Basic => Ok(self
@@ -126,16 +166,16 @@ impl Session {
                 .basic()
                 .and_then(|basic| crate::provider::secret_header("Basic", basic.expose()))),
             Scheme::Bearer { realm, service } => {
-                let token = self.token(&realm, service.as_deref(), repository).await?;
+                let token = self.token(&realm, service.as_deref(), about).await?;
                 Ok(Some(token.header))
             }
         }
     }
 
     /// The token for a scope. Of many who want it at once one fetches it, or finds out why there is none.
-    async fn token(&self, realm: &Url, service: Option<&str>, repository: Option<&str>) -> Result<Token, Failure> {
+    async fn token(&self, realm: &Url, service: Option<&str>, about: Option<About<'_>>) -> Result<Token, Failure> {
         let asked = Instant::now();
-        let scope = repository.map(|repository| self.site.scope(repository));
+        let scope = about.map(|about| about.scope(&self.site));
         let slot = self.tokens.slot(scope.as_deref().unwrap_or_default());
         let mut slot = slot.lock().await;
         if let Some(token) = slot.valid(Instant::now()) {
@@ -144,7 +184,7 @@ impl Session {
         if let Some(failure) = slot.failed_since(asked) {
             return Err(failure.clone());
         }
-        match self.fetch_token(realm, service, repository).await {
+        match self.fetch_token(realm, service, about).await {
             Ok(token) => {
                 slot.keep(token.clone());
                 Ok(token)
@@ -160,11 +200,11 @@ impl Session {
         &self,
         realm: &Url,
         service: Option<&str>,
-        repository: Option<&str>,
+        about: Option<About<'_>>,
     ) -> Result<Token, Failure> {
-        let (ask, reply) = self.ask_for_token(realm, service, repository).await?;
+        let (ask, reply) = self.ask_for_token(realm, service, about).await?;
         if reply.status() != StatusCode::OK {
-            return Err(self.fail(reply, &ask, repository).await);
+            return Err(self.fail(reply, &ask, about.map(|about| about.repository)).await);
         }
         if reply.is_html() {
             return Err(reply.not_a_registry("a web page instead of a token"));
@@ -181,9 +221,9 @@ impl Session {
         &self,
         realm: &Url,
         service: Option<&str>,
-        repository: Option<&str>,
+        about: Option<About<'_>>,
     ) -> Result<(Ask, Reply), Failure> {
-        let scope = repository.map(|repository| self.site.scope(repository));
+        let scope = about.map(|about| about.scope(&self.site));
         let send = async |refresh_token: Option<&Secret<String>>| {
             let ask = self.site.token_ask(realm, service, scope.as_deref(), refresh_token);
             let reply = self.send(&ask).await?;

@@ -1,10 +1,11 @@
 //! One bounded HTTP request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RANGE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::redirect::Policy;
 use rustls::client::danger::ServerCertVerifier;
 use url::Url;
@@ -14,6 +15,7 @@ use crate::client::ClientError;
 use crate::connection::Limits;
 use crate::dns::{Guard, Resolver};
 use crate::failure::{Class, Failure, Rung};
+use crate::provider::Access;
 use crate::secret::Secret;
 use crate::tls::{self, Progress, Stage};
 
@@ -38,6 +40,14 @@ pub(crate) struct Ask {
     pub(crate) first_byte: bool,
     /// A form to post.
     pub(crate) form: Option<Secret<String>>,
+    /// What it wants to do with the repository.
+    pub(crate) access: Access,
+    /// Headers besides.
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// Content to send.
+    pub(crate) body: Option<Bytes>,
+    /// For the request with its answer's body, when [`Limits::total`] won't do.
+    pub(crate) time: Option<Duration>,
 }
 
 impl Ask {
@@ -50,6 +60,10 @@ impl Ask {
             authorization: None,
             first_byte: false,
             form: None,
+            access: Access::Read,
+            headers: Vec::new(),
+            body: None,
+            time: None,
         }
     }
 
@@ -109,6 +123,34 @@ impl Http {
         }
     }
 
+    fn builder(&self, ask: &Ask) -> reqwest::RequestBuilder {
+        let mut builder = self.client.request(ask.method.clone(), ask.url.clone());
+        if let Some(accept) = ask.accept {
+            builder = builder.header(ACCEPT, accept);
+        }
+        if let Some(authorization) = &ask.authorization {
+            builder = builder.header(AUTHORIZATION, authorization);
+        }
+        if ask.first_byte {
+            builder = builder.header(RANGE, "bytes=0-0");
+        }
+        for (name, value) in &ask.headers {
+            builder = builder.header(name, value);
+        }
+        if let Some(body) = &ask.body {
+            builder = builder.body(body.clone());
+        }
+        if let Some(time) = ask.time {
+            builder = builder.timeout(time);
+        }
+        if let Some(form) = &ask.form {
+            builder = builder
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+                .body(form.expose().clone());
+        }
+        builder
+    }
+
     /// Sends one request and reads the headers of the answer, whatever its status.
     pub(crate) async fn exchange(&self, ask: &Ask) -> Result<Reply, Failure> {
         let request = ask.describe();
@@ -126,22 +168,8 @@ impl Http {
         if !matches!(ask.url.host(), Some(url::Host::Domain(_))) {
             self.progress.reach(Stage::Connect);
         }
-        let mut builder = self.client.request(ask.method.clone(), ask.url.clone());
-        if let Some(accept) = ask.accept {
-            builder = builder.header(ACCEPT, accept);
-        }
-        if let Some(authorization) = &ask.authorization {
-            builder = builder.header(AUTHORIZATION, authorization);
-        }
-        if ask.first_byte {
-            builder = builder.header(RANGE, "bytes=0-0");
-        }
-        if let Some(form) = &ask.form {
-            builder = builder
-                .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-                .body(form.expose().clone());
-        }
-        let response = builder
+        let response = self
+            .builder(ask)
             .send()
             .await
             .map_err(|error| broken::failure(&error, ask.rung, &request))?;
@@ -244,6 +272,17 @@ impl Reply {
                 Some(chunk) => body.extend_from_slice(&chunk),
             }
         }
+    }
+
+    /// The next piece of the body, as it comes from the network; the caller counts.
+    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
+        let piece = self.response.chunk().await;
+        piece.map_err(|error| broken::failure(&error, self.rung, &self.request))
+    }
+
+    /// The announced length of the body.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.response.content_length()
     }
 
     /// Reads until the first byte has come.

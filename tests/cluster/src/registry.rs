@@ -1,9 +1,12 @@
 //! The two registries that every cluster has.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::state::binary;
 
 /// A registry of the cluster, named by what it stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -41,6 +44,11 @@ impl Registry {
             Self::Acr => "/oauth2/token",
             Self::Ghcr => "/token",
         }
+    }
+
+    /// The distribution registry that stands behind both, for a test that runs one by itself. `make cluster-build` builds it.
+    pub fn program() -> PathBuf {
+        binary("registry", "registry")
     }
 
     /// The word for it on the command line and in file names.

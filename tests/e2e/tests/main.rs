@@ -9,6 +9,7 @@ mod flips;
 mod hints;
 mod lifecycle;
 mod parity;
+mod repair;
 mod rescue;
 mod rewriting;
 mod spared;
@@ -81,6 +82,7 @@ fn scenarios() -> Vec<Scenario> {
         crd::SCENARIOS,
         rewriting::SCENARIOS,
         parity::SCENARIOS,
+        repair::SCENARIOS,
         hints::SCENARIOS,
         bad_input::SCENARIOS,
         flips::SCENARIOS,

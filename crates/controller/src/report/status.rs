@@ -1,15 +1,19 @@
 //! The counters and samples of a mirror's status.
 
 use catamaran_api::mirror::{
-    CanaryStatus, Divergence, DivergenceState, LastFlip, ParityStatus, PodCounts, RegistryMirrorStatus,
+    CanaryStatus, Divergence, DivergenceState, LastFlip, ParityStatus, PlannedCopy, PodCounts, RegistryMirrorStatus,
+    RepairStatus,
 };
 use catamaran_core::evidence::Verdict;
 use catamaran_core::parity;
+use catamaran_core::policy::RepairMode;
+use catamaran_core::repair::Errand;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::assess::Observation;
 use crate::memory::PassResult;
+use crate::repair::Progress;
 
 /// How old the times of verification in a status may grow when nothing else changes.
 const TIMES_REFRESH: SignedDuration = SignedDuration::from_mins(5);
@@ -42,6 +46,11 @@ pub fn observe(status: &mut RegistryMirrorStatus, observation: &Observation, now
     if let Some(pass) = &observation.pass {
         status.parity = Some(parity_status(status.parity.as_ref(), pass, now));
         status.divergences = observation.divergences.iter().map(divergence).collect();
+    }
+    if observation.policy.repair.mode == RepairMode::Off {
+        status.repair = None;
+    } else if let Some(progress) = &observation.repair {
+        status.repair = Some(repair_status(progress));
     }
     let before = status.pods.clone().unwrap_or_default();
     let on_fallback = observation
@@ -95,6 +104,24 @@ fn divergence(divergence: &parity::Divergence) -> Divergence {
         primary_digest: divergence.digests.primary.as_ref().map(ToString::to_string),
         fallback_digest: divergence.digests.fallback.as_ref().map(ToString::to_string),
         since: Time(divergence.since),
+    }
+}
+
+fn repair_status(progress: &Progress) -> RepairStatus {
+    let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let planned = |errand: &Errand| PlannedCopy {
+        repository: errand.repository.clone(),
+        tag: errand.tag.clone(),
+        to: errand.to,
+        digest: errand.digest.to_string(),
+    };
+    RepairStatus {
+        last_time: progress.begun.map(Time),
+        copied: count(progress.copied),
+        failed: count(progress.failed),
+        pending: count(progress.pending),
+        message: progress.message(),
+        would_copy: progress.would_copy.iter().map(planned).collect(),
     }
 }
 

@@ -27,6 +27,7 @@ struct World {
     pass: Option<PassResult>,
     connection: Sides<Option<String>>,
     asked: Sides<bool>,
+    repair: Option<crate::repair::Progress>,
 }
 
 fn mirror(extra: serde_json::Value) -> RegistryMirror {
@@ -60,6 +61,7 @@ impl World {
             pass: None,
             connection: Sides::default(),
             asked: Sides::default(),
+            repair: None,
         }
     }
 
@@ -147,6 +149,7 @@ impl World {
             canary: self.ledger.canary(),
             overlaps: Vec::new(),
             rescued: 0,
+            repair: self.repair.clone(),
             last_flip: standing.last_flip.clone(),
             decision,
             policy,
@@ -516,4 +519,27 @@ fn an_overlap_stalls_the_loser() {
     let stalled = conditions::find_condition(&report.status.conditions, conditions::STALLED).unwrap();
     assert_eq!(stalled.reason, reason::OVERLAPPING);
     assert!(stalled.message.contains("'older'"), "{}", stalled.message);
+}
+
+#[test]
+fn the_copying_of_tags_is_told_while_it_is_not_off_and_written_only_when_it_changes() {
+    let mut world = World::with(json!({"repair": {"missingTags": "Copy"}}));
+    world.probe(3, UP, UP);
+    assert_eq!(world.report().status.repair, None, "nothing was tried yet");
+    world.repair = Some(crate::repair::Progress {
+        begun: Some(world.now),
+        copied: 3,
+        failed: 1,
+        pending: 2,
+        failure: Some("web:1.0 to Fallback: locked".to_owned()),
+        ..crate::repair::Progress::default()
+    });
+    let first = world.report();
+    assert!(first.changed);
+    let told = first.status.repair.unwrap();
+    assert_eq!((told.copied, told.failed, told.pending), (3, 1, 2));
+    assert!(told.message.contains("web:1.0 to Fallback: locked"), "{}", told.message);
+    assert!(!world.report().changed);
+    world.mirror.spec.repair.missing_tags = catamaran_api::mirror::MissingTags::Off;
+    assert_eq!(world.report().status.repair, None);
 }

@@ -56,6 +56,7 @@ fn policy() -> MirrorPolicy {
         },
         rewrite: RewritePolicy::default(),
         rescue: RescueMode::Patch,
+        repair: crate::policy::RepairPolicy::default(),
     }
 }
 

@@ -419,6 +419,7 @@ fn a_container_that_runs_shows_that_the_image_volumes_are_there() {
 fn replacing() -> MirrorPolicy {
     MirrorPolicy {
         rescue: RescueMode::PatchOrReplace,
+        repair: crate::policy::RepairPolicy::default(),
         ..apps()
     }
 }

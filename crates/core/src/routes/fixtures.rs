@@ -62,6 +62,7 @@ pub(crate) fn mirror(name: &str, primary: (&str, &str), fallback: (&str, &str)) 
         },
         rewrite: RewritePolicy::default(),
         rescue: RescueMode::Patch,
+        repair: crate::policy::RepairPolicy::default(),
     }
 }
 

@@ -72,6 +72,7 @@ pub fn policy() -> MirrorPolicy {
         },
         rewrite: RewritePolicy::default(),
         rescue: RescueMode::Patch,
+        repair: catamaran_core::policy::RepairPolicy::default(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the registry holds.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use catamaran_core::digest::Digest;
@@ -8,7 +8,21 @@ use catamaran_core::digest::Digest;
 #[derive(Default)]
 pub(crate) struct Content {
     repositories: HashMap<String, Repository>,
-    blobs: HashMap<Digest, Bytes>,
+    blobs: HashMap<Digest, Blob>,
+    uploads: HashMap<u64, Upload>,
+    begun: u64,
+}
+
+struct Blob {
+    body: Bytes,
+    /// The repositories that have it; `None`: all of them, because it was put there before anything was asked.
+    repositories: Option<BTreeSet<String>>,
+}
+
+/// An upload under way.
+pub(crate) struct Upload {
+    pub(crate) repository: String,
+    pub(crate) body: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -62,8 +76,94 @@ impl Content {
 
     pub(crate) fn put_blob(&mut self, body: Bytes) -> Digest {
         let digest = Digest::of(&body);
-        self.blobs.insert(digest.clone(), body);
+        let blob = Blob {
+            body,
+            repositories: None,
+        };
+        self.blobs.insert(digest.clone(), blob);
         digest
+    }
+
+    /// Notes a blob that was uploaded to a repository.
+    pub(crate) fn place_blob(&mut self, repository: &str, digest: &Digest, body: Bytes) {
+        let blob = self.blobs.entry(digest.clone()).or_insert_with(|| Blob {
+            body,
+            repositories: Some(BTreeSet::new()),
+        });
+        if let Some(repositories) = &mut blob.repositories {
+            repositories.insert(repository.to_owned());
+        }
+    }
+
+    /// Takes a blob over from another repository, if that has it.
+    pub(crate) fn mount(&mut self, repository: &str, digest: &str, from: &str) -> bool {
+        let Some(body) = self.blob(from, digest) else {
+            return false;
+        };
+        let Ok(digest) = digest.parse() else { return false };
+        self.place_blob(repository, &digest, body);
+        true
+    }
+
+    pub(crate) fn begin_upload(&mut self, repository: &str) -> u64 {
+        self.begun += 1;
+        let upload = Upload {
+            repository: repository.to_owned(),
+            body: Vec::new(),
+        };
+        self.uploads.insert(self.begun, upload);
+        self.begun
+    }
+
+    pub(crate) fn upload(&mut self, id: u64) -> Option<&mut Upload> {
+        self.uploads.get_mut(&id)
+    }
+
+    pub(crate) fn end_upload(&mut self, id: u64) -> Option<Upload> {
+        self.uploads.remove(&id)
+    }
+
+    pub(crate) fn uploads(&self) -> usize {
+        self.uploads.len()
+    }
+
+    /// Whether everything that a manifest names is in the repository.
+    pub(crate) fn is_complete(&self, repository: &str, manifest: &[u8]) -> bool {
+        let Ok(manifest) = serde_json::from_slice::<serde_json::Value>(manifest) else {
+            return false;
+        };
+        let digests = |key: &str| {
+            let listed = manifest[key].as_array().cloned().unwrap_or_default();
+            let digest = |one: serde_json::Value| one["digest"].as_str().unwrap_or_default().to_owned();
+            listed.into_iter().map(digest).collect::<Vec<_>>()
+        };
+        let config = manifest["config"]["digest"].as_str().map(str::to_owned);
+        let has_blob = |digest: &String| self.blob(repository, digest).is_some();
+        let has_manifest = |digest: &String| {
+            let there = self.repositories.get(repository);
+            there.is_some_and(|there| there.manifest(digest).is_some())
+        };
+        digests("layers").iter().chain(&config).all(has_blob) && digests("manifests").iter().all(has_manifest)
+    }
+
+    /// The manifests of a repository whose subject this is: digest, media type and size.
+    pub(crate) fn referrers(&self, repository: &str, subject: &str) -> Vec<(String, String, usize)> {
+        let manifests = self
+            .repositories
+            .get(repository)
+            .map(|repository| &repository.manifests);
+        let refers = |stored: &Stored| {
+            serde_json::from_slice::<serde_json::Value>(&stored.body)
+                .is_ok_and(|manifest| manifest["subject"]["digest"] == subject)
+        };
+        let mut found: Vec<_> = manifests
+            .into_iter()
+            .flatten()
+            .filter(|(_, stored)| refers(stored))
+            .map(|(digest, stored)| (digest.to_string(), stored.media_type.clone(), stored.body.len()))
+            .collect();
+        found.sort();
+        found
     }
 
     pub(crate) fn tag(&mut self, repository: &str, tag: &str, digest: &Digest) {
@@ -85,8 +185,16 @@ impl Content {
         self.repositories.get(name)
     }
 
-    pub(crate) fn blob(&self, digest: &str) -> Option<Bytes> {
-        self.blobs.get(&digest.parse().ok()?).cloned()
+    /// A blob that the repository has.
+    pub(crate) fn blob(&self, repository: &str, digest: &str) -> Option<Bytes> {
+        let blob = self.blobs.get(&digest.parse().ok()?)?;
+        let has = |repositories: &BTreeSet<String>| repositories.contains(repository);
+        blob.repositories.as_ref().is_none_or(has).then(|| blob.body.clone())
+    }
+
+    /// A blob of whatever repository.
+    pub(crate) fn stored_blob(&self, digest: &str) -> Option<Bytes> {
+        Some(self.blobs.get(&digest.parse().ok()?)?.body.clone())
     }
 }
 

@@ -24,6 +24,7 @@ use super::fault::What;
 use super::state::{Recorded, State, Wire};
 
 mod answers;
+mod uploads;
 
 /// Serves until it is dropped, and every connection with it.
 pub(crate) async fn serve(listener: TcpListener, state: Arc<State>, authority: Arc<Authority>) {
@@ -82,14 +83,14 @@ async fn connection(mut stream: TcpStream, state: Arc<State>, acceptor: TlsAccep
 
 /// An error ends the connection.
 async fn answer(request: Request<Incoming>, state: Arc<State>) -> io::Result<Response<Scripted>> {
-    let recorded = read(request).await;
+    let (recorded, body) = read(request).await;
     state.record(recorded.clone());
     let latency = state.behaviour(|behaviour| behaviour.latency);
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
     }
     let fault = state.fault(&recorded);
-    let right = || answers::right(&recorded, &state);
+    let right = || answers::right(&recorded, &body, &state);
     match fault {
         None => Ok(right()),
         Some(What::Answer { status, headers, body }) => {
@@ -132,7 +133,10 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> io::Result<Res
     }
 }
 
-async fn read(request: Request<Incoming>) -> Recorded {
+/// A larger body, or one that is no text, is counted and not remembered.
+const LONGEST_BODY: usize = 64 << 10;
+
+async fn read(request: Request<Incoming>) -> (Recorded, Bytes) {
     let (parts, body) = request.into_parts();
     let header = |name: &str| {
         parts
@@ -146,7 +150,8 @@ async fn read(request: Request<Incoming>) -> Recorded {
         .await
         .map(http_body_util::Collected::to_bytes)
         .unwrap_or_default();
-    Recorded {
+    let text = Some(&body[..]).filter(|body| body.len() < LONGEST_BODY);
+    let recorded = Recorded {
         host: header("host").unwrap_or_default(),
         method: parts.method.clone(),
         path: parts.uri.path().to_owned(),
@@ -154,8 +159,14 @@ async fn read(request: Request<Incoming>) -> Recorded {
         authorization: header("authorization"),
         accept: header("accept"),
         range: header("range"),
-        body: String::from_utf8_lossy(&body).into_owned(),
-    }
+        content_type: header("content-type"),
+        body: text
+            .and_then(|body| std::str::from_utf8(body).ok())
+            .unwrap_or_default()
+            .to_owned(),
+        length: body.len(),
+    };
+    (recorded, body)
 }
 
 async fn whole(response: Response<Scripted>) -> (http::response::Parts, Bytes) {

@@ -69,16 +69,27 @@ pub struct Recorded {
     pub accept: Option<String>,
     /// `Range`.
     pub range: Option<String>,
-    /// The body.
+    /// `Content-Type`.
+    pub content_type: Option<String>,
+    /// The body, where it is text of less than 64 KiB.
     pub body: String,
+    /// Bytes of the body.
+    pub length: usize,
 }
 
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own that a script turns"
+)]
 pub(crate) struct Behaviour {
     pub(crate) auth: Auth,
     pub(crate) account: Option<(String, String)>,
     pub(crate) page_size: usize,
     pub(crate) links: bool,
     pub(crate) blob_host: Option<String>,
+    pub(crate) mounts: bool,
+    pub(crate) referrers: bool,
+    pub(crate) locations: bool,
     pub(crate) latency: Duration,
     pub(crate) wire: Wire,
     pub(crate) faults: Vec<Fault>,
@@ -99,6 +110,9 @@ impl Default for Behaviour {
             page_size: 1000,
             links: true,
             blob_host: None,
+            mounts: true,
+            referrers: false,
+            locations: true,
             latency: Duration::ZERO,
             wire: Wire::Normal,
             faults: Vec::new(),

@@ -77,6 +77,7 @@ pub fn mirror(name: &str, path: &str) -> MirrorPolicy {
         },
         rewrite: RewritePolicy::default(),
         rescue: RescueMode::Patch,
+        repair: catamaran_core::policy::RepairPolicy::default(),
     }
 }
 

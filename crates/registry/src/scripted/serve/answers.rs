@@ -13,11 +13,13 @@ use url::form_urlencoded;
 use crate::scripted::body::Scripted;
 use crate::scripted::state::{Auth, Recorded, State};
 
+use super::uploads;
+
 /// What a signed URL ends with; a client that shows it in a message has leaked it.
 const SIGNATURE: &str = "sig=signed-for-whoever-holds-it";
 
 /// The answer that a well-behaved registry gives.
-pub(crate) fn right(request: &Recorded, state: &State) -> Response<Scripted> {
+pub(crate) fn right(request: &Recorded, body: &Bytes, state: &State) -> Response<Scripted> {
     let path = request.path.as_str();
     if path == "/token" || path == "/oauth2/token" {
         return token(request, state);
@@ -31,15 +33,20 @@ pub(crate) fn right(request: &Recorded, state: &State) -> Response<Scripted> {
             _ => error(404, "UNSUPPORTED", "no such route"),
         };
     };
-    let action = if matches!(rest, Rest::AzureTags) {
-        "metadata_read"
-    } else {
-        "pull"
+    let action = match rest {
+        Rest::AzureTags => "metadata_read",
+        _ if !matches!(request.method, Method::GET | Method::HEAD) => "push",
+        _ => "pull",
     };
     authenticated(request, state, Some((repository, action)), || match rest {
         Rest::Tags | Rest::AzureTags => tags(request, state, repository, matches!(rest, Rest::AzureTags)),
+        Rest::Manifest(reference) if request.method == Method::PUT => {
+            uploads::put_manifest(request, body, state, repository, reference)
+        }
         Rest::Manifest(reference) => manifest(request, state, repository, reference),
-        Rest::Blob(digest) => blob(request, state, digest),
+        Rest::Referrers(subject) => uploads::referrers(state, repository, subject),
+        Rest::Upload(id) => uploads::upload(request, body, state, repository, id),
+        Rest::Blob(digest) => blob(request, state, repository, digest),
     })
 }
 
@@ -47,6 +54,9 @@ enum Rest<'a> {
     Tags,
     AzureTags,
     Manifest(&'a str),
+    Referrers(&'a str),
+    /// An upload; without an id one is begun.
+    Upload(&'a str),
     Blob(&'a str),
 }
 
@@ -63,6 +73,12 @@ fn route(path: &str) -> Option<(&str, Rest<'_>)> {
     }
     if let Some((repository, reference)) = rest.rsplit_once("/manifests/") {
         return Some((repository, Rest::Manifest(reference)));
+    }
+    if let Some((repository, subject)) = rest.rsplit_once("/referrers/") {
+        return Some((repository, Rest::Referrers(subject)));
+    }
+    if let Some((repository, id)) = rest.rsplit_once("/blobs/uploads/") {
+        return Some((repository, Rest::Upload(id)));
     }
     let (repository, digest) = rest.rsplit_once("/blobs/")?;
     Some((repository, Rest::Blob(digest)))
@@ -249,7 +265,8 @@ fn manifest(request: &Recorded, state: &State, name: &str, reference: &str) -> R
     }
 }
 
-fn blob(request: &Recorded, state: &State, digest: &str) -> Response<Scripted> {
+fn blob(request: &Recorded, state: &State, repository: &str, digest: &str) -> Response<Scripted> {
+    let body = state.content(|content| content.blob(repository, digest));
     if let Some(host) = state.behaviour(|behaviour| behaviour.blob_host.clone()) {
         let mut response = plain(307, "text/plain", Bytes::new());
         insert(
@@ -259,7 +276,7 @@ fn blob(request: &Recorded, state: &State, digest: &str) -> Response<Scripted> {
         );
         return response;
     }
-    content(request, state, digest)
+    content(request, body)
 }
 
 /// Blob storage: a signed URL will do, and a credential besides is an error, as with Azure's.
@@ -278,11 +295,11 @@ fn storage(request: &Recorded, state: &State, digest: &str) -> Response<Scripted
             "<Error><Code>AuthenticationFailed</Code></Error>".into(),
         );
     }
-    content(request, state, digest)
+    content(request, state.content(|content| content.stored_blob(digest)))
 }
 
-fn content(request: &Recorded, state: &State, digest: &str) -> Response<Scripted> {
-    match state.content(|content| content.blob(digest)) {
+fn content(request: &Recorded, body: Option<Bytes>) -> Response<Scripted> {
+    match body {
         // Of ranges only the one that a probe asks for is understood.
         Some(body) if request.range.as_deref() == Some("bytes=0-0") => {
             plain(206, "application/octet-stream", body.slice(..body.len().min(1)))
@@ -317,12 +334,12 @@ pub(crate) fn plain(status: u16, media_type: &str, body: Bytes) -> Response<Scri
     response
 }
 
-fn error(status: u16, code: &str, message: &str) -> Response<Scripted> {
+pub(crate) fn error(status: u16, code: &str, message: &str) -> Response<Scripted> {
     let body = serde_json::json!({ "errors": [{ "code": code, "message": message }] });
     plain(status, "application/json", body.to_string().into())
 }
 
-fn insert(response: &mut Response<Scripted>, name: impl http::header::IntoHeaderName, value: &str) {
+pub(crate) fn insert(response: &mut Response<Scripted>, name: impl http::header::IntoHeaderName, value: &str) {
     if let Ok(value) = HeaderValue::from_str(value) {
         response.headers_mut().insert(name, value);
     }

@@ -1,0 +1,326 @@
+//! Copying one tag from one registry to another, byte for byte.
+//!
+//! Blobs come first, then manifests by digest, the tag last: whoever sees the tag can pull all of it. What the target has is
+//! not sent again, so that a copy that was interrupted goes on where it stopped; of a blob in flight the whole is sent
+//! again. Nothing is ever overwritten or deleted: a tag that turns out to exist with another digest ends the copy, and it
+//! is looked for once more right before it would be written. A blob passes through memory in pieces of a few MiB.
+//!
+//! A manifest that the target has under its digest is taken as complete: registries accept none whose parts are missing.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use catamaran_core::digest::Digest;
+use catamaran_core::health::Unavailable;
+
+use crate::budget::CopyBudget;
+use crate::client::{Client, ClientError};
+use crate::connection::Limits;
+use crate::failure::{Class, Failure, Rung};
+use crate::path;
+use crate::provider::Access;
+
+mod blobs;
+mod error;
+mod pace;
+mod parts;
+mod placed;
+mod push;
+mod referrers;
+mod tally;
+
+pub use error::CopyError;
+pub use pace::Pace;
+pub use placed::Placed;
+pub use tally::{Count, Tally};
+
+use parts::Parts;
+
+/// Indexes within indexes; buildx makes one level, two are unheard of.
+const DEEPEST: usize = 4;
+
+/// What a copy may cost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CopyLimits {
+    /// One request, except for the body of a blob that is read. Default 2 min.
+    pub request: Duration,
+    /// Between two reads of a body. Default 30 s.
+    pub read: Duration,
+    /// Reading one blob. Default 6 h.
+    pub blob: Duration,
+    /// One tag with everything below it, waits for budgets included. Default 12 h: a source that invents ever more manifests
+    /// must not hold a place for good.
+    pub tag: Duration,
+    /// Bytes of a blob. Default 64 GiB.
+    pub blob_bytes: u64,
+    /// Bytes of a blob that are in memory, and sent in one request. Default 4 MiB, the most that GHCR and Azure take.
+    pub piece_bytes: usize,
+}
+
+impl Default for CopyLimits {
+    fn default() -> CopyLimits {
+        CopyLimits {
+            request: Duration::from_mins(2),
+            read: Duration::from_secs(30),
+            blob: Duration::from_hours(6),
+            tag: Duration::from_hours(12),
+            blob_bytes: 64 << 30,
+            piece_bytes: 4 << 20,
+        }
+    }
+}
+
+/// How copies are made.
+#[derive(Clone, Debug, Default)]
+pub struct CopySettings {
+    /// What one may cost.
+    pub limits: CopyLimits,
+    /// Whether signatures, attestations and other referrers come along.
+    pub referrers: bool,
+    /// How fast blobs are read, over all copies that share it.
+    pub pace: Arc<Pace>,
+    /// What was done, over all copies that share it.
+    pub tally: Arc<Tally>,
+    /// Other repositories of the target that may have the same layers; the first few are asked for large ones.
+    pub siblings: Vec<String>,
+}
+
+/// One tag to be copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The full path on the source.
+    pub from: String,
+    /// The full path on the target.
+    pub to: String,
+    /// The tag.
+    pub tag: String,
+    /// What the source's tag is expected to stand for.
+    pub digest: Digest,
+}
+
+/// How a copy ended well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Copied {
+    /// The tag was written.
+    Written,
+    /// The target had it already, with the same digest.
+    AlreadyThere,
+}
+
+/// Copies tags from one registry to another. Copies may run side by side: a blob that several need is sent once.
+#[derive(Clone, Debug)]
+pub struct Copier {
+    source: Client,
+    target: Client,
+    placed: Arc<Placed>,
+    settings: CopySettings,
+}
+
+/// A manifest that is to be on the target.
+struct Manifest {
+    digest: Digest,
+    media_type: String,
+    body: Bytes,
+    parts: Parts,
+}
+
+impl Copier {
+    /// A copier with connections, tokens and budgets of its own, so that copies are in nobody's way.
+    ///
+    /// `placed` is what is known of the target; only copiers to the same target may share it.
+    pub fn new(
+        source: (&Client, CopyBudget),
+        target: (&Client, CopyBudget),
+        placed: Arc<Placed>,
+        settings: CopySettings,
+    ) -> Result<Copier, ClientError> {
+        let client = |(client, budget): (&Client, CopyBudget), access| {
+            let limits = Limits {
+                read: settings.limits.read,
+                total: settings.limits.request,
+                ..client.shared().session.http.limits.clone()
+            };
+            client.for_copies(budget, limits, access)
+        };
+        Ok(Copier {
+            source: client(source, Access::Read)?,
+            target: client(target, Access::Write)?,
+            placed,
+            settings,
+        })
+    }
+
+    /// Copies one tag with everything that it stands for.
+    ///
+    /// Dropping the future stops the copy; what has arrived stays and is not sent again.
+    pub async fn copy(&self, image: &Image) -> Result<Copied, CopyError> {
+        path::check_repository(&image.from).map_err(CopyError::Source)?;
+        path::check_repository(&image.to).map_err(CopyError::Target)?;
+        if !path::is_tag(&image.tag) {
+            return Err(CopyError::Unsupported(format!("{:?} is not a tag", image.tag)));
+        }
+        let limit = self.settings.limits.tag;
+        let copied = tokio::time::timeout(limit, self.copy_checked(image)).await;
+        copied.unwrap_or_else(|_| {
+            let message = format!("failed to copy {:?} within {} s", image.tag, limit.as_secs());
+            let class = Class::Unavailable(Unavailable::Timeout);
+            Err(CopyError::Source(Failure::new(Rung::Blob, class, message)))
+        })
+    }
+
+    async fn copy_checked(&self, image: &Image) -> Result<Copied, CopyError> {
+        if self.is_there(image).await? {
+            return Ok(Copied::AlreadyThere);
+        }
+        let root = self.root(image).await?;
+        if !self.has_manifest(&image.to, &root.digest).await? {
+            self.content(image, &root, DEEPEST).await?;
+        }
+        if self.settings.referrers {
+            self.attached(image, &root).await?;
+        }
+        self.write_tag(image, &image.tag, &root).await
+    }
+
+    /// Whether the target's tag is there; with another digest it is an error. One cheap request: an answer that leaves doubt
+    /// counts as no, because the tag is looked for again before it is written.
+    async fn is_there(&self, image: &Image) -> Result<bool, CopyError> {
+        let target = &self.target.shared().session;
+        let found = target.head_manifest(&image.to, &image.tag).await;
+        match found.map_err(CopyError::target)? {
+            Some(Some(found)) if found == image.digest => Ok(true),
+            Some(Some(found)) => Err(CopyError::Mismatched { found }),
+            Some(None) | None => Ok(false),
+        }
+    }
+
+    /// What the source's tag stands for now; it must be what was expected.
+    async fn root(&self, image: &Image) -> Result<Manifest, CopyError> {
+        let found = self.source.shared().session.manifest(&image.from, &image.tag).await;
+        let found = found.map_err(|failure| {
+            if failure.is_absent() {
+                CopyError::Moved { found: None }
+            } else {
+                CopyError::source(failure)
+            }
+        })?;
+        if !image.digest.matches(&found.body) {
+            return Err(CopyError::Moved {
+                found: Some(found.digest),
+            });
+        }
+        Manifest::read(image.digest.clone(), found.media_type.as_deref(), found.body)
+    }
+
+    /// A manifest of the source by digest.
+    async fn fetch(&self, repository: &str, digest: &Digest) -> Result<Manifest, CopyError> {
+        let found = self
+            .source
+            .shared()
+            .session
+            .manifest(repository, &digest.to_string())
+            .await;
+        let found = found.map_err(CopyError::source)?;
+        Manifest::read(digest.clone(), found.media_type.as_deref(), found.body)
+    }
+
+    /// Everything below a manifest. Boxed, because indexes may hold indexes.
+    fn content<'a>(
+        &'a self,
+        image: &'a Image,
+        manifest: &'a Manifest,
+        deepest: usize,
+    ) -> Pin<Box<dyn Future<Output = Result<(), CopyError>> + Send + 'a>> {
+        Box::pin(async move {
+            for blob in &manifest.parts.blobs {
+                self.place_blob(image, blob).await?;
+            }
+            for child in &manifest.parts.children {
+                if deepest == 0 {
+                    return Err(CopyError::Unsupported("indexes within indexes, too deep".to_owned()));
+                }
+                self.place_manifest(image, child, deepest - 1).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// A manifest by its digest, with everything below it.
+    async fn place_manifest(&self, image: &Image, digest: &Digest, deepest: usize) -> Result<(), CopyError> {
+        let flight = self.placed.flight(digest);
+        let _alone = flight.lock().await;
+        if self.has_manifest(&image.to, digest).await? {
+            return Ok(());
+        }
+        let manifest = self.fetch(&image.from, digest).await?;
+        self.content(image, &manifest, deepest).await?;
+        self.put(&image.to, &digest.to_string(), &manifest).await
+    }
+
+    /// Whether the target has a manifest by digest.
+    async fn has_manifest(&self, repository: &str, digest: &Digest) -> Result<bool, CopyError> {
+        let found = self.placed.is_in(digest, repository) || {
+            let target = &self.target.shared().session;
+            let found = target.head_manifest(repository, &digest.to_string()).await;
+            found.map_err(CopyError::target)?.is_some()
+        };
+        if found {
+            self.placed.note(digest, repository);
+            self.settings.tally.add(Count::ManifestsSkipped, 1);
+        }
+        Ok(found)
+    }
+
+    /// Writes a tag, unless it is there; never over another digest. Looks at it before and after.
+    async fn write_tag(&self, image: &Image, tag: &str, manifest: &Manifest) -> Result<Copied, CopyError> {
+        let target = &self.target.shared().session;
+        match target.resolve(&image.to, tag).await {
+            Ok(found) if found.digest == manifest.digest => return Ok(Copied::AlreadyThere),
+            Ok(found) => return Err(CopyError::Mismatched { found: found.digest }),
+            Err(failure) if failure.is_absent() => {}
+            Err(failure) => return Err(CopyError::target(failure)),
+        }
+        self.put(&image.to, tag, manifest).await?;
+        let written = target.resolve(&image.to, tag).await.map_err(CopyError::target)?;
+        if written.digest == manifest.digest {
+            Ok(Copied::Written)
+        } else {
+            Err(CopyError::Mismatched { found: written.digest })
+        }
+    }
+
+    /// Puts a manifest under a tag or its digest.
+    async fn put(&self, repository: &str, reference: &str, manifest: &Manifest) -> Result<(), CopyError> {
+        let target = &self.target.shared().session;
+        let put = target.put_manifest(repository, reference, &manifest.media_type, manifest.body.clone());
+        let put = put.await.inspect_err(|_| {
+            // Perhaps one of its parts is gone, whatever we know.
+            self.placed.forget(repository);
+        });
+        let put = put.map_err(CopyError::target)?;
+        if let Some(found) = put.filter(|found| *found != manifest.digest) {
+            return Err(CopyError::Corrupt(format!(
+                "the target calls what was sent as {} {found}",
+                manifest.digest
+            )));
+        }
+        self.placed.note(&manifest.digest, repository);
+        self.settings.tally.add(Count::ManifestsSent, 1);
+        Ok(())
+    }
+}
+
+impl Manifest {
+    fn read(digest: Digest, header: Option<&str>, body: Bytes) -> Result<Manifest, CopyError> {
+        let (parts, media_type) = Parts::read(&body, header)?;
+        Ok(Manifest {
+            digest,
+            media_type,
+            body,
+            parts,
+        })
+    }
+}

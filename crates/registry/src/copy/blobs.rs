@@ -1,0 +1,229 @@
+//! One blob, from one registry to the other.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use catamaran_core::digest::Verifier;
+
+use super::parts::Blob;
+use super::push::{Mounted, Upload};
+use super::{Copier, CopyError, Count, Image};
+use crate::session::Session;
+use crate::transport::Reply;
+
+/// Repositories that are asked for one blob: a look costs a request, an upload that is spared a few and its bytes.
+const MOST_SIBLINGS: usize = 4;
+
+impl Copier {
+    /// Sees to it that the target's repository has a blob: it has it already, or another repository has it, or it is sent.
+    pub(super) async fn place_blob(&self, image: &Image, blob: &Blob) -> Result<(), CopyError> {
+        if blob.size > self.settings.limits.blob_bytes {
+            return Err(CopyError::Unsupported(format!(
+                "the blob {} has {} bytes, more than {}",
+                blob.digest, blob.size, self.settings.limits.blob_bytes
+            )));
+        }
+        let flight = self.placed.flight(&blob.digest);
+        let _alone = flight.lock().await;
+        let count = self.place_alone(image, blob).await?;
+        self.placed.note(&blob.digest, &image.to);
+        self.settings.tally.add(count, 1);
+        if count == Count::BlobsSent {
+            self.settings.tally.add(Count::Bytes, blob.size);
+        }
+        Ok(())
+    }
+
+    /// What was done.
+    async fn place_alone(&self, image: &Image, blob: &Blob) -> Result<Count, CopyError> {
+        let target = &self.target.shared().session;
+        if self.placed.is_in(&blob.digest, &image.to) {
+            return Ok(Count::BlobsSkipped);
+        }
+        let there = target.has_blob(&image.to, &blob.digest).await;
+        if there.map_err(CopyError::target)? {
+            return Ok(Count::BlobsSkipped);
+        }
+        let begun = match self.mount(image, blob).await? {
+            Some(Mounted::Done) => return Ok(Count::BlobsMounted),
+            Some(Mounted::Begun(upload)) => Some(upload),
+            None => None,
+        };
+        let piece = self.settings.limits.piece_bytes as u64;
+        if blob.size > piece {
+            let upload = self.begun(image, begun).await?;
+            self.send_in_pieces(image, blob, upload).await?;
+        } else {
+            self.send_at_once(image, blob, begun).await?;
+        }
+        Ok(Count::BlobsSent)
+    }
+
+    /// Asks for the blob of another repository that is known to have it. A registry that can't answers with an upload that
+    /// has begun, which is then used; one that refuses the other repository is as one that can't.
+    async fn mount(&self, image: &Image, blob: &Blob) -> Result<Option<Mounted>, CopyError> {
+        let known = self.placed.elsewhere(&blob.digest, &image.to);
+        let from = match known {
+            Some(from) => Some(from),
+            None => self.sibling(image, blob).await,
+        };
+        let Some(from) = from else {
+            return Ok(None);
+        };
+        let target = &self.target.shared().session;
+        match target.mount(&image.to, &blob.digest, &from).await {
+            Ok(mounted) => Ok(Some(mounted)),
+            Err(failure) if matches!(failure.status, Some(400..=404)) => Ok(None),
+            Err(failure) => Err(CopyError::target(failure)),
+        }
+    }
+
+    /// Another repository that turns out to have a large blob. A look that fails is as one that finds nothing.
+    async fn sibling(&self, image: &Image, blob: &Blob) -> Option<Arc<str>> {
+        if blob.size <= self.settings.limits.piece_bytes as u64 {
+            return None;
+        }
+        let target = &self.target.shared().session;
+        let others = self.settings.siblings.iter().filter(|other| **other != image.to);
+        for other in others.take(MOST_SIBLINGS) {
+            if let Ok(true) = target.has_blob(other, &blob.digest).await {
+                self.placed.note(&blob.digest, other);
+                return Some(other.as_str().into());
+            }
+        }
+        None
+    }
+
+    async fn begun(&self, image: &Image, begun: Option<Upload>) -> Result<Upload, CopyError> {
+        match begun {
+            Some(upload) => Ok(upload),
+            None => self
+                .target
+                .shared()
+                .session
+                .begin_upload(&image.to)
+                .await
+                .map_err(CopyError::target),
+        }
+    }
+
+    /// A blob that fits into one piece: nothing is sent before it is known to be right.
+    async fn send_at_once(&self, image: &Image, blob: &Blob, begun: Option<Upload>) -> Result<(), CopyError> {
+        let target = &self.target.shared().session;
+        let mut content = Bytes::new();
+        let read = async {
+            let mut reading = self.reading(image, blob).await?;
+            content = reading.next_piece().await?.unwrap_or_default();
+            Ok(())
+        };
+        if let Err(error) = read.await {
+            cancel(target, image, begun.as_ref()).await;
+            return Err(error);
+        }
+        let upload = self.begun(image, begun).await?;
+        let ended = target.end_upload(&image.to, &upload, &blob.digest, content).await;
+        if ended.is_err() {
+            cancel(target, image, Some(&upload)).await;
+        }
+        ended.map_err(CopyError::target)
+    }
+
+    async fn send_in_pieces(&self, image: &Image, blob: &Blob, mut upload: Upload) -> Result<(), CopyError> {
+        let target = &self.target.shared().session;
+        let sent = self.pieces(image, blob, &mut upload).await;
+        if sent.is_err() {
+            cancel(target, image, Some(&upload)).await;
+        }
+        sent
+    }
+
+    async fn pieces(&self, image: &Image, blob: &Blob, upload: &mut Upload) -> Result<(), CopyError> {
+        let target = &self.target.shared().session;
+        let mut reading = self.reading(image, blob).await?;
+        while let Some(piece) = reading.next_piece().await? {
+            let sent = target.send_piece(&image.to, upload, piece).await;
+            sent.map_err(CopyError::target)?;
+        }
+        let ended = target.end_upload(&image.to, upload, &blob.digest, Bytes::new()).await;
+        ended.map_err(CopyError::target)
+    }
+
+    async fn reading(&self, image: &Image, blob: &Blob) -> Result<Reading<'_>, CopyError> {
+        let source = &self.source.shared().session;
+        let time = Some(self.settings.limits.blob);
+        let reply = source.open_blob(&image.from, &blob.digest, false, time).await;
+        let reply = reply.map_err(CopyError::source)?;
+        if let Some(length) = reply.length().filter(|length| *length != blob.size) {
+            return Err(CopyError::Corrupt(format!(
+                "{}: {length} bytes, where the manifest says {}",
+                reply.request, blob.size
+            )));
+        }
+        Ok(Reading {
+            copier: self,
+            blob: blob.clone(),
+            verifier: Some(blob.digest.verifier()),
+            reply,
+            rest: Bytes::new(),
+            read: 0,
+        })
+    }
+}
+
+/// A blob on its way in. The last piece is handed out only when the whole has the right size and digest.
+struct Reading<'a> {
+    copier: &'a Copier,
+    blob: Blob,
+    verifier: Option<Verifier>,
+    reply: Reply,
+    /// What came from the network beyond the last piece.
+    rest: Bytes,
+    read: u64,
+}
+
+impl Reading<'_> {
+    /// The next piece, full but for the last one; `None` when the blob is through.
+    async fn next_piece(&mut self) -> Result<Option<Bytes>, CopyError> {
+        if self.verifier.is_none() {
+            return Ok(None);
+        }
+        let most = self.copier.settings.limits.piece_bytes.max(1);
+        let missing = usize::try_from(self.blob.size - self.read).unwrap_or(usize::MAX);
+        let mut piece = BytesMut::with_capacity(most.min(missing + self.rest.len()));
+        loop {
+            let take = self.rest.len().min(most - piece.len());
+            piece.extend_from_slice(&self.rest.split_to(take));
+            if piece.len() == most && (self.read < self.blob.size || !self.rest.is_empty()) {
+                return Ok(Some(piece.freeze()));
+            }
+            let next = self.reply.piece().await.map_err(CopyError::source)?;
+            let Some(next) = next else { break };
+            self.read += next.len() as u64;
+            if self.read > self.blob.size {
+                return Err(self.damaged("more bytes than the manifest says"));
+            }
+            self.copier.settings.pace.take(next.len()).await;
+            if let Some(verifier) = &mut self.verifier {
+                verifier.update(&next);
+            }
+            self.rest = next;
+        }
+        if self.read < self.blob.size {
+            return Err(self.damaged("fewer bytes than the manifest says"));
+        }
+        if !self.verifier.take().is_some_and(Verifier::matches) {
+            return Err(self.damaged("another digest than it is asked for by"));
+        }
+        Ok(Some(piece.freeze()).filter(|piece| !piece.is_empty()))
+    }
+
+    fn damaged(&self, why: &str) -> CopyError {
+        CopyError::Corrupt(format!("{}: {why}", self.reply.request))
+    }
+}
+
+async fn cancel(target: &Session, image: &Image, upload: Option<&Upload>) {
+    if let Some(upload) = upload {
+        target.cancel_upload(&image.to, upload).await;
+    }
+}
