@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules::{
     DNS_SUBDOMAIN, MAX_PATTERN, MAX_PATTERNS, MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY, MAX_REPOSITORIES, PATH_RULES,
-    PATTERN_RULES, PREFIX_RULES, REGISTRY_RULES, SPEC_RULES, rules,
+    PATTERN_RULES, PREFIX_RULES, REGISTRY_RULES, SIDE_RULES, SPEC_RULES, rules,
 };
 pub use crate::settings::{
     ActiveSide, Canary, ControllerOwnedPodsName, Failback, FailbackModeName, HealthCheck, MissingTags, Parity, Repair,
@@ -105,6 +105,7 @@ pub struct RegistryMirrorSpec {
 /// One of the two registries.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules(SIDE_RULES)))]
 pub struct RegistrySide {
     /// The registry's host as image references spell it, in lower case and with a port if they have one: ghcr.io,
     /// registry.example.com:5000, [2001:db8::1]:5000. No scheme, no path. Docker Hub is docker.io.
@@ -138,11 +139,25 @@ pub struct RegistrySide {
     pub cert_secret_ref: Option<SecretName>,
 
     /// Pull secrets for pods, at most 8. Those of both sides are added to every pod of this mirror, because a pod can't get one
-    /// later; they must exist in the pod's namespace.
+    /// later; they must exist in the pod's namespace, or be minted there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_PULL_SECRETS))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub image_pull_secrets: Vec<SecretName>,
+    pub image_pull_secrets: Vec<PullSecret>,
+}
+
+/// A pull secret for pods.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PullSecret {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = DNS_SUBDOMAIN))]
+    pub name: String,
+
+    /// The operator makes this Secret and renews it before its token ends, in those of the namespaces that the chart's
+    /// pullSecrets.namespaces lists which namespaceSelector selects. Only for provider azure or aws, whose tokens end by themselves.
+    #[serde(default)]
+    pub mint: bool,
 }
 
 /// The name of a Secret.

@@ -153,7 +153,7 @@ fn told(answer: &Answer) -> Response<Full<Bytes>> {
     }
 }
 
-/// Abuse protection of webhooks for CloudEvents: the sender asks whether it may. It may; each delivery needs the secret.
+/// Abuse protection of webhooks for `CloudEvents`: the sender asks whether it may. It may; each delivery needs the secret.
 fn permit(headers: &HeaderMap) -> Response<Full<Bytes>> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
     let origin = headers.get("webhook-request-origin").filter(|origin| {

@@ -211,13 +211,7 @@ impl Parts {
         let clock = self.context.clock;
         let now = move || clock.now();
         let client = || self.context.client.clone();
-        let certificates = CertificateSettings {
-            namespace: arguments.namespace.clone(),
-            secret: arguments.certificate_secret.clone(),
-            configuration: arguments.webhook_configuration.clone(),
-            service: arguments.webhook_service.clone(),
-            schedule: Schedule::default(),
-        };
+        let certificates = certificate_settings(arguments);
         let (serving, leadership, end) = (
             Arc::clone(&self.certificate),
             self.context.leadership.clone(),
@@ -276,6 +270,16 @@ async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("failed to listen on {address}"))
+}
+
+fn certificate_settings(arguments: &RunArguments) -> CertificateSettings {
+    CertificateSettings {
+        namespace: arguments.namespace.clone(),
+        secret: arguments.certificate_secret.clone(),
+        configuration: arguments.webhook_configuration.clone(),
+        service: arguments.webhook_service.clone(),
+        schedule: Schedule::default(),
+    }
 }
 
 /// Ready: the mirrors were listed once, and the API server can trust what this replica serves with. Never a registry: an

@@ -71,6 +71,8 @@ pub struct SidePolicy {
     pub ca_secret: Option<String>,
     /// Names of pull secrets that are appended to pods at admission.
     pub image_pull_secrets: Vec<String>,
+    /// Those of `image_pull_secrets` that the operator makes and renews itself.
+    pub minted_pull_secrets: Vec<String>,
 }
 
 /// Whose registry a side is.

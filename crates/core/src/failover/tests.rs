@@ -28,6 +28,7 @@ fn policy() -> MirrorPolicy {
         credentials_secret: None,
         ca_secret: None,
         image_pull_secrets: Vec::new(),
+        minted_pull_secrets: Vec::new(),
     };
     MirrorPolicy {
         id: MirrorId {

@@ -27,6 +27,7 @@ pub(crate) fn side(registry: &str, prefix: &str) -> SidePolicy {
         credentials_secret: None,
         ca_secret: None,
         image_pull_secrets: vec![format!("{label}-pull")],
+        minted_pull_secrets: Vec::new(),
     }
 }
 

@@ -41,6 +41,7 @@ fn side(registry: &str, prefix: &str, secret: &str) -> SidePolicy {
         credentials_secret: None,
         ca_secret: None,
         image_pull_secrets: vec![secret.to_owned()],
+        minted_pull_secrets: Vec::new(),
     }
 }
 
