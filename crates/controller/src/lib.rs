@@ -8,7 +8,8 @@
 //! [`report`] (pure: what to tell), [`apply`] (the only writes to a mirror). [`memory`] is what a process knows of each
 //! mirror. [`prober`] and [`scanner`] fill it in the background, [`connections`] turns Secrets into registry clients,
 //! [`in_use`] says which images pods use. [`pods`] watches pods that wait and [`rescue`] patches them. [`feed`] builds the
-//! webhook's snapshot. [`notifications`] takes a registry's word that a tag has moved as a reason to look. [`lease`] elects the leader, [`certificates`] keeps the webhook's own.
+//! webhook's snapshot. [`notifications`] takes a registry's word that a tag has moved as a reason to look.
+//! [`pull_secrets`] mints credentials for pods. [`lease`] elects the leader, [`certificates`] keeps the webhook's own.
 
 pub mod apply;
 pub mod assess;
@@ -26,9 +27,12 @@ pub mod metrics;
 pub mod notifications;
 pub mod pods;
 pub mod prober;
+pub mod pull_secrets;
 pub mod reconcile;
 pub mod report;
 pub mod rescue;
 pub mod scanner;
+#[cfg(test)]
+mod testbed;
 pub mod verifier;
 pub mod workers;
