@@ -13,7 +13,7 @@ use catamaran_controller::feed::{self, View as Seen};
 use catamaran_controller::lease::{self, LeaseSettings};
 use catamaran_controller::memory::Memories;
 use catamaran_controller::workers::Workers;
-use catamaran_controller::{pods, reconcile};
+use catamaran_controller::{pods, pull_secrets, reconcile};
 use catamaran_registry::Budgets;
 use catamaran_webhook::{Admission, Identity, View};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -218,6 +218,7 @@ impl Parts {
             &tokens.end,
         );
         let context = || Arc::clone(&self.context);
+        let (minting, seen) = (minting(arguments), self.seen.clone());
         let mut work = vec![
             tokio::spawn(feed::run(client(), arguments.namespace.clone(), self.seen_sender)),
             tokio::spawn(janitor::run(
@@ -244,6 +245,7 @@ impl Parts {
         let leading = vec![
             tokio::spawn(reconcile::run(context(), self.triggers, tokens.stopping.clone())),
             tokio::spawn(pods::run(context(), tokens.stopping.clone())),
+            tokio::spawn(pull_secrets::run(context(), minting, seen, tokens.stopping.clone())),
         ];
         let settings = LeaseSettings::new(&*arguments.namespace, &*arguments.lease, &*arguments.pod_name);
         let lease = tokio::spawn(lease::run(
@@ -270,6 +272,13 @@ async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("failed to listen on {address}"))
+}
+
+fn minting(arguments: &RunArguments) -> pull_secrets::Settings {
+    pull_secrets::Settings {
+        namespaces: arguments.pull_secret_namespaces.iter().cloned().collect(),
+        names: arguments.pull_secret_names.iter().cloned().collect(),
+    }
 }
 
 fn certificate_settings(arguments: &RunArguments) -> CertificateSettings {

@@ -149,7 +149,8 @@ mod tests {
 
     #[test]
     fn what_lacks_one_of_our_marks_is_somebody_elses() {
-        let cases: [(&str, fn(&mut Secret)); 5] = [
+        type Change = fn(&mut Secret);
+        let cases: [(&str, Change); 5] = [
             ("no labels", |secret| secret.metadata.labels = None),
             ("another manager", |secret| {
                 let labels = secret.metadata.labels.as_mut().unwrap();

@@ -44,14 +44,14 @@ fn route(name: &str, secret: &str, team: Option<&str>, created: i64) -> Route {
 }
 
 fn table(routes: Vec<Route>, namespaces: &[(&str, Option<&str>)]) -> RouteTable {
-    let labels = |team: &Option<&str>| {
+    let labels = |team: Option<&str>| {
         team.map(|team| ("team".to_owned(), team.to_owned()))
             .into_iter()
             .collect()
     };
     let namespaces = namespaces
         .iter()
-        .map(|(name, team)| ((*name).to_owned(), labels(team)))
+        .map(|(name, team)| ((*name).to_owned(), labels(*team)))
         .collect::<BTreeMap<String, Labels>>();
     RouteTable::new(routes, Arc::new(namespaces))
 }
