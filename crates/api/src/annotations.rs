@@ -6,6 +6,8 @@
 pub const ORIGINAL_IMAGES: &str = "catamaran.dev/original-images";
 
 /// Pod annotation: the mirror and the epoch that decided, as `apps@7`; several are separated by commas.
+///
+/// Label of a minted pull secret: the mirror that it is for.
 pub const MIRROR: &str = "catamaran.dev/mirror";
 
 /// Pod annotation: a JSON object from container name to the reason for what happened to its image.
@@ -19,6 +21,21 @@ pub const REWRITE: &str = "catamaran.dev/rewrite";
 
 /// The value of [`REWRITE`] that switches rewriting off.
 pub const DISABLED: &str = "disabled";
+
+/// Label of what the operator makes and may remove again; its value is [`MANAGER`].
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// The value of [`MANAGED_BY`].
+pub const MANAGER: &str = "catamaran";
+
+/// Secret annotation: when the operator minted this pull secret.
+pub const MINTED: &str = "catamaran.dev/minted";
+
+/// Secret annotation: when the token in this pull secret ends.
+pub const EXPIRES: &str = "catamaran.dev/expires";
+
+/// Secret annotation: the registry that this pull secret is for, as `host[:port]`.
+pub const REGISTRY: &str = "catamaran.dev/registry";
 
 /// ConfigMap label: this is a shard of the evidence of the mirror that the value names.
 pub const EVIDENCE: &str = "catamaran.dev/evidence";

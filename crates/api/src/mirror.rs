@@ -153,11 +153,25 @@ pub struct RegistrySide {
     pub requests_per_minute: Option<i32>,
 
     /// Pull secrets for pods, at most 8. Those of both sides are added to every pod of this mirror, because a pod can't get one
-    /// later; they must exist in the pod's namespace.
+    /// later; they must exist in the pod's namespace, or be minted there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_PULL_SECRETS))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
-    pub image_pull_secrets: Vec<SecretName>,
+    pub image_pull_secrets: Vec<PullSecret>,
+}
+
+/// A pull secret for pods.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PullSecret {
+    /// The Secret's name.
+    #[schemars(length(min = 1, max = 253), regex(pattern = DNS_SUBDOMAIN))]
+    pub name: String,
+
+    /// The operator makes this Secret and renews it before its token ends, in those of the namespaces that the chart's
+    /// pullSecrets.namespaces lists which namespaceSelector selects. Only for provider azure or aws, whose tokens end by themselves.
+    #[serde(default)]
+    pub mint: bool,
 }
 
 /// An identity that a cloud vouches for.

@@ -84,6 +84,12 @@ pub(crate) const SPEC_RULES: &[Rule] = &[
          self.repositories.exists(r, r.name == self.healthCheck.canary.repository)",
         "healthCheck.canary.repository must be the name of an entry in repositories",
     ),
+    (
+        "!has(self.primary.imagePullSecrets) || !has(self.fallback.imagePullSecrets) || \
+         !self.primary.imagePullSecrets.exists(p, self.fallback.imagePullSecrets.exists(f, \
+         p.name == f.name && (p.mint || f.mint)))",
+        "a pull secret that is minted for one side must have another name than those of the other side",
+    ),
 ];
 
 pub(crate) const REGISTRY_RULES: &[Rule] = &[
@@ -107,6 +113,10 @@ pub(crate) const SIDE_RULES: &[Rule] = &[
     (
         "!has(self.identity) || !has(self.secretRef)",
         "secretRef and identity exclude each other",
+    ),
+    (
+        "!has(self.imagePullSecrets) || !self.imagePullSecrets.exists(s, s.mint) || self.provider in ['azure', 'aws']",
+        "imagePullSecrets may only be minted for provider azure or aws: only their tokens end by themselves",
     ),
 ];
 

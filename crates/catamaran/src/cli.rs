@@ -112,6 +112,12 @@ pub struct RunArguments {
     /// Where registries notify us of tags that moved: /azure, /github and /events
     #[arg(long, default_value = "[::]:8081", value_name = "ADDRESS")]
     pub notifications_address: SocketAddr,
+    /// A namespace that pull secrets may be minted into; may be given more than once
+    #[arg(long = "pull-secret-namespace", value_name = "NAME")]
+    pub pull_secret_namespaces: Vec<String>,
+    /// A name that minted pull secrets may have; may be given more than once
+    #[arg(long = "pull-secret-name", value_name = "NAME")]
+    pub pull_secret_names: Vec<String>,
     /// How logs are written
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: LogFormat,

@@ -14,7 +14,7 @@ use catamaran_controller::lease::{self, LeaseSettings};
 use catamaran_controller::memory::Memories;
 use catamaran_controller::readings::Readings;
 use catamaran_controller::workers::Workers;
-use catamaran_controller::{pods, reconcile};
+use catamaran_controller::{pods, pull_secrets, reconcile};
 use catamaran_registry::Budgets;
 use catamaran_webhook::{Admission, Identity, View};
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -220,6 +220,7 @@ impl Parts {
             &tokens.end,
         );
         let context = || Arc::clone(&self.context);
+        let (minting, seen) = (minting(arguments), self.seen.clone());
         let mut work = vec![
             tokio::spawn(feed::run(client(), arguments.namespace.clone(), self.seen_sender)),
             tokio::spawn(janitor::run(
@@ -246,6 +247,7 @@ impl Parts {
         let leading = vec![
             tokio::spawn(reconcile::run(context(), self.triggers, tokens.stopping.clone())),
             tokio::spawn(pods::run(context(), tokens.stopping.clone())),
+            tokio::spawn(pull_secrets::run(context(), minting, seen, tokens.stopping.clone())),
         ];
         let settings = LeaseSettings::new(&*arguments.namespace, &*arguments.lease, &*arguments.pod_name);
         let lease = tokio::spawn(lease::run(
@@ -282,6 +284,13 @@ async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address)
         .await
         .with_context(|| format!("failed to listen on {address}"))
+}
+
+fn minting(arguments: &RunArguments) -> pull_secrets::Settings {
+    pull_secrets::Settings {
+        namespaces: arguments.pull_secret_namespaces.iter().cloned().collect(),
+        names: arguments.pull_secret_names.iter().cloned().collect(),
+    }
 }
 
 /// Ready: the mirrors were listed once, and the API server can trust what this replica serves with. Never a registry: an

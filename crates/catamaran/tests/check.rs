@@ -82,7 +82,15 @@ async fn a_registry_where_every_rung_holds_ends_with_0_and_is_plain_on_pipes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_failing_rung_ends_with_1_a_cross_and_a_hint() {
     type Script = fn(&Registry);
-    let cases: [(Script, &str, &str); 6] = [
+    let cases: [(Script, &str, &str); 7] = [
+        (
+            |registry| {
+                let denied = What::error(403, "DENIED", "client with IP '20.1.2.3' is not allowed access");
+                registry.fault(Fault::on("/", denied));
+            },
+            "× refuses this network",
+            "hint: let this network in",
+        ),
         (
             |registry| registry.set_certificate(Certificate::Expired),
             "× shows no certificate that can be trusted",
@@ -125,6 +133,27 @@ async fn the_first_failing_rung_ends_with_1_a_cross_and_a_hint() {
         assert!(ran.out.contains(says) && ran.out.contains(hint), "{says}: {}", ran.out);
         assert_eq!(ran.out.lines().last(), Some("× a rung failed"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_nobody_listens_on_takes_no_connection() {
+    let harness = Harness::start().await;
+    // Bound and let go again, so that nobody is there.
+    let gone = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap();
+    let ran = harness.run(&["check", &format!("{gone}/team/web")]).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert!(ran.out.contains("× takes no connection\n"), "{}", ran.out);
+    assert!(ran.out.contains("connection refused"), "{}", ran.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_targets_are_climbed_and_one_failure_is_the_verdict() {
+    let harness = Harness::start().await;
+    let missing = format!("{}/team/missing", harness.registry.address());
+    let ran = harness.check(&[&missing, &harness.target()]).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    assert_eq!(ran.out.matches("\u{221a} takes connections").count(), 3, "{}", ran.out);
+    assert_eq!(ran.out.lines().last(), Some("× a rung failed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

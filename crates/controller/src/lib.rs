@@ -6,11 +6,11 @@
 //!
 //! Reading order: [`reconcile`] is the table of contents, with one file per step: [`assess`] (gather and decide),
 //! [`report`] (pure: what to tell), [`apply`] (the only writes to a mirror). [`memory`] is what a process knows of each
-//! mirror. [`prober`] and [`scanner`] fill it in the background, [`readings`] lets mirrors of the
-//! same repositories share what they read, [`connections`] turns Secrets into registry clients,
-//! [`in_use`] says which images pods use. [`pods`] watches pods that wait and [`rescue`] patches them; [`repair`]
-//! copies tags that one side lacks. [`feed`] builds the
-//! webhook's snapshot. [`notifications`] takes a registry's word that a tag has moved as a reason to look. [`lease`] elects the leader, [`certificates`] keeps the webhook's own.
+//! mirror. [`prober`] and [`scanner`] fill it in the background, [`readings`] lets mirrors of the same repositories share
+//! what they read, [`connections`] turns Secrets into registry clients, [`in_use`] says which images pods use. [`pods`]
+//! watches pods that wait and [`rescue`] patches them; [`repair`] copies tags that one side lacks; [`pull_secrets`] mints
+//! credentials for pods. [`feed`] builds the webhook's snapshot. [`notifications`] takes a registry's word that a tag has
+//! moved as a reason to look. [`lease`] elects the leader, [`certificates`] keeps the webhook's own.
 
 pub mod apply;
 pub mod assess;
@@ -28,11 +28,14 @@ pub mod metrics;
 pub mod notifications;
 pub mod pods;
 pub mod prober;
+pub mod pull_secrets;
 pub mod readings;
 pub mod reconcile;
 pub mod repair;
 pub mod report;
 pub mod rescue;
 pub mod scanner;
+#[cfg(test)]
+mod testbed;
 pub mod verifier;
 pub mod workers;

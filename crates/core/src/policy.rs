@@ -75,6 +75,8 @@ pub struct SidePolicy {
     pub ca_secret: Option<String>,
     /// Names of pull secrets that are appended to pods at admission.
     pub image_pull_secrets: Vec<String>,
+    /// Those of `image_pull_secrets` that the operator makes and renews itself.
+    pub minted_pull_secrets: Vec<String>,
     /// The most requests a minute for verification; absent: the provider's default.
     pub requests_per_minute: Option<u32>,
 }

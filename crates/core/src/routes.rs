@@ -156,6 +156,11 @@ impl RouteTable {
         &self.routes
     }
 
+    /// The labels of namespaces, by name.
+    pub fn namespaces(&self) -> &BTreeMap<String, Labels> {
+        &self.namespaces
+    }
+
     /// The mirror with this identity.
     pub fn route(&self, mirror: &MirrorId) -> Option<&Route> {
         self.routes.iter().find(|route| route.policy.id == *mirror)

@@ -5,7 +5,7 @@ use catamaran_core::reference::{is_repository_path, parse_registry};
 use catamaran_core::side::Sides;
 
 use super::{PolicyError, check_unique, repositories, within};
-use crate::mirror::{IdentityKind, ProviderName, RegistrySide, SecretName, SideIdentity};
+use crate::mirror::{IdentityKind, ProviderName, PullSecret, RegistrySide, SecretName, SideIdentity};
 use crate::rules::{MAX_ID, MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY, MAX_RESOURCE_ID, REQUESTS_PER_MINUTE};
 
 pub(super) fn side(side: &RegistrySide, field: &str) -> Result<SidePolicy, PolicyError> {
@@ -27,6 +27,7 @@ pub(super) fn side(side: &RegistrySide, field: &str) -> Result<SidePolicy, Polic
             .requests_per_minute
             .map(|most| within(most, &REQUESTS_PER_MINUTE, &format!("{field}.requestsPerMinute")))
             .transpose()?,
+        minted_pull_secrets: minted(side, field)?,
     })
 }
 
@@ -43,6 +44,16 @@ pub(super) fn check_pair(sides: &Sides<SidePolicy>) -> Result<(), PolicyError> {
         return Err(PolicyError::new(
             "spec.fallback.pullThroughCache",
             "may be true on one side only: two subsets can't be compared",
+        ));
+    }
+    let claims = |one: &SidePolicy, other: &SidePolicy| {
+        let taken = |name: &&String| other.image_pull_secrets.contains(name);
+        one.minted_pull_secrets.iter().find(taken).cloned()
+    };
+    if let Some(name) = claims(primary, fallback).or_else(|| claims(fallback, primary)) {
+        return Err(PolicyError::new(
+            "spec.fallback.imagePullSecrets",
+            format!("{name:?} is minted for one side and must have another name on the other"),
         ));
     }
     Ok(())
@@ -136,10 +147,12 @@ fn identity_of(identity: &SideIdentity) -> Option<IdentityPolicy> {
 }
 
 fn secret(reference: Option<&SecretName>, field: &str) -> Result<Option<String>, PolicyError> {
-    reference.map(|reference| secret_name(reference, field)).transpose()
+    reference
+        .map(|reference| secret_name(&reference.name, field))
+        .transpose()
 }
 
-fn pull_secrets(references: &[SecretName], field: &str) -> Result<Vec<String>, PolicyError> {
+fn pull_secrets(references: &[PullSecret], field: &str) -> Result<Vec<String>, PolicyError> {
     if references.len() > MAX_PULL_SECRETS {
         return Err(PolicyError::new(
             field,
@@ -152,12 +165,28 @@ fn pull_secrets(references: &[SecretName], field: &str) -> Result<Vec<String>, P
     references
         .iter()
         .enumerate()
-        .map(|(index, reference)| secret_name(reference, &format!("{field}[{index}]")))
+        .map(|(index, reference)| secret_name(&reference.name, &format!("{field}[{index}]")))
+        .collect()
+}
+
+fn minted(side: &RegistrySide, field: &str) -> Result<Vec<String>, PolicyError> {
+    let mints = matches!(side.provider, ProviderName::Azure | ProviderName::Aws);
+    let wanted = side.image_pull_secrets.iter().enumerate();
+    wanted
+        .filter(|(_, reference)| reference.mint)
+        .map(|(index, reference)| {
+            mints.then(|| reference.name.clone()).ok_or_else(|| {
+                PolicyError::new(
+                    format!("{field}.imagePullSecrets[{index}].mint"),
+                    "needs provider azure or aws: only their tokens end by themselves",
+                )
+            })
+        })
         .collect()
 }
 
 /// A DNS-1123 subdomain.
-fn secret_name(reference: &SecretName, field: &str) -> Result<String, PolicyError> {
+fn secret_name(name: &str, field: &str) -> Result<String, PolicyError> {
     let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let is_label = |label: &str| {
         label
@@ -167,12 +196,11 @@ fn secret_name(reference: &SecretName, field: &str) -> Result<String, PolicyErro
             .is_some_and(|(first, last)| is_word(first) && is_word(last))
             && label.bytes().all(|byte| is_word(byte) || byte == b'-')
     };
-    let name = &reference.name;
     if name.len() > 253 || !name.split('.').all(is_label) {
         return Err(PolicyError::new(
             format!("{field}.name"),
             format!("must be the name of a Secret (lower-case letters, digits, '-' and '.'), not {name:?}"),
         ));
     }
-    Ok(name.clone())
+    Ok(name.to_owned())
 }

@@ -29,12 +29,12 @@ impl KeyFile {
         }
     }
 
-    /// The secrets; `None` when the file never held any.
+    /// The secrets; `None` while the file holds none: emptying or removing it revokes them. A mounted Secret is exchanged
+    /// in one step, so it is never half there.
     pub fn keys(&self) -> Option<Keys> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.0.elapsed() >= REREAD {
-            // What was good before stays good while the file can't be read.
-            *last = (Instant::now(), read(&self.path).or_else(|| last.1.take()));
+            *last = (Instant::now(), read(&self.path));
         }
         last.1.clone()
     }
@@ -70,14 +70,18 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_taken_away_leaves_what_was_in_it() {
+    fn a_file_that_is_exchanged_is_read_again_and_one_that_is_taken_away_revokes() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("secret");
         std::fs::write(&path, "0123456789abcdef\n").unwrap();
         let file = KeyFile::open(path.clone());
-        std::fs::remove_file(path).unwrap();
-        let long_ago = Instant::now().checked_sub(REREAD).unwrap();
-        file.last.lock().unwrap().0 = long_ago;
+        let long_ago = || Instant::now().checked_sub(REREAD).unwrap();
+        std::fs::write(&path, "0123456789abcdef\nfedcba9876543210\n").unwrap();
+        file.last.lock().unwrap().0 = long_ago();
         assert!(file.keys().is_some());
+        std::fs::remove_file(path).unwrap();
+        assert!(file.keys().is_some(), "it is believed for a while");
+        file.last.lock().unwrap().0 = long_ago();
+        assert!(file.keys().is_none());
     }
 }

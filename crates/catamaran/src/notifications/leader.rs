@@ -117,15 +117,14 @@ async fn send(leader: SocketAddr, path: &str, headers: &HeaderMap, body: Bytes) 
         }
     }
     let request = request.body(Full::new(body))?;
-    let answered = sender.send_request(request);
-    // The connection ends with the answer; nothing of it outlives this call.
-    tokio::select! {
-        answer = answered => Ok(answer?.status()),
-        broken = connection => {
-            broken?;
-            anyhow::bail!("the connection ended without an answer")
-        }
-    }
+    let mut answered = std::pin::pin!(sender.send_request(request));
+    // The connection is driven from here, so nothing of it outlives this call. It may end in the moment that it brings the
+    // answer, and an error of its own is the answer's as well.
+    let answer = tokio::select! {
+        answer = &mut answered => answer,
+        _ = connection => answered.await,
+    };
+    Ok(answer?.status())
 }
 
 #[cfg(test)]

@@ -9,22 +9,12 @@ use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::routes::Route;
 use catamaran_core::side::Side;
 use catamaran_registry::scripted::Registry;
-use catamaran_registry::{Budgets, Client, Limits};
+use catamaran_registry::{Client, Limits};
 use http::{HeaderName, HeaderValue};
-use kube::client::Body;
 use serde_json::json;
-use tokio::sync::{mpsc, watch};
-use tower::service_fn;
 
 use super::*;
-use crate::clock::Clock;
-use crate::connections::Connections;
-use crate::context::recorder;
-use crate::lease::{self, Leadership};
-use crate::memory::Memories;
-use crate::readings::Readings;
-use crate::verifier;
-use crate::workers::Workers;
+use crate::{testbed, verifier};
 
 const SECRET: &str = "0123456789abcdef-shared";
 
@@ -45,16 +35,6 @@ fn mirror() -> Arc<MirrorPolicy> {
 
 /// A replica with one mirror; every request to the API server fails.
 fn replica(policy: &Arc<MirrorPolicy>, leads: bool) -> Arc<Context> {
-    let nobody = service_fn(|_: http::Request<Body>| async {
-        let answer = http::Response::builder().status(503).body(Body::empty()).unwrap();
-        Ok::<_, std::convert::Infallible>(answer)
-    });
-    let client = kube::Client::new(nobody, "catamaran-system");
-    let (publish, leadership) = lease::channel();
-    if leads {
-        let hour = tokio::time::Instant::now() + Duration::from_hours(1);
-        publish.send_replace(Leadership::until(hour));
-    }
     let route = Route {
         policy: Arc::clone(policy),
         active: Side::Primary,
@@ -62,21 +42,7 @@ fn replica(policy: &Arc<MirrorPolicy>, leads: bool) -> Arc<Context> {
         evidence: Arc::default(),
     };
     let table = RouteTable::new(vec![route], Arc::default());
-    Arc::new(Context {
-        namespace: "catamaran-system".to_owned(),
-        clock: Clock::start(),
-        leadership,
-        memories: Memories::default(),
-        connections: Connections::new(client.clone(), "catamaran-system", Arc::new(Budgets::new())),
-        readings: Readings::default(),
-        workers: Workers::default(),
-        table: watch::channel(Arc::new(table)).1,
-        triggers: mpsc::unbounded_channel().0,
-        turns: watch::channel(0).0,
-        recorder: recorder(client.clone(), "catamaran-0"),
-        metrics: Arc::default(),
-        client,
-    })
+    testbed::replica(testbed::nobody(), Arc::new(table), leads)
 }
 
 fn keys() -> Keys {

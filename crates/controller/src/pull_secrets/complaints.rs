@@ -1,0 +1,98 @@
+//! What people must know of pull secrets that are not made, told once each as Events of the mirror.
+
+use std::collections::BTreeSet;
+
+use catamaran_api::mirror::RegistryMirror;
+use catamaran_core::policy::MirrorId;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource as _;
+use kube::runtime::events::{Event, EventType};
+
+use super::plan::Wanted;
+use crate::context::Context;
+
+/// Why a Secret is not made.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Complaint {
+    mirror: MirrorId,
+    reason: &'static str,
+    note: String,
+}
+
+impl Complaint {
+    fn new(mirror: &MirrorId, reason: &'static str, note: String) -> Complaint {
+        Complaint {
+            mirror: mirror.clone(),
+            reason,
+            note,
+        }
+    }
+
+    pub(super) fn not_allowed(mirror: &MirrorId, name: &str) -> Complaint {
+        let note = format!("pull secret '{name}' is not minted: add it to pullSecrets.names of the chart's values");
+        Complaint::new(mirror, "PullSecretNotAllowed", note)
+    }
+
+    pub(super) fn taken(mirror: &MirrorId, by: &MirrorId, name: &str) -> Complaint {
+        let note = format!("pull secret '{name}' is minted for the mirror '{by}', which is older: choose another name");
+        Complaint::new(mirror, "PullSecretTaken", note)
+    }
+
+    pub(super) fn foreign(wanted: &Wanted) -> Complaint {
+        let note = format!(
+            "secret '{}' exists and was not made by this operator, so it is left alone: remove it, or choose another name",
+            wanted.place
+        );
+        Complaint::new(&wanted.mirror, "PullSecretForeign", note)
+    }
+
+    pub(super) fn not_minted(wanted: &Wanted, why: &str) -> Complaint {
+        let note = format!("failed to mint pull secret '{}': {why}", wanted.place);
+        Complaint::new(&wanted.mirror, "PullSecretNotMinted", note)
+    }
+
+    pub(super) fn unreadable(wanted: &Wanted, error: &kube::Error) -> Complaint {
+        let note = format!("failed to look at pull secret '{}': {error}", wanted.place);
+        Complaint::new(&wanted.mirror, "PullSecretNotMinted", note)
+    }
+
+    #[cfg(test)]
+    pub(super) fn told(&self) -> (&str, &'static str) {
+        (&self.mirror.name, self.reason)
+    }
+}
+
+/// What was told already.
+#[derive(Debug, Default)]
+pub(super) struct Complaints(BTreeSet<Complaint>);
+
+impl Complaints {
+    /// Tells what is new; what has ended may be told again when it comes back.
+    pub(super) async fn tell(&mut self, context: &Context, now: BTreeSet<Complaint>) {
+        for complaint in now.difference(&self.0) {
+            publish(context, complaint).await;
+        }
+        self.0 = now;
+    }
+}
+
+async fn publish(context: &Context, complaint: &Complaint) {
+    let regarding = ObjectReference {
+        api_version: Some(RegistryMirror::api_version(&()).into_owned()),
+        kind: Some(RegistryMirror::kind(&()).into_owned()),
+        name: Some(complaint.mirror.name.to_string()),
+        uid: Some(complaint.mirror.uid.to_string()),
+        ..ObjectReference::default()
+    };
+    tracing::warn!(mirror = %complaint.mirror, reason = complaint.reason, note = complaint.note, "a pull secret is not made");
+    let event = Event {
+        type_: EventType::Warning,
+        reason: complaint.reason.to_owned(),
+        note: Some(complaint.note.chars().take(1000).collect()),
+        action: "MintPullSecret".to_owned(),
+        secondary: None,
+    };
+    if let Err(error) = context.recorder.publish(&event, &regarding).await {
+        tracing::warn!(mirror = %complaint.mirror, %error, "failed to publish an event");
+    }
+}

@@ -1,0 +1,51 @@
+//! A replica for tests: everything that parts share, with an API server that the test plays.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catamaran_core::routes::RouteTable;
+use catamaran_registry::Budgets;
+use kube::client::Body;
+use tokio::sync::{mpsc, watch};
+use tower::service_fn;
+
+use crate::clock::Clock;
+use crate::connections::Connections;
+use crate::context::{Context, recorder};
+use crate::lease::{self, Leadership};
+use crate::memory::Memories;
+use crate::readings::Readings;
+use crate::workers::Workers;
+
+/// An API server that answers everything with 503.
+pub(crate) fn nobody() -> kube::Client {
+    let service = service_fn(|_: http::Request<Body>| async {
+        let answer = http::Response::builder().status(503).body(Body::empty()).unwrap();
+        Ok::<_, std::convert::Infallible>(answer)
+    });
+    kube::Client::new(service, "catamaran-system")
+}
+
+/// A replica that sees these routes; if it leads, then for an hour.
+pub(crate) fn replica(client: kube::Client, table: Arc<RouteTable>, leads: bool) -> Arc<Context> {
+    let (publish, leadership) = lease::channel();
+    if leads {
+        let hour = tokio::time::Instant::now() + Duration::from_hours(1);
+        publish.send_replace(Leadership::until(hour));
+    }
+    Arc::new(Context {
+        namespace: "catamaran-system".to_owned(),
+        clock: Clock::start(),
+        leadership,
+        memories: Memories::default(),
+        connections: Connections::new(client.clone(), "catamaran-system", Arc::new(Budgets::new())),
+        readings: Readings::default(),
+        workers: Workers::default(),
+        table: watch::channel(table).1,
+        triggers: mpsc::unbounded_channel().0,
+        turns: watch::channel(0).0,
+        recorder: recorder(client.clone(), "catamaran-0"),
+        metrics: Arc::default(),
+        client,
+    })
+}
