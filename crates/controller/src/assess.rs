@@ -13,6 +13,7 @@ use catamaran_core::routes::Conflict;
 use catamaran_core::side::{Side, Sides};
 use jiff::Timestamp;
 
+use crate::connections::Problem;
 use crate::context::Context;
 use crate::memory::PassResult;
 
@@ -37,7 +38,7 @@ pub struct Observation {
     /// The last probe of each side.
     pub probes: Sides<Option<Probe>>,
     /// Why a side has no client, where a person must act.
-    pub connection: Sides<Option<String>>,
+    pub connection: Sides<Option<Problem>>,
     /// The last pass over the tags.
     pub pass: Option<PassResult>,
     /// A sample of confirmed divergences, newest first.

@@ -14,6 +14,8 @@ use catamaran_core::side::{Side, Sides};
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 
+use crate::connections::Problem;
+
 /// A tag of a mirror's repository, by its name in status.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RepositoryTag {
@@ -72,7 +74,7 @@ pub struct State {
     /// How the last pass ended.
     pub pass: Option<PassResult>,
     /// Why a side has no client: a missing or wrong Secret.
-    pub connection: Sides<Option<String>>,
+    pub connection: Sides<Option<Problem>>,
     /// The canary each side is probed with.
     pub canary: Option<Canary>,
     /// Canaries that were not found on a side, so that another is chosen.

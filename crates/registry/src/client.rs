@@ -5,15 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use catamaran_core::digest::Digest;
 use catamaran_core::health::Unavailable;
-use rustls::client::danger::ServerCertVerifier;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Budgets};
 use crate::connection::{Connection, Limits};
 use crate::dns::{self, Guard};
 use crate::failure::{Class, Failure, Rung};
-use crate::provider::Site;
+use crate::provider::{Apis, Site};
 use crate::session::Session;
-use crate::tls;
+use crate::tls::Trust;
 use crate::token::Tokens;
 use crate::transport::Http;
 
@@ -29,6 +28,9 @@ pub enum ClientError {
     /// The extra certificates can't be used, or no certificate is trusted at all.
     #[error("failed to load the trusted certificates: {0}")]
     BadCa(String),
+    /// The client certificate or its key can't be used.
+    #[error("failed to load the client certificate: {0}")]
+    BadIdentity(String),
     /// The HTTP client can't be built.
     #[error("failed to build the HTTP client: {0}")]
     Http(String),
@@ -72,7 +74,7 @@ pub struct Client {
 pub(crate) struct Shared {
     pub(crate) session: Session,
     pub(crate) guard: Arc<Guard>,
-    pub(crate) verifier: Arc<dyn ServerCertVerifier>,
+    pub(crate) trust: Trust,
 }
 
 impl std::fmt::Debug for Client {
@@ -98,13 +100,24 @@ impl Client {
         reason = "a connection holds credentials: it is given away, not kept around"
     )]
     pub fn with_budget(connection: Connection, limits: Limits, budget: Arc<Budget>) -> Result<Client, ClientError> {
-        Client::resolving_by(&connection, limits, budget, dns::system)
+        Client::resolving_by(&connection, limits, budget, &Budgets::new(), dns::system)
+    }
+
+    /// A client that shares the budgets of a process: the registry's, and those of the interfaces that list its tags in bulk.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a connection holds credentials: it is given away, not kept around"
+    )]
+    pub fn with_budgets(connection: Connection, limits: Limits, budgets: &Budgets) -> Result<Client, ClientError> {
+        let budget = budgets.for_registry(&connection.registry, connection.provider);
+        Client::resolving_by(&connection, limits, budget, budgets, dns::system)
     }
 
     pub(crate) fn resolving_by(
         connection: &Connection,
         limits: Limits,
         budget: Arc<Budget>,
+        budgets: &Budgets,
         lookup: dns::Lookup,
     ) -> Result<Client, ClientError> {
         let site = Site::new(connection).ok_or_else(|| ClientError::BadRegistry {
@@ -112,21 +125,19 @@ impl Client {
         })?;
         let site = Arc::new(site);
         let guard = Arc::new(Guard::new(connection, &site.base, lookup));
-        let verifier = tls::verifier(connection.extra_ca.as_deref())?;
-        let http = Http::new(guard.clone(), verifier.clone(), limits)?;
+        let trust = Trust::new(connection)?;
+        let http = Http::new(guard.clone(), &trust, limits)?;
         let tokens = Tokens::new(site.scheme());
+        let apis = Apis::new(&site, budgets);
         let session = Session {
             site,
             http,
             tokens,
             budget: Some(budget),
+            apis,
         };
         Ok(Client {
-            shared: Arc::new(Shared {
-                session,
-                guard,
-                verifier,
-            }),
+            shared: Arc::new(Shared { session, guard, trust }),
         })
     }
 

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
+use catamaran_core::policy::Provider;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -55,6 +56,23 @@ pub enum CredentialsError {
     Unusable,
 }
 
+/// A credential that its provider does not take for images, known by its shape. No message holds anything of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnsupportedCredentials {
+    /// GitHub: begins with `github_pat_`.
+    #[error(
+        "a fine-grained personal access token (github_pat_...) can't read packages, whatever its permissions; \
+         create a classic personal access token with the scope read:packages"
+    )]
+    FineGrainedToken,
+    /// GitHub: begins with `ghs_`, `ghu_` or `ghr_`.
+    #[error(
+        "a token of a GitHub App or of Actions (ghs_..., ghu_..., ghr_...) can log in but not read private packages, and \
+         ends within hours; create a classic personal access token with the scope read:packages"
+    )]
+    AppToken,
+}
+
 #[derive(Deserialize)]
 struct DockerConfig {
     auths: BTreeMap<String, Entry>,
@@ -92,6 +110,20 @@ impl Credentials {
             found = Some(credentials);
         }
         found.ok_or(CredentialsError::NoEntry)
+    }
+
+    /// Whether the provider is known not to take this credential for images. The client does not refuse it by itself: within
+    /// an Actions workflow the token of that very workflow reads the packages that were shared with it.
+    pub fn unsupported_by(&self, provider: Provider) -> Option<UnsupportedCredentials> {
+        let Credentials::Basic { password, .. } = self else {
+            return None;
+        };
+        let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| password.expose().starts_with(prefix));
+        match provider {
+            Provider::GitHub if begins(&["github_pat_"]) => Some(UnsupportedCredentials::FineGrainedToken),
+            Provider::GitHub if begins(&["ghs_", "ghu_", "ghr_"]) => Some(UnsupportedCredentials::AppToken),
+            _ => None,
+        }
     }
 
     /// The value of an `Authorization: Basic` header, without the scheme.
@@ -294,6 +326,28 @@ mod tests {
             Credentials::from_docker_config_json(other, "r.io"),
             Err(CredentialsError::Ambiguous)
         );
+    }
+
+    #[test]
+    fn tokens_that_github_does_not_take_for_packages_are_known_by_their_shape() {
+        use UnsupportedCredentials::{AppToken, FineGrainedToken};
+        let cases = [
+            ("ghp_0123456789", Provider::GitHub, None),
+            ("gho_0123456789", Provider::GitHub, None),
+            ("0123456789abcdef0123456789abcdef01234567", Provider::GitHub, None),
+            ("github_pat_0123", Provider::GitHub, Some(FineGrainedToken)),
+            ("ghs_0123", Provider::GitHub, Some(AppToken)),
+            ("ghu_0123", Provider::GitHub, Some(AppToken)),
+            ("ghr_0123", Provider::GitHub, Some(AppToken)),
+            ("ghs_0123", Provider::Generic, None),
+            ("github_pat_0123", Provider::Azure, None),
+        ];
+        for (password, provider, expected) in cases {
+            let unsupported = basic("someone", password).unsupported_by(provider);
+            assert_eq!(unsupported, expected, "{password} for {provider:?}");
+            assert!(unsupported.is_none_or(|why| why.to_string().contains("read:packages")));
+        }
+        assert_eq!(Credentials::Anonymous.unsupported_by(Provider::GitHub), None);
     }
 
     #[test]

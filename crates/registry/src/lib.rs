@@ -37,8 +37,8 @@ mod wait;
 
 pub use budget::{Budget, Budgets};
 pub use client::{Client, ClientError, ListedTag, Manifest, Resolved};
-pub use connection::{Connection, Limits};
-pub use credentials::{Credentials, CredentialsError};
+pub use connection::{ClientIdentity, Connection, Limits};
+pub use credentials::{Credentials, CredentialsError, UnsupportedCredentials};
 pub use failure::{Class, Failure, Rung};
 pub use probe::{ProbeReport, ProbeTarget};
 pub use secret::Secret;

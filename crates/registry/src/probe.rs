@@ -74,7 +74,7 @@ impl Client {
             total: generous,
             ..shared.session.http.limits.clone()
         };
-        let http = Http::new(shared.guard.clone(), shared.verifier.clone(), limits).map_err(|error| {
+        let http = Http::new(shared.guard.clone(), &shared.trust, limits).map_err(|error| {
             let class = Class::Unavailable(Unavailable::TlsError);
             Failure::new(Rung::Tls, class, error.to_string())
         })?;
@@ -83,6 +83,7 @@ impl Client {
             http,
             tokens: Tokens::new(Scheme::Unknown),
             budget: None,
+            apis: shared.session.apis.clone(),
         })
     }
 }

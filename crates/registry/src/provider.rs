@@ -3,6 +3,8 @@
 //! Everything that differs between Azure, GitHub, Amazon and the rest stands behind [`Protocol`], one file for each; its
 //! defaults are what any OCI registry does.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use catamaran_core::policy::Provider;
@@ -10,6 +12,7 @@ use http::{HeaderValue, Method};
 use serde::Deserialize;
 use url::Url;
 
+use crate::budget::Budgets;
 use crate::challenge::Challenge;
 use crate::connection::Connection;
 use crate::credentials::Credentials;
@@ -18,7 +21,7 @@ use crate::transport::Ask;
 
 mod aws;
 mod azure;
-mod github;
+pub(crate) mod github;
 
 /// What a provider does its own way. The defaults are the distribution specification and the token flow of the
 /// distribution project.
@@ -72,6 +75,21 @@ pub(crate) struct Site {
     pub(crate) credentials: Credentials,
     /// `https://host[:port]/` of everyone besides the registry who may issue its tokens.
     token_hosts: Vec<Url>,
+}
+
+/// Interfaces that a provider has besides the registry, each with a budget of its own.
+#[derive(Clone, Default)]
+pub(crate) struct Apis {
+    /// GitHub's list of package versions, which tells digests.
+    pub(crate) versions: Option<Arc<github::Versions>>,
+}
+
+impl Apis {
+    pub(crate) fn new(site: &Site, budgets: &Budgets) -> Apis {
+        Apis {
+            versions: github::Versions::new(site, budgets).map(Arc::new),
+        }
+    }
 }
 
 /// How requests are authenticated.

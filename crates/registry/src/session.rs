@@ -10,7 +10,7 @@ use crate::answer;
 use crate::budget::Budget;
 use crate::challenge;
 use crate::failure::{Class, Failure, Rung};
-use crate::provider::{Scheme, Site};
+use crate::provider::{Apis, Scheme, Site, github};
 use crate::token::{self, Token, Tokens};
 use crate::transport::{Ask, Http, Reply};
 
@@ -21,6 +21,8 @@ pub(crate) struct Session {
     pub(crate) tokens: Tokens,
     /// Absent for probes: they never wait.
     pub(crate) budget: Option<Arc<Budget>>,
+    /// What the provider has besides the registry.
+    pub(crate) apis: Apis,
 }
 
 impl Session {
@@ -130,7 +132,8 @@ impl Session {
         let ask = self.site.token_ask(realm, service, scope);
         let reply = self.send(&ask).await?;
         if reply.status() != StatusCode::OK {
-            return Err(self.fail(reply, &ask).await);
+            let failure = self.fail(reply, &ask).await;
+            return Err(github::told_apart(self, failure, realm, service, scope).await);
         }
         if reply.is_html() {
             return Err(reply.not_a_registry("a web page instead of a token"));

@@ -6,7 +6,6 @@ use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RANGE};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::redirect::Policy;
-use rustls::client::danger::ServerCertVerifier;
 use url::Url;
 
 use crate::broken;
@@ -15,11 +14,13 @@ use crate::connection::Limits;
 use crate::dns::{Guard, Resolver};
 use crate::failure::{Class, Failure, Rung};
 use crate::secret::Secret;
-use crate::tls::{self, Progress, Stage};
+use crate::tls::{self, Progress, Stage, Trust};
 
 /// An HTTP client that follows no redirect, decodes no content, and connects to no address that `guard` refuses.
 pub(crate) struct Http {
     client: reqwest::Client,
+    /// For hosts that are not to see the registry's client certificate; absent when there is none.
+    stranger: Option<reqwest::Client>,
     pub(crate) guard: Arc<Guard>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) limits: Limits,
@@ -36,6 +37,10 @@ pub(crate) struct Ask {
     pub(crate) first_byte: bool,
     /// A form to post.
     pub(crate) form: Option<Secret<String>>,
+    /// Further headers, for interfaces that want them.
+    pub(crate) headers: HeaderMap,
+    /// Content to send, its type among `headers`.
+    pub(crate) body: Option<Bytes>,
 }
 
 impl Ask {
@@ -48,6 +53,8 @@ impl Ask {
             authorization: None,
             first_byte: false,
             form: None,
+            headers: HeaderMap::new(),
+            body: None,
         }
     }
 
@@ -63,33 +70,16 @@ impl Ask {
 }
 
 impl Http {
-    pub(crate) fn new(
-        guard: Arc<Guard>,
-        verifier: Arc<dyn ServerCertVerifier>,
-        limits: Limits,
-    ) -> Result<Http, ClientError> {
+    pub(crate) fn new(guard: Arc<Guard>, trust: &Trust, limits: Limits) -> Result<Http, ClientError> {
         let progress = Arc::new(Progress::default());
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(verifier, progress.clone()))
-            .dns_resolver(Resolver {
-                guard: guard.clone(),
-                progress: progress.clone(),
-            })
-            .redirect(Policy::none())
-            .referer(false)
-            .https_only(true)
-            .connect_timeout(limits.connect)
-            .read_timeout(limits.read)
-            .timeout(limits.total)
-            .user_agent(concat!("catamaran/", env!("CARGO_PKG_VERSION")));
-        if guard.pins() {
-            builder = builder.no_proxy();
-        }
-        let client = builder
-            .build()
-            .map_err(|error| ClientError::Http(broken::root_cause(&error)))?;
+        let own = client(&guard, trust, &limits, &progress)?;
+        let stranger = trust.identity.as_ref().map(|_| {
+            let trust = trust.without_identity();
+            client(&guard, &trust, &limits, &progress)
+        });
         Ok(Http {
-            client,
+            client: own,
+            stranger: stranger.transpose()?,
             guard,
             progress,
             limits,
@@ -113,7 +103,13 @@ impl Http {
         if !matches!(ask.url.host(), Some(url::Host::Domain(_))) {
             self.progress.reach(Stage::Connect);
         }
-        let mut builder = self.client.request(ask.method.clone(), ask.url.clone());
+        let client = match &self.stranger {
+            Some(stranger) if !self.guard.knows(&ask.url) => stranger,
+            _ => &self.client,
+        };
+        let mut builder = client
+            .request(ask.method.clone(), ask.url.clone())
+            .headers(ask.headers.clone());
         if let Some(accept) = ask.accept {
             builder = builder.header(ACCEPT, accept);
         }
@@ -127,6 +123,9 @@ impl Http {
             builder = builder
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form.expose().clone());
+        }
+        if let Some(body) = &ask.body {
+            builder = builder.body(body.clone());
         }
         let response = builder
             .send()
@@ -152,6 +151,33 @@ impl Http {
         tracing::debug!(request = %reply.request, status = reply.status().as_u16(), "registry answered");
         Ok(reply)
     }
+}
+
+fn client(
+    guard: &Arc<Guard>,
+    trust: &Trust,
+    limits: &Limits,
+    progress: &Arc<Progress>,
+) -> Result<reqwest::Client, ClientError> {
+    let mut builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::config(trust, progress.clone()))
+        .dns_resolver(Resolver {
+            guard: guard.clone(),
+            progress: progress.clone(),
+        })
+        .redirect(Policy::none())
+        .referer(false)
+        .https_only(true)
+        .connect_timeout(limits.connect)
+        .read_timeout(limits.read)
+        .timeout(limits.total)
+        .user_agent(concat!("catamaran/", env!("CARGO_PKG_VERSION")));
+    if guard.pins() {
+        builder = builder.no_proxy();
+    }
+    builder
+        .build()
+        .map_err(|error| ClientError::Http(broken::root_cause(&error)))
 }
 
 /// An answer whose body was not read yet.

@@ -6,7 +6,7 @@ use catamaran_core::side::Sides;
 
 use super::{PolicyError, check_unique, repositories};
 use crate::mirror::{ProviderName, RegistrySide, SecretName};
-use crate::rules::{MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY};
+use crate::rules::{MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY, MAX_TOKEN_HOSTS};
 
 pub(super) fn side(side: &RegistrySide, field: &str) -> Result<SidePolicy, PolicyError> {
     Ok(SidePolicy {
@@ -20,6 +20,7 @@ pub(super) fn side(side: &RegistrySide, field: &str) -> Result<SidePolicy, Polic
         },
         pull_through_cache: side.pull_through_cache,
         credentials_secret: secret(side.secret_ref.as_ref(), &format!("{field}.secretRef"))?,
+        token_hosts: token_hosts(&side.token_hosts, &format!("{field}.tokenHosts"))?,
         ca_secret: secret(side.cert_secret_ref.as_ref(), &format!("{field}.certSecretRef"))?,
         image_pull_secrets: pull_secrets(&side.image_pull_secrets, &format!("{field}.imagePullSecrets"))?,
     })
@@ -53,6 +54,24 @@ fn registry(text: &str, field: &str) -> Result<String, PolicyError> {
         return Err(error(format!("must have at most {MAX_REGISTRY} characters")));
     }
     parse_registry(text).map_err(|reason| error(format!("must be host or host:port, not {text:?}: {reason}")))
+}
+
+/// Spelled as a registry is, but taken as it stands: `index.docker.io` is not `docker.io` here.
+fn token_hosts(hosts: &[String], field: &str) -> Result<Vec<String>, PolicyError> {
+    if hosts.len() > MAX_TOKEN_HOSTS {
+        return Err(PolicyError::new(
+            field,
+            format!("must have at most {MAX_TOKEN_HOSTS} entries"),
+        ));
+    }
+    check_unique(hosts.iter().map(String::as_str), |index| format!("{field}[{index}]"))?;
+    for (index, host) in hosts.iter().enumerate() {
+        registry(host, &format!("{field}[{index}]")).map_err(|error| PolicyError {
+            field: format!("{field}[{index}]"),
+            ..error
+        })?;
+    }
+    Ok(hosts.to_vec())
 }
 
 fn prefix(text: &str, field: &str) -> Result<String, PolicyError> {

@@ -25,6 +25,7 @@ pub(crate) fn side(registry: &str, prefix: &str) -> SidePolicy {
         provider: Provider::Generic,
         pull_through_cache: false,
         credentials_secret: None,
+        token_hosts: Vec::new(),
         ca_secret: None,
         image_pull_secrets: vec![format!("{label}-pull")],
     }

@@ -41,6 +41,7 @@ pub fn policy() -> MirrorPolicy {
         provider: Provider::Generic,
         pull_through_cache: false,
         credentials_secret: None,
+        token_hosts: Vec::new(),
         ca_secret: None,
         image_pull_secrets: Vec::new(),
     };

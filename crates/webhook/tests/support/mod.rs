@@ -39,6 +39,7 @@ fn side(registry: &str, prefix: &str, secret: &str) -> SidePolicy {
         provider: Provider::Generic,
         pull_through_cache: false,
         credentials_secret: None,
+        token_hosts: Vec::new(),
         ca_secret: None,
         image_pull_secrets: vec![secret.to_owned()],
     }
