@@ -1,0 +1,44 @@
+//! Registries and identity services as the clouds run them, small enough for a test.
+//!
+//! Each emulator speaks its service's own protocol, with its limits, refusals and oddities, and knows nothing of the
+//! crates that are tested against it: what both sides believe must come from the services' documentation.
+//!
+//! Reading order: [`server`] is an HTTPS (or plain HTTP) server on loopback that hands each [`Request`] to a [`Service`]
+//! and keeps a [`Log`] of it; [`authority`] makes its certificates; [`clock`] is the time that tokens expire by, moved by
+//! tests; [`store`] holds repositories, in memory or in a real distribution registry behind it; [`jwt`] makes tokens.
+//! Emulators are [`Service`]s in files of their own: [`acr`] (Azure Container Registry), [`entra`] (the token endpoint of
+//! Microsoft Entra ID, for federated credentials) and [`managed`] (managed identities: App Service and instance metadata).
+//!
+//! ```no_run
+//! # async fn example() -> std::io::Result<()> {
+//! use std::sync::Arc;
+//! use catamaran_emulators::{Acr, Clock, Memory, Options, Server};
+//!
+//! let clock = Clock::new();
+//! let memory = Arc::new(Memory::new(clock.clone()));
+//! memory.push("web", "1.0", "first");
+//! let acr = Arc::new(Acr::new("kracr.azurecr.io", memory, clock.clone()));
+//! let server = Server::start(acr.clone(), Options { clock, ..Options::default() }).await?;
+//! assert_eq!(server.log().count("token"), 0);
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod acr;
+pub mod authority;
+pub mod clock;
+pub mod entra;
+pub mod jwt;
+pub mod log;
+pub mod managed;
+pub mod message;
+pub mod server;
+pub mod store;
+
+pub use acr::Acr;
+pub use authority::Authority;
+pub use clock::Clock;
+pub use log::{Log, Recorded};
+pub use message::{Answer, Request};
+pub use server::{Answering, Options, Server, Service, Tls, Wire};
+pub use store::{Memory, Proxy, Storage, Tag};
