@@ -200,7 +200,7 @@ impl Connections {
     async fn read(&self, side: &SidePolicy) -> Result<Material, ConnectionError> {
         let mut version = Vec::new();
         let credentials = match &side.credentials_secret {
-            None => Credentials::Anonymous,
+            None => Credentials::ambient(side.provider, &side.registry),
             Some(name) => {
                 let secret = self.get(name).await?;
                 version.push(secret.metadata.resource_version.clone());

@@ -31,6 +31,14 @@ pub enum ClientError {
     /// The client certificate or its key can't be used.
     #[error("failed to load the client certificate: {0}")]
     BadIdentity(String),
+    /// Only Amazon's private registries take an identity at Amazon.
+    #[error(
+        "failed to use an identity at Amazon for {registry:?}: not {{account}}.dkr.ecr.{{region}}.amazonaws.com, or one of its forms"
+    )]
+    NotAmazons {
+        /// The registry.
+        registry: String,
+    },
     /// The HTTP client can't be built.
     #[error("failed to build the HTTP client: {0}")]
     Http(String),
@@ -128,7 +136,9 @@ impl Client {
         let trust = Trust::new(connection)?;
         let http = Http::new(guard.clone(), &trust, limits)?;
         let tokens = Tokens::new(site.scheme());
-        let apis = Apis::new(&site, budgets);
+        let apis = Apis::new(&site, budgets, &trust, || {
+            Http::new(guard.clone(), &trust.without_identity(), http.limits.clone())
+        })?;
         let session = Session {
             site,
             http,
@@ -172,11 +182,32 @@ impl Client {
 
     /// The same from the content: for samples. A registry whose word and content differ is a [`Class::LyingDigest`].
     pub async fn resolve_verified(&self, repository: &str, reference: &str) -> Result<Resolved, Failure> {
-        self.shared.session.resolve_by_content(repository, reference).await
+        let reference = self.shared.session.without_pulling(repository, reference).await?;
+        self.shared.session.resolve_by_content(repository, &reference).await
     }
 
     /// A manifest or index, its content checked against its digest.
     pub async fn fetch_manifest(&self, repository: &str, reference: &str) -> Result<Manifest, Failure> {
-        self.shared.session.manifest(repository, reference).await
+        let reference = self.shared.session.without_pulling(repository, reference).await?;
+        self.shared.session.manifest(repository, &reference).await
+    }
+
+    /// Has a pull-through cache import a tag, by asking for it as a kubelet would: the one request that is meant to. The
+    /// registry imports everything that the manifest leads to by itself. With any other registry it only reads.
+    pub async fn prewarm(&self, repository: &str, tag: &str) -> Result<Resolved, Failure> {
+        self.shared.session.resolve_by_content(repository, tag).await
+    }
+
+    /// The path under which an account at Amazon caches an upstream registry (`ghcr.io`), by its pull-through cache rules;
+    /// empty for the registry's root, `None` without a rule for all of the upstream.
+    ///
+    /// [`Class::NoIdentity`] for every client without an identity at Amazon.
+    pub async fn pull_through_prefix(&self, upstream: &str) -> Result<Option<String>, Failure> {
+        #[cfg(feature = "aws")]
+        if let Some(ecr) = &self.shared.session.apis.ecr {
+            return ecr.prefix_for(upstream).await;
+        }
+        let message = format!("failed to look for the rule of {upstream:?}: that takes an identity at Amazon");
+        Err(Failure::new(Rung::Tags, Class::NoIdentity, message))
     }
 }

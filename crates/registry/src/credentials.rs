@@ -28,6 +28,9 @@ pub enum Credentials {
         /// The password, personal access token or refresh token.
         password: Secret<String>,
     },
+    /// The identity of this machine or pod at Amazon, for its private registries.
+    #[cfg(feature = "aws")]
+    Aws(crate::AwsIdentity),
 }
 
 /// Why a `.dockerconfigjson` gives no credential. No message holds anything of its contents.
@@ -112,6 +115,27 @@ impl Credentials {
         found.ok_or(CredentialsError::NoEntry)
     }
 
+    /// The credential of whoever was given none: the identity of this machine or pod for Amazon's private registries, which
+    /// nobody may use anonymously, and none for all others.
+    pub fn ambient(provider: Provider, registry: &str) -> Credentials {
+        #[cfg(feature = "aws")]
+        if provider == Provider::Aws && crate::provider::aws::Place::of(registry).is_some() {
+            return Credentials::Aws(crate::AwsIdentity::ambient());
+        }
+        let _ = (provider, registry);
+        Credentials::Anonymous
+    }
+
+    /// Whether the credential, or what it is exchanged for, can stand in `Authorization: Basic`.
+    pub(crate) fn are_basic(&self) -> bool {
+        match self {
+            Credentials::Anonymous => false,
+            Credentials::Basic { .. } => true,
+            #[cfg(feature = "aws")]
+            Credentials::Aws(_) => true,
+        }
+    }
+
     /// Whether the provider is known not to take this credential for images. The client does not refuse it by itself: within
     /// an Actions workflow the token of that very workflow reads the packages that were shared with it.
     pub fn unsupported_by(&self, provider: Provider) -> Option<UnsupportedCredentials> {
@@ -128,12 +152,11 @@ impl Credentials {
 
     /// The value of an `Authorization: Basic` header, without the scheme.
     pub(crate) fn basic(&self) -> Option<Secret<String>> {
-        match self {
-            Credentials::Anonymous => None,
-            Credentials::Basic { username, password } => Some(Secret::new(
-                BASE64_STANDARD.encode(format!("{username}:{}", password.expose())),
-            )),
-        }
+        let Credentials::Basic { username, password } = self else {
+            return None;
+        };
+        let pair = format!("{username}:{}", password.expose());
+        Some(Secret::new(BASE64_STANDARD.encode(pair)))
     }
 
     /// Takes our own credential out of a text that a registry wrote, should it echo what it was sent.

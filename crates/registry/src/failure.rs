@@ -74,6 +74,8 @@ pub enum Class {
     Misrouted,
     /// We refuse: a token endpoint that is not admitted for this registry.
     ForeignRealm,
+    /// We have nothing to authenticate with: the service that knows our identity gave no credential.
+    NoIdentity,
     /// We refuse: an address that no registry may lead us to (loopback, link-local, metadata service, private).
     RefusedAddress,
     /// We refuse: the caller's repository or reference is not one.
@@ -134,7 +136,7 @@ impl Failure {
                 retry_after: *retry_after,
             },
             Class::Absent | Class::NotFound | Class::BadReference => Outcome::CanaryNotFound,
-            Class::ForeignRealm => Outcome::CredentialsUnavailable,
+            Class::ForeignRealm | Class::NoIdentity => Outcome::CredentialsUnavailable,
             Class::LyingDigest | Class::Misrouted | Class::TooLarge | Class::Unexpected => {
                 Outcome::Unavailable(Unavailable::ServerError)
             }
@@ -184,7 +186,12 @@ mod tests {
 
     #[test]
     fn what_we_refuse_ourselves_never_counts_as_an_outage() {
-        for class in [Class::ForeignRealm, Class::RefusedAddress, Class::BadReference] {
+        for class in [
+            Class::ForeignRealm,
+            Class::NoIdentity,
+            Class::RefusedAddress,
+            Class::BadReference,
+        ] {
             let failure = Failure::new(Rung::Blob, class, String::new());
             assert!(
                 !matches!(failure.outcome(), Outcome::Unavailable(_) | Outcome::Reachable),

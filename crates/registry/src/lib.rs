@@ -1,6 +1,7 @@
 //! A bounded OCI distribution client: probing, listing and resolving tags.
 //!
-//! It talks to registries and to nothing else: no Kubernetes, no files, no decisions about mirrors. Whatever a registry
+//! It talks to registries, and to the services that say who we are to them: no Kubernetes, no decisions about mirrors, no
+//! files but the tokens that such a service is shown. Whatever a registry
 //! answers, the cost is bounded: every body, page, header, wait and redirect has a cap, see [`Limits`]. A credential goes
 //! to the registry it belongs to and to the token endpoints admitted for it, never anywhere else.
 //!
@@ -39,6 +40,8 @@ pub use budget::{Budget, Budgets};
 pub use client::{Client, ClientError, ListedTag, Manifest, Resolved};
 pub use connection::{ClientIdentity, Connection, Limits};
 pub use credentials::{Credentials, CredentialsError, UnsupportedCredentials};
+#[cfg(feature = "aws")]
+pub use provider::aws::AwsIdentity;
 pub use failure::{Class, Failure, Rung};
 pub use probe::{ProbeReport, ProbeTarget};
 pub use secret::Secret;

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::connection::Limits;
+use crate::credentials::Credentials;
 use crate::failure::{Class, Failure, Rung};
 use crate::provider::Scheme;
 use crate::session::Session;
@@ -92,7 +93,7 @@ async fn climb(session: &Session, target: &ProbeTarget, rung: &mut Rung) -> Resu
     session.challenge().await?;
     let bearer = matches!(session.tokens.scheme(), Scheme::Bearer { .. });
     let Some((repository, digest)) = &target.canary else {
-        if session.site.credentials.basic().is_some() && session.tokens.scheme() != Scheme::Open {
+        if session.site.credentials != Credentials::Anonymous && session.tokens.scheme() != Scheme::Open {
             *rung = Rung::Token;
             session.check_credentials().await?;
         }
@@ -101,7 +102,7 @@ async fn climb(session: &Session, target: &ProbeTarget, rung: &mut Rung) -> Resu
             session.http.progress.asked()
         ));
     };
-    if bearer {
+    if bearer || (session.site.credentials.are_basic() && session.tokens.scheme() == Scheme::Basic) {
         *rung = Rung::Token;
         session.authorization(Some(&session.site.scope(repository))).await?;
     }

@@ -14,12 +14,14 @@ use url::Url;
 
 use crate::budget::Budgets;
 use crate::challenge::Challenge;
+use crate::client::ClientError;
 use crate::connection::Connection;
 use crate::credentials::Credentials;
 use crate::failure::{Class, Failure, Rung, one_line};
-use crate::transport::Ask;
+use crate::tls::Trust;
+use crate::transport::{Ask, Http};
 
-mod aws;
+pub(crate) mod aws;
 mod azure;
 pub(crate) mod github;
 
@@ -73,6 +75,8 @@ pub(crate) struct Site {
     pub(crate) base: Url,
     pub(crate) provider: Provider,
     pub(crate) credentials: Credentials,
+    /// Whether asking by tag may have the registry import an image.
+    pub(crate) pull_through: bool,
     /// `https://host[:port]/` of everyone besides the registry who may issue its tokens.
     token_hosts: Vec<Url>,
 }
@@ -82,13 +86,34 @@ pub(crate) struct Site {
 pub(crate) struct Apis {
     /// GitHub's list of package versions, which tells digests.
     pub(crate) versions: Option<Arc<github::Versions>>,
+    /// The interface of an account at Amazon, as the identity of this machine or pod.
+    #[cfg(feature = "aws")]
+    pub(crate) ecr: Option<Arc<aws::Ecr>>,
 }
 
 impl Apis {
-    pub(crate) fn new(site: &Site, budgets: &Budgets) -> Apis {
-        Apis {
+    /// `http` makes a client for hosts other than the registry's.
+    #[cfg_attr(not(feature = "aws"), expect(clippy::unnecessary_wraps, reason = "with Amazon's it can fail"))]
+    pub(crate) fn new(
+        site: &Site,
+        budgets: &Budgets,
+        #[cfg_attr(not(feature = "aws"), expect(unused_variables, reason = "only Amazon's has one"))] trust: &Trust,
+        #[cfg_attr(not(feature = "aws"), expect(unused_variables, reason = "only Amazon's has one"))]
+        http: impl FnOnce() -> Result<Http, ClientError>,
+    ) -> Result<Apis, ClientError> {
+        Ok(Apis {
             versions: github::Versions::new(site, budgets).map(Arc::new),
-        }
+            #[cfg(feature = "aws")]
+            ecr: match &site.credentials {
+                Credentials::Aws(identity) => {
+                    let place = aws::Place::of(&site.host()).ok_or_else(|| ClientError::NotAmazons {
+                        registry: site.host(),
+                    })?;
+                    Some(Arc::new(aws::Ecr::new(place, identity, http()?, trust, budgets)?))
+                }
+                _ => None,
+            },
+        })
     }
 }
 
@@ -127,6 +152,7 @@ impl Site {
             base,
             provider: connection.provider,
             credentials: connection.credentials.clone(),
+            pull_through: connection.pull_through,
             token_hosts,
         };
         if connection.registry == "docker.io" {

@@ -49,7 +49,9 @@ impl Session {
         let Some(scheme) = self.scheme_of(reply.headers())? else {
             return Err(self.fail(reply, &ask).await);
         };
-        if scheme == Scheme::Basic && (known == Scheme::Basic || self.site.credentials.basic().is_none()) {
+        let renewable = refused.as_ref().is_some_and(|refused| self.forget(refused));
+        let spent = known == Scheme::Basic || !self.site.credentials.are_basic();
+        if scheme == Scheme::Basic && spent && !renewable {
             return Err(self.fail(reply, &ask).await);
         }
         self.tokens.learn(scheme);
@@ -93,16 +95,32 @@ impl Session {
     pub(crate) async fn authorization(&self, scope: Option<&str>) -> Result<Option<HeaderValue>, Failure> {
         match self.tokens.scheme() {
             Scheme::Unknown | Scheme::Open => Ok(None),
-            Scheme::Basic => Ok(self
-                .site
-                .credentials
-                .basic()
-                .and_then(|basic| crate::provider::secret_header("Basic", basic.expose()))),
+            Scheme::Basic => self.basic().await,
             Scheme::Bearer { realm, service } => {
                 let token = self.token(&realm, service.as_deref(), scope).await?;
                 Ok(Some(token.header))
             }
         }
+    }
+
+    /// The credential itself; one that stands for an identity is fetched.
+    async fn basic(&self) -> Result<Option<HeaderValue>, Failure> {
+        #[cfg(feature = "aws")]
+        if let Some(ecr) = &self.apis.ecr {
+            return ecr.authorization().await.map(Some);
+        }
+        let basic = self.site.credentials.basic();
+        Ok(basic.and_then(|basic| crate::provider::secret_header("Basic", basic.expose())))
+    }
+
+    /// Forgets a credential that stood for an identity and was refused. Whether another can be had.
+    #[cfg_attr(not(feature = "aws"), expect(unused_variables, clippy::unused_self, reason = "only Amazon's is fetched"))]
+    fn forget(&self, refused: &HeaderValue) -> bool {
+        #[cfg(feature = "aws")]
+        if let Some(ecr) = &self.apis.ecr {
+            return ecr.forget(refused);
+        }
+        false
     }
 
     /// The token for a scope. Of many who want it at once one fetches it, or finds out why there is none.
