@@ -40,8 +40,8 @@ pub use budget::{Budget, Budgets};
 pub use client::{Client, ClientError, ListedTag, Manifest, Resolved};
 pub use connection::{ClientIdentity, Connection, Limits};
 pub use credentials::{Credentials, CredentialsError, UnsupportedCredentials};
-#[cfg(feature = "aws")]
-pub use provider::aws::AwsIdentity;
 pub use failure::{Class, Failure, Rung};
 pub use probe::{ProbeReport, ProbeTarget};
+#[cfg(feature = "aws")]
+pub use provider::aws::AwsIdentity;
 pub use secret::Secret;

@@ -82,7 +82,10 @@ impl Session {
     }
 
     /// What a tag of a pull-through cache stands for, where the provider tells without a pull.
-    #[cfg_attr(not(feature = "aws"), expect(clippy::unused_async, unused_variables, reason = "only Amazon tells"))]
+    #[cfg_attr(
+        not(feature = "aws"),
+        expect(clippy::unused_async, unused_variables, reason = "only Amazon tells")
+    )]
     async fn observe(&self, repository: &str, reference: &str) -> Result<Option<Resolved>, Failure> {
         #[cfg(feature = "aws")]
         if let Some(ecr) = self.apis.ecr.as_ref().filter(|_| self.would_pull(reference)) {
@@ -158,7 +161,9 @@ impl Session {
 /// would have it imported; what a cache lacks is no divergence.
 fn not_pulled(mut failure: Failure) -> Failure {
     failure.class = Class::Absent;
-    failure.message.push_str(": not in the cache; it is not asked for in a way that would pull it");
+    failure
+        .message
+        .push_str(": not in the cache; it is not asked for in a way that would pull it");
     failure
 }
 

@@ -93,7 +93,10 @@ pub(crate) struct Apis {
 
 impl Apis {
     /// `http` makes a client for hosts other than the registry's.
-    #[cfg_attr(not(feature = "aws"), expect(clippy::unnecessary_wraps, reason = "with Amazon's it can fail"))]
+    #[cfg_attr(
+        not(feature = "aws"),
+        expect(clippy::unnecessary_wraps, reason = "with Amazon's it can fail")
+    )]
     pub(crate) fn new(
         site: &Site,
         budgets: &Budgets,
@@ -106,9 +109,8 @@ impl Apis {
             #[cfg(feature = "aws")]
             ecr: match &site.credentials {
                 Credentials::Aws(identity) => {
-                    let place = aws::Place::of(&site.host()).ok_or_else(|| ClientError::NotAmazons {
-                        registry: site.host(),
-                    })?;
+                    let place = aws::Place::of(&site.host())
+                        .ok_or_else(|| ClientError::NotAmazons { registry: site.host() })?;
                     Some(Arc::new(aws::Ecr::new(place, identity, http()?, trust, budgets)?))
                 }
                 _ => None,

@@ -114,7 +114,10 @@ impl Session {
     }
 
     /// Forgets a credential that stood for an identity and was refused. Whether another can be had.
-    #[cfg_attr(not(feature = "aws"), expect(unused_variables, clippy::unused_self, reason = "only Amazon's is fetched"))]
+    #[cfg_attr(
+        not(feature = "aws"),
+        expect(unused_variables, clippy::unused_self, reason = "only Amazon's is fetched")
+    )]
     fn forget(&self, refused: &HeaderValue) -> bool {
         #[cfg(feature = "aws")]
         if let Some(ecr) = &self.apis.ecr {

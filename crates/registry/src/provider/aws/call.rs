@@ -49,7 +49,11 @@ impl Ecr {
             registry: place.api.clone(),
         })?;
         let context = identity.context(http.clone(), trust)?;
-        let signer = Signer::new(context, Chain::new(&place.region), RequestSigner::new("ecr", &place.region));
+        let signer = Signer::new(
+            context,
+            Chain::new(&place.region),
+            RequestSigner::new("ecr", &place.region),
+        );
         Ok(Ecr {
             budget: budgets.for_api(&place.api, || Budget::per_minute(PER_MINUTE)),
             login: Login::default(),
@@ -67,7 +71,12 @@ impl Ecr {
     }
 
     /// Calls at once: what a probe needs does not wait for scans.
-    pub(super) async fn call_now(&self, action: &str, mut input: Value, rung: Rung) -> Result<(HeaderMap, Bytes), Failure> {
+    pub(super) async fn call_now(
+        &self,
+        action: &str,
+        mut input: Value,
+        rung: Rung,
+    ) -> Result<(HeaderMap, Bytes), Failure> {
         if action != "GetAuthorizationToken" {
             input["registryId"] = self.place.account.clone().into();
         }
@@ -88,7 +97,11 @@ impl Ecr {
     async fn signed(&self, action: &str, input: &Value, rung: Rung) -> Result<Ask, Failure> {
         let body = Bytes::from(input.to_string());
         let no_identity = |why: &str| {
-            let message = format!("{action} of {}: no identity at Amazon: {}", self.place.api, one_line(why));
+            let message = format!(
+                "{action} of {}: no identity at Amazon: {}",
+                self.place.api,
+                one_line(why)
+            );
             Failure::new(rung, Class::NoIdentity, message)
         };
         let request = Request::post(self.url.as_str())
@@ -96,9 +109,7 @@ impl Ecr {
             .header("x-amz-target", format!("AmazonEC2ContainerRegistry_V20150921.{action}"))
             .header("x-amz-content-sha256", hex_sha256(&body))
             .body(());
-        let (mut parts, ()) = request
-            .map_err(|error| no_identity(&error.to_string()))?
-            .into_parts();
+        let (mut parts, ()) = request.map_err(|error| no_identity(&error.to_string()))?.into_parts();
         let signed = self.signer.sign(&mut parts, None).await;
         signed.map_err(|error| no_identity(&explain(&error)))?;
         let mut ask = Ask::new(Method::POST, self.url.clone(), rung);
@@ -167,15 +178,21 @@ async fn failure(reply: Reply, action: &str, most: u64) -> Failure {
 fn class(status: u16, kind: &str, retry_after: impl FnOnce() -> Option<std::time::Duration>) -> Class {
     match kind {
         "RepositoryNotFoundException" | "ImageNotFoundException" | "RegistryPolicyNotFoundException" => Class::Absent,
-        "ThrottlingException" | "Throttling" | "TooManyRequestsException" | "RequestLimitExceeded"
+        "ThrottlingException"
+        | "Throttling"
+        | "TooManyRequestsException"
+        | "RequestLimitExceeded"
         | "LimitExceededException" => Class::Throttled {
             retry_after: retry_after(),
         },
         "AccessDeniedException" | "AccessDenied" | "NotAuthorized" => Class::Forbidden,
-        "UnrecognizedClientException" | "InvalidSignatureException" | "ExpiredTokenException" | "IncompleteSignature"
-        | "InvalidClientTokenId" | "MissingAuthenticationTokenException" | "MissingAuthenticationToken" => {
-            Class::Unauthorized
-        }
+        "UnrecognizedClientException"
+        | "InvalidSignatureException"
+        | "ExpiredTokenException"
+        | "IncompleteSignature"
+        | "InvalidClientTokenId"
+        | "MissingAuthenticationTokenException"
+        | "MissingAuthenticationToken" => Class::Unauthorized,
         "ServerException" | "InternalFailure" | "ServiceUnavailable" | "InternalServerError" => {
             Class::Unavailable(Unavailable::ServerError)
         }

@@ -35,7 +35,10 @@ struct Image {
 impl Image {
     /// Archived images can't be pulled, so they are not there.
     fn digest(&self) -> Option<Digest> {
-        let archived = self.image_status.as_deref().is_some_and(|status| status.eq_ignore_ascii_case("ARCHIVED"));
+        let archived = self
+            .image_status
+            .as_deref()
+            .is_some_and(|status| status.eq_ignore_ascii_case("ARCHIVED"));
         self.image_digest.parse().ok().filter(|_| !archived)
     }
 }
@@ -123,7 +126,10 @@ mod tests {
         let listed = |tags: &[&str]| Some(tags.iter().map(|tag| (*tag).to_owned()).collect());
         let image = |more: &str| format!(r#"[{{"imageDigest":"{digest}"{more}}}]"#);
         let cases = [
-            (image(r#","imageTags":["1","latest"],"imageStatus":"ACTIVE""#), listed(&["1", "latest"])),
+            (
+                image(r#","imageTags":["1","latest"],"imageStatus":"ACTIVE""#),
+                listed(&["1", "latest"]),
+            ),
             (image(r#","imageTags":["1"]"#), listed(&["1"])),
             (image(r#","imageTags":["1"],"imageStatus":"ARCHIVED""#), listed(&[])),
             (image(r#","imageTags":null"#), listed(&[])),

@@ -72,7 +72,10 @@ impl Ecr {
             return Ok(password.header);
         }
         // A failure that came while we waited: asking again at once would only add to the trouble.
-        let failed = self.login.with(|state| state.failed.clone()).filter(|(at, _)| *at >= asked);
+        let failed = self
+            .login
+            .with(|state| state.failed.clone())
+            .filter(|(at, _)| *at >= asked);
         if let Some((_, failure)) = failed {
             return Err(failure);
         }
@@ -82,7 +85,10 @@ impl Ecr {
     /// Forgets a password that the registry refused. Whether another one can be had.
     pub(crate) fn forget(&self, refused: &HeaderValue) -> bool {
         self.login.with(|state| {
-            let known = state.password.as_ref().is_some_and(|password| password.header == *refused);
+            let known = state
+                .password
+                .as_ref()
+                .is_some_and(|password| password.header == *refused);
             if known {
                 state.password = None;
             }
@@ -96,8 +102,13 @@ impl Ecr {
             return;
         };
         let due = self.login.with(|state| {
-            let password = state.password.as_mut().filter(|password| Instant::now() >= password.renew);
-            password.map(|password| password.renew = Instant::now() + RETRY).is_some()
+            let password = state
+                .password
+                .as_mut()
+                .filter(|password| Instant::now() >= password.renew);
+            password
+                .map(|password| password.renew = Instant::now() + RETRY)
+                .is_some()
         });
         if !due {
             return;
@@ -118,15 +129,20 @@ impl Ecr {
         match read {
             Ok(password) => {
                 let header = password.header.clone();
-                self.login.with(|state| (state.password, state.failed) = (Some(password), None));
+                self.login
+                    .with(|state| (state.password, state.failed) = (Some(password), None));
                 Ok(header)
             }
             Err(mut failure) => {
                 // The interface being down says nothing about the registry: kubelets bring passwords of their own.
-                if !matches!(failure.class, Class::Unauthorized | Class::Forbidden | Class::Throttled { .. }) {
+                if !matches!(
+                    failure.class,
+                    Class::Unauthorized | Class::Forbidden | Class::Throttled { .. }
+                ) {
                     failure.class = Class::NoIdentity;
                 }
-                self.login.with(|state| state.failed = Some((Instant::now(), failure.clone())));
+                self.login
+                    .with(|state| state.failed = Some((Instant::now(), failure.clone())));
                 Err(failure)
             }
         }
@@ -156,10 +172,19 @@ fn read(headers: &HeaderMap, body: &[u8], now: Instant) -> Option<Password> {
         return None;
     }
     let date = headers.get(DATE).and_then(|value| value.to_str().ok());
-    let date = date.and_then(|text| rfc2822::DateTimeParser::new().relaxed_weekday(true).parse_timestamp(text).ok());
+    let date = date.and_then(|text| {
+        rfc2822::DateTimeParser::new()
+            .relaxed_weekday(true)
+            .parse_timestamp(text)
+            .ok()
+    });
     let answered = date.unwrap_or_else(Timestamp::now).as_second() as f64;
-    let life = data.expires_at.map(|at| (at - answered).clamp(0.0, LONGEST_LIFE.as_secs_f64()));
-    let life = life.and_then(|life| Duration::try_from_secs_f64(life).ok()).unwrap_or(USUAL_LIFE);
+    let life = data
+        .expires_at
+        .map(|at| (at - answered).clamp(0.0, LONGEST_LIFE.as_secs_f64()));
+    let life = life
+        .and_then(|life| Duration::try_from_secs_f64(life).ok())
+        .unwrap_or(USUAL_LIFE);
     let life = life.max(2 * MARGIN);
     Some(Password {
         header: secret_header("Basic", &data.authorization_token)?,

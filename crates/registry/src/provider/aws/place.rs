@@ -25,7 +25,12 @@ impl Place {
             ("dkr.ecr-fips.", ".amazonaws.com", "ecr-fips.", ".amazonaws.com"),
             ("dkr-ecr.", ".on.aws", "ecr.", ".api.aws"),
             ("dkr-ecr-fips.", ".on.aws", "ecr-fips.", ".api.aws"),
-            ("dkr-ecr.", ".on.amazonwebservices.com.cn", "ecr.", ".api.amazonwebservices.com.cn"),
+            (
+                "dkr-ecr.",
+                ".on.amazonwebservices.com.cn",
+                "ecr.",
+                ".api.amazonwebservices.com.cn",
+            ),
         ];
         forms.iter().find_map(|(before, after, api_before, api_after)| {
             let region = rest.strip_prefix(before)?.strip_suffix(after)?;
@@ -50,11 +55,26 @@ mod tests {
     #[test]
     fn account_region_and_interface_are_in_the_registrys_name() {
         let cases = [
-            ("123456789012.dkr.ecr.eu-central-1.amazonaws.com", Some(("eu-central-1", "api.ecr.eu-central-1.amazonaws.com"))),
-            ("123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn", Some(("cn-north-1", "api.ecr.cn-north-1.amazonaws.com.cn"))),
-            ("123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com", Some(("us-gov-west-1", "ecr-fips.us-gov-west-1.amazonaws.com"))),
-            ("123456789012.dkr-ecr.us-east-1.on.aws", Some(("us-east-1", "ecr.us-east-1.api.aws"))),
-            ("123456789012.dkr-ecr-fips.us-east-1.on.aws", Some(("us-east-1", "ecr-fips.us-east-1.api.aws"))),
+            (
+                "123456789012.dkr.ecr.eu-central-1.amazonaws.com",
+                Some(("eu-central-1", "api.ecr.eu-central-1.amazonaws.com")),
+            ),
+            (
+                "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn",
+                Some(("cn-north-1", "api.ecr.cn-north-1.amazonaws.com.cn")),
+            ),
+            (
+                "123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com",
+                Some(("us-gov-west-1", "ecr-fips.us-gov-west-1.amazonaws.com")),
+            ),
+            (
+                "123456789012.dkr-ecr.us-east-1.on.aws",
+                Some(("us-east-1", "ecr.us-east-1.api.aws")),
+            ),
+            (
+                "123456789012.dkr-ecr-fips.us-east-1.on.aws",
+                Some(("us-east-1", "ecr-fips.us-east-1.api.aws")),
+            ),
             ("public.ecr.aws", None),
             ("12345678901.dkr.ecr.eu-central-1.amazonaws.com", None),
             ("12345678901x.dkr.ecr.eu-central-1.amazonaws.com", None),

@@ -39,7 +39,11 @@ impl Ecr {
             }
             let (_, body) = self.call("DescribePullThroughCacheRules", input, Rung::Tags).await?;
             let page: Page = serde_json::from_slice(&body).map_err(|_| self.broken("no list of rules"))?;
-            if let Some(prefix) = page.pull_through_cache_rules.iter().find_map(|rule| rule.prefix_for(upstream)) {
+            if let Some(prefix) = page
+                .pull_through_cache_rules
+                .iter()
+                .find_map(|rule| rule.prefix_for(upstream))
+            {
                 return Ok(Some(prefix));
             }
             next = page.next_token.filter(|token| !token.is_empty());
