@@ -189,8 +189,10 @@ impl Budgets {
     /// The budget of an interface besides the registries' own, made so when there is none.
     pub(crate) fn for_api(&self, host: &str, make: impl FnOnce() -> Budget) -> Arc<Budget> {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = || Arc::new(make());
-        budgets.entry(host.to_owned()).or_insert_with(made).clone()
+        budgets
+            .entry(host.to_owned())
+            .or_insert_with(|| Arc::new(make()))
+            .clone()
     }
 
     /// Sets a registry's limit, requests per minute; whoever has its budget follows.

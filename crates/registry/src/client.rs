@@ -201,13 +201,13 @@ impl Client {
     /// The path under which an account at Amazon caches an upstream registry (`ghcr.io`), by its pull-through cache rules;
     /// empty for the registry's root, `None` without a rule for all of the upstream.
     ///
-    /// [`Class::NoIdentity`] for every client without an identity at Amazon.
+    /// [`Class::CredentialsUnavailable`] for every client without an identity at Amazon.
     pub async fn pull_through_prefix(&self, upstream: &str) -> Result<Option<String>, Failure> {
         #[cfg(feature = "aws")]
         if let Some(ecr) = &self.shared.session.apis.ecr {
             return ecr.prefix_for(upstream).await;
         }
         let message = format!("failed to look for the rule of {upstream:?}: that takes an identity at Amazon");
-        Err(Failure::new(Rung::Tags, Class::NoIdentity, message))
+        Err(Failure::new(Rung::Tags, Class::CredentialsUnavailable, message))
     }
 }

@@ -74,8 +74,8 @@ pub enum Class {
     Misrouted,
     /// We refuse: a token endpoint that is not admitted for this registry.
     ForeignRealm,
-    /// We have nothing to authenticate with: the service that knows our identity gave no credential.
-    NoIdentity,
+    /// There is no credential to ask with: the identity service gives no token, or one that the registry can't read.
+    CredentialsUnavailable,
     /// We refuse: an address that no registry may lead us to (loopback, link-local, metadata service, private).
     RefusedAddress,
     /// We refuse: the caller's repository or reference is not one.
@@ -136,7 +136,7 @@ impl Failure {
                 retry_after: *retry_after,
             },
             Class::Absent | Class::NotFound | Class::BadReference => Outcome::CanaryNotFound,
-            Class::ForeignRealm | Class::NoIdentity => Outcome::CredentialsUnavailable,
+            Class::ForeignRealm | Class::CredentialsUnavailable => Outcome::CredentialsUnavailable,
             Class::LyingDigest | Class::Misrouted | Class::TooLarge | Class::Unexpected => {
                 Outcome::Unavailable(Unavailable::ServerError)
             }
@@ -188,7 +188,7 @@ mod tests {
     fn what_we_refuse_ourselves_never_counts_as_an_outage() {
         for class in [
             Class::ForeignRealm,
-            Class::NoIdentity,
+            Class::CredentialsUnavailable,
             Class::RefusedAddress,
             Class::BadReference,
         ] {

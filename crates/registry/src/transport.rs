@@ -86,23 +86,8 @@ impl Http {
         })
     }
 
-    /// Sends one request and reads the headers of the answer, whatever its status.
-    pub(crate) async fn exchange(&self, ask: &Ask) -> Result<Reply, Failure> {
-        let request = ask.describe();
-        self.progress.ask(&request);
-        if ask.url.scheme() != "https" {
-            return Err(Failure::new(
-                ask.rung,
-                Class::Misrouted,
-                format!("{request}: refused, not https"),
-            ));
-        }
-        self.guard
-            .check(&ask.url)
-            .map_err(|error| broken::unresolved(&error, ask.rung, &request))?;
-        if !matches!(ask.url.host(), Some(url::Host::Domain(_))) {
-            self.progress.reach(Stage::Connect);
-        }
+    /// The request, on the client that its host may see.
+    fn builder(&self, ask: &Ask) -> reqwest::RequestBuilder {
         let client = match &self.stranger {
             Some(stranger) if !self.guard.knows(&ask.url) => stranger,
             _ => &self.client,
@@ -127,6 +112,27 @@ impl Http {
         if let Some(body) = &ask.body {
             builder = builder.body(body.clone());
         }
+        builder
+    }
+
+    /// Sends one request and reads the headers of the answer, whatever its status.
+    pub(crate) async fn exchange(&self, ask: &Ask) -> Result<Reply, Failure> {
+        let request = ask.describe();
+        self.progress.ask(&request);
+        if ask.url.scheme() != "https" {
+            return Err(Failure::new(
+                ask.rung,
+                Class::Misrouted,
+                format!("{request}: refused, not https"),
+            ));
+        }
+        self.guard
+            .check(&ask.url)
+            .map_err(|error| broken::unresolved(&error, ask.rung, &request))?;
+        if !matches!(ask.url.host(), Some(url::Host::Domain(_))) {
+            self.progress.reach(Stage::Connect);
+        }
+        let builder = self.builder(ask);
         let response = builder
             .send()
             .await

@@ -113,6 +113,10 @@ impl Aws {
     }
 
     /// Who signed a request for a service of a region; otherwise the name of the error and why.
+    #[expect(
+        clippy::too_many_lines,
+        reason = "one check after the other, as the standard has them"
+    )]
     pub fn verify(&self, request: &Request, region: &str, service: &str) -> Result<String, (&'static str, String)> {
         let wrong = |why: &str| ("InvalidSignatureException", why.to_owned());
         let missing = || {

@@ -298,6 +298,7 @@ impl Ecr {
         amazon(&json!({ "authorizationData": [data] }))
     }
 
+    #[expect(clippy::too_many_lines, reason = "one action of the interface")]
     async fn images(&self, input: &Value) -> Answer {
         let repository = input["repositoryName"].as_str().unwrap_or_default();
         let unknown = |name: &str, what: &str| {

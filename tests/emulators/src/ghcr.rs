@@ -141,7 +141,7 @@ impl Ghcr {
         }
         let answer = match route {
             _ if request.path == "/token" => self.token(request),
-            None if request.path == "/v2/" => self.challenge("challenge", None),
+            None if request.path == "/v2/" => Self::challenge("challenge", None),
             Some(route) if matches!(request.method, Method::GET | Method::HEAD) => self.content(request, &route).await,
             _ => elsewhere("other", &request.path),
         };
@@ -187,7 +187,7 @@ impl Ghcr {
         token.is_some_and(|(of, until)| of == package && self.clock.seconds() < *until)
     }
 
-    fn challenge(&self, kind: &'static str, package: Option<&str>) -> Answer {
+    fn challenge(kind: &'static str, package: Option<&str>) -> Answer {
         let package = package.unwrap_or("user/image");
         let challenge =
             format!(r#"Bearer realm="https://{HOST}/token",service="{HOST}",scope="repository:{package}:pull""#);
@@ -199,7 +199,7 @@ impl Ghcr {
             return elsewhere("other", &request.path);
         }
         if !self.may(request, &route.repository) {
-            return self.challenge("challenge", Some(&route.repository));
+            return Self::challenge("challenge", Some(&route.repository));
         }
         match &route.part {
             Part::Tags => self.tags(request, &route.repository).await,

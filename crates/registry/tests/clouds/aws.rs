@@ -194,8 +194,8 @@ async fn what_the_interface_refuses_is_told_by_its_name() {
             Class::Forbidden,
             "the identity lacks ecr:GetAuthorizationToken",
         ),
-        ("ServerException", 500, Class::NoIdentity, "ServerException"),
-        ("", 503, Class::NoIdentity, "503"),
+        ("ServerException", 500, Class::CredentialsUnavailable, "ServerException"),
+        ("", 503, Class::CredentialsUnavailable, "503"),
     ];
     for (name, status, class, said) in cases {
         let ground = Ground::start().await;
@@ -448,5 +448,5 @@ async fn the_prefix_of_an_upstream_is_read_from_the_accounts_rules() {
         .pull_through_prefix("ghcr.io")
         .await
         .unwrap_err();
-    assert_eq!(failure.class, Class::NoIdentity, "{failure}");
+    assert_eq!(failure.class, Class::CredentialsUnavailable, "{failure}");
 }

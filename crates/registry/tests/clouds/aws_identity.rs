@@ -139,7 +139,7 @@ async fn a_source_that_is_configured_and_fails_is_told_and_is_no_outage() {
             .resolve(WEB, "1.0")
             .await
             .unwrap_err();
-        assert_eq!(failure.class, Class::NoIdentity, "{name}: {failure}");
+        assert_eq!(failure.class, Class::CredentialsUnavailable, "{name}: {failure}");
         assert_eq!(failure.outcome(), Outcome::CredentialsUnavailable, "{name}");
         assert!(failure.message.contains("no identity at Amazon: "), "{name}: {failure}");
         assert!(!failure.message.contains("wrong-token"), "{name}: {failure}");

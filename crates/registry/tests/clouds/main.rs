@@ -1,6 +1,6 @@
 //! The client against emulators of the clouds' registries, over TLS on loopback.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod aws;
 mod aws_identity;

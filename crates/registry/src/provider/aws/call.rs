@@ -102,7 +102,7 @@ impl Ecr {
                 self.place.api,
                 one_line(why)
             );
-            Failure::new(rung, Class::NoIdentity, message)
+            Failure::new(rung, Class::CredentialsUnavailable, message)
         };
         let request = Request::post(self.url.as_str())
             .header(CONTENT_TYPE, "application/x-amz-json-1.1")

@@ -23,23 +23,23 @@ struct Page {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 struct Image {
-    image_digest: String,
-    #[serde(default)]
-    image_tags: Option<Vec<String>>,
-    #[serde(default)]
-    image_status: Option<String>,
+    #[serde(rename = "imageDigest")]
+    digest: String,
+    #[serde(default, rename = "imageTags")]
+    tags: Option<Vec<String>>,
+    #[serde(default, rename = "imageStatus")]
+    status: Option<String>,
 }
 
 impl Image {
     /// Archived images can't be pulled, so they are not there.
     fn digest(&self) -> Option<Digest> {
         let archived = self
-            .image_status
+            .status
             .as_deref()
             .is_some_and(|status| status.eq_ignore_ascii_case("ARCHIVED"));
-        self.image_digest.parse().ok().filter(|_| !archived)
+        self.digest.parse().ok().filter(|_| !archived)
     }
 }
 
@@ -101,7 +101,7 @@ fn read(body: &[u8]) -> Option<(Vec<ListedTag>, Option<String>)> {
     let page: Page = serde_json::from_slice(body).ok()?;
     let tags = page.image_details.into_iter().flat_map(|image| {
         let digest = image.digest();
-        let names = image.image_tags.unwrap_or_default().into_iter();
+        let names = image.tags.unwrap_or_default().into_iter();
         names.filter(|name| path::is_tag(name)).filter_map(move |name| {
             let digest = Some(digest.clone()?);
             Some(ListedTag { name, digest })

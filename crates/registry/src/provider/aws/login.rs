@@ -123,7 +123,7 @@ impl Ecr {
         let read = fetched.and_then(|(headers, body)| {
             read(&headers, &body, Instant::now()).ok_or_else(|| {
                 let message = format!("GetAuthorizationToken of {}: no password in the answer", self.place.api);
-                Failure::new(Rung::Token, Class::NoIdentity, message)
+                Failure::new(Rung::Token, Class::CredentialsUnavailable, message)
             })
         });
         match read {
@@ -139,7 +139,7 @@ impl Ecr {
                     failure.class,
                     Class::Unauthorized | Class::Forbidden | Class::Throttled { .. }
                 ) {
-                    failure.class = Class::NoIdentity;
+                    failure.class = Class::CredentialsUnavailable;
                 }
                 self.login
                     .with(|state| state.failed = Some((Instant::now(), failure.clone())));
@@ -171,14 +171,14 @@ fn read(headers: &HeaderMap, body: &[u8], now: Instant) -> Option<Password> {
     if !pair.contains(&b':') {
         return None;
     }
-    let date = headers.get(DATE).and_then(|value| value.to_str().ok());
-    let date = date.and_then(|text| {
+    let said = headers.get(DATE).and_then(|value| value.to_str().ok());
+    let said = said.and_then(|text| {
         rfc2822::DateTimeParser::new()
             .relaxed_weekday(true)
             .parse_timestamp(text)
             .ok()
     });
-    let answered = date.unwrap_or_else(Timestamp::now).as_second() as f64;
+    let answered = said.unwrap_or_else(Timestamp::now).as_second() as f64;
     let life = data
         .expires_at
         .map(|at| (at - answered).clamp(0.0, LONGEST_LIFE.as_secs_f64()));
