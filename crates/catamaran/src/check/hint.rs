@@ -197,6 +197,11 @@ fn admission(about: &About<'_>) -> String {
              sign-on; it must be a classic one (ghp_...)"
                 .to_owned()
         }
+        (Provider::Aws, CredentialKind::AwsIdentity) => {
+            "give the identity AmazonEC2ContainerRegistryReadOnly, and let the repository's policy allow it if it is another \
+             account's"
+                .to_owned()
+        }
         (Provider::Aws, _) => format!(
             "`aws ecr get-login-password | docker login --username AWS --password-stdin {registry}`; such a password ends \
              after 12 hours"
