@@ -127,10 +127,17 @@ async fn ten_thousand_notifications_cost_a_bounded_number_of_looks() {
     let most = 120 + 2 * (usize::try_from(begun.elapsed().as_secs()).unwrap() + 1);
     let waiting = waiting(&context, &policy).len();
     assert!((120..=most).contains(&waiting), "{waiting} of at most {most}");
-    assert_eq!(
-        take(&inbox, &context, &pushed("kracr.azurecr.io", "web", "one-more")).status(),
-        StatusCode::TOO_MANY_REQUESTS
-    );
+    // A slow machine may have been given another one meanwhile, but never several at once.
+    let refused = (0..4)
+        .map(|number| {
+            take(
+                &inbox,
+                &context,
+                &pushed("kracr.azurecr.io", "web", &format!("more-{number}")),
+            )
+        })
+        .any(|answer| answer.status() == StatusCode::TOO_MANY_REQUESTS);
+    assert!(refused);
 }
 
 #[tokio::test]
