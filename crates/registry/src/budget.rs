@@ -185,7 +185,7 @@ pub struct CopyBudget {
 /// The budgets of a process, one per API host.
 #[derive(Debug, Default)]
 pub struct Budgets {
-    budgets: Mutex<HashMap<String, Shared>>,
+    reads: Mutex<HashMap<String, Shared>>,
     copies: Mutex<HashMap<String, CopyBudget>>,
     apis: Mutex<HashMap<String, Arc<Budget>>>,
 }
@@ -222,7 +222,7 @@ impl Budgets {
 
     /// The budget of a registry (`host[:port]`); made with the provider's default when there is none.
     pub fn for_registry(&self, registry: &str, provider: Provider) -> Arc<Budget> {
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budgets = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || Shared::new(Budget::default_for(provider));
         let shared = budgets.entry(registry.to_ascii_lowercase()).or_insert_with(make);
         Arc::clone(&shared.budget)
@@ -231,7 +231,7 @@ impl Budgets {
     /// The same for someone who has a wish, or none, for the limit (requests per minute) until [`Budgets::retain`] lets go
     /// of it. Of several wishes the smallest counts; without any, the provider's default.
     pub fn wish(&self, registry: &str, provider: Provider, who: &Arc<str>, per_minute: Option<u32>) -> Arc<Budget> {
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budgets = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || Shared::new(Budget::default_for(provider));
         let shared = budgets.entry(registry.to_ascii_lowercase()).or_insert_with(make);
         match per_minute {
@@ -244,7 +244,7 @@ impl Budgets {
 
     /// Drops the wishes of those that are gone.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budgets = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
         for shared in budgets.values_mut() {
             shared.wishes.retain(|who, _| keep(who));
             shared.settle();
@@ -260,7 +260,7 @@ impl Budgets {
 
     /// Sets a registry's limit, requests per minute, in place of the provider's default; whoever has its budget follows.
     pub fn set_limit(&self, registry: &str, per_minute: u32) {
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budgets = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = budgets
             .entry(registry.to_ascii_lowercase())
             .or_insert_with(|| Shared::new(per_minute));
