@@ -460,7 +460,8 @@ mod tests {
 
     #[test]
     fn certificates_are_authorities_or_a_client_certificate_with_its_key() {
-        let cases: [(&[(&str, &str)], Result<(bool, bool), &str>); 6] = [
+        type Case<'a> = (&'a [(&'a str, &'a str)], Result<(bool, bool), &'a str>);
+        let cases: [Case<'_>; 6] = [
             (&[("ca.crt", "pem")], Ok((true, false))),
             (&[("tls.crt", "pem"), ("tls.key", "hush")], Ok((false, true))),
             (
