@@ -95,6 +95,8 @@ pub mod reason {
     pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
     /// `Stalled`: a Secret that the spec names is of the wrong type or lacks a key.
     pub const SECRET_INVALID: &str = "SecretInvalid";
+    /// `Stalled`: the provider does not take a credential of this kind; the message says which to create.
+    pub const UNSUPPORTED_CREDENTIALS: &str = "UnsupportedCredentials";
     /// `Stalled`: an older mirror claims the same repositories.
     pub const OVERLAPPING: &str = "Overlapping";
 }

@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn a_mirror_is_judged_as_flux_does() {
         use Truth::{False, True, Unknown};
-        let cases = [
+        let cases = vec![
             (
                 "brand-new, status as the schema defaults it",
                 mirror(-1, &[]),

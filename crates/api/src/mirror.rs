@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::rules::{
     DNS_SUBDOMAIN, ID, IDENTITY_RULES, MAX_ID, MAX_PATTERN, MAX_PATTERNS, MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY,
-    MAX_REPOSITORIES, MAX_RESOURCE_ID, PATH_RULES, PATTERN_RULES, PREFIX_RULES, REGISTRY_RULES, REQUESTS_PER_MINUTE,
-    RESOURCE_ID, SIDE_RULES, SPEC_RULES, rules,
+    MAX_REPOSITORIES, MAX_RESOURCE_ID, MAX_TOKEN_HOSTS, PATH_RULES, PATTERN_RULES, PREFIX_RULES, REGISTRY_RULES,
+    REQUESTS_PER_MINUTE, RESOURCE_ID, SIDE_RULES, SPEC_RULES, TOKEN_HOST_RULES, rules,
 };
 pub use crate::settings::{
     ActiveSide, Canary, ControllerOwnedPodsName, Failback, FailbackModeName, HealthCheck, MissingTags, Parity, Repair,
@@ -141,7 +141,15 @@ pub struct RegistrySide {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<SideIdentity>,
 
-    /// The Secret with additional certificate authorities for this registry, as PEM in the key ca.crt, in the operator's namespace.
+    /// Hosts besides the registry's own that may issue its tokens, at most 4, spelled as registry is: gitlab.example.com for
+    /// registry.example.com, for example. The credentials of secretRef are sent to them. Docker Hub's is known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_TOKEN_HOSTS), inner(length(min = 1, max = MAX_REGISTRY)))]
+    #[schemars(extend("x-kubernetes-list-type" = "set", "x-kubernetes-validations" = rules(TOKEN_HOST_RULES)))]
+    pub token_hosts: Vec<String>,
+
+    /// The Secret with certificates for this registry, in the operator's namespace: additional authorities to trust as PEM in the key
+    /// ca.crt, a client certificate to show with its key in tls.crt and tls.key, or both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cert_secret_ref: Option<SecretName>,
 

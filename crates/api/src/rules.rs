@@ -28,6 +28,8 @@ pub(crate) const MAX_REPOSITORIES: usize = 500;
 pub(crate) const MAX_REGISTRY: usize = 259;
 /// Characters of a prefix; with a name it must fit into the 255 of a path.
 pub(crate) const MAX_PREFIX: usize = 200;
+/// Token hosts of a side.
+pub(crate) const MAX_TOKEN_HOSTS: usize = 4;
 /// Pull secrets of a side.
 pub(crate) const MAX_PULL_SECRETS: usize = 8;
 /// Characters of an identity's ids: GUIDs, and names of tenants.
@@ -138,6 +140,12 @@ pub(crate) const IDENTITY_RULES: &[Rule] = &[
         "clientID, objectID and resourceID exclude each other",
     ),
 ];
+/// Each as a registry is written.
+pub(crate) const TOKEN_HOST_RULES: &[Rule] = &[(
+    "self.all(h, h.matches('^([a-z0-9]([a-z0-9-]*[a-z0-9])?([.][a-z0-9]([a-z0-9-]*[a-z0-9])?)*|\\\\[[0-9a-f:]+\\\\])\
+     (:[0-9]{1,5})?$') && (h.contains('.') || h.contains(':') || h == 'localhost'))",
+    "tokenHosts must each be host or host:port in lower case, with a dot or a port: no scheme, path or credentials",
+)];
 
 /// The path grammar of the OCI distribution specification.
 pub(crate) const PATH_RULES: &[Rule] = &[(

@@ -100,6 +100,7 @@ fn opposite() -> RegistryMirrorSpec {
         "primary": {
             "registry": "index.docker.io", "provider": "aws", "pullThroughCache": true,
             "secretRef": {"name": "one"}, "certSecretRef": {"name": "two"},
+            "tokenHosts": ["auth.example.com", "index.docker.io"],
             "imagePullSecrets": [{"name": "three"}, {"name": "four.five", "mint": true}],
         },
         "fallback": {"registry": "ghcr.io", "prefix": "a/b", "provider": "github"},
@@ -136,6 +137,7 @@ fn every_choice_of_a_side_reaches_the_policy() {
     );
     assert_eq!(primary.image_pull_secrets, ["three", "four.five"]);
     assert_eq!(primary.minted_pull_secrets, ["four.five"]);
+    assert_eq!(primary.token_hosts, ["auth.example.com", "index.docker.io"]);
     assert!(primary.pull_through_cache);
     assert_eq!(
         (policy.sides.fallback.prefix.as_str(), policy.sides.fallback.provider),

@@ -13,6 +13,7 @@ use catamaran_core::routes::Conflict;
 use catamaran_core::side::{Side, Sides};
 use jiff::Timestamp;
 
+use crate::connections::Problem;
 use crate::context::Context;
 use crate::memory::PassResult;
 use crate::repair::Progress;
@@ -38,7 +39,7 @@ pub struct Observation {
     /// The last probe of each side.
     pub probes: Sides<Option<Probe>>,
     /// Why a side has no client, where a person must act.
-    pub connection: Sides<Option<String>>,
+    pub connection: Sides<Option<Problem>>,
     /// Whether a side was ever probed by a client of its own.
     pub asked: Sides<bool>,
     /// The last pass over the tags.

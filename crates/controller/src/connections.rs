@@ -7,11 +7,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use catamaran_api::conditions::reason;
 use catamaran_core::policy::{IdentityPolicy, ManagedIdentity, MirrorId, MirrorPolicy, Provider, SidePolicy};
 use catamaran_core::side::Side;
 use catamaran_registry::{
-    AzureIdentity, Budgets, Client, Connection, CopyBudget, Credentials, Endpoints, Identities, Limits,
-    Secret as Redacted,
+    AzureIdentity, Budgets, Client, ClientIdentity, Connection, CopyBudget, Credentials, Endpoints, Identities, Limits,
+    Secret as Redacted, UnsupportedCredentials,
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -38,6 +39,14 @@ pub enum ConnectionError {
         /// What is wrong and what would be right.
         problem: String,
     },
+    /// The provider does not take credentials of this kind: they are not sent.
+    #[error("secret '{name}': {problem}")]
+    UnsupportedCredentials {
+        /// The Secret's name.
+        name: String,
+        /// Why, and what to create instead.
+        problem: UnsupportedCredentials,
+    },
     /// The API server did not hand it out.
     #[error("failed to read secret '{name}': {cause}")]
     Unreadable {
@@ -61,6 +70,29 @@ impl ConnectionError {
     pub fn needs_a_person(&self) -> bool {
         !matches!(self, ConnectionError::Unreadable { .. })
     }
+
+    /// What to report until a person has changed it; `None` for what may pass by itself.
+    pub fn problem(&self) -> Option<Problem> {
+        let reason = match self {
+            ConnectionError::Unreadable { .. } => return None,
+            ConnectionError::NotFound { .. } => reason::SECRET_NOT_FOUND,
+            ConnectionError::UnsupportedCredentials { .. } => reason::UNSUPPORTED_CREDENTIALS,
+            ConnectionError::Unusable { .. } | ConnectionError::Client { .. } => reason::SECRET_INVALID,
+        };
+        Some(Problem {
+            reason,
+            message: self.to_string(),
+        })
+    }
+}
+
+/// Why a side has no client, where a person must act.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The reason of `Stalled`.
+    pub reason: &'static str,
+    /// What is wrong and what would be right.
+    pub message: String,
 }
 
 struct Cached {
@@ -162,18 +194,18 @@ impl Connections {
         let connection = Connection {
             credentials: material.credentials,
             extra_ca: material.extra_ca,
+            client_identity: material.client_identity,
             registry: side.registry.clone(),
             provider: side.provider,
+            token_hosts: side.token_hosts.clone(),
+            pull_through: side.pull_through_cache,
             ..Connection::default()
         };
         let failed = |cause: String| ConnectionError::Client {
             registry: side.registry.clone(),
             cause,
         };
-        let budget = self
-            .budgets
-            .wish(&side.registry, side.provider, &key.0, side.requests_per_minute);
-        let client = Client::with_budget(connection, limits(), budget);
+        let client = Client::with_wish(connection, limits(), &self.budgets, &key.0, side.requests_per_minute);
         let client = client.map_err(|error| failed(error.to_string()))?;
         let version = material.version;
         cache.insert(
@@ -195,26 +227,31 @@ impl Connections {
             Some(name) => {
                 let secret = self.get(name).await?;
                 version.push(secret.metadata.resource_version.clone());
-                credentials(&secret, &side.registry).map_err(|problem| ConnectionError::Unusable {
+                let name = name.clone();
+                match credentials(&secret, &side.registry) {
+                    Err(problem) => return Err(ConnectionError::Unusable { name, problem }),
+                    Ok(credentials) => match credentials.unsupported_by(side.provider) {
+                        Some(problem) => return Err(ConnectionError::UnsupportedCredentials { name, problem }),
+                        None => credentials,
+                    },
+                }
+            }
+        };
+        let (extra_ca, client_identity) = match &side.ca_secret {
+            None => (None, None),
+            Some(name) => {
+                let secret = self.get(name).await?;
+                version.push(secret.metadata.resource_version.clone());
+                certificates(&secret).map_err(|problem| ConnectionError::Unusable {
                     name: name.clone(),
                     problem,
                 })?
             }
         };
-        let extra_ca = match &side.ca_secret {
-            None => None,
-            Some(name) => {
-                let secret = self.get(name).await?;
-                version.push(secret.metadata.resource_version.clone());
-                Some(authorities(&secret).map_err(|problem| ConnectionError::Unusable {
-                    name: name.clone(),
-                    problem,
-                })?)
-            }
-        };
         Ok(Material {
             credentials,
             extra_ca,
+            client_identity,
             version,
         })
     }
@@ -243,7 +280,8 @@ fn ambient(identities: &Identities, side: &SidePolicy) -> Result<Credentials, Co
                 tenant_id: None,
             }
         }
-        IdentityPolicy::Ambient | IdentityPolicy::Anonymous => return Ok(Credentials::Anonymous),
+        IdentityPolicy::Ambient => return Ok(Credentials::ambient(side.provider, &side.registry)),
+        IdentityPolicy::Anonymous => return Ok(Credentials::Anonymous),
         IdentityPolicy::Workload { client_id, tenant_id } => AzureIdentity::Workload {
             client_id: client_id.clone(),
             tenant_id: tenant_id.clone(),
@@ -275,6 +313,7 @@ fn limits() -> Limits {
 struct Material {
     credentials: Credentials,
     extra_ca: Option<Vec<u8>>,
+    client_identity: Option<ClientIdentity>,
     version: Vec<Option<String>>,
 }
 
@@ -287,10 +326,23 @@ fn value<'s>(secret: &'s Secret, key: &str) -> Option<&'s [u8]> {
         .filter(|value| !value.is_empty())
 }
 
-/// The certificates in a Secret's key `ca.crt`; else what is wrong with it.
-pub fn authorities(secret: &Secret) -> Result<Vec<u8>, String> {
-    let found = value(secret, "ca.crt").map(<[u8]>::to_vec);
-    found.ok_or_else(|| "it has no key 'ca.crt' with a PEM certificate".to_owned())
+/// The certificates in a Secret: authorities to trust, and a client certificate with its key; at least one of the two. Else
+/// what is wrong with it.
+pub fn certificates(secret: &Secret) -> Result<(Option<Vec<u8>>, Option<ClientIdentity>), String> {
+    let authorities = value(secret, "ca.crt").map(<[u8]>::to_vec);
+    let identity = match (value(secret, "tls.crt"), value(secret, "tls.key")) {
+        (Some(certificates), Some(key)) => Some(ClientIdentity {
+            certificates: certificates.to_vec(),
+            key: Redacted::new(key.to_vec()),
+        }),
+        (None, None) if authorities.is_some() => None,
+        (None, None) => {
+            return Err("it has neither 'ca.crt' with PEM certificates nor 'tls.crt' and 'tls.key'".to_owned());
+        }
+        (Some(_), None) => return Err("it has 'tls.crt' without 'tls.key'; a client certificate needs both".to_owned()),
+        (None, Some(_)) => return Err("it has 'tls.key' without 'tls.crt'; a client certificate needs both".to_owned()),
+    };
+    Ok((authorities, identity))
 }
 
 /// The credentials in a Secret of type `kubernetes.io/dockerconfigjson` or `kubernetes.io/basic-auth`; else what is wrong
@@ -404,6 +456,72 @@ mod tests {
         assert!(credentials(&secret(&[(".dockerconfigjson", config)]), "ghcr.io").is_ok());
         let error = credentials(&secret(&[(".dockerconfigjson", config)]), "evil.example").unwrap_err();
         assert!(!error.contains("hush"), "{error}");
+    }
+
+    #[test]
+    fn certificates_are_authorities_or_a_client_certificate_with_its_key() {
+        type Case<'a> = (&'a [(&'a str, &'a str)], Result<(bool, bool), &'a str>);
+        let cases: [Case<'_>; 6] = [
+            (&[("ca.crt", "pem")], Ok((true, false))),
+            (&[("tls.crt", "pem"), ("tls.key", "hush")], Ok((false, true))),
+            (
+                &[("ca.crt", "pem"), ("tls.crt", "pem"), ("tls.key", "hush")],
+                Ok((true, true)),
+            ),
+            (&[("ca.crt", "pem"), ("tls.crt", "pem")], Err("without 'tls.key'")),
+            (&[("tls.key", "hush")], Err("without 'tls.crt'")),
+            (&[("ca.crt", "")], Err("neither 'ca.crt'")),
+        ];
+        for (entries, expected) in cases {
+            match (certificates(&secret(entries)), expected) {
+                (Ok((authorities, identity)), Ok(expected)) => {
+                    assert!(!format!("{identity:?}").contains("hush"));
+                    assert_eq!((authorities.is_some(), identity.is_some()), expected, "{entries:?}");
+                }
+                (Err(problem), Err(expected)) => assert!(problem.contains(expected), "{entries:?}: {problem}"),
+                (found, expected) => panic!("{entries:?}: {found:?}, not {expected:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_person_must_change_has_a_reason_and_an_outage_of_the_api_server_has_none() {
+        let name = || "pull".to_owned();
+        let cases = [
+            (
+                ConnectionError::NotFound {
+                    name: name(),
+                    namespace: "catamaran".to_owned(),
+                },
+                Some(reason::SECRET_NOT_FOUND),
+            ),
+            (
+                ConnectionError::Unusable {
+                    name: name(),
+                    problem: "empty".to_owned(),
+                },
+                Some(reason::SECRET_INVALID),
+            ),
+            (
+                ConnectionError::UnsupportedCredentials {
+                    name: name(),
+                    problem: UnsupportedCredentials::FineGrainedToken,
+                },
+                Some(reason::UNSUPPORTED_CREDENTIALS),
+            ),
+            (
+                ConnectionError::Unreadable {
+                    name: name(),
+                    cause: "timeout".to_owned(),
+                },
+                None,
+            ),
+        ];
+        for (error, expected) in cases {
+            let problem = error.problem();
+            assert_eq!(problem.as_ref().map(|problem| problem.reason), expected, "{error}");
+            assert_eq!(error.needs_a_person(), problem.is_some(), "{error}");
+        }
     }
 
     #[test]

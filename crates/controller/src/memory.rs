@@ -14,6 +14,7 @@ use catamaran_core::side::{Side, Sides};
 use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 
+use crate::connections::Problem;
 use crate::repair::Progress;
 
 /// A tag of a mirror's repository, by its name in status.
@@ -76,7 +77,7 @@ pub struct State {
     /// How the last pass ended.
     pub pass: Option<PassResult>,
     /// Why a side has no client: a missing or wrong Secret.
-    pub connection: Sides<Option<String>>,
+    pub connection: Sides<Option<Problem>>,
     /// Whether a side was ever probed by a client of its own: what its probes say is then about its identity or registry.
     pub asked: Sides<bool>,
     /// The canary each side is probed with.

@@ -31,7 +31,7 @@ async fn probe(context: &Context, policy: &MirrorPolicy, memory: &MirrorMemory, 
         Ok(client) => client,
         Err(error) => {
             let message = error.to_string();
-            memory.state().connection[side] = error.needs_a_person().then(|| message.clone());
+            memory.state().connection[side] = error.problem();
             return (
                 Probe {
                     at: context.clock.now(),

@@ -71,7 +71,9 @@ pub struct SidePolicy {
     pub credentials_secret: Option<String>,
     /// What the operator authenticates with where there is no such Secret.
     pub identity: IdentityPolicy,
-    /// Name of the Secret with `ca.crt`, in the operator's namespace.
+    /// Hosts (`host[:port]`) besides the registry's own that may issue its tokens.
+    pub token_hosts: Vec<String>,
+    /// Name of the Secret with `ca.crt`, or `tls.crt` and `tls.key`, in the operator's namespace.
     pub ca_secret: Option<String>,
     /// Names of pull secrets that are appended to pods at admission.
     pub image_pull_secrets: Vec<String>,

@@ -112,7 +112,7 @@ fn class(
     match status {
         401 => Class::Unauthorized,
         403 if message.contains("client with ip") => Class::NetworkDenied,
-        403 if message.contains("secondary rate limit") => Class::Throttled {
+        403 if message.contains("rate limit") => Class::Throttled {
             retry_after: retry_after(),
         },
         403 => Class::Forbidden,
@@ -183,6 +183,8 @@ fn read(body: &[u8]) -> Said {
 fn hint(text: &str) -> &'static str {
     if text.contains("secondary rate limit") {
         "secondary rate limit"
+    } else if text.contains("API rate limit exceeded") {
+        "API rate limit exceeded"
     } else {
         ""
     }
@@ -225,6 +227,13 @@ mod tests {
                 "<html>secondary rate limit</html>",
                 Rung::Token,
                 true,
+                throttled.clone(),
+            ),
+            (
+                403,
+                r#"{"message":"API rate limit exceeded for user ID 1.","documentation_url":"https://docs.github.com"}"#,
+                Rung::Tags,
+                false,
                 throttled.clone(),
             ),
             (429, "", Rung::Tags, true, throttled),

@@ -32,6 +32,8 @@ pub struct Budget {
 #[derive(Debug)]
 struct State {
     limit: f64,
+    /// The part of a minute's requests that may go out at once.
+    burst: f64,
     rate: f64,
     tokens: f64,
     refilled: Instant,
@@ -43,12 +45,22 @@ struct State {
 impl Budget {
     /// A budget of so many requests a minute, at least 1.
     pub fn per_minute(limit: u32) -> Budget {
+        Budget::bursting(f64::from(limit.max(1)), BURST)
+    }
+
+    /// A budget of so many requests an hour, at least 4; a quarter of them may go out at once, for limits that are counted by
+    /// the hour.
+    pub fn per_hour(limit: u32) -> Budget {
+        Budget::bursting(f64::from(limit.max(4)) / 60.0, 15.0)
+    }
+
+    fn bursting(limit: f64, burst: f64) -> Budget {
         let now = Instant::now();
-        let limit = f64::from(limit.max(1));
         let state = State {
             limit,
+            burst,
             rate: limit,
-            tokens: (limit * BURST).max(1.0),
+            tokens: (limit * burst).max(1.0),
             refilled: now,
             paused_until: now,
             changed: now,
@@ -87,6 +99,11 @@ impl Budget {
         }
     }
 
+    /// Takes one request if it may go out now. For requests that save others: those who would have to wait do without.
+    pub fn try_acquire(&self) -> bool {
+        self.queue.try_lock().is_ok() && self.with(|state| state.take(Instant::now()).is_none())
+    }
+
     /// The registry said "too many requests".
     pub fn throttled(&self, retry_after: Option<Duration>) {
         self.with(|state| state.throttled(Instant::now(), retry_after));
@@ -119,7 +136,7 @@ impl State {
     /// Takes one request, or says how long to wait for it.
     fn take(&mut self, now: Instant) -> Option<Duration> {
         let per_second = self.rate / 60.0;
-        let most = (self.rate * BURST).max(1.0);
+        let most = (self.rate * self.burst).max(1.0);
         let elapsed = now.saturating_duration_since(self.refilled).as_secs_f64();
         self.tokens = (self.tokens + elapsed * per_second).min(most);
         self.refilled = now;
@@ -168,8 +185,9 @@ pub struct CopyBudget {
 /// The budgets of a process, one per API host.
 #[derive(Debug, Default)]
 pub struct Budgets {
-    budgets: Mutex<HashMap<String, Shared>>,
+    reads: Mutex<HashMap<String, Shared>>,
     copies: Mutex<HashMap<String, CopyBudget>>,
+    apis: Mutex<HashMap<String, Arc<Budget>>>,
 }
 
 /// One host's budget, and what those who share it want it to be.
@@ -204,7 +222,7 @@ impl Budgets {
 
     /// The budget of a registry (`host[:port]`); made with the provider's default when there is none.
     pub fn for_registry(&self, registry: &str, provider: Provider) -> Arc<Budget> {
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budgets = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || Shared::new(Budget::default_for(provider));
         let shared = budgets.entry(registry.to_ascii_lowercase()).or_insert_with(make);
         Arc::clone(&shared.budget)
@@ -213,7 +231,7 @@ impl Budgets {
     /// The same for someone who has a wish, or none, for the limit (requests per minute) until [`Budgets::retain`] lets go
     /// of it. Of several wishes the smallest counts; without any, the provider's default.
     pub fn wish(&self, registry: &str, provider: Provider, who: &Arc<str>, per_minute: Option<u32>) -> Arc<Budget> {
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budgets = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || Shared::new(Budget::default_for(provider));
         let shared = budgets.entry(registry.to_ascii_lowercase()).or_insert_with(make);
         match per_minute {
@@ -226,16 +244,23 @@ impl Budgets {
 
     /// Drops the wishes of those that are gone.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budgets = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
         for shared in budgets.values_mut() {
             shared.wishes.retain(|who, _| keep(who));
             shared.settle();
         }
     }
 
+    /// The budget of an interface besides the registries' own, made so when there is none. Wishes for a registry do not
+    /// concern it: its limits are its own.
+    pub(crate) fn for_api(&self, host: &str, make: impl FnOnce() -> Budget) -> Arc<Budget> {
+        let mut apis = self.apis.lock().unwrap_or_else(PoisonError::into_inner);
+        apis.entry(host.to_owned()).or_insert_with(|| Arc::new(make())).clone()
+    }
+
     /// Sets a registry's limit, requests per minute, in place of the provider's default; whoever has its budget follows.
     pub fn set_limit(&self, registry: &str, per_minute: u32) {
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budgets = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = budgets
             .entry(registry.to_ascii_lowercase())
             .or_insert_with(|| Shared::new(per_minute));

@@ -5,17 +5,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use catamaran_core::digest::Digest;
 use catamaran_core::health::Unavailable;
-use rustls::client::danger::ServerCertVerifier;
 
-use crate::budget::{Budget, CopyBudget};
+use crate::budget::{Budget, Budgets, CopyBudget};
 use crate::connection::{Connection, Limits};
 use crate::dns::{self, Guard};
 use crate::exchange::Exchange;
 use crate::failure::{Class, Failure, Rung};
 use crate::listing::{Lock, Marker};
-use crate::provider::{Access, Site};
+use crate::provider::{Access, Apis, Site};
 use crate::session::Session;
-use crate::tls;
+use crate::tls::Trust;
 use crate::token::Tokens;
 use crate::transport::Http;
 
@@ -31,6 +30,17 @@ pub enum ClientError {
     /// The extra certificates can't be used, or no certificate is trusted at all.
     #[error("failed to load the trusted certificates: {0}")]
     BadCa(String),
+    /// The client certificate or its key can't be used.
+    #[error("failed to load the client certificate: {0}")]
+    BadIdentity(String),
+    /// Only Amazon's private registries take an identity at Amazon.
+    #[error(
+        "failed to use an identity at Amazon for {registry:?}: not {{account}}.dkr.ecr.{{region}}.amazonaws.com, or one of its forms"
+    )]
+    NotAmazons {
+        /// The registry.
+        registry: String,
+    },
     /// The HTTP client can't be built.
     #[error("failed to build the HTTP client: {0}")]
     Http(String),
@@ -76,7 +86,7 @@ pub struct Client {
 pub(crate) struct Shared {
     pub(crate) session: Session,
     pub(crate) guard: Arc<Guard>,
-    pub(crate) verifier: Arc<dyn ServerCertVerifier>,
+    pub(crate) trust: Trust,
 }
 
 impl std::fmt::Debug for Client {
@@ -102,13 +112,40 @@ impl Client {
         reason = "a connection holds credentials: it is given away, not kept around"
     )]
     pub fn with_budget(connection: Connection, limits: Limits, budget: Arc<Budget>) -> Result<Client, ClientError> {
-        Client::resolving_by(&connection, limits, budget, dns::system)
+        Client::resolving_by(&connection, limits, budget, &Budgets::new(), dns::system)
+    }
+
+    /// A client that shares the budgets of a process: the registry's, and those of the interfaces that list its tags in bulk.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a connection holds credentials: it is given away, not kept around"
+    )]
+    pub fn with_budgets(connection: Connection, limits: Limits, budgets: &Budgets) -> Result<Client, ClientError> {
+        let budget = budgets.for_registry(&connection.registry, connection.provider);
+        Client::resolving_by(&connection, limits, budget, budgets, dns::system)
+    }
+
+    /// The same for someone who has a wish, or none, for the registry's limit; see [`Budgets::wish`].
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a connection holds credentials: it is given away, not kept around"
+    )]
+    pub fn with_wish(
+        connection: Connection,
+        limits: Limits,
+        budgets: &Budgets,
+        who: &Arc<str>,
+        per_minute: Option<u32>,
+    ) -> Result<Client, ClientError> {
+        let budget = budgets.wish(&connection.registry, connection.provider, who, per_minute);
+        Client::resolving_by(&connection, limits, budget, budgets, dns::system)
     }
 
     pub(crate) fn resolving_by(
         connection: &Connection,
         limits: Limits,
         budget: Arc<Budget>,
+        budgets: &Budgets,
         lookup: dns::Lookup,
     ) -> Result<Client, ClientError> {
         let site = Site::new(connection).ok_or_else(|| ClientError::BadRegistry {
@@ -116,10 +153,13 @@ impl Client {
         })?;
         let site = Arc::new(site);
         let guard = Arc::new(Guard::new(connection, &site.base, lookup));
-        let verifier = tls::verifier(connection.extra_ca.as_deref())?;
-        let http = Http::new(guard.clone(), verifier.clone(), limits)?;
+        let trust = Trust::new(connection)?;
+        let http = Http::new(guard.clone(), &trust, limits)?;
         let tokens = Tokens::new(site.scheme());
         let exchange = Exchange::new(&site, &http);
+        let apis = Apis::new(&site, budgets, &trust, || {
+            Http::new(guard.clone(), &trust.without_identity(), http.limits.clone())
+        })?;
         let session = Session {
             site,
             http,
@@ -128,37 +168,31 @@ impl Client {
             budget: Some(budget),
             writes: None,
             access: Access::Read,
+            apis,
         };
         Ok(Client {
-            shared: Arc::new(Shared {
-                session,
-                guard,
-                verifier,
-            }),
+            shared: Arc::new(Shared { session, guard, trust }),
         })
     }
 
     /// A client of the same registry for copying: with budgets and limits of its own, and the same guards.
     pub(crate) fn for_copies(&self, budget: CopyBudget, limits: Limits, access: Access) -> Result<Client, ClientError> {
-        let Shared {
-            session,
-            guard,
-            verifier,
-        } = &*self.shared;
+        let Shared { session, guard, trust } = &*self.shared;
         let session = Session {
             site: session.site.clone(),
-            http: Http::new(guard.clone(), verifier.clone(), limits)?,
+            http: Http::new(guard.clone(), trust, limits)?,
             tokens: Tokens::new(session.site.scheme()),
             exchange: session.exchange.clone(),
             budget: Some(budget.reads),
             writes: Some(budget.writes),
             access,
+            apis: session.apis.clone(),
         };
         Ok(Client {
             shared: Arc::new(Shared {
                 session,
                 guard: guard.clone(),
-                verifier: verifier.clone(),
+                trust: trust.clone(),
             }),
         })
     }
@@ -213,11 +247,32 @@ impl Client {
 
     /// The same from the content: for samples. A registry whose word and content differ is a [`Class::LyingDigest`].
     pub async fn resolve_verified(&self, repository: &str, reference: &str) -> Result<Resolved, Failure> {
-        self.shared.session.resolve_by_content(repository, reference).await
+        let reference = self.shared.session.without_pulling(repository, reference).await?;
+        self.shared.session.resolve_by_content(repository, &reference).await
     }
 
     /// A manifest or index, its content checked against its digest.
     pub async fn fetch_manifest(&self, repository: &str, reference: &str) -> Result<Manifest, Failure> {
-        self.shared.session.manifest(repository, reference).await
+        let reference = self.shared.session.without_pulling(repository, reference).await?;
+        self.shared.session.manifest(repository, &reference).await
+    }
+
+    /// Has a pull-through cache import a tag, by asking for it as a kubelet would: the one request that is meant to. The
+    /// registry imports everything that the manifest leads to by itself. With any other registry it only reads.
+    pub async fn prewarm(&self, repository: &str, tag: &str) -> Result<Resolved, Failure> {
+        self.shared.session.resolve_by_content(repository, tag).await
+    }
+
+    /// The path under which an account at Amazon caches an upstream registry (`ghcr.io`), by its pull-through cache rules;
+    /// empty for the registry's root, `None` without a rule for all of the upstream.
+    ///
+    /// [`Class::CredentialsUnavailable`] for every client without an identity at Amazon.
+    pub async fn pull_through_prefix(&self, upstream: &str) -> Result<Option<String>, Failure> {
+        #[cfg(feature = "aws")]
+        if let Some(ecr) = &self.shared.session.apis.ecr {
+            return ecr.prefix_for(upstream).await;
+        }
+        let message = format!("failed to look for the rule of {upstream:?}: that takes an identity at Amazon");
+        Err(Failure::new(Rung::Tags, Class::CredentialsUnavailable, message))
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use catamaran_core::policy::Provider;
 
 use crate::credentials::Credentials;
+use crate::secret::Secret;
 
 /// The parsed settings of one registry.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +19,11 @@ pub struct Connection {
     pub credentials: Credentials,
     /// Certificates (PEM) that are trusted besides the system's.
     pub extra_ca: Option<Vec<u8>>,
+    /// The certificate that the registry and its token hosts are shown; nobody else is.
+    pub client_identity: Option<ClientIdentity>,
+    /// Whether the registry only ever holds what was pulled through it. Then nothing is asked for by tag in a way that would
+    /// have it imported, except by [`crate::Client::prewarm`].
+    pub pull_through: bool,
     /// Hosts (`host[:port]`) besides the registry's own that may issue its tokens. Credentials are sent to them.
     pub token_hosts: Vec<String>,
     /// Whether blob redirects and token hosts may have private addresses. They always may when the registry's own address is
@@ -28,6 +34,15 @@ pub struct Connection {
     /// Fixed addresses, by host name without port, instead of DNS: names that the administrator pinned. They are exempt from
     /// the checks on addresses, and with any of them no proxy is used.
     pub resolve: Vec<(String, SocketAddr)>,
+}
+
+/// A client certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientIdentity {
+    /// The certificate and those between it and an authority (PEM).
+    pub certificates: Vec<u8>,
+    /// The private key (PEM: PKCS #8, PKCS #1 or SEC 1).
+    pub key: Secret<Vec<u8>>,
 }
 
 /// What one request may cost. The defaults are those of the threat model.

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
+use catamaran_core::policy::Provider;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 
@@ -30,6 +31,9 @@ pub enum Credentials {
     },
     /// An identity that Azure vouches for; its tokens are exchanged at the registry.
     Azure(Identity),
+    /// The identity of this machine or pod at Amazon, for its private registries.
+    #[cfg(feature = "aws")]
+    Aws(crate::AwsIdentity),
 }
 
 /// Why a `.dockerconfigjson` gives no credential. No message holds anything of its contents.
@@ -56,6 +60,23 @@ pub enum CredentialsError {
     /// The user name holds a colon or a control character, or one of the two is longer than 16 KiB.
     #[error("failed to read the docker config: the user name or password can't stand in a request")]
     Unusable,
+}
+
+/// A credential that its provider does not take for images, known by its shape. No message holds anything of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnsupportedCredentials {
+    /// GitHub: begins with `github_pat_`.
+    #[error(
+        "a fine-grained personal access token (github_pat_...) can't read packages, whatever its permissions; \
+         create a classic personal access token with the scope read:packages"
+    )]
+    FineGrainedToken,
+    /// GitHub: begins with `ghs_`, `ghu_` or `ghr_`.
+    #[error(
+        "a token of a GitHub App or of Actions (ghs_..., ghu_..., ghr_...) can log in but not read private packages, and \
+         ends within hours; create a classic personal access token with the scope read:packages"
+    )]
+    AppToken,
 }
 
 #[derive(Deserialize)]
@@ -97,13 +118,48 @@ impl Credentials {
         found.ok_or(CredentialsError::NoEntry)
     }
 
+    /// The credential of whoever was given none: the identity of this machine or pod for Amazon's private registries, which
+    /// nobody may use anonymously, and none for all others.
+    pub fn ambient(provider: Provider, registry: &str) -> Credentials {
+        #[cfg(feature = "aws")]
+        if provider == Provider::Aws && crate::provider::aws::Place::of(registry).is_some() {
+            return Credentials::Aws(crate::AwsIdentity::ambient());
+        }
+        let _ = (provider, registry);
+        Credentials::Anonymous
+    }
+
+    /// Whether the credential, or what it is exchanged for, can stand in `Authorization: Basic`.
+    pub(crate) fn are_basic(&self) -> bool {
+        match self {
+            Credentials::Anonymous | Credentials::Azure(_) => false,
+            Credentials::Basic { .. } => true,
+            #[cfg(feature = "aws")]
+            Credentials::Aws(_) => true,
+        }
+    }
+
+    /// Whether the provider is known not to take this credential for images. The client does not refuse it by itself: within
+    /// an Actions workflow the token of that very workflow reads the packages that were shared with it.
+    pub fn unsupported_by(&self, provider: Provider) -> Option<UnsupportedCredentials> {
+        let Credentials::Basic { password, .. } = self else {
+            return None;
+        };
+        let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| password.expose().starts_with(prefix));
+        match provider {
+            Provider::GitHub if begins(&["github_pat_"]) => Some(UnsupportedCredentials::FineGrainedToken),
+            Provider::GitHub if begins(&["ghs_", "ghu_", "ghr_"]) => Some(UnsupportedCredentials::AppToken),
+            _ => None,
+        }
+    }
+
     /// The value of an `Authorization: Basic` header, without the scheme.
     pub(crate) fn basic(&self) -> Option<Secret<String>> {
         match self {
-            Credentials::Anonymous | Credentials::Azure(_) => None,
             Credentials::Basic { username, password } => Some(Secret::new(
                 BASE64_STANDARD.encode(format!("{username}:{}", password.expose())),
             )),
+            _ => None,
         }
     }
 
@@ -111,7 +167,7 @@ impl Credentials {
     pub(crate) fn identity(&self) -> Option<&Identity> {
         match self {
             Credentials::Azure(identity) => Some(identity),
-            Credentials::Anonymous | Credentials::Basic { .. } => None,
+            _ => None,
         }
     }
 
@@ -305,6 +361,28 @@ mod tests {
             Credentials::from_docker_config_json(other, "r.io"),
             Err(CredentialsError::Ambiguous)
         );
+    }
+
+    #[test]
+    fn tokens_that_github_does_not_take_for_packages_are_known_by_their_shape() {
+        use UnsupportedCredentials::{AppToken, FineGrainedToken};
+        let cases = [
+            ("ghp_0123456789", Provider::GitHub, None),
+            ("gho_0123456789", Provider::GitHub, None),
+            ("0123456789abcdef0123456789abcdef01234567", Provider::GitHub, None),
+            ("github_pat_0123", Provider::GitHub, Some(FineGrainedToken)),
+            ("ghs_0123", Provider::GitHub, Some(AppToken)),
+            ("ghu_0123", Provider::GitHub, Some(AppToken)),
+            ("ghr_0123", Provider::GitHub, Some(AppToken)),
+            ("ghs_0123", Provider::Generic, None),
+            ("github_pat_0123", Provider::Azure, None),
+        ];
+        for (password, provider, expected) in cases {
+            let unsupported = basic("someone", password).unsupported_by(provider);
+            assert_eq!(unsupported, expected, "{password} for {provider:?}");
+            assert!(unsupported.is_none_or(|why| why.to_string().contains("read:packages")));
+        }
+        assert_eq!(Credentials::Anonymous.unsupported_by(Provider::GitHub), None);
     }
 
     #[test]

@@ -44,6 +44,8 @@ pub(crate) fn system(host: String) -> Looking {
 pub(crate) struct Guard {
     lookup: Lookup,
     own_host: String,
+    /// The registry and its token hosts, as `host:port`.
+    known: Vec<String>,
     /// The proxy that the environment names: not ours to judge, and usually at a private address.
     proxies: Vec<String>,
     pinned: HashMap<String, SocketAddr>,
@@ -60,6 +62,7 @@ impl Guard {
         let guard = Guard {
             lookup,
             own_host: base.host_str().unwrap_or_default().to_owned(),
+            known: known(connection, base),
             proxies: proxies(),
             pinned: connection
                 .resolve
@@ -85,6 +88,11 @@ impl Guard {
     /// The proxy that requests go through, as far as the environment tells; pinned hosts go through none.
     pub(crate) fn proxy(&self) -> Option<String> {
         self.proxies.first().filter(|_| !self.pins()).cloned()
+    }
+
+    /// Whether a URL is on the registry or one of its token hosts.
+    pub(crate) fn knows(&self, url: &Url) -> bool {
+        authority(url).is_some_and(|authority| self.known.contains(&authority))
     }
 
     /// Judges a URL whose host is an address; names are judged when they are resolved.
@@ -167,6 +175,19 @@ impl Guard {
         }
         Ok(admitted)
     }
+}
+
+fn authority(url: &Url) -> Option<String> {
+    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
+}
+
+fn known(connection: &Connection, base: &Url) -> Vec<String> {
+    let hosts = connection.token_hosts.iter();
+    let token_hosts = hosts.filter_map(|host| Url::parse(&format!("https://{host}/")).ok());
+    token_hosts
+        .chain([base.clone()])
+        .filter_map(|url| authority(&url))
+        .collect()
 }
 
 /// The resolver's own words, without the prefix that the standard library puts in front.

@@ -180,9 +180,13 @@ impl Client {
     /// Connections and tokens are fresh, nothing waits for the budget, and each request has the client's limits.
     pub async fn climb(&self, target: &LadderTarget, mut see: impl FnMut(Climbed)) {
         let shared = self.shared();
-        let recorder = Arc::new(Recorder::new(shared.verifier.clone()));
+        let recorder = Arc::new(Recorder::new(shared.trust.verifier.clone()));
         let limits = shared.session.http.limits.clone();
-        let http = match Http::new(shared.guard.clone(), recorder.clone(), limits) {
+        let http = match Http::new(
+            shared.guard.clone(),
+            &shared.trust.verified_by(recorder.clone()),
+            limits,
+        ) {
             Ok(http) => http,
             Err(error) => {
                 let class = Class::Unavailable(Unavailable::TlsError);
@@ -199,6 +203,7 @@ impl Client {
                 budget: None,
                 writes: None,
                 access: Access::Read,
+                apis: shared.session.apis.clone(),
             },
             recorder,
             target,
@@ -349,7 +354,7 @@ impl Ladder<'_> {
             }
             // A registry that only knows Basic tells by `/v2/` itself; one that gives tokens, by one for nothing in particular.
             (Scheme::Basic | Scheme::Bearer { .. }, _) => {
-                if session.site.credentials.basic().is_some() {
+                if session.site.credentials.are_basic() {
                     session.check_credentials().await?;
                 }
                 Ok(Finding::Admitted {

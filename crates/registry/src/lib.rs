@@ -1,6 +1,7 @@
 //! A bounded OCI distribution client: probing, listing, resolving and copying tags.
 //!
-//! It talks to registries and to nothing else: no Kubernetes, no files, no decisions about mirrors. Whatever a registry
+//! It talks to registries, and to the services that say who we are to them: no Kubernetes, no decisions about mirrors, no
+//! files but the tokens that such a service is shown. Whatever a registry
 //! answers, the cost is bounded: every body, page, header, wait and redirect has a cap, see [`Limits`]. A credential goes
 //! to the registry it belongs to and to the token endpoints admitted for it, never anywhere else.
 //!
@@ -47,13 +48,15 @@ mod wait;
 
 pub use budget::{Budget, Budgets, CopyBudget};
 pub use client::{Client, ClientError, ListedTag, Manifest, Resolved};
-pub use connection::{Connection, Limits};
+pub use connection::{ClientIdentity, Connection, Limits};
 pub use copy::{Copied, Copier, CopyError, CopyLimits, CopySettings, Image};
-pub use credentials::{Credentials, CredentialsError};
+pub use credentials::{Credentials, CredentialsError, UnsupportedCredentials};
 pub use failure::{Class, Failure, Rung};
 pub use identity::{AzureIdentity, Endpoints, Identities, Identity};
 pub use ladder::{Climbed, LadderTarget};
 pub use listing::{Lock, Marker};
 pub use probe::{ProbeReport, ProbeTarget};
+#[cfg(feature = "aws")]
+pub use provider::aws::AwsIdentity;
 pub use pull::{PullCredential, PullError};
 pub use secret::Secret;

@@ -25,6 +25,16 @@ impl Session {
     /// All tags of a repository, sorted by name, each once.
     pub(crate) async fn list_tags(&self, repository: &str) -> Result<Vec<ListedTag>, Failure> {
         path::check_repository(repository)?;
+        #[cfg(feature = "aws")]
+        if let Some(ecr) = &self.apis.ecr {
+            match ecr.list(repository).await {
+                // Names can be had with fewer rights.
+                Err(failure) if failure.class == Class::Forbidden => {
+                    tracing::debug!(repository, %failure, "images can't be described; listing names");
+                }
+                listed => return listed,
+            }
+        }
         let limits = &self.http.limits;
         let mut tags = Vec::new();
         let mut seen = HashSet::new();
@@ -52,6 +62,9 @@ impl Session {
         tags.reverse();
         tags.sort_by(|one: &ListedTag, other| one.name.cmp(&other.name));
         tags.dedup_by(|one, other| one.name == other.name);
+        if let Some(versions) = &self.apis.versions {
+            versions.add_digests(self, repository, &mut tags).await;
+        }
         Ok(tags)
     }
 
@@ -103,7 +116,7 @@ fn endless(url: &Url, why: &str) -> Failure {
 /// registry, with our token in it).
 fn next_link(reply: &Reply) -> Result<Option<Url>, Failure> {
     for value in reply.headers().get_all(LINK) {
-        let Some(target) = value.to_str().ok().and_then(next_of) else {
+        let Some(target) = value.to_str().ok().and_then(|value| link(value, "next")) else {
             continue;
         };
         let here = reply.url();
@@ -123,24 +136,24 @@ fn next_link(reply: &Reply) -> Result<Option<Url>, Failure> {
     Ok(None)
 }
 
-/// The target with `rel="next"` in one `Link` value.
-fn next_of(value: &str) -> Option<&str> {
+/// The target of a relation, such as `rel="next"`, in one `Link` value.
+pub(crate) fn link<'v>(value: &'v str, relation: &str) -> Option<&'v str> {
     let mut rest = value;
     loop {
         let (_, after) = rest.split_once('<')?;
         let (target, after) = after.split_once('>')?;
         let parameters = after.split('<').next().unwrap_or_default();
-        let is_next = parameters.split([';', ',']).any(|parameter| {
+        let related = parameters.split([';', ',']).any(|parameter| {
             parameter.trim().split_once('=').is_some_and(|(name, value)| {
                 name.trim().eq_ignore_ascii_case("rel")
                     && value
                         .trim()
                         .trim_matches('"')
                         .split_ascii_whitespace()
-                        .any(|rel| rel.eq_ignore_ascii_case("next"))
+                        .any(|rel| rel.eq_ignore_ascii_case(relation))
             })
         });
-        if is_next {
+        if related {
             return Some(target);
         }
         rest = after;
@@ -201,7 +214,7 @@ mod tests {
             (r#"<>; rel="next""#, Some("")),
         ];
         for (value, expected) in cases {
-            assert_eq!(next_of(value), expected, "{value}");
+            assert_eq!(link(value, "next"), expected, "{value}");
         }
     }
 

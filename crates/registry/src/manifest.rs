@@ -38,11 +38,17 @@ impl Session {
     /// HEAD; when the answer has no digest, or HEAD is not understood, GET and hash. A 404 is asked again with GET, because
     /// only a body can say whether the manifest is absent.
     pub(crate) async fn resolve(&self, repository: &str, reference: &str) -> Result<Resolved, Failure> {
+        if let Some(resolved) = self.observe(repository, reference).await? {
+            return Ok(resolved);
+        }
         let reply = match self
             .get(manifest_ask(self, Method::HEAD, repository, reference)?, repository)
             .await
         {
             Ok(reply) => reply,
+            Err(failure) if failure.status == Some(404) && self.would_pull(reference) => {
+                return Err(not_pulled(failure));
+            }
             Err(failure) if matches!(failure.status, Some(404 | 405 | 501)) && failure.rung == Rung::Manifest => {
                 return self.resolve_by_content(repository, reference).await;
             }
@@ -68,6 +74,37 @@ impl Session {
             // No digest, or one of another algorithm than asked for: the content decides.
             _ => self.resolve_by_content(repository, reference).await,
         }
+    }
+
+    /// Whether asking for the content may have a pull-through cache import it: by tag it does, by digest it never does.
+    fn would_pull(&self, reference: &str) -> bool {
+        self.site.pull_through && path::is_tag(reference)
+    }
+
+    /// What a tag of a pull-through cache stands for, where the provider tells without a pull.
+    #[cfg_attr(
+        not(feature = "aws"),
+        expect(clippy::unused_async, unused_variables, reason = "only Amazon tells")
+    )]
+    async fn observe(&self, repository: &str, reference: &str) -> Result<Option<Resolved>, Failure> {
+        #[cfg(feature = "aws")]
+        if let Some(ecr) = self.apis.ecr.as_ref().filter(|_| self.would_pull(reference)) {
+            return match ecr.image(repository, reference).await {
+                Ok(resolved) => Ok(Some(resolved)),
+                // Without that right HEAD has to do.
+                Err(failure) if failure.class == Class::Forbidden => Ok(None),
+                Err(failure) => Err(failure),
+            };
+        }
+        Ok(None)
+    }
+
+    /// The reference to fetch content by: on a pull-through cache the digest of a tag.
+    pub(crate) async fn without_pulling(&self, repository: &str, reference: &str) -> Result<String, Failure> {
+        if !self.would_pull(reference) {
+            return Ok(reference.to_owned());
+        }
+        Ok(self.resolve(repository, reference).await?.digest.to_string())
     }
 
     pub(crate) async fn resolve_by_content(&self, repository: &str, reference: &str) -> Result<Resolved, Failure> {
@@ -118,6 +155,16 @@ impl Session {
             body,
         })
     }
+}
+
+/// A tag that a pull-through cache does not have. Only a body could tell that from other kinds of 404, and asking for one
+/// would have it imported; what a cache lacks is no divergence.
+fn not_pulled(mut failure: Failure) -> Failure {
+    failure.class = Class::Absent;
+    failure
+        .message
+        .push_str(": not in the cache; it is not asked for in a way that would pull it");
+    failure
 }
 
 pub(crate) fn manifest_ask(

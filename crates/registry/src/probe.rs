@@ -80,7 +80,7 @@ impl Client {
             total: generous,
             ..shared.session.http.limits.clone()
         };
-        let http = Http::new(shared.guard.clone(), shared.verifier.clone(), limits).map_err(|error| {
+        let http = Http::new(shared.guard.clone(), &shared.trust, limits).map_err(|error| {
             let class = Class::Unavailable(Unavailable::TlsError);
             Failure::new(Rung::Tls, class, error.to_string())
         })?;
@@ -92,6 +92,7 @@ impl Client {
             budget: None,
             writes: None,
             access: Access::Read,
+            apis: shared.session.apis.clone(),
         })
     }
 }
@@ -108,7 +109,8 @@ async fn climb(session: &Session, target: &ProbeTarget, rung: &mut Rung) -> Resu
             session.http.progress.asked()
         ));
     };
-    if matches!(session.tokens.scheme(), Scheme::Bearer { .. }) {
+    let basic = session.site.credentials.are_basic() && session.tokens.scheme() == Scheme::Basic;
+    if basic || matches!(session.tokens.scheme(), Scheme::Bearer { .. }) {
         identify(session, rung).await?;
         session.authorization(Some(About::reading(repository))).await?;
     }

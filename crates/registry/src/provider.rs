@@ -3,20 +3,25 @@
 //! Everything that differs between Azure, GitHub, Amazon and the rest stands behind [`Protocol`], one file for each; its
 //! defaults are what any OCI registry does.
 
+use std::sync::Arc;
+
 use catamaran_core::policy::Provider;
 use http::{HeaderValue, Method};
 use url::Url;
 
+use crate::budget::Budgets;
 use crate::challenge::Challenge;
+use crate::client::ClientError;
 use crate::connection::Connection;
 use crate::credentials::Credentials;
 use crate::failure::{Class, Failure, Rung, one_line};
 use crate::secret::Secret;
-use crate::transport::Ask;
+use crate::tls::Trust;
+use crate::transport::{Ask, Http};
 
-mod aws;
+pub(crate) mod aws;
 mod azure;
-mod github;
+pub(crate) mod github;
 
 /// What a provider does its own way. The defaults are the distribution specification and the token flow of the
 /// distribution project.
@@ -85,6 +90,8 @@ pub(crate) struct Site {
     pub(crate) base: Url,
     pub(crate) provider: Provider,
     pub(crate) credentials: Credentials,
+    /// Whether asking by tag may have the registry import an image.
+    pub(crate) pull_through: bool,
     /// `https://host[:port]/` of everyone besides the registry who may issue its tokens.
     token_hosts: Vec<Url>,
 }
@@ -99,6 +106,44 @@ pub(crate) struct Context<'a> {
     pub(crate) abac: bool,
     /// Whether the identity was ever let in there.
     pub(crate) proven: bool,
+}
+
+/// Interfaces that a provider has besides the registry, each with a budget of its own.
+#[derive(Clone, Default)]
+pub(crate) struct Apis {
+    /// GitHub's list of package versions, which tells digests.
+    pub(crate) versions: Option<Arc<github::Versions>>,
+    /// The interface of an account at Amazon, as the identity of this machine or pod.
+    #[cfg(feature = "aws")]
+    pub(crate) ecr: Option<Arc<aws::Ecr>>,
+}
+
+impl Apis {
+    /// `http` makes a client for hosts other than the registry's.
+    #[cfg_attr(
+        not(feature = "aws"),
+        expect(clippy::unnecessary_wraps, reason = "with Amazon's it can fail")
+    )]
+    pub(crate) fn new(
+        site: &Site,
+        budgets: &Budgets,
+        #[cfg_attr(not(feature = "aws"), expect(unused_variables, reason = "only Amazon's has one"))] trust: &Trust,
+        #[cfg_attr(not(feature = "aws"), expect(unused_variables, reason = "only Amazon's has one"))]
+        http: impl FnOnce() -> Result<Http, ClientError>,
+    ) -> Result<Apis, ClientError> {
+        Ok(Apis {
+            versions: github::Versions::new(site, budgets).map(Arc::new),
+            #[cfg(feature = "aws")]
+            ecr: match &site.credentials {
+                Credentials::Aws(identity) => {
+                    let place = aws::Place::of(&site.host())
+                        .ok_or_else(|| ClientError::NotAmazons { registry: site.host() })?;
+                    Some(Arc::new(aws::Ecr::new(place, identity, http()?, trust, budgets)?))
+                }
+                _ => None,
+            },
+        })
+    }
 }
 
 /// How requests are authenticated.
@@ -151,6 +196,7 @@ impl Site {
             base,
             provider: connection.provider,
             credentials: connection.credentials.clone(),
+            pull_through: connection.pull_through,
             token_hosts,
         };
         if connection.registry == "docker.io" {

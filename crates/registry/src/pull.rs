@@ -35,14 +35,24 @@ impl Client {
     /// A credential that pods can pull with until it ends: for Azure the registry's refresh token, which is good for three
     /// hours (Azure/acr, docs/AAD-OAuth.md) and is taken by the null user of `docker login`.
     ///
+    /// For an identity at Amazon it is the registry's password, which is good for twelve hours (`GetAuthorizationToken`).
+    ///
     /// The registry is asked first, so that pods are never given what it refuses.
     pub async fn pull_credential(&self) -> Result<PullCredential, PullError> {
+        #[cfg(feature = "aws")]
+        if let Some(ecr) = &self.shared().session.apis.ecr {
+            // Asked before it is taken: what is refused is replaced then.
+            self.shared().session.check_credentials().await?;
+            return Ok(ecr.password().await?);
+        }
         let site = &self.shared().session.site;
         let token = match (&site.credentials, site.provider) {
             (Credentials::Basic { username, password }, Provider::Azure) if username == AZURE_TOKEN_USER => {
                 password.clone()
             }
             (Credentials::Azure(_), _) => self.shared().session.identity_token().await?,
+            #[cfg(feature = "aws")]
+            (Credentials::Aws(_), _) => return Err(PullError::CannotMint("it is an identity for another registry")),
             (Credentials::Anonymous, _) => return Err(PullError::CannotMint("it is anonymous")),
             (Credentials::Basic { .. }, Provider::Azure) => {
                 return Err(PullError::CannotMint(

@@ -11,7 +11,7 @@ use crate::budget::Budget;
 use crate::challenge;
 use crate::exchange::Exchange;
 use crate::failure::{Class, Failure, Rung};
-use crate::provider::{Access, Context, Scheme, Site};
+use crate::provider::{Access, Apis, Context, Scheme, Site, github};
 use crate::secret::Secret;
 use crate::token::{self, Token, Tokens};
 use crate::transport::{Ask, Http, Reply};
@@ -30,6 +30,8 @@ pub(crate) struct Session {
     /// What requests that only read ask for: a registry that is written wants one token for both, and GHCR gives none for
     /// reading a package that does not exist yet.
     pub(crate) access: Access,
+    /// What the provider has besides the registry.
+    pub(crate) apis: Apis,
 }
 
 /// What a request is about, and what it wants to do there.
@@ -91,7 +93,9 @@ impl Session {
         let Some(scheme) = self.scheme_of(reply.headers())? else {
             return Err(self.fail(reply, &ask, Some(repository)).await);
         };
-        if scheme == Scheme::Basic && (known == Scheme::Basic || self.site.credentials.basic().is_none()) {
+        let renewable = refused.as_ref().is_some_and(|refused| self.forget(refused));
+        let spent = known == Scheme::Basic || !self.site.credentials.are_basic();
+        if scheme == Scheme::Basic && spent && !renewable {
             return Err(self.fail(reply, &ask, Some(repository)).await);
         }
         self.tokens.learn(scheme);
@@ -160,16 +164,35 @@ impl Session {
     pub(crate) async fn authorization(&self, about: Option<About<'_>>) -> Result<Option<HeaderValue>, Failure> {
         match self.tokens.scheme() {
             Scheme::Unknown | Scheme::Open => Ok(None),
-            Scheme::Basic => Ok(self
-                .site
-                .credentials
-                .basic()
-                .and_then(|basic| crate::provider::secret_header("Basic", basic.expose()))),
+            Scheme::Basic => self.basic().await,
             Scheme::Bearer { realm, service } => {
                 let token = self.token(&realm, service.as_deref(), about).await?;
                 Ok(Some(token.header))
             }
         }
+    }
+
+    /// The credential itself; one that stands for an identity is fetched.
+    async fn basic(&self) -> Result<Option<HeaderValue>, Failure> {
+        #[cfg(feature = "aws")]
+        if let Some(ecr) = &self.apis.ecr {
+            return ecr.authorization().await.map(Some);
+        }
+        let basic = self.site.credentials.basic();
+        Ok(basic.and_then(|basic| crate::provider::secret_header("Basic", basic.expose())))
+    }
+
+    /// Forgets a credential that stood for an identity and was refused. Whether another can be had.
+    #[cfg_attr(
+        not(feature = "aws"),
+        expect(unused_variables, clippy::unused_self, reason = "only Amazon's is fetched")
+    )]
+    fn forget(&self, refused: &HeaderValue) -> bool {
+        #[cfg(feature = "aws")]
+        if let Some(ecr) = &self.apis.ecr {
+            return ecr.forget(refused);
+        }
+        false
     }
 
     /// The token for a scope. Of many who want it at once one fetches it, or finds out why there is none.
@@ -204,7 +227,9 @@ impl Session {
     ) -> Result<Token, Failure> {
         let (ask, reply) = self.ask_for_token(realm, service, about).await?;
         if reply.status() != StatusCode::OK {
-            return Err(self.fail(reply, &ask, about.map(|about| about.repository)).await);
+            let failure = self.fail(reply, &ask, about.map(|about| about.repository)).await;
+            let scope = about.map(|about| about.scope(&self.site));
+            return Err(github::told_apart(self, failure, realm, service, scope.as_deref()).await);
         }
         if reply.is_html() {
             return Err(reply.not_a_registry("a web page instead of a token"));

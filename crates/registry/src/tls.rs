@@ -9,14 +9,18 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::client::{ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue};
+use rustls::client::{
+    ClientSessionStore, ResolvesClientCert, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
+};
 use rustls::crypto::aws_lc_rs;
+use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, DigitallySignedStruct, NamedGroup, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls_platform_verifier::Verifier;
 
 use crate::client::ClientError;
+use crate::connection::{ClientIdentity, Connection};
 
 /// How far the first connection came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,7 +67,7 @@ impl Progress {
 }
 
 /// Trusts the system's roots and those of `extra_ca` (PEM).
-pub(crate) fn verifier(extra_ca: Option<&[u8]>) -> Result<Arc<dyn ServerCertVerifier>, ClientError> {
+fn verifier(extra_ca: Option<&[u8]>) -> Result<Arc<dyn ServerCertVerifier>, ClientError> {
     let mut extra = Vec::new();
     if let Some(pem) = extra_ca {
         for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -78,15 +82,89 @@ pub(crate) fn verifier(extra_ca: Option<&[u8]>) -> Result<Arc<dyn ServerCertVeri
     Ok(Arc::new(verifier))
 }
 
+/// Whom one side trusts, and what it shows.
+#[derive(Clone)]
+pub(crate) struct Trust {
+    pub(crate) verifier: Arc<dyn ServerCertVerifier>,
+    /// What the registry is shown.
+    pub(crate) identity: Option<Arc<dyn ResolvesClientCert>>,
+}
+
+impl Trust {
+    /// Reads the certificates of a connection.
+    pub(crate) fn new(connection: &Connection) -> Result<Trust, ClientError> {
+        Ok(Trust {
+            verifier: verifier(connection.extra_ca.as_deref())?,
+            identity: connection.client_identity.as_ref().map(identity).transpose()?,
+        })
+    }
+
+    /// The system's roots and those of `extra_ca` (PEM), with nothing to show.
+    pub(crate) fn in_roots(extra_ca: Option<&[u8]>) -> Result<Trust, ClientError> {
+        Ok(Trust {
+            verifier: verifier(extra_ca)?,
+            identity: None,
+        })
+    }
+
+    /// The same to show, with another to verify.
+    pub(crate) fn verified_by(&self, verifier: Arc<dyn ServerCertVerifier>) -> Trust {
+        Trust {
+            verifier,
+            identity: self.identity.clone(),
+        }
+    }
+
+    /// The same trust, with nothing to show.
+    pub(crate) fn without_identity(&self) -> Trust {
+        Trust {
+            verifier: self.verifier.clone(),
+            identity: None,
+        }
+    }
+}
+
+/// Shows the same certificate to whoever asks for one.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl ResolvesClientCert for Shown {
+    fn resolve(&self, _: &[&[u8]], schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        self.0.key.choose_scheme(schemes).map(|_| self.0.clone())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}
+
+fn identity(identity: &ClientIdentity) -> Result<Arc<dyn ResolvesClientCert>, ClientError> {
+    let refused = |why: &str| ClientError::BadIdentity(why.to_owned());
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&identity.certificates).collect();
+    let chain = chain.map_err(|_| refused("the certificate is not PEM"))?;
+    if chain.is_empty() {
+        return Err(refused("there is no certificate in it"));
+    }
+    let key = PrivateKeyDer::from_pem_slice(identity.key.expose()).map_err(|_| refused("there is no PEM key in it"))?;
+    let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider());
+    // A key of another certificate is a mistake that the registry would only call a failed handshake.
+    let certified = certified.map_err(|_| refused("the key can't be used, or is not the certificate's"))?;
+    Ok(Arc::new(Shown(Arc::new(certified))))
+}
+
 /// The TLS settings of one HTTP client.
-pub(crate) fn config(verifier: Arc<dyn ServerCertVerifier>, progress: Arc<Progress>) -> ClientConfig {
+pub(crate) fn config(trust: &Trust, progress: Arc<Progress>) -> ClientConfig {
+    let verifier = trust.verifier.clone();
     let watched = Arc::new(Watched { verifier, progress });
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .expect("the provider supports both versions")
         .dangerous()
-        .with_custom_certificate_verifier(watched.clone())
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(watched.clone());
+    let mut config = match &trust.identity {
+        Some(identity) => config.with_client_cert_resolver(identity.clone()),
+        None => config.with_no_client_auth(),
+    };
     config.resumption = Resumption::store(watched);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config

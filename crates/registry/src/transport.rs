@@ -5,9 +5,8 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RANGE};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use reqwest::redirect::Policy;
-use rustls::client::danger::ServerCertVerifier;
 use url::Url;
 
 use crate::broken;
@@ -17,13 +16,15 @@ use crate::dns::{Guard, Resolver};
 use crate::failure::{Class, Failure, Rung};
 use crate::provider::Access;
 use crate::secret::Secret;
-use crate::tls::{self, Progress, Stage};
+use crate::tls::{self, Progress, Stage, Trust};
 
 /// An HTTP client that follows no redirect, decodes no content, and connects to no address that `guard` refuses. Clones
 /// share its connections.
 #[derive(Clone)]
 pub(crate) struct Http {
     client: reqwest::Client,
+    /// For hosts that are not to see the registry's client certificate; absent when there is none.
+    stranger: Option<reqwest::Client>,
     pub(crate) guard: Arc<Guard>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) limits: Limits,
@@ -42,9 +43,9 @@ pub(crate) struct Ask {
     pub(crate) form: Option<Secret<String>>,
     /// What it wants to do with the repository.
     pub(crate) access: Access,
-    /// Headers besides.
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
-    /// Content to send.
+    /// Further headers, for interfaces that want them.
+    pub(crate) headers: HeaderMap,
+    /// Content to send, its type among `headers`.
     pub(crate) body: Option<Bytes>,
     /// For the request with its answer's body, when [`Limits::total`] won't do.
     pub(crate) time: Option<Duration>,
@@ -61,7 +62,7 @@ impl Ask {
             first_byte: false,
             form: None,
             access: Access::Read,
-            headers: Vec::new(),
+            headers: HeaderMap::new(),
             body: None,
             time: None,
         }
@@ -79,33 +80,16 @@ impl Ask {
 }
 
 impl Http {
-    pub(crate) fn new(
-        guard: Arc<Guard>,
-        verifier: Arc<dyn ServerCertVerifier>,
-        limits: Limits,
-    ) -> Result<Http, ClientError> {
+    pub(crate) fn new(guard: Arc<Guard>, trust: &Trust, limits: Limits) -> Result<Http, ClientError> {
         let progress = Arc::new(Progress::default());
-        let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(verifier, progress.clone()))
-            .dns_resolver(Resolver {
-                guard: guard.clone(),
-                progress: progress.clone(),
-            })
-            .redirect(Policy::none())
-            .referer(false)
-            .https_only(true)
-            .connect_timeout(limits.connect)
-            .read_timeout(limits.read)
-            .timeout(limits.total)
-            .user_agent(concat!("catamaran/", env!("CARGO_PKG_VERSION")));
-        if guard.pins() {
-            builder = builder.no_proxy();
-        }
-        let client = builder
-            .build()
-            .map_err(|error| ClientError::Http(broken::root_cause(&error)))?;
+        let own = client(&guard, trust, &limits, &progress)?;
+        let stranger = trust.identity.as_ref().map(|_| {
+            let trust = trust.without_identity();
+            client(&guard, &trust, &limits, &progress)
+        });
         Ok(Http {
-            client,
+            client: own,
+            stranger: stranger.transpose()?,
             guard,
             progress,
             limits,
@@ -123,8 +107,15 @@ impl Http {
         }
     }
 
+    /// The request, on the client that its host may see.
     fn builder(&self, ask: &Ask) -> reqwest::RequestBuilder {
-        let mut builder = self.client.request(ask.method.clone(), ask.url.clone());
+        let client = match &self.stranger {
+            Some(stranger) if !self.guard.knows(&ask.url) => stranger,
+            _ => &self.client,
+        };
+        let mut builder = client
+            .request(ask.method.clone(), ask.url.clone())
+            .headers(ask.headers.clone());
         if let Some(accept) = ask.accept {
             builder = builder.header(ACCEPT, accept);
         }
@@ -134,12 +125,6 @@ impl Http {
         if ask.first_byte {
             builder = builder.header(RANGE, "bytes=0-0");
         }
-        for (name, value) in &ask.headers {
-            builder = builder.header(name, value);
-        }
-        if let Some(body) = &ask.body {
-            builder = builder.body(body.clone());
-        }
         if let Some(time) = ask.time {
             builder = builder.timeout(time);
         }
@@ -147,6 +132,9 @@ impl Http {
             builder = builder
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(form.expose().clone());
+        }
+        if let Some(body) = &ask.body {
+            builder = builder.body(body.clone());
         }
         builder
     }
@@ -168,8 +156,8 @@ impl Http {
         if !matches!(ask.url.host(), Some(url::Host::Domain(_))) {
             self.progress.reach(Stage::Connect);
         }
-        let response = self
-            .builder(ask)
+        let builder = self.builder(ask);
+        let response = builder
             .send()
             .await
             .map_err(|error| broken::failure(&error, ask.rung, &request))?;
@@ -193,6 +181,33 @@ impl Http {
         tracing::debug!(request = %reply.request, status = reply.status().as_u16(), "registry answered");
         Ok(reply)
     }
+}
+
+fn client(
+    guard: &Arc<Guard>,
+    trust: &Trust,
+    limits: &Limits,
+    progress: &Arc<Progress>,
+) -> Result<reqwest::Client, ClientError> {
+    let mut builder = reqwest::Client::builder()
+        .tls_backend_preconfigured(tls::config(trust, progress.clone()))
+        .dns_resolver(Resolver {
+            guard: guard.clone(),
+            progress: progress.clone(),
+        })
+        .redirect(Policy::none())
+        .referer(false)
+        .https_only(true)
+        .connect_timeout(limits.connect)
+        .read_timeout(limits.read)
+        .timeout(limits.total)
+        .user_agent(concat!("catamaran/", env!("CARGO_PKG_VERSION")));
+    if guard.pins() {
+        builder = builder.no_proxy();
+    }
+    builder
+        .build()
+        .map_err(|error| ClientError::Http(broken::root_cause(&error)))
 }
 
 /// An answer whose body was not read yet.

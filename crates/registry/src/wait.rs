@@ -14,12 +14,14 @@ pub(crate) const LONGEST_WAIT: Duration = Duration::from_mins(5);
 ///
 /// `Retry-After` may be seconds or an HTTP date (RFC 9110, 10.2.3); a date is taken relative to the answer's own `Date`, so
 /// that neither clock needs to be right. GHCR puts a Go duration into the message instead: `retry-after: 1.16676ms`.
+/// GitHub's REST interface names the second at which a used-up limit begins anew, `X-RateLimit-Reset`.
 /// Negative and unreadable values count as absent.
 pub(crate) fn asked_for(headers: &HeaderMap, message: &str) -> Option<Duration> {
     let header = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     header
         .and_then(|text| seconds(text.trim()).or_else(|| until(text.trim(), headers)))
         .or_else(|| in_message(message))
+        .or_else(|| reset(headers))
         .map(|wait| wait.min(LONGEST_WAIT))
 }
 
@@ -34,6 +36,17 @@ fn seconds(text: &str) -> Option<Duration> {
 fn until(text: &str, headers: &HeaderMap) -> Option<Duration> {
     let now = date(headers.get(DATE)?.to_str().ok()?)?;
     Some(Duration::try_from(date(text)?.duration_since(now)).unwrap_or_default())
+}
+
+fn reset(headers: &HeaderMap) -> Option<Duration> {
+    let number = |name: &str| headers.get(name)?.to_str().ok()?.trim().parse::<i64>().ok();
+    if number("x-ratelimit-remaining")? != 0 {
+        return None;
+    }
+    let now = date(headers.get(DATE)?.to_str().ok()?)?.as_second();
+    Some(Duration::from_secs(
+        u64::try_from(number("x-ratelimit-reset")?.saturating_sub(now)).unwrap_or(0),
+    ))
 }
 
 fn date(text: &str) -> Option<Timestamp> {
@@ -126,6 +139,29 @@ mod tests {
         let mut headers = headers(Some("Fri, 20 Nov 2026 12:00:30 GMT"));
         headers.remove(DATE);
         assert_eq!(asked_for(&headers, ""), None);
+    }
+
+    #[test]
+    fn a_used_up_hour_of_github_lasts_until_it_says_so() {
+        let cases = [
+            (Some("0"), Some("1795176060"), Some(60)),
+            (Some("0"), Some("1795175000"), Some(0)),
+            (Some("0"), Some("9223372036854775807"), Some(300)),
+            (Some("0"), Some("-9223372036854775808"), Some(0)),
+            (Some("0"), Some("soon"), None),
+            (Some("7"), Some("1795176060"), None),
+            (None, Some("1795176060"), None),
+        ];
+        for (remaining, at, expected) in cases {
+            let mut headers = headers(None);
+            for (name, value) in [("x-ratelimit-remaining", remaining), ("x-ratelimit-reset", at)] {
+                if let Some(value) = value {
+                    headers.insert(name, HeaderValue::from_static(value));
+                }
+            }
+            let found = asked_for(&headers, "");
+            assert_eq!(found, expected.map(Duration::from_secs), "{remaining:?} {at:?}");
+        }
     }
 
     #[test]

@@ -7,7 +7,10 @@
 //! and keeps a [`Log`] of it; [`authority`] makes its certificates; [`clock`] is the time that tokens expire by, moved by
 //! tests; [`store`] holds repositories, in memory or in a real distribution registry behind it; [`jwt`] makes tokens.
 //! Emulators are [`Service`]s in files of their own: [`acr`] (Azure Container Registry), [`entra`] (the token endpoint of
-//! Microsoft Entra ID, for federated credentials) and [`managed`] (managed identities: App Service and instance metadata).
+//! Microsoft Entra ID, for federated credentials) and [`managed`] (managed identities: App Service and instance metadata);
+//! [`ghcr`] (GitHub Container Registry) and [`github_rest`] (its list of package versions); [`ecr`] (Amazon Elastic
+//! Container Registry with the account's interface) and [`aws`] (identities at Amazon: STS, Pod Identity, instance metadata).
+//! [`hosts`] puts several of them behind one address, by the name that the client asks for.
 //!
 //! The program `emulator` serves one of them in a process of its own; see [`control`] for what it is told while it runs.
 //!
@@ -28,9 +31,14 @@
 
 pub mod acr;
 pub mod authority;
+pub mod aws;
 pub mod clock;
 pub mod control;
+pub mod ecr;
 pub mod entra;
+pub mod ghcr;
+pub mod github_rest;
+pub mod hosts;
 pub mod jwt;
 pub mod log;
 pub mod managed;
@@ -40,7 +48,12 @@ pub mod store;
 
 pub use acr::Acr;
 pub use authority::Authority;
+pub use aws::Aws;
 pub use clock::Clock;
+pub use ecr::Ecr;
+pub use ghcr::Ghcr;
+pub use github_rest::GithubRest;
+pub use hosts::Hosts;
 pub use log::{Log, Recorded};
 pub use message::{Answer, Request};
 pub use server::{Answering, Options, Server, Service, Tls, Wire};

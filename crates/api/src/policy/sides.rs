@@ -6,7 +6,9 @@ use catamaran_core::side::Sides;
 
 use super::{PolicyError, check_unique, repositories, within};
 use crate::mirror::{IdentityKind, ProviderName, PullSecret, RegistrySide, SecretName, SideIdentity};
-use crate::rules::{MAX_ID, MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY, MAX_RESOURCE_ID, REQUESTS_PER_MINUTE};
+use crate::rules::{
+    MAX_ID, MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY, MAX_RESOURCE_ID, MAX_TOKEN_HOSTS, REQUESTS_PER_MINUTE,
+};
 
 pub(super) fn side(side: &RegistrySide, field: &str) -> Result<SidePolicy, PolicyError> {
     Ok(SidePolicy {
@@ -21,6 +23,7 @@ pub(super) fn side(side: &RegistrySide, field: &str) -> Result<SidePolicy, Polic
         pull_through_cache: side.pull_through_cache,
         identity: identity(side, field)?,
         credentials_secret: secret(side.secret_ref.as_ref(), &format!("{field}.secretRef"))?,
+        token_hosts: token_hosts(&side.token_hosts, &format!("{field}.tokenHosts"))?,
         ca_secret: secret(side.cert_secret_ref.as_ref(), &format!("{field}.certSecretRef"))?,
         image_pull_secrets: pull_secrets(&side.image_pull_secrets, &format!("{field}.imagePullSecrets"))?,
         requests_per_minute: side
@@ -69,6 +72,24 @@ fn registry(text: &str, field: &str) -> Result<String, PolicyError> {
         return Err(error(format!("must have at most {MAX_REGISTRY} characters")));
     }
     parse_registry(text).map_err(|reason| error(format!("must be host or host:port, not {text:?}: {reason}")))
+}
+
+/// Spelled as a registry is, but taken as it stands: `index.docker.io` is not `docker.io` here.
+fn token_hosts(hosts: &[String], field: &str) -> Result<Vec<String>, PolicyError> {
+    if hosts.len() > MAX_TOKEN_HOSTS {
+        return Err(PolicyError::new(
+            field,
+            format!("must have at most {MAX_TOKEN_HOSTS} entries"),
+        ));
+    }
+    check_unique(hosts.iter().map(String::as_str), |index| format!("{field}[{index}]"))?;
+    for (index, host) in hosts.iter().enumerate() {
+        registry(host, &format!("{field}[{index}]")).map_err(|error| PolicyError {
+            field: format!("{field}[{index}]"),
+            ..error
+        })?;
+    }
+    Ok(hosts.to_vec())
 }
 
 fn prefix(text: &str, field: &str) -> Result<String, PolicyError> {

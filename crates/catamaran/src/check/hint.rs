@@ -143,30 +143,39 @@ fn firewall(about: &About<'_>, message: &str) -> String {
     }
 }
 
+/// What the identity of the operator needs, where it is the operator's that counts and not ours.
+fn operators_identity(about: &About<'_>) -> Option<String> {
+    let Whose::Operator {
+        namespace,
+        subject,
+        identity: true,
+    } = about.whose
+    else {
+        return None;
+    };
+    Some(match about.provider {
+        Provider::Aws => format!(
+            "the operator uses its own identity: let the role trust '{subject}' and give it \
+             AmazonEC2ContainerRegistryReadOnly"
+        ),
+        _ => format!(
+            "the operator uses its own identity: give it a federated credential with the subject '{subject}' \
+             (`az identity federated-credential create --subject {subject} ...`), and {}; or name a Secret of \
+             namespace '{namespace}' in secretRef",
+            roles(about.registry)
+        ),
+    })
+}
+
 fn admission(about: &About<'_>) -> String {
     let registry = about.registry;
     let kind = about
         .identity
         .map_or(CredentialKind::Anonymous, |identity| identity.kind);
-    if let Whose::Operator {
-        namespace,
-        subject,
-        identity: true,
-    } = about.whose
-        && kind == CredentialKind::Anonymous
+    if kind == CredentialKind::Anonymous
+        && let Some(hint) = operators_identity(about)
     {
-        return match about.provider {
-            Provider::Aws => format!(
-                "the operator uses its own identity: let the role trust '{subject}' and give it \
-                 AmazonEC2ContainerRegistryReadOnly"
-            ),
-            _ => format!(
-                "the operator uses its own identity: give it a federated credential with the subject '{subject}' \
-                 (`az identity federated-credential create --subject {subject} ...`), and {}; or name a Secret of \
-                 namespace '{namespace}' in secretRef",
-                roles(registry)
-            ),
-        };
+        return hint;
     }
     match (about.provider, kind) {
         (Provider::Azure, CredentialKind::Anonymous) => {
@@ -195,6 +204,11 @@ fn admission(about: &About<'_>) -> String {
         (Provider::GitHub, _) => {
             "the token has ended, lacks the scope read:packages, or is not authorised for the organisation's single \
              sign-on; it must be a classic one (ghp_...)"
+                .to_owned()
+        }
+        (Provider::Aws, CredentialKind::AwsIdentity) => {
+            "give the identity AmazonEC2ContainerRegistryReadOnly, and let the repository's policy allow it if it is another \
+             account's"
                 .to_owned()
         }
         (Provider::Aws, _) => format!(

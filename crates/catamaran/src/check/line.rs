@@ -171,6 +171,7 @@ impl<'l> Describe<'l> {
             CredentialKind::Password => Line::well(step, named("the credential is a user name and a password or token")),
             CredentialKind::AzureRefreshToken => Line::well(step, "the credential is a refresh token of the registry"),
             CredentialKind::AzureIdentity => Line::well(step, named("the credential is an identity of Azure's")),
+            CredentialKind::AwsIdentity => Line::well(step, "the credential is this machine's or pod's identity at Amazon"),
             CredentialKind::GitHubClassic => Line::well(step, named("the credential is a classic personal access token")),
             CredentialKind::GitHubFineGrained => {
                 let line = Line::well(step, named("the credential is a fine-grained personal access token"));

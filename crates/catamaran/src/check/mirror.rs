@@ -6,7 +6,7 @@ use catamaran_api::policy::policy;
 use catamaran_controller::connections;
 use catamaran_core::policy::{MirrorPolicy, Provider, Repositories, SidePolicy};
 use catamaran_core::side::Side;
-use catamaran_registry::{Client, Connection, Credentials, LadderTarget, Limits};
+use catamaran_registry::{Client, ClientIdentity, Connection, Credentials, LadderTarget, Limits};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
@@ -90,7 +90,8 @@ fn connect(arguments: &CheckArguments, place: &SidePolicy, material: Material) -
         provider: place.provider,
         credentials: material.credentials,
         extra_ca: Some(authorities).filter(|pem| !pem.is_empty()),
-        token_hosts: arguments.token_hosts.clone(),
+        client_identity: material.client_identity,
+        token_hosts: [&place.token_hosts[..], &arguments.token_hosts].concat(),
         allow_loopback: place::is_loopback(&place.registry),
         ..Connection::default()
     };
@@ -102,6 +103,7 @@ fn connect(arguments: &CheckArguments, place: &SidePolicy, material: Material) -
 struct Material {
     credentials: Credentials,
     authorities: Vec<u8>,
+    client_identity: Option<ClientIdentity>,
 }
 
 /// What the Secrets of a side hold. What may not be read leaves a stranger; what is missing or wrong leaves no client.
@@ -116,8 +118,11 @@ async fn material(secrets: &Api<Secret>, place: &SidePolicy, namespace: &str) ->
         }
     }
     if let Some(name) = &place.ca_secret {
-        match read_secret(secrets, name, namespace, connections::authorities).await {
-            Ok(pem) => material.authorities = pem,
+        match read_secret(secrets, name, namespace, connections::certificates).await {
+            Ok((pem, identity)) => {
+                material.authorities = pem.unwrap_or_default();
+                material.client_identity = identity;
+            }
             Err(line) => notes.push(line),
         }
     }

@@ -58,6 +58,10 @@ pub fn both(arguments: &DiffArguments, targets: &Targets) -> anyhow::Result<Side
         }
         let credentials = credentials::find(arguments.docker_config.as_deref(), registry)?;
         let anonymous = credentials == Credentials::Anonymous;
+        if let Some(why) = credentials.unsupported_by(provider) {
+            // Within Actions the workflow's own token reads what was shared with it, so it is tried.
+            eprintln!("warning: the credentials for {registry}: {why}");
+        }
         let connection = Connection {
             registry: registry.clone(),
             provider,
@@ -67,8 +71,7 @@ pub fn both(arguments: &DiffArguments, targets: &Targets) -> anyhow::Result<Side
             allow_loopback: is_loopback(registry),
             ..Connection::default()
         };
-        let budget = budgets.for_registry(registry, provider);
-        let client = Client::with_budget(connection, Limits::default(), budget)?;
+        let client = Client::with_budgets(connection, Limits::default(), &budgets)?;
         Ok(Place {
             path: repository.path.clone(),
             registry: registry.clone(),

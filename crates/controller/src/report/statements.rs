@@ -168,7 +168,7 @@ fn available(observation: &Observation, side: Side) -> Statement {
         Availability::Unknown(why) => (Truth::Unknown, unknown(why)),
     };
     let message = match (&observation.availability[side], &observation.connection[side]) {
-        (_, Some(problem)) => problem.clone(),
+        (_, Some(problem)) => problem.message.clone(),
         (Availability::Available, None) => format!("{registry} serves manifests and blobs"),
         (Availability::Unknown(UnknownReason::NotYetObserved), None) => format!("{registry} has not been probed yet"),
         (_, None) => last_message(observation, side).to_owned(),
@@ -327,12 +327,8 @@ fn stalled(observation: &Observation) -> Option<Statement> {
     let stalled = |reason, message| Statement::new(conditions::STALLED, Truth::True, reason, message);
     let secret = Side::ALL.into_iter().find_map(|side| {
         let problem = observation.connection[side].as_ref()?;
-        let reason = if problem.contains("was not found") {
-            reason::SECRET_NOT_FOUND
-        } else {
-            reason::SECRET_INVALID
-        };
-        Some(stalled(reason, format!("{}: {problem}", side.as_str().to_lowercase())))
+        let message = format!("{}: {}", side.as_str().to_lowercase(), problem.message);
+        Some(stalled(problem.reason, message))
     });
     secret.or_else(|| {
         let overlap = observation.overlaps.first()?;

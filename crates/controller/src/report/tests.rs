@@ -15,6 +15,7 @@ use serde_json::json;
 
 use super::*;
 use crate::assess::standing;
+use crate::connections::Problem;
 use crate::memory::{PassResult, Unreadable};
 use crate::scanner::rules;
 
@@ -25,7 +26,7 @@ struct World {
     probes: Sides<ProbeHistory>,
     ledger: Ledger,
     pass: Option<PassResult>,
-    connection: Sides<Option<String>>,
+    connection: Sides<Option<Problem>>,
     asked: Sides<bool>,
     repair: Option<crate::repair::Progress>,
 }
@@ -452,8 +453,14 @@ fn a_side_that_can_not_be_read_makes_parity_unknown() {
 #[test]
 fn a_missing_secret_stalls_with_what_to_do() {
     let mut world = World::new();
-    world.connection.fallback =
-        Some("secret 'pull' was not found in namespace 'catamaran-system'; create it".to_owned());
+    let problem = |reason, message: &str| {
+        Some(Problem {
+            reason,
+            message: message.to_owned(),
+        })
+    };
+    let missing = "secret 'pull' was not found in namespace 'catamaran-system'; create it";
+    world.connection.fallback = problem(reason::SECRET_NOT_FOUND, missing);
     world
         .probe(3, UP, Outcome::CredentialsUnavailable)
         .expect(conditions::STALLED, "True", reason::SECRET_NOT_FOUND);
@@ -462,8 +469,11 @@ fn a_missing_secret_stalls_with_what_to_do() {
         "Unknown",
         reason::CREDENTIALS_UNAVAILABLE,
     );
-    world.connection.fallback = Some("secret 'pull': it is of type 'Opaque'".to_owned());
+    world.connection.fallback = problem(reason::SECRET_INVALID, "secret 'pull': it is of type 'Opaque'");
     world.expect(conditions::STALLED, "True", reason::SECRET_INVALID);
+    let fine_grained = "secret 'pull': a fine-grained personal access token can't read packages";
+    world.connection.fallback = problem(reason::UNSUPPORTED_CREDENTIALS, fine_grained);
+    world.expect(conditions::STALLED, "True", reason::UNSUPPORTED_CREDENTIALS);
     world.connection.fallback = None;
     world.probe(3, UP, UP).expect(conditions::STALLED, "", "");
 }

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use catamaran_core::digest::Digest;
-use http::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LOCATION};
-use http::{Method, StatusCode};
+use http::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LOCATION};
+use http::{HeaderMap, Method, StatusCode};
 use url::Url;
 
 use crate::failure::{Class, Failure, Rung};
@@ -27,6 +27,11 @@ pub(super) enum Mounted {
     Done,
     /// It is not, and an upload was begun instead.
     Begun(Upload),
+}
+
+/// The headers of content of a kind.
+fn typed(kind: HeaderValue) -> HeaderMap {
+    HeaderMap::from_iter([(CONTENT_TYPE, kind)])
 }
 
 impl Session {
@@ -71,7 +76,7 @@ impl Session {
         let mut ask = manifest_ask(self, Method::PUT, repository, reference)?;
         ask.access = Access::Write;
         if let Ok(media_type) = HeaderValue::from_str(media_type) {
-            ask.headers.push((CONTENT_TYPE, media_type));
+            ask.headers.insert(CONTENT_TYPE, media_type);
         }
         ask.body = Some(body);
         let reply = self.get(ask, repository).await?;
@@ -87,7 +92,7 @@ impl Session {
             .append_pair("from", from);
         let access = Access::Mount { from: from.to_owned() };
         let reply = self
-            .write(Method::POST, url, repository, access, Vec::new(), None)
+            .write(Method::POST, url, repository, access, HeaderMap::new(), None)
             .await?;
         match reply.status() {
             StatusCode::CREATED => Ok(Mounted::Done),
@@ -99,7 +104,7 @@ impl Session {
     pub(super) async fn begin_upload(&self, repository: &str) -> Result<Upload, Failure> {
         let url = self.uploads(repository)?;
         let reply = self
-            .write(Method::POST, url, repository, Access::Write, Vec::new(), None)
+            .write(Method::POST, url, repository, Access::Write, HeaderMap::new(), None)
             .await?;
         self.upload(&reply, 0)
     }
@@ -108,9 +113,9 @@ impl Session {
     pub(super) async fn send_piece(&self, repository: &str, upload: &mut Upload, piece: Bytes) -> Result<(), Failure> {
         let end = upload.sent + piece.len() as u64;
         let range = format!("{}-{}", upload.sent, end.saturating_sub(1));
-        let mut headers = vec![(CONTENT_TYPE, BINARY)];
+        let mut headers = typed(BINARY);
         if let Ok(range) = HeaderValue::from_str(&range) {
-            headers.push((CONTENT_RANGE, range));
+            headers.insert(CONTENT_RANGE, range);
         }
         let url = upload.location.clone();
         let reply = self
@@ -130,7 +135,7 @@ impl Session {
     ) -> Result<(), Failure> {
         let mut url = upload.location.clone();
         url.query_pairs_mut().append_pair("digest", &digest.to_string());
-        let headers = vec![(CONTENT_TYPE, BINARY)];
+        let headers = typed(BINARY);
         let reply = self
             .write(Method::PUT, url, repository, Access::Write, headers, Some(content))
             .await?;
@@ -147,7 +152,7 @@ impl Session {
     pub(super) async fn cancel_upload(&self, repository: &str, upload: &Upload) {
         let url = upload.location.clone();
         let cancelled = self
-            .write(Method::DELETE, url, repository, Access::Write, Vec::new(), None)
+            .write(Method::DELETE, url, repository, Access::Write, HeaderMap::new(), None)
             .await;
         if let Err(failure) = cancelled {
             tracing::debug!(%failure, "failed to cancel an upload; the registry will do so in time");
@@ -165,7 +170,7 @@ impl Session {
         url: Url,
         repository: &str,
         access: Access,
-        headers: Vec<(HeaderName, HeaderValue)>,
+        headers: HeaderMap,
         body: Option<Bytes>,
     ) -> Result<Reply, Failure> {
         let mut ask = Ask::new(method, url, Rung::Blob);

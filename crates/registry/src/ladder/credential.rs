@@ -20,6 +20,8 @@ pub enum CredentialKind {
     AzureRefreshToken,
     /// An identity that Azure vouches for, without a stored secret.
     AzureIdentity,
+    /// The identity of this machine or pod at Amazon, without a stored secret.
+    AwsIdentity,
     /// A classic personal access token of GitHub (`ghp_`).
     GitHubClassic,
     /// A fine-grained personal access token of GitHub (`github_pat_`), which packages do not take.
@@ -36,6 +38,7 @@ impl CredentialKind {
             CredentialKind::Password => "password",
             CredentialKind::AzureRefreshToken => "azureRefreshToken",
             CredentialKind::AzureIdentity => "azureIdentity",
+            CredentialKind::AwsIdentity => "awsIdentity",
             CredentialKind::GitHubClassic => "githubClassicToken",
             CredentialKind::GitHubFineGrained => "githubFineGrainedToken",
             CredentialKind::GitHubApp => "githubAppToken",
@@ -92,6 +95,11 @@ pub(super) fn identity(credentials: &Credentials) -> Identity {
         Credentials::Azure(identity) => Identity {
             kind: CredentialKind::AzureIdentity,
             username: Some(one_line(identity.name())),
+            ..anonymous
+        },
+        #[cfg(feature = "aws")]
+        Credentials::Aws(_) => Identity {
+            kind: CredentialKind::AwsIdentity,
             ..anonymous
         },
         Credentials::Basic { username, password } if username == AZURE_TOKEN_USER => {

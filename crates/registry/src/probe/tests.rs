@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::*;
-use crate::budget::Budget;
+use crate::budget::{Budget, Budgets};
 use crate::connection::Connection;
 use crate::dns::{Looking, Lookup};
 use crate::scripted::Registry;
@@ -35,7 +35,7 @@ async fn probe(lookup: Lookup) -> ProbeReport {
         ..Connection::default()
     };
     let budget = Arc::new(Budget::per_minute(60));
-    let client = Client::resolving_by(&connection, Limits::default(), budget, lookup).unwrap();
+    let client = Client::resolving_by(&connection, Limits::default(), budget, &Budgets::new(), lookup).unwrap();
     client.probe(&ProbeTarget::default(), Duration::from_millis(300)).await
 }
 

@@ -1,7 +1,27 @@
-//! Amazon Elastic Container Registry: the credential itself, as Basic.
+//! Amazon Elastic Container Registry: the credential itself, as Basic. With the identity of the machine or pod
+//! (the feature `aws`) that credential is fetched, and the account's interface lists images with their digests.
 
 use super::{Protocol, Scheme, Site};
 use crate::credentials::Credentials;
+
+#[cfg(feature = "aws")]
+mod call;
+#[cfg(feature = "aws")]
+mod identity;
+#[cfg(feature = "aws")]
+mod images;
+#[cfg(feature = "aws")]
+mod login;
+mod place;
+#[cfg(feature = "aws")]
+mod rules;
+
+#[cfg(feature = "aws")]
+pub(crate) use call::Ecr;
+#[cfg(feature = "aws")]
+pub use identity::AwsIdentity;
+#[cfg(feature = "aws")]
+pub(crate) use place::Place;
 
 pub(super) struct Aws;
 
@@ -9,7 +29,7 @@ impl Protocol for Aws {
     fn known_scheme(&self, site: &Site) -> Scheme {
         match site.credentials {
             Credentials::Anonymous | Credentials::Azure(_) => Scheme::Unknown,
-            Credentials::Basic { .. } => Scheme::Basic,
+            _ => Scheme::Basic,
         }
     }
 }

@@ -15,7 +15,7 @@ use url::Url;
 use super::Endpoints;
 use crate::broken;
 use crate::client::ClientError;
-use crate::tls::{self, Progress};
+use crate::tls::{self, Progress, Trust};
 
 /// The fixed address of instance metadata.
 const METADATA: &str = "169.254.169.254";
@@ -35,9 +35,9 @@ pub(super) struct Transport {
 impl Transport {
     /// `proxied`: whether proxies of the environment are used; instance metadata is never behind one.
     pub(super) fn new(endpoints: &Endpoints, proxied: bool) -> Result<Transport, ClientError> {
-        let verifier = tls::verifier(endpoints.extra_ca.as_deref())?;
+        let trust = Trust::in_roots(endpoints.extra_ca.as_deref())?;
         let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(verifier, Arc::new(Progress::default())))
+            .tls_backend_preconfigured(tls::config(&trust, Arc::new(Progress::default())))
             .redirect(Policy::none())
             .referer(false)
             .connect_timeout(Duration::from_secs(5))
