@@ -8,20 +8,17 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use prometheus_client::registry::Registry;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+
+use crate::listener;
 
 /// Connections served at a time; the kubelet and a few scrapers need a handful.
 const CONNECTIONS: usize = 64;
-
-/// How long a client may take to send its headers.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the event loop may be silent before the process counts as stuck.
 pub const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -38,26 +35,8 @@ pub struct Status {
 
 /// Serves until `shutdown`.
 pub async fn serve(listener: TcpListener, status: Arc<Status>, shutdown: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => return,
-        };
-        let Ok((stream, _)) = accepted else {
-            // Out of descriptors, most likely: give it a moment instead of spinning.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let status = Arc::clone(&status);
-        tokio::spawn(async move {
-            connection(stream, status).await;
-            drop(place);
-        });
-    }
+    let serve = |stream| connection(stream, Arc::clone(&status));
+    listener::accept(listener, CONNECTIONS, shutdown, serve).await;
 }
 
 async fn connection(stream: TcpStream, status: Arc<Status>) {
@@ -65,11 +44,7 @@ async fn connection(stream: TcpStream, status: Arc<Status>) {
         let status = Arc::clone(&status);
         async move { Ok::<_, Infallible>(respond(&request, &status)) }
     });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(16 * 1024);
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), answer).await {
+    if let Err(error) = listener::http().serve_connection(TokioIo::new(stream), answer).await {
         tracing::debug!(%error, "an http connection broke");
     }
 }

@@ -17,6 +17,7 @@ mod cluster;
 mod diff;
 mod exposition;
 mod http;
+mod listener;
 mod notifications;
 mod output;
 mod run;

@@ -14,12 +14,10 @@ use catamaran_controller::notifications::{Answer, LARGEST, RETRY_AFTER, Sender};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, RETRY_AFTER as RETRY_AFTER_HEADER};
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub mod keyfile;
@@ -27,10 +25,10 @@ pub mod leader;
 
 use leader::{FORWARDED, Find};
 
+use crate::listener;
+
 /// Connections served at a time; with bodies at their cap that is 4 MiB.
 const CONNECTIONS: usize = 16;
-/// How long a client may take to send its headers.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a client may take to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one connection may live: senders send one thing and go.
@@ -51,31 +49,15 @@ pub struct Desk {
 
 /// Serves until `shutdown`.
 pub async fn serve(listener: TcpListener, desk: Arc<Desk>, shutdown: CancellationToken) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
-    loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => return,
-        };
-        let Ok((stream, _)) = accepted else {
-            // Out of descriptors, most likely: give it a moment instead of spinning.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        let desk = Arc::clone(&desk);
-        tokio::spawn(async move {
-            if tokio::time::timeout(LONGEST_CONNECTION, connection(stream, desk))
-                .await
-                .is_err()
-            {
+    let serve = |stream| {
+        let served = tokio::time::timeout(LONGEST_CONNECTION, connection(stream, Arc::clone(&desk)));
+        async move {
+            if served.await.is_err() {
                 tracing::debug!("a sender of notifications took too long");
             }
-            drop(place);
-        });
-    }
+        }
+    };
+    listener::accept(listener, CONNECTIONS, shutdown, serve).await;
 }
 
 async fn connection(stream: TcpStream, desk: Arc<Desk>) {
@@ -83,11 +65,7 @@ async fn connection(stream: TcpStream, desk: Arc<Desk>) {
         let desk = Arc::clone(&desk);
         async move { Ok::<_, Infallible>(respond(request, &desk).await) }
     });
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(16 * 1024);
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), answer).await {
+    if let Err(error) = listener::http().serve_connection(TokioIo::new(stream), answer).await {
         tracing::debug!(%error, "a sender's connection broke");
     }
 }

@@ -22,14 +22,16 @@ pub(crate) struct Claims {
     aad_identity: Option<IgnoredAny>,
 }
 
+/// The claims of a token, a JSON object; `None` for what is none.
+pub(crate) fn payload(token: &str) -> Option<Vec<u8>> {
+    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    (payload.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')).then_some(payload)
+}
+
 impl Claims {
     /// Reads a token; `None` for what is none.
     pub(crate) fn of(token: &str) -> Option<Claims> {
-        let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-        if payload.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-            return None;
-        }
-        serde_json::from_slice(&payload).ok()
+        serde_json::from_slice(&payload(token)?).ok()
     }
 
     /// `exp` - `iat` in seconds.

@@ -16,9 +16,8 @@ use crate::broken;
 use crate::client::{Client, ListedTag};
 use crate::failure::{Class, Failure, Rung, one_line};
 use crate::probe;
-use crate::provider::{Access, Scheme};
+use crate::provider::Scheme;
 use crate::session::{About, Session};
-use crate::token::Tokens;
 use crate::transport::Http;
 
 mod certificate;
@@ -195,16 +194,7 @@ impl Client {
             }
         };
         let ladder = Ladder {
-            session: Session {
-                site: shared.session.site.clone(),
-                http,
-                tokens: Tokens::new(Scheme::Unknown),
-                exchange: shared.session.exchange.clone(),
-                budget: None,
-                writes: None,
-                access: Access::Read,
-                apis: shared.session.apis.clone(),
-            },
+            session: shared.session.afresh(http),
             recorder,
             target,
         };

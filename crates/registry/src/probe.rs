@@ -11,10 +11,9 @@ use crate::client::Client;
 use crate::connection::Limits;
 use crate::credentials::Credentials;
 use crate::failure::{Class, Failure, Rung};
-use crate::provider::{Access, Scheme};
+use crate::provider::Scheme;
 use crate::session::{About, Session};
 use crate::tls::Stage;
-use crate::token::Tokens;
 use crate::transport::Http;
 
 /// What to probe with.
@@ -84,16 +83,7 @@ impl Client {
             let class = Class::Unavailable(Unavailable::TlsError);
             Failure::new(Rung::Tls, class, error.to_string())
         })?;
-        Ok(Session {
-            site: shared.session.site.clone(),
-            http,
-            tokens: Tokens::new(Scheme::Unknown),
-            exchange: shared.session.exchange.clone(),
-            budget: None,
-            writes: None,
-            access: Access::Read,
-            apis: shared.session.apis.clone(),
-        })
+        Ok(shared.session.afresh(http))
     }
 }
 

@@ -56,6 +56,20 @@ impl About<'_> {
 }
 
 impl Session {
+    /// A session of the same credential that has learnt nothing of the registry yet and waits for no budget.
+    pub(crate) fn afresh(&self, http: Http) -> Session {
+        Session {
+            site: self.site.clone(),
+            http,
+            tokens: Tokens::new(Scheme::Unknown),
+            exchange: self.exchange.clone(),
+            budget: None,
+            writes: None,
+            access: Access::Read,
+            apis: self.apis.clone(),
+        }
+    }
+
     /// One request within the budget, without authentication of its own. The answer may have any status.
     pub(crate) async fn send(&self, ask: &Ask) -> Result<Reply, Failure> {
         if let Some(budget) = self.budget_for(ask) {

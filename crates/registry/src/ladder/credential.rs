@@ -1,13 +1,12 @@
 //! What we authenticate with, as far as it shows, and what a token is good for. Nothing of either leaves this file.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use crate::credentials::{AZURE_TOKEN_USER, Credentials};
 use crate::failure::one_line;
+use crate::jwt;
 
 /// What kind of credential it is, by its shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,8 +155,7 @@ impl Claims {
 
 /// The claims of a JSON Web Token. They are not verified: they are only shown.
 fn claims(token: &str) -> Option<Claims> {
-    let payload = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    serde_json::from_slice(&payload).ok()
+    serde_json::from_slice(&jwt::payload(token)?).ok()
 }
 
 /// When a JSON Web Token ends.
@@ -167,6 +165,9 @@ pub(crate) fn end_of(token: &str) -> Option<Timestamp> {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
     use super::*;
     use crate::secret::Secret;
 
