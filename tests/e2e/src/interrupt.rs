@@ -8,7 +8,8 @@ use catamaran_cluster::Cluster;
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// From now on, an interrupt destroys the cluster of this name and ends the process with status 130.
-pub fn destroys(name: &'static str) {
+pub fn destroys(name: &str) {
+    let name = name.to_owned();
     std::thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else {
             return;
@@ -19,7 +20,7 @@ pub fn destroys(name: &'static str) {
         INTERRUPTED.store(true, Ordering::SeqCst);
         eprintln!("\ninterrupted: taking the cluster down");
         // Not while it comes up: this waits for that, by the cluster's own lock.
-        let status = match Cluster::destroy(name) {
+        let status = match Cluster::destroy(&name) {
             Ok(()) => 130,
             Err(error) => {
                 eprintln!("{error:#}");

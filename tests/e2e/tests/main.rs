@@ -1,7 +1,7 @@
 //! The end-to-end tests: scenarios on one real cluster, each with a namespace, a repository and a mirror of its own.
 //!
 //! `cargo test -p catamaran-e2e --test e2e -- words` runs those whose names contain one of the words. The cluster is
-//! `catamaran-e2e`, a new one for each run; with `KEEP=1` it stays up afterwards.
+//! `catamaran-e2e`, or what `CATAMARAN_CLUSTER` names, a new one for each run; with `KEEP=1` it stays up afterwards.
 
 mod bad_input;
 mod crd;
@@ -22,6 +22,7 @@ use catamaran_e2e::manifests::NOTIFICATIONS_SECRET;
 use catamaran_e2e::runner::{self, Scenario};
 use catamaran_e2e::{Ground, interrupt};
 
+/// The cluster unless `CATAMARAN_CLUSTER` names another: runs beside each other need clusters of their own.
 const CLUSTER: &str = "catamaran-e2e";
 
 fn main() -> ExitCode {
@@ -42,11 +43,13 @@ fn main() -> ExitCode {
         println!("\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; {count} filtered out");
         return ExitCode::SUCCESS;
     }
-    interrupt::destroys(CLUSTER);
+    let cluster = std::env::var("CATAMARAN_CLUSTER").unwrap_or_default();
+    let cluster = if cluster.is_empty() { CLUSTER } else { &cluster };
+    interrupt::destroys(cluster);
     let keep = std::env::var("KEEP").is_ok_and(|keep| !matches!(keep.as_str(), "" | "0"));
     let begun = Instant::now();
-    let result = run(&chosen);
-    if !keep && let Err(error) = Cluster::destroy(CLUSTER) {
+    let result = run(cluster, &chosen);
+    if !keep && let Err(error) = Cluster::destroy(cluster) {
         eprintln!("{error:#}");
         return ExitCode::FAILURE;
     }
@@ -93,13 +96,13 @@ fn scenarios() -> Vec<Scenario> {
     .concat()
 }
 
-fn run(scenarios: &[Scenario]) -> anyhow::Result<runner::Tally> {
+fn run(cluster: &str, scenarios: &[Scenario]) -> anyhow::Result<runner::Tally> {
     let options = Options {
-        name: CLUSTER.to_owned(),
+        name: cluster.to_owned(),
         ..Options::default()
     };
     // Tags and images of an earlier run would be in the way.
-    Cluster::destroy(CLUSTER)?;
+    Cluster::destroy(cluster)?;
     // Replacement and notifications are tested, too, so the chart has to grant and open what they need.
     let notifications = format!("notifications.secretName={NOTIFICATIONS_SECRET}");
     let values = ["rescue.allowReplace=true", &notifications];
