@@ -58,8 +58,9 @@ boundaries: ## Check that the crates depend on each other only as docs/architect
 	./tests/boundaries.sh
 
 .PHONY: generate
-generate: ## Write the generated files: CRD, command-line help
+generate: ## Write the generated files: CRD, command-line help, docs/reference
 	UPDATE_CRDS=1 cargo test --quiet -p catamaran-api --test definition
+	UPDATE_REFERENCE=1 cargo test --quiet -p catamaran --bin catamaran reference
 	TRYCMD=overwrite cargo test --quiet -p catamaran --test cmd
 
 .PHONY: format

@@ -1,41 +1,51 @@
 //! The labels and annotations that Catamaran reads and writes.
 
-/// Pod annotation: a JSON object from container name to the image that the pod was created with.
-///
-/// Image volumes are named `volume/<name>`, so that they can't be taken for containers.
-pub const ORIGINAL_IMAGES: &str = "catamaran.dev/original-images";
+/// Defines the keys, and lists them with their documentation.
+macro_rules! marks {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal;)+) => {
+        $($(#[doc = $doc])+ pub const $name: &str = $text;)+
 
-/// Pod annotation: the mirror and the epoch that decided, as `apps@7`; several are separated by commas.
-///
-/// Label of a minted pull secret: the mirror that it is for.
-pub const MIRROR: &str = "catamaran.dev/mirror";
+        /// Every key with what it means: first what kind of mark on what kind of object it is, then a colon.
+        pub const ALL: &[(&str, &str)] = &[$(($text, concat!($($doc),+))),+];
+    };
+}
 
-/// Pod annotation: a JSON object from container name to the reason for what happened to its image.
-pub const REASONS: &str = "catamaran.dev/reasons";
+marks! {
+    /// Label of pods and namespaces: `disabled` leaves the pod, or every pod of the namespace, untouched. You set it.
+    REWRITE = "catamaran.dev/rewrite";
 
-/// Pod annotation: a JSON object from container name to the image it waited for before it was re-pointed.
-pub const RESCUED: &str = "catamaran.dev/rescued-images";
+    /// Annotation of pods: a JSON object from container name to the image that the pod was created with. Image volumes are
+    /// named `volume/<name>`, so that they can't be taken for containers.
+    ORIGINAL_IMAGES = "catamaran.dev/original-images";
 
-/// Pod or namespace label: [`DISABLED`] leaves the pod, or every pod of the namespace, untouched.
-pub const REWRITE: &str = "catamaran.dev/rewrite";
+    /// Annotation of pods, label of minted pull secrets: the mirror and the epoch that decided, as `apps@7`, several separated
+    /// by commas; on a Secret the mirror that it is for.
+    MIRROR = "catamaran.dev/mirror";
+
+    /// Annotation of pods: a JSON object from container name to the reason for what happened to its image.
+    REASONS = "catamaran.dev/reasons";
+
+    /// Annotation of pods: a JSON object from container name to the image it waited for before it was re-pointed.
+    RESCUED = "catamaran.dev/rescued-images";
+
+    /// Label of Secrets: `catamaran` on those that the operator makes: the webhook's certificate and minted pull secrets.
+    MANAGED_BY = "app.kubernetes.io/managed-by";
+
+    /// Annotation of minted pull secrets: when the operator minted this one.
+    MINTED = "catamaran.dev/minted";
+
+    /// Annotation of minted pull secrets: when the token in this one ends.
+    EXPIRES = "catamaran.dev/expires";
+
+    /// Annotation of minted pull secrets: the registry that this one is for, as `host[:port]`.
+    REGISTRY = "catamaran.dev/registry";
+
+    /// Label of ConfigMaps: this is a shard of the evidence of the mirror that the value names.
+    EVIDENCE = "catamaran.dev/evidence";
+}
 
 /// The value of [`REWRITE`] that switches rewriting off.
 pub const DISABLED: &str = "disabled";
 
-/// Label of what the operator makes and may remove again; its value is [`MANAGER`].
-pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
-
 /// The value of [`MANAGED_BY`].
 pub const MANAGER: &str = "catamaran";
-
-/// Secret annotation: when the operator minted this pull secret.
-pub const MINTED: &str = "catamaran.dev/minted";
-
-/// Secret annotation: when the token in this pull secret ends.
-pub const EXPIRES: &str = "catamaran.dev/expires";
-
-/// Secret annotation: the registry that this pull secret is for, as `host[:port]`.
-pub const REGISTRY: &str = "catamaran.dev/registry";
-
-/// ConfigMap label: this is a shard of the evidence of the mirror that the value names.
-pub const EVIDENCE: &str = "catamaran.dev/evidence";

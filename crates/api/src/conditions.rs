@@ -7,99 +7,128 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-/// Pods can get their images.
-pub const READY: &str = "Ready";
-/// The primary answers as a registry should.
-pub const PRIMARY_AVAILABLE: &str = "PrimaryAvailable";
-/// The fallback answers as a registry should.
-pub const FALLBACK_AVAILABLE: &str = "FallbackAvailable";
-/// Every verified tag has the same digest on both sides.
-pub const IN_SYNC: &str = "InSync";
-/// Pods are sent to the fallback.
-pub const FAILED_OVER: &str = "FailedOver";
-/// The current generation has not been observed completely.
-pub const RECONCILING: &str = "Reconciling";
-/// A person must change the spec or a Secret.
-pub const STALLED: &str = "Stalled";
+pub mod reason;
 
-/// The reasons of conditions.
-pub mod reason {
-    /// `Ready` is true: the active primary is available.
-    pub const SERVING_FROM_PRIMARY: &str = "ServingFromPrimary";
-    /// `Ready` is true: the active fallback is available.
-    pub const SERVING_FROM_FALLBACK: &str = "ServingFromFallback";
-    /// `Ready` is false: neither side is available.
-    pub const BOTH_UNAVAILABLE: &str = "BothUnavailable";
-    /// `Ready` is false: the active side is unavailable, and `spec.active` keeps pods on it.
-    pub const ACTIVE_UNAVAILABLE: &str = "ActiveUnavailable";
-    /// `Ready` is false, availability unknown: nothing has been observed yet.
-    pub const NOT_YET_OBSERVED: &str = "NotYetObserved";
-    /// `Ready` is true and everything else unknown: `spec.suspend` is set, pods keep the images they have.
-    pub const SUSPENDED: &str = "Suspended";
+/// Defines the types of conditions, and lists them with their documentation.
+macro_rules! types {
+    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal;)+) => {
+        $($(#[doc = $doc])+ pub const $name: &str = $text;)+
 
-    /// A side is available.
-    pub const REACHABLE: &str = "Reachable";
-    /// A side is unavailable: its connection was refused or reset.
-    pub const CONNECTION_FAILED: &str = "ConnectionFailed";
-    /// A side is unavailable: its certificate or TLS handshake failed.
-    pub const TLS_ERROR: &str = "TLSError";
-    /// A side is unavailable: its name does not resolve.
-    pub const DNS_FAILURE: &str = "DNSFailure";
-    /// A side is unavailable: it did not answer in time.
-    pub const TIMEOUT: &str = "Timeout";
-    /// A side is unavailable: it answered with a server error (5xx), or its blobs can't be read.
-    pub const SERVER_ERROR: &str = "ServerError";
-    /// Availability is unknown: the credentials are not accepted (401).
-    pub const UNAUTHORIZED: &str = "Unauthorized";
-    /// Availability is unknown: the identity lacks a role (403).
-    pub const FORBIDDEN: &str = "Forbidden";
-    /// Availability is unknown: the registry's firewall refuses this network.
-    pub const NETWORK_DENIED: &str = "NetworkDenied";
-    /// Availability or parity is unknown: the registry throttles us.
-    pub const RATE_LIMITED: &str = "RateLimited";
-    /// Availability is unknown: the registry answers but does not have the image that is probed for.
-    pub const CANARY_NOT_FOUND: &str = "CanaryNotFound";
-    /// Availability is unknown: the credentials can't be read or exchanged.
-    pub const CREDENTIALS_UNAVAILABLE: &str = "CredentialsUnavailable";
-    /// Availability is unknown: the operator's identity has no role at the registry yet.
-    pub const WAITING_FOR_AUTHORIZATION: &str = "WaitingForAuthorization";
-
-    /// `InSync` is true.
-    pub const TAGS_MATCH: &str = "TagsMatch";
-    /// `InSync` is false: tags are missing on one side or differ.
-    pub const TAGS_DIFFER: &str = "TagsDiffer";
-    /// `InSync` is unknown: the first comparison is not complete.
-    pub const VERIFYING: &str = "Verifying";
-    /// `InSync` is unknown: the primary's tags can't be read.
-    pub const PRIMARY_UNREACHABLE: &str = "PrimaryUnreachable";
-    /// `InSync` is unknown: the fallback's tags can't be read.
-    pub const FALLBACK_UNREACHABLE: &str = "FallbackUnreachable";
-
-    /// `FailedOver`: the sides never changed.
-    pub const NEVER_FAILED_OVER: &str = "NeverFailedOver";
-    /// `FailedOver`: the primary failed.
-    pub const PRIMARY_UNAVAILABLE: &str = "PrimaryUnavailable";
-    /// `FailedOver`: the fallback failed while it was active.
-    pub const FALLBACK_UNAVAILABLE: &str = "FallbackUnavailable";
-    /// `FailedOver`: the primary is back.
-    pub const PRIMARY_RECOVERED: &str = "PrimaryRecovered";
-    /// `FailedOver`: `spec.active` says so.
-    pub const REQUESTED: &str = "Requested";
-
-    /// `Reconciling`: the current generation is being observed for the first time.
-    pub const OBSERVING: &str = "Observing";
-
-    /// `Stalled` is true, `Ready` false: the spec makes no sense; the message names the field.
-    pub const INVALID_SPEC: &str = "InvalidSpec";
-    /// `Stalled`: a Secret that the spec names does not exist.
-    pub const SECRET_NOT_FOUND: &str = "SecretNotFound";
-    /// `Stalled`: a Secret that the spec names is of the wrong type or lacks a key.
-    pub const SECRET_INVALID: &str = "SecretInvalid";
-    /// `Stalled`: the provider does not take a credential of this kind; the message says which to create.
-    pub const UNSUPPORTED_CREDENTIALS: &str = "UnsupportedCredentials";
-    /// `Stalled`: an older mirror claims the same repositories.
-    pub const OVERLAPPING: &str = "Overlapping";
+        /// Every type of condition with what it means when it is true.
+        pub const TYPES: &[(&str, &str)] = &[$(($text, concat!($($doc),+))),+];
+    };
 }
+
+types! {
+    /// Pods can get their images. It stays true through a failover.
+    READY = "Ready";
+    /// The primary answers as a registry should.
+    PRIMARY_AVAILABLE = "PrimaryAvailable";
+    /// The fallback answers as a registry should.
+    FALLBACK_AVAILABLE = "FallbackAvailable";
+    /// Every verified tag has the same digest on both sides.
+    IN_SYNC = "InSync";
+    /// Pods are sent to the fallback.
+    FAILED_OVER = "FailedOver";
+    /// The current generation has not been observed completely. Absent when it has.
+    RECONCILING = "Reconciling";
+    /// A person must change the spec or a Secret. It never means an outage, and is absent when it does not hold.
+    STALLED = "Stalled";
+}
+
+/// All that a mirror's conditions can say: a type, a status, and the reasons that go with the two.
+///
+/// The controller's tests reach each of them, and nothing else.
+pub const VOCABULARY: &[(&str, Truth, &[&str])] = &[
+    (
+        READY,
+        Truth::True,
+        &[
+            reason::SERVING_FROM_PRIMARY,
+            reason::SERVING_FROM_FALLBACK,
+            reason::SUSPENDED,
+        ],
+    ),
+    (
+        READY,
+        Truth::False,
+        &[
+            reason::BOTH_UNAVAILABLE,
+            reason::ACTIVE_UNAVAILABLE,
+            reason::NOT_YET_OBSERVED,
+            reason::INVALID_SPEC,
+        ],
+    ),
+    (PRIMARY_AVAILABLE, Truth::True, AVAILABLE),
+    (PRIMARY_AVAILABLE, Truth::False, UNAVAILABLE),
+    (PRIMARY_AVAILABLE, Truth::Unknown, AVAILABILITY_UNKNOWN),
+    (FALLBACK_AVAILABLE, Truth::True, AVAILABLE),
+    (FALLBACK_AVAILABLE, Truth::False, UNAVAILABLE),
+    (FALLBACK_AVAILABLE, Truth::Unknown, AVAILABILITY_UNKNOWN),
+    (IN_SYNC, Truth::True, &[reason::TAGS_MATCH]),
+    (IN_SYNC, Truth::False, &[reason::TAGS_DIFFER]),
+    (
+        IN_SYNC,
+        Truth::Unknown,
+        &[
+            reason::VERIFYING,
+            reason::PRIMARY_UNREACHABLE,
+            reason::FALLBACK_UNREACHABLE,
+            reason::RATE_LIMITED,
+            reason::SUSPENDED,
+        ],
+    ),
+    (
+        FAILED_OVER,
+        Truth::True,
+        &[reason::PRIMARY_UNAVAILABLE, reason::REQUESTED],
+    ),
+    (
+        FAILED_OVER,
+        Truth::False,
+        &[
+            reason::NEVER_FAILED_OVER,
+            reason::PRIMARY_RECOVERED,
+            reason::FALLBACK_UNAVAILABLE,
+            reason::REQUESTED,
+        ],
+    ),
+    (RECONCILING, Truth::True, &[reason::OBSERVING]),
+    (
+        STALLED,
+        Truth::True,
+        &[
+            reason::INVALID_SPEC,
+            reason::SECRET_NOT_FOUND,
+            reason::SECRET_INVALID,
+            reason::UNSUPPORTED_CREDENTIALS,
+            reason::OVERLAPPING,
+        ],
+    ),
+];
+
+const AVAILABLE: &[&str] = &[reason::REACHABLE];
+
+const UNAVAILABLE: &[&str] = &[
+    reason::CONNECTION_FAILED,
+    reason::TLS_ERROR,
+    reason::DNS_FAILURE,
+    reason::TIMEOUT,
+    reason::SERVER_ERROR,
+    reason::FORBIDDEN,
+];
+
+const AVAILABILITY_UNKNOWN: &[&str] = &[
+    reason::UNAUTHORIZED,
+    reason::FORBIDDEN,
+    reason::NETWORK_DENIED,
+    reason::RATE_LIMITED,
+    reason::CANARY_NOT_FOUND,
+    reason::CREDENTIALS_UNAVAILABLE,
+    reason::WAITING_FOR_AUTHORIZATION,
+    reason::NOT_YET_OBSERVED,
+    reason::SUSPENDED,
+];
 
 /// The status of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

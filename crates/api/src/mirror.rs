@@ -38,16 +38,16 @@ pub use crate::status::{
     derive = "PartialEq",
     doc = "A pair of container registries that hold the same images. Pods are sent to the active side; when it fails, \
            the operator makes the other side active and re-points the pods that wait for an image.",
-    printcolumn = r#"{"name":"Primary","type":"string","jsonPath":".spec.primary.registry"}"#,
-    printcolumn = r#"{"name":"Fallback","type":"string","jsonPath":".spec.fallback.registry"}"#,
-    printcolumn = r#"{"name":"Active","type":"string","jsonPath":".status.active"}"#,
-    printcolumn = r#"{"name":"In-Sync","type":"string","jsonPath":".status.conditions[?(@.type==\"InSync\")].status"}"#,
-    printcolumn = r#"{"name":"Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
-    printcolumn = r#"{"name":"Tags","type":"integer","jsonPath":".status.parity.tags","priority":1}"#,
-    printcolumn = r#"{"name":"Diverged","type":"integer","jsonPath":".status.parity.diverged","priority":1}"#,
-    printcolumn = r#"{"name":"Checked","type":"date","jsonPath":".status.parity.checkedTime","priority":1}"#,
-    printcolumn = r#"{"name":"Status","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#,
-    printcolumn = r#"{"name":"Age","type":"date","jsonPath":".metadata.creationTimestamp"}"#
+    printcolumn = r#"{"name":"Primary","description":"The registry of the primary","type":"string","jsonPath":".spec.primary.registry"}"#,
+    printcolumn = r#"{"name":"Fallback","description":"The registry of the fallback","type":"string","jsonPath":".spec.fallback.registry"}"#,
+    printcolumn = r#"{"name":"Active","description":"The side that pods are sent to","type":"string","jsonPath":".status.active"}"#,
+    printcolumn = r#"{"name":"In-Sync","description":"Whether every verified tag has the same digest on both sides","type":"string","jsonPath":".status.conditions[?(@.type==\"InSync\")].status"}"#,
+    printcolumn = r#"{"name":"Ready","description":"Whether pods can get their images","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
+    printcolumn = r#"{"name":"Tags","description":"Tags compared","type":"integer","jsonPath":".status.parity.tags","priority":1}"#,
+    printcolumn = r#"{"name":"Diverged","description":"Tags that are missing on one side or differ","type":"integer","jsonPath":".status.parity.diverged","priority":1}"#,
+    printcolumn = r#"{"name":"Checked","description":"The age of the last complete comparison","type":"date","jsonPath":".status.parity.checkedTime","priority":1}"#,
+    printcolumn = r#"{"name":"Status","description":"The message of Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#,
+    printcolumn = r#"{"name":"Age","description":"The age of the object","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules(SPEC_RULES)))]

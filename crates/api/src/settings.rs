@@ -16,7 +16,8 @@ use crate::rules::{
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = rules(HEALTH_RULES)))]
 pub struct HealthCheck {
-    /// Seconds from one probe to the next, 1 to 3600.
+    /// Seconds from the end of one probe to the start of the next while all is well, 1 to 3600. After a failure the next one follows
+    /// sooner, until failureThreshold is reached.
     #[schemars(range(min = *PERIOD_SECONDS.start(), max = *PERIOD_SECONDS.end()))]
     pub period_seconds: i32,
 

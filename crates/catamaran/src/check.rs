@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::cli::{CheckArguments, Output};
 use crate::cluster::Cluster;
-use crate::output;
+use crate::{exit, output};
 
 mod hint;
 mod line;
@@ -21,11 +21,6 @@ mod target;
 use line::{Line, Mark};
 use print::Style;
 use target::{Ladder, Target};
-
-/// Exit code for "a rung failed".
-const FAILED: u8 = 1;
-/// Exit code for "could not tell".
-const UNKNOWN: u8 = 2;
 
 /// What came of one ladder.
 #[derive(Debug)]
@@ -51,11 +46,12 @@ pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {
         Output::Json => output::json(&print::document(&climbs, verdict))?,
         Output::Yaml => output::yaml(&print::document(&climbs, verdict))?,
     }
-    Ok(match verdict {
-        Mark::Well | Mark::Warning => ExitCode::SUCCESS,
-        Mark::Failed => ExitCode::from(FAILED),
-        Mark::Unknown => ExitCode::from(UNKNOWN),
-    })
+    let code = match verdict {
+        Mark::Well | Mark::Warning => exit::WELL,
+        Mark::Failed => exit::NOT_WELL,
+        Mark::Unknown => exit::COULD_NOT_TELL,
+    };
+    Ok(code.into())
 }
 
 async fn check(arguments: &CheckArguments, targets: Vec<Target>) -> anyhow::Result<Vec<Climb>> {

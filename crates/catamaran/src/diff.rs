@@ -13,7 +13,7 @@ use catamaran_core::parity::Difference;
 use catamaran_core::side::Sides;
 
 use crate::cli::{DiffArguments, Output};
-use crate::output;
+use crate::{exit, output};
 
 pub mod credentials;
 mod gather;
@@ -21,9 +21,6 @@ pub mod place;
 mod print;
 mod progress;
 mod target;
-
-/// Exit code for "some tags differ".
-const DIFFERENT: u8 = 1;
 
 /// A finished comparison.
 #[derive(Debug)]
@@ -66,9 +63,10 @@ pub fn run(arguments: &DiffArguments) -> anyhow::Result<ExitCode> {
         Output::Json => output::json(&print::document(&comparison))?,
         Output::Yaml => output::yaml(&print::document(&comparison))?,
     }
-    Ok(if comparison.differences.is_empty() {
-        ExitCode::SUCCESS
+    let code = if comparison.differences.is_empty() {
+        exit::WELL
     } else {
-        ExitCode::from(DIFFERENT)
-    })
+        exit::NOT_WELL
+    };
+    Ok(code.into())
 }

@@ -5,7 +5,8 @@
 //!
 //! Reading order: [`cli`] is what can be typed; [`run`] is the operator, with [`http`], [`notifications`], [`telemetry`] and
 //! [`exposition`] around it; [`diff`] compares two repositories without a cluster; [`check`] says what stands between here and an image; [`status`]
-//! shows mirrors as a table; [`cluster`] is where mirrors are; [`table`] and [`output`] are how they print.
+//! shows mirrors as a table; [`cluster`] is where mirrors are; [`table`] and [`output`] are how they print,
+//! and [`exit`] how they end.
 
 use std::process::ExitCode;
 
@@ -15,11 +16,14 @@ mod check;
 mod cli;
 mod cluster;
 mod diff;
+mod exit;
 mod exposition;
 mod http;
 mod listener;
 mod notifications;
 mod output;
+#[cfg(test)]
+mod reference;
 mod run;
 mod status;
 mod table;
@@ -27,13 +31,10 @@ mod telemetry;
 
 use cli::{Cli, Command};
 
-/// Exit code for "could not tell": bad arguments, an unreachable registry or API server.
-const COULD_NOT_TELL: u8 = 2;
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = match cli.command {
-        Command::Run(arguments) => run::run(&arguments).map(|()| ExitCode::SUCCESS),
+        Command::Run(arguments) => run::run(&arguments).map(|()| exit::WELL.into()),
         Command::Crd => output::text(&catamaran_api::crd::crd_yaml()).map(|()| ExitCode::SUCCESS),
         Command::Check(arguments) => check::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
@@ -42,6 +43,6 @@ fn main() -> ExitCode {
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
-        ExitCode::from(COULD_NOT_TELL)
+        ExitCode::from(exit::COULD_NOT_TELL)
     })
 }

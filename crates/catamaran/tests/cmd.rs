@@ -1,6 +1,8 @@
 //! What is printed without a registry or a cluster: help, versions and mistakes. `TRYCMD=overwrite` brings the expected
 //! texts up to date, those in docs/cli.md too.
 
+mod documents;
+
 #[test]
 fn help_and_mistakes_read_as_written_down() {
     trycmd::TestCases::new()

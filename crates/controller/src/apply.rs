@@ -10,7 +10,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::controller::Action;
-use kube::runtime::events::Event;
 use kube::{Resource as _, ResourceExt as _};
 
 use crate::context::{CONTROLLER, Context};
@@ -88,15 +87,9 @@ async fn write(context: &Context, mirror: &RegistryMirror, report: &Report) -> R
 async fn announce(context: &Context, mirror: &RegistryMirror, announcements: &[Announcement]) {
     let regarding = mirror.object_ref(&());
     for announcement in announcements {
-        let event = Event {
-            type_: announcement.kind,
-            reason: announcement.reason.to_owned(),
-            note: Some(announcement.note.chars().take(1000).collect()),
-            action: announcement.action.to_owned(),
-            secondary: None,
-        };
+        let event = announcement.event.event(&announcement.note);
         if let Err(error) = context.recorder.publish(&event, &regarding).await {
-            tracing::warn!(mirror = mirror.name_any(), reason = announcement.reason, %error, "failed to publish an event");
+            tracing::warn!(mirror = mirror.name_any(), reason = announcement.event.reason, %error, "failed to publish an event");
         }
     }
 }

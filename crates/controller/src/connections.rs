@@ -274,7 +274,9 @@ impl Connections {
 /// What a side without a Secret authenticates with.
 fn ambient(identities: &Identities, side: &SidePolicy) -> Result<Credentials, ConnectionError> {
     let wanted = match &side.identity {
-        IdentityPolicy::Ambient if side.provider == Provider::Azure && identities.offers_workload_identity() => {
+        IdentityPolicy::Ambient
+            if side.provider == Provider::Azure && identities.offers_workload_identity(&side.registry) =>
+        {
             AzureIdentity::Workload {
                 client_id: None,
                 tenant_id: None,

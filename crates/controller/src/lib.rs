@@ -5,7 +5,7 @@
 //! gathers what they need and carries out what they say.
 //!
 //! Reading order: [`reconcile`] is the table of contents, with one file per step: [`assess`] (gather and decide),
-//! [`report`] (pure: what to tell), [`apply`] (the only writes to a mirror). [`memory`] is what a process knows of each
+//! [`report`] (pure: what to tell, [`events`] among it), [`apply`] (the only writes to a mirror). [`memory`] is what a process knows of each
 //! mirror. [`prober`] and [`scanner`] fill it in the background, [`readings`] lets mirrors of the same repositories share
 //! what they read, [`connections`] turns Secrets into registry clients, [`in_use`] says which images pods use. [`pods`]
 //! watches pods that wait and [`rescue`] patches them; [`repair`] copies tags that one side lacks; [`pull_secrets`] mints
@@ -19,6 +19,7 @@ pub mod clock;
 pub mod connections;
 pub mod contact;
 pub mod context;
+pub mod events;
 pub mod evidence_store;
 pub mod feed;
 pub mod in_use;

@@ -15,12 +15,11 @@ use catamaran_registry::copy::{Pace, Placed, Tally};
 use catamaran_registry::{Copier, CopySettings};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource as _;
-use kube::runtime::events::{Event, EventType};
 
 use crate::context::Context;
+use crate::events;
 use crate::lease;
 use crate::memory::MirrorMemory;
-use crate::report::event;
 use crate::scanner;
 
 mod progress;
@@ -119,7 +118,7 @@ async fn tell_plan(context: &Context, policy: &MirrorPolicy, memory: &MirrorMemo
     }
     context.trigger(&policy.id);
     let note = progress.planned_note();
-    announce(context, &policy.id, EventType::Normal, event::COPY_PLANNED, note).await;
+    announce(context, &policy.id, &events::COPY_PLANNED, note).await;
 }
 
 async fn copy(context: &Context, policy: &MirrorPolicy, memory: &MirrorMemory, plan: Plan, attempts: &mut Attempts) {
@@ -147,10 +146,10 @@ async fn copy(context: &Context, policy: &MirrorPolicy, memory: &MirrorMemory, p
         .await;
     context.trigger(&policy.id);
     if let Some(note) = done.copied_note() {
-        announce(context, &policy.id, EventType::Normal, event::TAGS_COPIED, note).await;
+        announce(context, &policy.id, &events::TAGS_COPIED, note).await;
     }
     if let Some(note) = done.failed_note() {
-        announce(context, &policy.id, EventType::Warning, event::COPY_FAILED, note).await;
+        announce(context, &policy.id, &events::COPY_FAILED, note).await;
     }
 }
 
@@ -187,7 +186,7 @@ fn siblings(policy: &MirrorPolicy, side: Side) -> Vec<String> {
 }
 
 /// Publishes an Event on the mirror. A lost one is not worth repeating: status says the same.
-async fn announce(context: &Context, mirror: &MirrorId, kind: EventType, reason: &str, note: String) {
+async fn announce(context: &Context, mirror: &MirrorId, event: &events::Kind, note: String) {
     let regarding = ObjectReference {
         api_version: Some(RegistryMirror::api_version(&()).into_owned()),
         kind: Some(RegistryMirror::kind(&()).into_owned()),
@@ -195,14 +194,7 @@ async fn announce(context: &Context, mirror: &MirrorId, kind: EventType, reason:
         uid: Some(mirror.uid.to_string()),
         ..ObjectReference::default()
     };
-    let event = Event {
-        type_: kind,
-        reason: reason.to_owned(),
-        note: Some(note.chars().take(1000).collect()),
-        action: "Copy".to_owned(),
-        secondary: None,
-    };
-    if let Err(error) = context.recorder.publish(&event, &regarding).await {
-        tracing::warn!(%mirror, reason, %error, "failed to publish an event");
+    if let Err(error) = context.recorder.publish(&event.event(&note), &regarding).await {
+        tracing::warn!(%mirror, reason = event.reason, %error, "failed to publish an event");
     }
 }

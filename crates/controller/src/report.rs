@@ -9,9 +9,9 @@ use catamaran_core::failover::Flip;
 use catamaran_core::side::Side;
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
-use kube::runtime::events::EventType;
 
 use crate::assess::{Observation, Outlook};
+use crate::events;
 
 mod statements;
 mod status;
@@ -38,38 +38,10 @@ pub struct Report {
 /// An Event to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
-    /// Normal or Warning.
-    pub kind: EventType,
-    /// Its reason.
-    pub reason: &'static str,
-    /// What was done.
-    pub action: &'static str,
+    /// What it tells.
+    pub event: &'static events::Kind,
     /// Its message.
     pub note: String,
-}
-
-/// The reasons of Events on a mirror.
-pub mod event {
-    /// Pods are sent to the fallback from now on.
-    pub const FAILED_OVER: &str = "FailedOver";
-    /// Pods are sent to the primary again.
-    pub const FAILED_BACK: &str = "FailedBack";
-    /// Tags differ between the sides.
-    pub const TAGS_DIFFER: &str = "TagsDiffer";
-    /// All verified tags are the same again.
-    pub const TAGS_MATCH: &str = "TagsMatch";
-    /// A side has failed as often as its threshold says.
-    pub const SIDE_UNAVAILABLE: &str = "RegistryUnavailable";
-    /// A side answers again.
-    pub const SIDE_AVAILABLE: &str = "RegistryAvailable";
-    /// Missing tags were copied.
-    pub const TAGS_COPIED: &str = "TagsCopied";
-    /// A missing tag could not be copied.
-    pub const COPY_FAILED: &str = "CopyFailed";
-    /// Tags would be copied, were it not a dry run.
-    pub const COPY_PLANNED: &str = "CopyPlanned";
-    /// A person must change the spec or a Secret.
-    pub const STALLED: &str = "Stalled";
 }
 
 /// Says what to tell about `outlook`.
@@ -144,9 +116,7 @@ fn announcements(
         let turned = is == turn.to && was.as_deref() != Some(turn.to);
         let announced = turned && (turn.from.is_none() || was.as_deref() == turn.from);
         announced.then_some(Announcement {
-            kind: turn.kind,
-            reason: turn.reason,
-            action: turn.action,
+            event: turn.event,
             note,
         })
     });
@@ -159,63 +129,47 @@ struct Turn {
     /// From this status only; from any if absent.
     from: Option<&'static str>,
     to: &'static str,
-    kind: EventType,
-    reason: &'static str,
-    action: &'static str,
+    event: &'static events::Kind,
 }
 
 impl Turn {
-    const fn bad(condition: &'static str, to: &'static str, reason: &'static str, action: &'static str) -> Turn {
+    const fn bad(condition: &'static str, to: &'static str, event: &'static events::Kind) -> Turn {
         Turn {
             condition,
             from: None,
             to,
-            kind: EventType::Warning,
-            reason,
-            action,
+            event,
         }
     }
 
-    const fn good(condition: &'static str, reason: &'static str, action: &'static str) -> Turn {
+    const fn good(condition: &'static str, event: &'static events::Kind) -> Turn {
         Turn {
             condition,
             from: Some("False"),
             to: "True",
-            kind: EventType::Normal,
-            reason,
-            action,
+            event,
         }
     }
 }
 
 /// Every turn that is announced.
-const TURNS: [Turn; 7] = [
-    Turn::bad(conditions::IN_SYNC, "False", event::TAGS_DIFFER, "Verify"),
-    Turn::good(conditions::IN_SYNC, event::TAGS_MATCH, "Verify"),
-    Turn::bad(conditions::PRIMARY_AVAILABLE, "False", event::SIDE_UNAVAILABLE, "Probe"),
-    Turn::good(conditions::PRIMARY_AVAILABLE, event::SIDE_AVAILABLE, "Probe"),
-    Turn::bad(
-        conditions::FALLBACK_AVAILABLE,
-        "False",
-        event::SIDE_UNAVAILABLE,
-        "Probe",
-    ),
-    Turn::good(conditions::FALLBACK_AVAILABLE, event::SIDE_AVAILABLE, "Probe"),
-    Turn::bad(conditions::STALLED, "True", event::STALLED, "Validate"),
+static TURNS: [Turn; 7] = [
+    Turn::bad(conditions::IN_SYNC, "False", &events::TAGS_DIFFER),
+    Turn::good(conditions::IN_SYNC, &events::TAGS_MATCH),
+    Turn::bad(conditions::PRIMARY_AVAILABLE, "False", &events::SIDE_UNAVAILABLE),
+    Turn::good(conditions::PRIMARY_AVAILABLE, &events::SIDE_AVAILABLE),
+    Turn::bad(conditions::FALLBACK_AVAILABLE, "False", &events::SIDE_UNAVAILABLE),
+    Turn::good(conditions::FALLBACK_AVAILABLE, &events::SIDE_AVAILABLE),
+    Turn::bad(conditions::STALLED, "True", &events::STALLED),
 ];
 
 fn flipped(flip: &Flip, observation: Option<&Observation>) -> Announcement {
-    let (kind, reason) = match flip.to {
-        Side::Fallback => (EventType::Warning, event::FAILED_OVER),
-        Side::Primary => (EventType::Normal, event::FAILED_BACK),
+    let event = match flip.to {
+        Side::Fallback => &events::FAILED_OVER,
+        Side::Primary => &events::FAILED_BACK,
     };
     let registry = observation.map_or("", |observation| &observation.policy.sides[flip.to].registry);
     let message = observation.map_or("", |observation| &observation.decision.why.message);
     let note = format!("pods are sent to {registry} ({}): {message}", flip.to);
-    Announcement {
-        kind,
-        reason,
-        action: "Flip",
-        note,
-    }
+    Announcement { event, note }
 }

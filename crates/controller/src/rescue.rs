@@ -11,11 +11,11 @@ use catamaran_core::side::Sides;
 use futures::stream::{self, StreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::runtime::events::{Event, EventType};
 use kube::{Api, Resource as _, ResourceExt as _};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::context::{CONTROLLER, Context};
+use crate::events;
 
 mod facts;
 mod patch;
@@ -39,18 +39,6 @@ const SETTLE: Duration = Duration::from_secs(5);
 
 /// Pods whose trouble was told and is not told again; forgotten when there are too many.
 const MAX_TOLD: usize = 10_000;
-
-/// The reasons of Events on pods.
-pub mod event {
-    /// A container was re-pointed to the other side.
-    pub const RESCUED: &str = "ImageRescued";
-    /// The pod was deleted so that its ReplicaSet makes one that can start.
-    pub const REPLACED: &str = "PodReplaced";
-    /// Nothing can be done to the pod itself.
-    pub const STUCK: &str = "ImageStuck";
-    /// The pod lacks the other side's pull secret.
-    pub const PULL_SECRET_MISSING: &str = "PullSecretMissing";
-}
 
 /// Rescues pods at a bounded pace.
 pub struct Rescuer<'c> {
@@ -196,8 +184,7 @@ impl<'c> Rescuer<'c> {
                 tracing::info!(namespace, name, containers = patches.len(), "re-pointed a waiting pod");
                 self.count(patches, "patched");
                 let note = patch::describe(patches);
-                self.announce(pod, EventType::Normal, event::RESCUED, "Rescue", note)
-                    .await;
+                self.announce(pod, &events::RESCUED, note).await;
             }
             // It has changed or gone since it was seen: the next look decides anew.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => {
@@ -244,8 +231,7 @@ impl<'c> Rescuer<'c> {
                     self.touch(&mirror);
                 }
                 let note = format!("deleted so that its ReplicaSet makes one that can start: {reason}");
-                self.announce(pod, EventType::Normal, event::REPLACED, "Rescue", note)
-                    .await;
+                self.announce(pod, &events::REPLACED, note).await;
             }
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
             Err(error) => tracing::warn!(namespace, name, %error, "failed to replace a waiting pod"),
@@ -263,38 +249,31 @@ impl<'c> Rescuer<'c> {
                 return;
             }
         }
-        let (reason, note) = match report {
+        let (event, note) = match report {
             RescueReport::ImageVolumeStuck { reference } => {
                 let note = format!(
                     "the image volume '{reference}' can't be re-pointed in a pod that exists; delete the pod, or set rescue.mode: PatchOrReplace"
                 );
-                (event::STUCK, note)
+                (&events::STUCK, note)
             }
             RescueReport::EphemeralContainerStuck { name, reference } => {
                 let note = format!(
                     "the ephemeral container '{name}' can't be re-pointed from '{reference}'; start another under a new name"
                 );
-                (event::STUCK, note)
+                (&events::STUCK, note)
             }
             RescueReport::MissingPullSecret { name } => {
                 let note = format!(
                     "the pod has no pull secret '{name}' for the registry it is re-pointed to, and can't be given one any more; delete the pod if the pull is denied"
                 );
-                (event::PULL_SECRET_MISSING, note)
+                (&events::PULL_SECRET_MISSING, note)
             }
         };
-        self.announce(pod, EventType::Warning, reason, "Rescue", note).await;
+        self.announce(pod, event, note).await;
     }
 
-    async fn announce(&self, pod: &Pod, type_: EventType, reason: &str, action: &str, note: String) {
-        let note = Some(note.chars().take(1000).collect());
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note,
-            action: action.to_owned(),
-            secondary: None,
-        };
+    async fn announce(&self, pod: &Pod, event: &events::Kind, note: String) {
+        let (reason, event) = (event.reason, event.event(&note));
         if let Err(error) = self.context.recorder.publish(&event, &pod.object_ref(&())).await {
             tracing::debug!(name = pod.name_any(), reason, %error, "failed to publish an event");
         }

@@ -152,7 +152,7 @@ pub struct RepositoryRule {
 /// How a side's health is probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthPolicy {
-    /// Time between the starts of two probes while all is well; at least 1 s.
+    /// Time from the end of a probe to the start of the next while all is well; at least 1 s. A slow registry is not asked more often.
     pub period: Duration,
     /// Time limit of one probe.
     pub timeout: Duration,

@@ -41,6 +41,14 @@ pub enum ClientError {
         /// The registry.
         registry: String,
     },
+    /// Only Azure's registries take an identity at Azure.
+    #[error(
+        "failed to use an identity at Azure for {registry:?}: not NAME.azurecr.io, or a name of another of its clouds"
+    )]
+    NotAzures {
+        /// The registry.
+        registry: String,
+    },
     /// The HTTP client can't be built.
     #[error("failed to build the HTTP client: {0}")]
     Http(String),

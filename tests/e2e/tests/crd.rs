@@ -1,8 +1,10 @@
 //! The definition in a real API server: what it takes, and in which words it refuses the rest.
 
 use std::path::Path;
+use std::time::Instant;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
+use catamaran_e2e::ground::PATIENCE;
 use catamaran_e2e::runner::Scenario;
 use catamaran_e2e::{Case, operator};
 
@@ -18,6 +20,10 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "the-installed-definition-is-the-one-in-the-tree",
         run: the_installed_definition_is_the_one_in_the_tree,
+    },
+    Scenario {
+        name: "teams-change-only-what-is-theirs",
+        run: teams_change_only_what_is_theirs,
     },
 ];
 
@@ -91,6 +97,91 @@ fn the_installed_definition_is_the_one_in_the_tree(case: &Case<'_>) -> anyhow::R
         "kubectl explain says {explained}"
     );
     Ok(())
+}
+
+/// What docs/security.md says of examples/rbac-teams.yaml, tried by people of each group.
+fn teams_change_only_what_is_theirs(case: &Case<'_>) -> anyhow::Result<()> {
+    let example = operator::tree().join("examples/rbac-teams.yaml").canonicalize()?;
+    let example = example.to_str().context("the path is not UTF-8")?;
+    case.ground.cluster.kubectl(&["apply", "-f", example])?;
+    let looker = "looks-at-mirrors";
+    let binding = [
+        "create",
+        "clusterrolebinding",
+        looker,
+        "--clusterrole=view",
+        "--user=carol",
+    ];
+    case.ground.cluster.kubectl(&binding)?;
+    let tried = try_each(case);
+    case.ground.cluster.kubectl(&["delete", "clusterrolebinding", looker])?;
+    case.ground.cluster.kubectl(&["delete", "-f", example])?;
+    tried
+}
+
+fn try_each(case: &Case<'_>) -> anyhow::Result<()> {
+    let team = ["--as=alice", "--as-group=team-a"];
+    let platform = ["--as=bob", "--as-group=platform"];
+    let stranger = ["--as=carol"];
+    let registry = r#"{"spec":{"fallback":{"registry":"evil.example.com"}}}"#;
+    let prefix = r#"{"spec":{"fallback":{"prefix":"elsewhere"}}}"#;
+    let selector = r#"{"spec":{"namespaceSelector":{"matchLabels":{"team":"team-b"}}}}"#;
+    let setting = r#"{"spec":{"failback":{"mode":"Manual"}}}"#;
+    let words = "for administrators to change";
+    // The policy and the aggregated role take effect within seconds of their creation.
+    until_refused(case, &team, registry, words)?;
+    for change in [prefix, selector] {
+        refused(patch(case, &team, "team-a", change), words)?;
+    }
+    patch(case, &team, "team-a", setting)?;
+    patch(case, &platform, "team-a", prefix)?;
+    refused(patch(case, &stranger, "team-a", setting), "forbidden")?;
+    refused(patch(case, &team, "another", setting), "forbidden")?;
+    refused(
+        as_whom(case, &team, &["delete", "registrymirror", "team-a", "--dry-run=server"]),
+        "forbidden",
+    )?;
+    let end = Instant::now() + PATIENCE;
+    while let Err(error) = as_whom(case, &stranger, &["get", "registrymirror", "team-a"]) {
+        ensure!(Instant::now() < end, error);
+    }
+    Ok(())
+}
+
+fn as_whom(case: &Case<'_>, whom: &[&str], what: &[&str]) -> anyhow::Result<String> {
+    case.ground.cluster.kubectl(&[what, whom].concat())
+}
+
+/// Tries a change without making it: these people are not to disturb the operator's work.
+fn patch(case: &Case<'_>, whom: &[&str], mirror: &str, change: &str) -> anyhow::Result<String> {
+    let patch = [
+        "patch",
+        "registrymirror",
+        mirror,
+        "--type=merge",
+        "--dry-run=server",
+        "--patch",
+    ];
+    as_whom(case, whom, &[&patch[..], &[change]].concat())
+}
+
+fn refused(tried: anyhow::Result<String>, words: &str) -> anyhow::Result<()> {
+    let Err(error) = tried else { bail!("it was allowed") };
+    ensure!(
+        format!("{error:#}").contains(words),
+        "refused in other words: {error:#}"
+    );
+    Ok(())
+}
+
+fn until_refused(case: &Case<'_>, whom: &[&str], change: &str, words: &str) -> anyhow::Result<()> {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match refused(patch(case, whom, "team-a", change), words) {
+            Ok(()) => return Ok(()),
+            Err(error) => ensure!(Instant::now() < end, error),
+        }
+    }
 }
 
 fn yaml_files(folder: &Path) -> anyhow::Result<Vec<String>> {

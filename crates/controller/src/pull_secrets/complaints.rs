@@ -6,36 +6,36 @@ use catamaran_api::mirror::RegistryMirror;
 use catamaran_core::policy::MirrorId;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource as _;
-use kube::runtime::events::{Event, EventType};
 
 use super::plan::Wanted;
 use crate::context::Context;
+use crate::events;
 
 /// Why a Secret is not made.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Complaint {
     mirror: MirrorId,
-    reason: &'static str,
+    event: &'static events::Kind,
     note: String,
 }
 
 impl Complaint {
-    fn new(mirror: &MirrorId, reason: &'static str, note: String) -> Complaint {
+    fn new(mirror: &MirrorId, event: &'static events::Kind, note: String) -> Complaint {
         Complaint {
             mirror: mirror.clone(),
-            reason,
+            event,
             note,
         }
     }
 
     pub(super) fn not_allowed(mirror: &MirrorId, name: &str) -> Complaint {
         let note = format!("pull secret '{name}' is not minted: add it to pullSecrets.names of the chart's values");
-        Complaint::new(mirror, "PullSecretNotAllowed", note)
+        Complaint::new(mirror, &events::PULL_SECRET_NOT_ALLOWED, note)
     }
 
     pub(super) fn taken(mirror: &MirrorId, by: &MirrorId, name: &str) -> Complaint {
         let note = format!("pull secret '{name}' is minted for the mirror '{by}', which is older: choose another name");
-        Complaint::new(mirror, "PullSecretTaken", note)
+        Complaint::new(mirror, &events::PULL_SECRET_TAKEN, note)
     }
 
     pub(super) fn foreign(wanted: &Wanted) -> Complaint {
@@ -43,22 +43,22 @@ impl Complaint {
             "secret '{}' exists and was not made by this operator, so it is left alone: remove it, or choose another name",
             wanted.place
         );
-        Complaint::new(&wanted.mirror, "PullSecretForeign", note)
+        Complaint::new(&wanted.mirror, &events::PULL_SECRET_FOREIGN, note)
     }
 
     pub(super) fn not_minted(wanted: &Wanted, why: &str) -> Complaint {
         let note = format!("failed to mint pull secret '{}': {why}", wanted.place);
-        Complaint::new(&wanted.mirror, "PullSecretNotMinted", note)
+        Complaint::new(&wanted.mirror, &events::PULL_SECRET_NOT_MINTED, note)
     }
 
     pub(super) fn unreadable(wanted: &Wanted, error: &kube::Error) -> Complaint {
         let note = format!("failed to look at pull secret '{}': {error}", wanted.place);
-        Complaint::new(&wanted.mirror, "PullSecretNotMinted", note)
+        Complaint::new(&wanted.mirror, &events::PULL_SECRET_NOT_MINTED, note)
     }
 
     #[cfg(test)]
     pub(super) fn told(&self) -> (&str, &'static str) {
-        (&self.mirror.name, self.reason)
+        (&self.mirror.name, self.event.reason)
     }
 }
 
@@ -84,15 +84,12 @@ async fn publish(context: &Context, complaint: &Complaint) {
         uid: Some(complaint.mirror.uid.to_string()),
         ..ObjectReference::default()
     };
-    tracing::warn!(mirror = %complaint.mirror, reason = complaint.reason, note = complaint.note, "a pull secret is not made");
-    let event = Event {
-        type_: EventType::Warning,
-        reason: complaint.reason.to_owned(),
-        note: Some(complaint.note.chars().take(1000).collect()),
-        action: "MintPullSecret".to_owned(),
-        secondary: None,
-    };
-    if let Err(error) = context.recorder.publish(&event, &regarding).await {
+    tracing::warn!(mirror = %complaint.mirror, reason = complaint.event.reason, note = complaint.note, "a pull secret is not made");
+    if let Err(error) = context
+        .recorder
+        .publish(&complaint.event.event(&complaint.note), &regarding)
+        .await
+    {
         tracing::warn!(mirror = %complaint.mirror, %error, "failed to publish an event");
     }
 }

@@ -1,5 +1,6 @@
 //! Every condition and reason, reached from probes and looks at tags through the real decision.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use catamaran_api::conditions::{self, reason};
@@ -9,6 +10,8 @@ use catamaran_core::digest::Digest;
 use catamaran_core::failover::{CompletedPass, Input, decide};
 use catamaran_core::health::{Outcome, Probe, ProbeHistory, Unavailable};
 use catamaran_core::parity::{Ledger, Observed};
+use catamaran_core::policy::MirrorId;
+use catamaran_core::routes::Conflict;
 use catamaran_core::side::{Side, Sides};
 use jiff::Timestamp;
 use serde_json::json;
@@ -29,6 +32,7 @@ struct World {
     connection: Sides<Option<Problem>>,
     asked: Sides<bool>,
     repair: Option<crate::repair::Progress>,
+    overlaps: Vec<Conflict>,
 }
 
 fn mirror(extra: serde_json::Value) -> RegistryMirror {
@@ -63,6 +67,7 @@ impl World {
             connection: Sides::default(),
             asked: Sides::default(),
             repair: None,
+            overlaps: Vec::new(),
         }
     }
 
@@ -148,7 +153,7 @@ impl World {
             pass: self.pass.clone(),
             divergences: self.ledger.divergences(20),
             canary: self.ledger.canary(),
-            overlaps: Vec::new(),
+            overlaps: self.overlaps.clone(),
             rescued: 0,
             repair: self.repair.clone(),
             last_flip: standing.last_flip.clone(),
@@ -280,9 +285,9 @@ fn a_dead_primary_is_left_and_announced_once() {
     let said: Vec<&str> = flipping
         .announcements
         .iter()
-        .map(|announcement| announcement.reason)
+        .map(|announcement| announcement.event.reason)
         .collect();
-    assert_eq!(said, [event::FAILED_OVER, event::SIDE_UNAVAILABLE]);
+    assert_eq!(said, [events::FAILED_OVER.reason, events::SIDE_UNAVAILABLE.reason]);
     assert_eq!(
         (flipping.status.active, flipping.status.epoch),
         (Some(Side::Fallback), 2)
@@ -510,23 +515,24 @@ fn a_suspended_mirror_says_so() {
         .expect(conditions::IN_SYNC, "Unknown", reason::SUSPENDED);
 }
 
-#[test]
-fn an_overlap_stalls_the_loser() {
-    let mut world = World::new();
-    world.end_pass(Sides::default()).probe(3, UP, UP);
-    let Outlook::Watched(mut observation) = world.outlook() else {
-        unreachable!("it is watched")
-    };
-    observation.overlaps = vec![catamaran_core::routes::Conflict {
-        loser: observation.policy.id.clone(),
-        winner: catamaran_core::policy::MirrorId {
+fn overlap(world: &World) -> Conflict {
+    Conflict {
+        loser: policy(&world.mirror).unwrap().id,
+        winner: MirrorId {
             name: "older".into(),
             uid: "u0".into(),
         },
         what: "kracr.azurecr.io/web".to_owned(),
-    }];
-    let report = report(&world.mirror, &Outlook::Watched(observation), world.now);
-    let stalled = conditions::find_condition(&report.status.conditions, conditions::STALLED).unwrap();
+    }
+}
+
+#[test]
+fn an_overlap_stalls_the_loser() {
+    let mut world = World::new();
+    world.end_pass(Sides::default()).probe(3, UP, UP);
+    world.overlaps = vec![overlap(&world)];
+    let status = world.report().status;
+    let stalled = conditions::find_condition(&status.conditions, conditions::STALLED).unwrap();
     assert_eq!(stalled.reason, reason::OVERLAPPING);
     assert!(stalled.message.contains("'older'"), "{}", stalled.message);
 }
@@ -552,4 +558,166 @@ fn the_copying_of_tags_is_told_while_it_is_not_off_and_written_only_when_it_chan
     assert!(!world.report().changed);
     world.mirror.spec.repair.missing_tags = catamaran_api::mirror::MissingTags::Off;
     assert_eq!(world.report().status.repair, None);
+}
+
+/// What a world says, in each of its conditions.
+type Said = (String, String, String);
+
+fn all_that_is_said(worlds: &mut [World]) -> BTreeSet<Said> {
+    let statuses = worlds.iter_mut().map(|world| world.report().status);
+    let conditions = statuses.flat_map(|status| status.conditions);
+    conditions.map(|said| (said.type_, said.status, said.reason)).collect()
+}
+
+/// The vocabulary that is documented and what mirrors say is the same: a word without a way to it is as wrong as one that
+/// nobody wrote down.
+#[test]
+fn every_word_of_the_conditions_is_reached_and_every_word_that_is_reached_is_documented() {
+    let documented: BTreeSet<Said> = conditions::VOCABULARY
+        .iter()
+        .flat_map(|(kind, status, reasons)| {
+            let said = |reason: &&str| ((*kind).to_owned(), status.as_str().to_owned(), (*reason).to_owned());
+            reasons.iter().map(said)
+        })
+        .collect();
+    let mut worlds = vec![World::new(), World::with(json!({"suspend": true}))];
+    worlds.extend(worlds_of_probes());
+    worlds.extend(worlds_of_tags());
+    worlds.extend(worlds_that_flip());
+    worlds.extend(worlds_that_stall());
+    let reached = all_that_is_said(&mut worlds);
+    let unreached: Vec<&Said> = documented.difference(&reached).collect();
+    assert!(unreached.is_empty(), "no case reaches {unreached:?}");
+    let unwritten: Vec<&Said> = reached.difference(&documented).collect();
+    assert!(unwritten.is_empty(), "conditions::VOCABULARY lacks {unwritten:?}");
+}
+
+/// Every outcome of a probe, on either side.
+fn worlds_of_probes() -> Vec<World> {
+    let down = [
+        Unavailable::ConnectionFailed,
+        Unavailable::DnsFailure,
+        Unavailable::TlsError,
+        Unavailable::Timeout,
+        Unavailable::ServerError,
+    ];
+    let unclear = [
+        Outcome::Unauthorized,
+        Outcome::Forbidden,
+        Outcome::NetworkDenied,
+        Outcome::Throttled { retry_after: None },
+        Outcome::CanaryNotFound,
+        Outcome::CredentialsUnavailable,
+        Outcome::WaitingForAuthorization,
+    ];
+    let mut worlds = Vec::new();
+    for outcome in down.into_iter().map(Outcome::Unavailable).chain(unclear) {
+        for (primary, fallback) in [(outcome, UP), (UP, outcome)] {
+            let mut world = World::new();
+            world.probe(3, primary, fallback);
+            worlds.push(world);
+        }
+    }
+    for (primary, fallback) in [(Outcome::Forbidden, UP), (UP, Outcome::Forbidden)] {
+        let mut world = World::with(json!({"healthCheck": {"triggers": ["Forbidden"]}}));
+        world.probe(3, primary, fallback);
+        worlds.push(world);
+    }
+    worlds
+}
+
+fn worlds_of_tags() -> Vec<World> {
+    let unreadable = |throttled| {
+        Some(Unreadable {
+            throttled,
+            message: "GET tags: why".to_owned(),
+        })
+    };
+    let tags = [
+        (digest("a"), Sides::default()),
+        (Observed::Absent, Sides::default()),
+        (
+            digest("a"),
+            Sides {
+                primary: unreadable(false),
+                fallback: None,
+            },
+        ),
+        (
+            digest("a"),
+            Sides {
+                primary: None,
+                fallback: unreadable(false),
+            },
+        ),
+        (
+            digest("a"),
+            Sides {
+                primary: None,
+                fallback: unreadable(true),
+            },
+        ),
+    ];
+    let world = |(on_fallback, unreadable)| {
+        let mut world = World::new();
+        world
+            .look("1", &digest("a"), &on_fallback)
+            .end_pass(unreadable)
+            .probe(3, UP, UP);
+        world
+    };
+    tags.into_iter().map(world).collect()
+}
+
+fn worlds_that_flip() -> Vec<World> {
+    let (mut failed_over, mut failed_back, mut fell_back) = (World::new(), World::new(), World::new());
+    let mut asked_for = World::with(json!({"active": "Fallback"}));
+    let mut asked_back = World::with(json!({"active": "Fallback"}));
+    let (mut both_down, mut stuck) = (World::new(), World::new());
+    failed_over.probe(3, UP, UP).probe(4, DOWN, UP);
+    failed_back.probe(3, UP, UP).probe(4, DOWN, UP).probe(200, UP, UP);
+    failed_back.end_pass(Sides::default()).probe(1, UP, UP);
+    fell_back
+        .probe(3, UP, UP)
+        .probe(4, DOWN, UP)
+        .probe(1, UP, UP)
+        .probe(4, UP, DOWN);
+    asked_for.probe(3, UP, UP);
+    asked_back.probe(3, UP, UP);
+    asked_back.mirror.spec.active = catamaran_api::mirror::ActiveSide::Primary;
+    asked_back.probe(1, UP, UP);
+    both_down.probe(3, UP, UP).probe(5, DOWN, DOWN);
+    stuck.probe(3, UP, UP).probe(5, DOWN, Outcome::Unauthorized);
+    vec![
+        failed_over,
+        failed_back,
+        fell_back,
+        asked_for,
+        asked_back,
+        both_down,
+        stuck,
+    ]
+}
+
+fn worlds_that_stall() -> Vec<World> {
+    let secrets = [
+        reason::SECRET_NOT_FOUND,
+        reason::SECRET_INVALID,
+        reason::UNSUPPORTED_CREDENTIALS,
+    ];
+    let with_problem = |reason| {
+        let mut world = World::new();
+        world.connection.primary = Some(Problem {
+            reason,
+            message: "secret 'pull': why".to_owned(),
+        });
+        world.probe(3, Outcome::CredentialsUnavailable, UP);
+        world
+    };
+    let mut worlds: Vec<World> = secrets.into_iter().map(with_problem).collect();
+    let mut overlapping = World::new();
+    overlapping.overlaps = vec![overlap(&overlapping)];
+    worlds.push(overlapping);
+    worlds.push(World::with(json!({"fallback": {"registry": "kracr.azurecr.io"}})));
+    worlds
 }

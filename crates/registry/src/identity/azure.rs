@@ -103,13 +103,20 @@ impl Identities {
         }
     }
 
-    /// Whether this process was given a service account token for workload identity.
-    pub fn offers_workload_identity(&self) -> bool {
-        self.endpoints.federated_token_file.is_some()
+    /// Whether this process was given a service account token for workload identity that this registry (`host[:port]`) may see.
+    pub fn offers_workload_identity(&self, registry: &str) -> bool {
+        self.endpoints.federated_token_file.is_some() && is_azures(registry)
     }
 
     /// The identity for a registry (`host[:port]`): the same for everyone who asks for the same. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// For registries that are not Azure's: whoever is shown a token can use it at every registry of the tenant.
     pub fn azure(&self, wanted: &AzureIdentity, registry: &str) -> Result<Identity, ClientError> {
+        if !is_azures(registry) {
+            let registry = registry.to_owned();
+            return Err(ClientError::NotAzures { registry });
+        }
         let authority = self
             .endpoints
             .authority
@@ -131,6 +138,14 @@ impl Identities {
         pool.insert(key, identity.clone());
         Ok(identity)
     }
+}
+
+/// Whether a registry is one of Azure's, by its name: registries have no other names there.
+fn is_azures(registry: &str) -> bool {
+    let host = registry.strip_suffix(":443").unwrap_or(registry);
+    [".azurecr.io", ".azurecr.cn", ".azurecr.us"]
+        .iter()
+        .any(|cloud| host.ends_with(cloud))
 }
 
 /// Microsoft Entra ID of a registry's cloud.
@@ -318,6 +333,31 @@ mod tests {
         ];
         for (registry, authority) in cases {
             assert_eq!(authority_of(registry), authority, "{registry}");
+        }
+    }
+
+    #[test]
+    fn an_identity_at_azure_is_for_azures_registries_only() {
+        let endpoints = Endpoints {
+            federated_token_file: Some(PathBuf::from("/nonexistent/token")),
+            ..Endpoints::default()
+        };
+        let identities = Identities::new(endpoints);
+        for (registry, expected) in [
+            ("kracr.azurecr.io", true),
+            ("kracr.westeurope.geo.azurecr.io:443", true),
+            ("kracr.azurecr.cn", true),
+            ("kracr.azurecr.us", true),
+            ("kracr.azurecr.io:8443", false),
+            ("azurecr.io", false),
+            ("kracr.azurecr.io.evil.test", false),
+            ("evil.test", false),
+            ("evil-azurecr.io", false),
+        ] {
+            let made = identities.azure(&AzureIdentity::System, registry);
+            let refused = matches!(made, Err(ClientError::NotAzures { .. }));
+            assert_eq!(refused, !expected, "{registry}");
+            assert_eq!(identities.offers_workload_identity(registry), expected, "{registry}");
         }
     }
 

@@ -1,0 +1,124 @@
+//! Every Event that the operator publishes: docs/reference/events.md is made of these words.
+//!
+//! Events are few: something turned, or a person should know. They follow the write that they tell of, and a lost one is not
+//! worth repeating it for, because status says the same.
+
+use std::cmp::Ordering;
+
+use kube::runtime::events::{Event, EventType};
+
+/// The longest note that the API takes is 1,024 bytes; characters may have several, but ours are names and words.
+const MAX_NOTE: usize = 1000;
+
+/// One kind of Event.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// Its reason; no two have the same.
+    pub reason: &'static str,
+    /// Normal or Warning.
+    pub severity: EventType,
+    /// The kind of object that it is about.
+    pub about: &'static str,
+    /// What was done.
+    pub action: &'static str,
+    /// When it is published, for people.
+    pub when: &'static str,
+}
+
+impl Kind {
+    /// An Event of this kind.
+    pub fn event(&self, note: &str) -> Event {
+        Event {
+            type_: self.severity,
+            reason: self.reason.to_owned(),
+            note: Some(note.chars().take(MAX_NOTE).collect()),
+            action: self.action.to_owned(),
+            secondary: None,
+        }
+    }
+}
+
+impl Ord for Kind {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.reason.cmp(other.reason)
+    }
+}
+
+impl PartialOrd for Kind {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Defines the kinds, and lists them.
+macro_rules! events {
+    ($($(#[doc = $doc:literal])+ $name:ident = $severity:ident $reason:literal of $about:literal by $action:literal;)+) => {
+        $($(#[doc = $doc])+ pub static $name: Kind = Kind {
+            reason: $reason,
+            severity: EventType::$severity,
+            about: $about,
+            action: $action,
+            when: concat!($($doc),+),
+        };)+
+
+        /// All of them.
+        pub static ALL: &[&Kind] = &[$(&$name),+];
+    };
+}
+
+events! {
+    /// Pods are sent to the fallback from now on.
+    FAILED_OVER = Warning "FailedOver" of "RegistryMirror" by "Flip";
+    /// Pods are sent to the primary again.
+    FAILED_BACK = Normal "FailedBack" of "RegistryMirror" by "Flip";
+    /// A side has failed as often as its threshold says.
+    SIDE_UNAVAILABLE = Warning "RegistryUnavailable" of "RegistryMirror" by "Probe";
+    /// A side that was unavailable answers again.
+    SIDE_AVAILABLE = Normal "RegistryAvailable" of "RegistryMirror" by "Probe";
+    /// Tags are missing on one side or differ, beyond the grace period.
+    TAGS_DIFFER = Warning "TagsDiffer" of "RegistryMirror" by "Verify";
+    /// All verified tags are the same again.
+    TAGS_MATCH = Normal "TagsMatch" of "RegistryMirror" by "Verify";
+    /// A person must change the spec or a Secret; the message says what.
+    STALLED = Warning "Stalled" of "RegistryMirror" by "Validate";
+
+    /// Missing tags were copied; once for each round.
+    TAGS_COPIED = Normal "TagsCopied" of "RegistryMirror" by "Copy";
+    /// A missing tag could not be copied; once for each round, with the tag and what to do.
+    COPY_FAILED = Warning "CopyFailed" of "RegistryMirror" by "Copy";
+    /// Tags would be copied, were it not a dry run; once for each plan.
+    COPY_PLANNED = Normal "CopyPlanned" of "RegistryMirror" by "Copy";
+
+    /// A pull secret is not minted, because the chart's values don't allow its name: add it to pullSecrets.names.
+    PULL_SECRET_NOT_ALLOWED = Warning "PullSecretNotAllowed" of "RegistryMirror" by "MintPullSecret";
+    /// A pull secret is minted for another mirror, which is older: choose another name.
+    PULL_SECRET_TAKEN = Warning "PullSecretTaken" of "RegistryMirror" by "MintPullSecret";
+    /// A Secret that the operator did not make stands where one is to be minted, and is left alone: remove it, or choose another name.
+    PULL_SECRET_FOREIGN = Warning "PullSecretForeign" of "RegistryMirror" by "MintPullSecret";
+    /// A pull secret can't be minted; the message says why: a password can't be minted from, the registry refuses, a right is missing.
+    PULL_SECRET_NOT_MINTED = Warning "PullSecretNotMinted" of "RegistryMirror" by "MintPullSecret";
+
+    /// A waiting container was re-pointed to the other side.
+    RESCUED = Normal "ImageRescued" of "Pod" by "Rescue";
+    /// The pod was deleted so that its ReplicaSet makes one that can start; only with rescue.mode PatchOrReplace.
+    REPLACED = Normal "PodReplaced" of "Pod" by "Rescue";
+    /// Nothing can be done to the pod itself: an image volume or an ephemeral container waits, which the API does not let us change.
+    STUCK = Warning "ImageStuck" of "Pod" by "Rescue";
+    /// The pod was re-pointed and lacks the other side's pull secret, which a pod can't be given later; once for each pod.
+    PULL_SECRET_MISSING = Warning "PullSecretMissing" of "Pod" by "Rescue";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_events_have_one_reason_and_their_notes_fit() {
+        let mut reasons: Vec<&str> = ALL.iter().map(|kind| kind.reason).collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        assert_eq!(reasons.len(), ALL.len());
+        let event = RESCUED.event(&"x".repeat(5000));
+        assert_eq!(event.note.map(|note| note.len()), Some(MAX_NOTE));
+    }
+}
