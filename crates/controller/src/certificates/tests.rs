@@ -209,6 +209,10 @@ fn schedule() -> Schedule {
 }
 
 fn replica(server: &Shared, zero: Instant) -> Replica {
+    replica_of(Source::Own, server, zero)
+}
+
+fn replica_of(source: Source, server: &Shared, zero: Instant) -> Replica {
     let shared = server.clone();
     let service = tower::service_fn(move |request| serve(shared.clone(), request));
     let client = kube::Client::new(service, "catamaran-system");
@@ -217,6 +221,7 @@ fn replica(server: &Shared, zero: Instant) -> Replica {
         secret: "catamaran-webhook-tls".to_owned(),
         configuration: "catamaran".to_owned(),
         service: "catamaran".to_owned(),
+        source,
         schedule: schedule(),
     };
     let serving = Arc::new(ServingCertificate::new("catamaran", "catamaran-system"));
