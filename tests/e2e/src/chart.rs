@@ -70,14 +70,20 @@ pub fn documented(values: &str) -> anyhow::Result<Vec<Documented>> {
         } else if let Some(more) = text.strip_prefix("# ").filter(|_| !comment.is_empty()) {
             comment = format!("{comment} {}", more.trim());
         }
-        let Some((key, rest)) = text.split_once(':') else { continue };
+        let Some((key, rest)) = text.split_once(':') else {
+            continue;
+        };
         if text.starts_with('#') || covered.is_some_and(|outer| indent > outer || text.starts_with('-')) {
             continue;
         }
         covered = None;
         parents.retain(|(outer, _)| *outer < indent);
         parents.push((indent, key.to_owned()));
-        let path = parents.iter().map(|(_, key)| key.as_str()).collect::<Vec<_>>().join(".");
+        let path = parents
+            .iter()
+            .map(|(_, key)| key.as_str())
+            .collect::<Vec<_>>()
+            .join(".");
         if !comment.is_empty() {
             covered = Some(indent);
             all.push(Documented {

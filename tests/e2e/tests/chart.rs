@@ -39,7 +39,13 @@ impl<'g> Definitions<'g> {
         let cluster = &case.ground.cluster;
         cluster.kubectl(&["apply", "-f", &folder])?;
         let installed = Self(case, folder);
-        let established = ["wait", "--for=condition=Established", "--timeout=30s", "-f", &installed.1];
+        let established = [
+            "wait",
+            "--for=condition=Established",
+            "--timeout=30s",
+            "-f",
+            &installed.1,
+        ];
         cluster.kubectl(&established)?;
         Ok(installed)
     }
@@ -57,14 +63,28 @@ impl Drop for Definitions<'_> {
 fn rendered(case: &Case<'_>, values: &str, more: &[&str]) -> anyhow::Result<String> {
     let folder = chart::folder()?;
     let folder = folder.to_str().context("the path is not UTF-8")?;
-    let arguments = ["template", "rendered", folder, "--namespace", &case.name, "--values", values];
+    let arguments = [
+        "template",
+        "rendered",
+        folder,
+        "--namespace",
+        &case.name,
+        "--values",
+        values,
+    ];
     case.ground.cluster.helm(&[&arguments[..], more].concat())
 }
 
 fn every_rendering_is_accepted(case: &Case<'_>) -> anyhow::Result<()> {
     let _definitions = Definitions::install(case)?;
     // As Helm 4 and Flux do: strictly, on the server's side.
-    let apply = ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict"];
+    let apply = [
+        "apply",
+        "--server-side",
+        "--force-conflicts",
+        "--dry-run=server",
+        "--validate=strict",
+    ];
     let apply = [&apply[..], &["--field-manager=rendering", "-f", "-"]].concat();
     let mut kinds = std::collections::BTreeSet::new();
     for (values, file) in chart::matrix()? {
@@ -73,10 +93,24 @@ fn every_rendering_is_accepted(case: &Case<'_>) -> anyhow::Result<()> {
         let printed = printed.with_context(|| format!("the rendering of {values} was refused"))?;
         let accepted = printed.lines().filter(|line| line.contains("server dry run")).count();
         let objects = text.lines().filter(|line| line.starts_with("kind: ")).count();
-        ensure!(accepted == objects, "{accepted} of the {objects} objects of {values} were accepted: {printed}");
-        kinds.extend(text.lines().filter_map(|line| line.strip_prefix("kind: ")).map(str::to_owned));
+        ensure!(
+            accepted == objects,
+            "{accepted} of the {objects} objects of {values} were accepted: {printed}"
+        );
+        kinds.extend(
+            text.lines()
+                .filter_map(|line| line.strip_prefix("kind: "))
+                .map(str::to_owned),
+        );
     }
-    for kind in ["Certificate", "ServiceMonitor", "PodMonitor", "PrometheusRule", "NetworkPolicy", "PodDisruptionBudget"] {
+    for kind in [
+        "Certificate",
+        "ServiceMonitor",
+        "PodMonitor",
+        "PrometheusRule",
+        "NetworkPolicy",
+        "PodDisruptionBudget",
+    ] {
         ensure!(kinds.contains(kind), "no set of values renders a {kind}");
     }
     // What is refused here would be refused there.
@@ -88,13 +122,19 @@ fn every_rendering_is_accepted(case: &Case<'_>) -> anyhow::Result<()> {
     let refused = case.ground.cluster.kubectl_stdin(&apply, &misspelt.to_string());
     ensure!(refused.is_err(), "a misspelt field was accepted");
     let kinds: Vec<_> = kinds.into_iter().collect();
-    case.note(format!("{} sets of values, of the kinds {}", chart::matrix()?.len(), kinds.join(", ")));
+    case.note(format!(
+        "{} sets of values, of the kinds {}",
+        chart::matrix()?.len(),
+        kinds.join(", ")
+    ));
     Ok(())
 }
 
 fn rendered_pods_pass_the_restricted_level(case: &Case<'_>) -> anyhow::Result<()> {
     let level = "pod-security.kubernetes.io/enforce=restricted";
-    case.ground.cluster.kubectl(&["label", "namespace", &case.name, level])?;
+    case.ground
+        .cluster
+        .kubectl(&["label", "namespace", &case.name, level])?;
     for (values, file) in chart::matrix()? {
         let only = ["--show-only", "templates/deployment.yaml"];
         let text = rendered(case, file.to_str().context("the path is not UTF-8")?, &only)?;
@@ -112,7 +152,9 @@ fn rendered_pods_pass_the_restricted_level(case: &Case<'_>) -> anyhow::Result<()
         ensure!(refused.to_string().contains("violates PodSecurity"), "{refused:#}");
     }
     // The operator that all scenarios use runs under the same level.
-    let own = case.ground.get("default", &format!("namespace/{}", operator::NAMESPACE))?;
+    let own = case
+        .ground
+        .get("default", &format!("namespace/{}", operator::NAMESPACE))?;
     let enforced = &own["metadata"]["labels"]["pod-security.kubernetes.io/enforce"];
     ensure!(*enforced == "restricted", "{} enforces {enforced}", operator::NAMESPACE);
     Ok(())
@@ -145,7 +187,9 @@ fn image_size(case: &Case<'_>) -> anyhow::Result<()> {
 /// From the start of the container, which the kubelet tells by the second, to Ready, as a watcher sees it.
 fn start_to_ready(case: &Case<'_>) -> anyhow::Result<()> {
     let replicas = |pods: Vec<Value>| -> Vec<String> {
-        let ours = pods.into_iter().filter(|pod| name(pod).starts_with(&format!("{}-", operator::RELEASE)));
+        let ours = pods
+            .into_iter()
+            .filter(|pod| name(pod).starts_with(&format!("{}-", operator::RELEASE)));
         ours.map(|pod| name(&pod).to_owned()).collect()
     };
     let before = replicas(case.ground.pods.all_in(operator::NAMESPACE));
@@ -153,7 +197,10 @@ fn start_to_ready(case: &Case<'_>) -> anyhow::Result<()> {
     let delete = ["-n", operator::NAMESPACE, "delete", "pod", leaving, "--wait=false"];
     case.ground.cluster.kubectl(&delete)?;
     let is_new = |pod: &Value| namespace(pod) == operator::NAMESPACE && !before.iter().any(|old| old == name(pod));
-    let started = |pod: &Value| pod.pointer("/status/containerStatuses/0/state/running/startedAt").is_some();
+    let started = |pod: &Value| {
+        pod.pointer("/status/containerStatuses/0/state/running/startedAt")
+            .is_some()
+    };
     let (running, ready) = case.ground.pods.wait("a new replica that is ready", PATIENCE, |seen| {
         let first = |holds: &dyn Fn(&Value) -> bool| {
             let found = seen.iter().find(|item| is_new(&item.object) && holds(&item.object));
@@ -162,9 +209,20 @@ fn start_to_ready(case: &Case<'_>) -> anyhow::Result<()> {
         Some((first(&started)?, first(&|pod| is_ready(pod))?))
     })?;
     // Seen running and seen Ready may be the same event, when the readiness probe was sooner than the kubelet's report.
-    case.bar("container started to Ready", ready.duration_since(running), Duration::from_secs(3))?;
+    case.bar(
+        "container started to Ready",
+        ready.duration_since(running),
+        Duration::from_secs(3),
+    )?;
     let rollout = format!("deployment/{}", operator::RELEASE);
-    let whole = ["-n", operator::NAMESPACE, "rollout", "status", &rollout, "--timeout=60s"];
+    let whole = [
+        "-n",
+        operator::NAMESPACE,
+        "rollout",
+        "status",
+        &rollout,
+        "--timeout=60s",
+    ];
     case.ground.cluster.kubectl(&whole).map(drop)
 }
 
@@ -184,14 +242,28 @@ fn memory_with_ten_mirrors(case: &Case<'_>) -> anyhow::Result<()> {
             tr '\0' '\n' <"$folder/environ" 2>/dev/null | grep -qx "POD_NAMESPACE=$1" || continue
             sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB$/\1/p' "$folder/status"
         done"#;
-    let output = case.ground.cluster.command("sh").args(["-c", script, "sh", operator::NAMESPACE]).output()?;
+    let output = case
+        .ground
+        .cluster
+        .command("sh")
+        .args(["-c", script, "sh", operator::NAMESPACE])
+        .output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let replicas: Vec<f64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-    ensure!(replicas.len() >= 2, "expected two replicas, found {}: {text}", replicas.len());
+    ensure!(
+        replicas.len() >= 2,
+        "expected two replicas, found {}: {text}",
+        replicas.len()
+    );
     for kilobytes in replicas {
         let megabytes = kilobytes * 1024.0 / MEGABYTE;
-        case.note(format!("a replica with 10 mirrors: {megabytes:.1} MB resident (bar: 20 MB)"));
-        ensure!(megabytes <= 20.0, "a replica with 10 mirrors has {megabytes:.1} MB resident");
+        case.note(format!(
+            "a replica with 10 mirrors: {megabytes:.1} MB resident (bar: 20 MB)"
+        ));
+        ensure!(
+            megabytes <= 20.0,
+            "a replica with 10 mirrors has {megabytes:.1} MB resident"
+        );
     }
     Ok(())
 }

@@ -52,7 +52,10 @@ fn the_helm_page_can_be_followed(case: &Case<'_>) -> anyhow::Result<()> {
     here.push(Substitution {
         why: "the name of the cluster's first registry, with its authority",
         page: "    registry: example.azurecr.io\n",
-        here: format!("    registry: {}\n    certSecretRef:\n      name: {CA_SECRET}\n", Registry::Acr.host()),
+        here: format!(
+            "    registry: {}\n    certSecretRef:\n      name: {CA_SECRET}\n",
+            Registry::Acr.host()
+        ),
     });
     here.push(Substitution {
         why: "the same in what is printed",
@@ -67,7 +70,10 @@ fn the_k3s_page_can_be_followed(case: &Case<'_>) -> anyhow::Result<()> {
     here.push(Substitution {
         why: "no cloud, so no managed identity: the cluster's first registry is read anonymously",
         page: "    registry: example.azurecr.io\n    provider: azure\n    identity:\n      kind: Managed\n",
-        here: format!("    registry: {}\n    certSecretRef:\n      name: {CA_SECRET}\n", Registry::Acr.host()),
+        here: format!(
+            "    registry: {}\n    certSecretRef:\n      name: {CA_SECRET}\n",
+            Registry::Acr.host()
+        ),
     });
     here.push(Substitution {
         why: "the same in what is printed",
@@ -84,7 +90,8 @@ fn the_k3s_page_can_be_followed(case: &Case<'_>) -> anyhow::Result<()> {
 }
 
 fn follow(case: &Case<'_>, page: &str, here: &[Substitution]) -> anyhow::Result<()> {
-    let text = std::fs::read_to_string(operator::tree().join(page)).with_context(|| format!("failed to read {page}"))?;
+    let text =
+        std::fs::read_to_string(operator::tree().join(page)).with_context(|| format!("failed to read {page}"))?;
     for Substitution { why, page: there, .. } in here {
         ensure!(text.contains(there), "{page} no longer has {there:?} ({why})");
     }
@@ -93,16 +100,35 @@ fn follow(case: &Case<'_>, page: &str, here: &[Substitution]) -> anyhow::Result<
     publish_chart(case)?;
     let folder = tempfile::tempdir()?;
     let values = folder.path().join("before.json");
-    let before = case.ground.cluster.helm(&["get", "values", operator::RELEASE, "-n", operator::NAMESPACE, "-o", "json"])?;
+    let before = case.ground.cluster.helm(&[
+        "get",
+        "values",
+        operator::RELEASE,
+        "-n",
+        operator::NAMESPACE,
+        "-o",
+        "json",
+    ])?;
     std::fs::write(&values, before)?;
-    case.ground.cluster.helm(&["uninstall", operator::RELEASE, "-n", operator::NAMESPACE, "--wait"])?;
+    case.ground
+        .cluster
+        .helm(&["uninstall", operator::RELEASE, "-n", operator::NAMESPACE, "--wait"])?;
     let followed = run_blocks(case, &blocks, here, folder.path());
     // The other scenarios go on with the release as it was.
     let chart = catamaran_e2e::chart::folder()?;
     let restored = case.ground.cluster.helm(&[
-        "upgrade", "--install", operator::RELEASE, chart.to_str().context("the path is not UTF-8")?,
-        "--namespace", operator::NAMESPACE, "--reset-values", "--values", values.to_str().context("the path is not UTF-8")?,
-        "--wait", "--timeout", "90s",
+        "upgrade",
+        "--install",
+        operator::RELEASE,
+        chart.to_str().context("the path is not UTF-8")?,
+        "--namespace",
+        operator::NAMESPACE,
+        "--reset-values",
+        "--values",
+        values.to_str().context("the path is not UTF-8")?,
+        "--wait",
+        "--timeout",
+        "90s",
     ]);
     followed.and(restored.map(drop))
 }
@@ -122,7 +148,11 @@ fn blocks(page: &str) -> anyhow::Result<Vec<Block>> {
             Some(_) if open => open = false,
             Some(kind) => {
                 open = true;
-                all.push(Block { kind: kind.to_owned(), text: String::new(), line: number + 1 });
+                all.push(Block {
+                    kind: kind.to_owned(),
+                    text: String::new(),
+                    line: number + 1,
+                });
             }
             None => {
                 if let Some(block) = all.last_mut().filter(|_| open) {
@@ -137,7 +167,10 @@ fn blocks(page: &str) -> anyhow::Result<Vec<Block>> {
 }
 
 fn run_blocks(case: &Case<'_>, blocks: &[Block], here: &[Substitution], folder: &Path) -> anyhow::Result<()> {
-    let apply = |text: &str| here.iter().fold(text.to_owned(), |text, one| text.replace(one.page, &one.here));
+    let apply = |text: &str| {
+        here.iter()
+            .fold(text.to_owned(), |text, one| text.replace(one.page, &one.here))
+    };
     let mut printed = None;
     let (mut run, mut checked, mut left) = (0, 0, 0);
     for block in blocks {
@@ -145,16 +178,30 @@ fn run_blocks(case: &Case<'_>, blocks: &[Block], here: &[Substitution], folder: 
         match block.kind.as_str() {
             "sh" => {
                 let script = format!("exec 2>&1\ncd '{}'\n{text}", folder.display());
-                let output = case.ground.cluster.command("bash").args(["-euo", "pipefail", "-c", &script]).output()?;
+                let output = case
+                    .ground
+                    .cluster
+                    .command("bash")
+                    .args(["-euo", "pipefail", "-c", &script])
+                    .output()?;
                 let said = String::from_utf8_lossy(&output.stdout).into_owned();
-                ensure!(output.status.success(), "line {}: {text}\nended with {}: {said}", block.line, output.status);
+                ensure!(
+                    output.status.success(),
+                    "line {}: {text}\nended with {}: {said}",
+                    block.line,
+                    output.status
+                );
                 run += 1;
                 printed = Some(said);
             }
             "text" => {
                 let said = printed.as_deref().context("a text block that follows no command")?;
                 for line in text.lines() {
-                    ensure!(is_in(line, said), "line {}: {line:?} is not in what was printed: {said}", block.line);
+                    ensure!(
+                        is_in(line, said),
+                        "line {}: {line:?} is not in what was printed: {said}",
+                        block.line
+                    );
                 }
                 checked += 1;
             }
@@ -162,8 +209,13 @@ fn run_blocks(case: &Case<'_>, blocks: &[Block], here: &[Substitution], folder: 
             other => bail!("line {}: a block of kind {other:?}", block.line),
         }
     }
-    ensure!(run > 3 && checked > 1, "only {run} blocks were run and {checked} outputs compared");
-    case.note(format!("{run} blocks run, {checked} outputs compared, {left} blocks not for here"));
+    ensure!(
+        run > 3 && checked > 1,
+        "only {run} blocks were run and {checked} outputs compared"
+    );
+    case.note(format!(
+        "{run} blocks run, {checked} outputs compared, {left} blocks not for here"
+    ));
     Ok(())
 }
 
@@ -185,11 +237,20 @@ fn is_in(line: &str, said: &str) -> bool {
 /// As a release does: `make chart-push`, to the cluster's ghcr.io.
 fn publish_chart(case: &Case<'_>) -> anyhow::Result<()> {
     let (user, password) = case.ground.cluster.credentials();
-    let login = ["registry", "login", Registry::Ghcr.host(), "--username", &user, "--password", &password];
+    let login = [
+        "registry",
+        "login",
+        Registry::Ghcr.host(),
+        "--username",
+        &user,
+        "--password",
+        &password,
+    ];
     case.ground.cluster.helm(&login)?;
     let tree = operator::tree().canonicalize()?;
     let mut make = case.ground.cluster.command("make");
-    make.args(["chart-push", "REGISTRY=oci://ghcr.io/catamaran-dev/charts", "-C"]).arg(&tree);
+    make.args(["chart-push", "REGISTRY=oci://ghcr.io/catamaran-dev/charts", "-C"])
+        .arg(&tree);
     let output = make.output().context("failed to run make")?;
     ensure!(
         output.status.success(),
@@ -198,5 +259,8 @@ fn publish_chart(case: &Case<'_>) -> anyhow::Result<()> {
         String::from_utf8_lossy(&output.stderr)
     );
     // Pulled as a new user does: without a credential.
-    case.ground.cluster.helm(&["registry", "logout", Registry::Ghcr.host()]).map(drop)
+    case.ground
+        .cluster
+        .helm(&["registry", "logout", Registry::Ghcr.host()])
+        .map(drop)
 }

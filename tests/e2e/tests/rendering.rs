@@ -68,7 +68,14 @@ fn every_set_of_values_renders_to_its_golden() {
 #[test]
 fn helm_lint_has_nothing_to_say_of_any_set_of_values() {
     for (name, values) in matrix().unwrap() {
-        let arguments = ["lint", "--strict", "--quiet", &chart(), "--values", values.to_str().unwrap()];
+        let arguments = [
+            "lint",
+            "--strict",
+            "--quiet",
+            &chart(),
+            "--values",
+            values.to_str().unwrap(),
+        ];
         let said = helm(&arguments).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(said.trim(), "", "{name}");
     }
@@ -78,7 +85,15 @@ fn helm_lint_has_nothing_to_say_of_any_set_of_values() {
 fn the_definition_is_the_one_of_the_tree_and_kept_unless_told_otherwise() {
     let original = yaml(&file("crds/catamaran.dev_registrymirrors.yaml"));
     let render = |keep: &str| {
-        let arguments = ["template", "catamaran", &chart(), "--show-only", "templates/crd.yaml", "--set", keep];
+        let arguments = [
+            "template",
+            "catamaran",
+            &chart(),
+            "--show-only",
+            "templates/crd.yaml",
+            "--set",
+            keep,
+        ];
         yaml(&helm(&arguments).unwrap())
     };
     let kept = render("crds.keep=true");
@@ -87,7 +102,9 @@ fn the_definition_is_the_one_of_the_tree_and_kept_unless_told_otherwise() {
     assert_eq!(kept["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
     let not_kept = render("crds.keep=false");
     assert!(
-        not_kept["metadata"]["annotations"].get("helm.sh/resource-policy").is_none(),
+        not_kept["metadata"]["annotations"]
+            .get("helm.sh/resource-policy")
+            .is_none(),
         "{}",
         not_kept["metadata"]
     );
@@ -97,20 +114,68 @@ fn the_definition_is_the_one_of_the_tree_and_kept_unless_told_otherwise() {
 fn nonsense_is_refused_in_words_that_help() {
     let digest = format!("image.digest=sha256:{}", "A".repeat(64));
     for (case, set, expected) in [
-        ("a value that is none", "replicas=3", "additional properties 'replicas' not allowed"),
-        ("a nested one", "log.levels=debug", "at '/log': additional properties 'levels' not allowed"),
-        ("too many replicas", "replicaCount=50", "at '/replicaCount': maximum: got 50, want 10"),
-        ("a number as text", "replicaCount=two", "at '/replicaCount': got string, want integer"),
-        ("a tag in the repository", "image.repository=ghcr.io/x/y:v1", "at '/image/repository'"),
+        (
+            "a value that is none",
+            "replicas=3",
+            "additional properties 'replicas' not allowed",
+        ),
+        (
+            "a nested one",
+            "log.levels=debug",
+            "at '/log': additional properties 'levels' not allowed",
+        ),
+        (
+            "too many replicas",
+            "replicaCount=50",
+            "at '/replicaCount': maximum: got 50, want 10",
+        ),
+        (
+            "a number as text",
+            "replicaCount=two",
+            "at '/replicaCount': got string, want integer",
+        ),
+        (
+            "a tag in the repository",
+            "image.repository=ghcr.io/x/y:v1",
+            "at '/image/repository'",
+        ),
         ("an empty repository", "image.repository=", "at '/image/repository'"),
         ("a digest that is none", &digest, "at '/image/digest'"),
-        ("an unknown pull policy", "image.pullPolicy=Sometimes", "value must be one of 'Always', 'IfNotPresent', 'Never'"),
-        ("a name with capitals", "fullnameOverride=Catamaran", "at '/fullnameOverride'"),
-        ("a time-out beyond reason", "webhook.timeoutSeconds=30", "at '/webhook/timeoutSeconds': maximum: got 30, want 10"),
-        ("a mode that is none", "certificates.mode=vault", "value must be one of 'self', 'cert-manager', 'secret'"),
-        ("a given Secret without a name", "certificates.mode=secret", "certificates.secretName is needed"),
-        ("an issuer without a name", "certificates.certManager.issuerRef.kind=Issuer", "issuerRef.name is needed"),
-        ("a client id that is a name", "azure.workloadIdentity.clientId=my-identity", "at '/azure/workloadIdentity/clientId'"),
+        (
+            "an unknown pull policy",
+            "image.pullPolicy=Sometimes",
+            "value must be one of 'Always', 'IfNotPresent', 'Never'",
+        ),
+        (
+            "a name with capitals",
+            "fullnameOverride=Catamaran",
+            "at '/fullnameOverride'",
+        ),
+        (
+            "a time-out beyond reason",
+            "webhook.timeoutSeconds=30",
+            "at '/webhook/timeoutSeconds': maximum: got 30, want 10",
+        ),
+        (
+            "a mode that is none",
+            "certificates.mode=vault",
+            "value must be one of 'self', 'cert-manager', 'secret'",
+        ),
+        (
+            "a given Secret without a name",
+            "certificates.mode=secret",
+            "certificates.secretName is needed",
+        ),
+        (
+            "an issuer without a name",
+            "certificates.certManager.issuerRef.kind=Issuer",
+            "issuerRef.name is needed",
+        ),
+        (
+            "a client id that is a name",
+            "azure.workloadIdentity.clientId=my-identity",
+            "at '/azure/workloadIdentity/clientId'",
+        ),
         (
             "a tenant without a client",
             "azure.workloadIdentity.tenantId=66666666-7777-8888-9999-aaaaaaaaaaaa",
@@ -122,32 +187,92 @@ fn nonsense_is_refused_in_words_that_help() {
             "serviceAccount.create=false,serviceAccount.name=x,aws.roleArn=arn:aws:iam::123456789012:role/x",
             "annotate yours",
         ),
-        ("no account at all", "serviceAccount.create=false", "serviceAccount.name is needed"),
-        ("a proxy with a password", "proxy.https=http://me:secret@proxy:3128", "at '/proxy/https'"),
+        (
+            "no account at all",
+            "serviceAccount.create=false",
+            "serviceAccount.name is needed",
+        ),
+        (
+            "a proxy with a password",
+            "proxy.https=http://me:secret@proxy:3128",
+            "at '/proxy/https'",
+        ),
         ("a proxy without scheme", "proxy.https=proxy:3128", "at '/proxy/https'"),
-        ("exceptions from no proxy", "proxy.noProxy={.example.com}", "proxy.https is needed"),
-        ("minting without names", "pullSecrets.namespaces={default}", "pullSecrets.names is needed"),
-        ("a namespace with capitals", "pullSecrets.namespaces={Default},pullSecrets.names={x}", "at '/pullSecrets/namespaces/0'"),
-        ("a Secret's name with capitals", "secretNames={ACR}", "at '/secretNames/0'"),
-        ("a budget that blocks every drain", "podDisruptionBudget.maxUnavailable=0", "minimum: got 0, want 1"),
-        ("peers that are missing", "networkPolicy.webhookFrom=Peers", "networkPolicy.webhookPeers is needed"),
-        ("a peer that is none", "networkPolicy.webhookPeers[0].cidr=10.0.0.0/8", "additional properties 'cidr' not allowed"),
-        ("a policy from nowhere", "networkPolicy.webhookFrom=Nobody", "'Anywhere', 'Konnectivity', 'Peers'"),
+        (
+            "exceptions from no proxy",
+            "proxy.noProxy={.example.com}",
+            "proxy.https is needed",
+        ),
+        (
+            "minting without names",
+            "pullSecrets.namespaces={default}",
+            "pullSecrets.names is needed",
+        ),
+        (
+            "a namespace with capitals",
+            "pullSecrets.namespaces={Default},pullSecrets.names={x}",
+            "at '/pullSecrets/namespaces/0'",
+        ),
+        (
+            "a Secret's name with capitals",
+            "secretNames={ACR}",
+            "at '/secretNames/0'",
+        ),
+        (
+            "a budget that blocks every drain",
+            "podDisruptionBudget.maxUnavailable=0",
+            "minimum: got 0, want 1",
+        ),
+        (
+            "peers that are missing",
+            "networkPolicy.webhookFrom=Peers",
+            "networkPolicy.webhookPeers is needed",
+        ),
+        (
+            "a peer that is none",
+            "networkPolicy.webhookPeers[0].cidr=10.0.0.0/8",
+            "additional properties 'cidr' not allowed",
+        ),
+        (
+            "a policy from nowhere",
+            "networkPolicy.webhookFrom=Nobody",
+            "'Anywhere', 'Konnectivity', 'Peers'",
+        ),
         (
             "a monitor of no service",
             "metrics.enabled=false,metrics.serviceMonitor.enabled=true",
             "metrics.podMonitor needs none",
         ),
-        ("an interval without unit", "metrics.podMonitor.interval=30", "at '/metrics/podMonitor/interval'"),
+        (
+            "an interval without unit",
+            "metrics.podMonitor.interval=30",
+            "at '/metrics/podMonitor/interval'",
+        ),
         (
             "an alert that is none",
             "metrics.prometheusRule.enabled=true,metrics.prometheusRule.disabled={CatamaranSunk}",
             "CatamaranSunk, which is no alert of this chart: CatamaranAbsent",
         ),
-        ("limits beside their place", "resources.memory=1Gi", "at '/resources': additional properties 'memory' not allowed"),
-        ("an argument that rights depend on", "extraArgs={--certificates=secret}", "set certificates.mode"),
-        ("a variable without name", "extraEnv[0].value=x", "at '/extraEnv/0': missing property 'name'"),
-        ("a drain without end", "shutdown.drainSeconds=600", "at '/shutdown/drainSeconds': maximum: got 600, want 60"),
+        (
+            "limits beside their place",
+            "resources.memory=1Gi",
+            "at '/resources': additional properties 'memory' not allowed",
+        ),
+        (
+            "an argument that rights depend on",
+            "extraArgs={--certificates=secret}",
+            "set certificates.mode",
+        ),
+        (
+            "a variable without name",
+            "extraEnv[0].value=x",
+            "at '/extraEnv/0': missing property 'name'",
+        ),
+        (
+            "a drain without end",
+            "shutdown.drainSeconds=600",
+            "at '/shutdown/drainSeconds': maximum: got 600, want 60",
+        ),
     ] {
         match helm(&["template", "catamaran", &chart(), "--set", set]) {
             Ok(_) => panic!("{case}: --set {set} was accepted"),
@@ -169,7 +294,11 @@ fn properties(schema: &Value, path: &str, into: &mut BTreeSet<String>) {
                 "{path:?} must take nothing that it doesn't know"
             );
             for (key, inner) in properties_of {
-                let inner_path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let inner_path = if path.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{path}.{key}")
+                };
                 properties(inner, &inner_path, into);
             }
         }
@@ -187,15 +316,28 @@ fn the_schema_and_the_documented_values_are_the_same() {
     properties(&schema, "", &mut known);
     // Parent charts set it.
     known.remove("global");
-    let documented: Vec<String> = documented(&values).unwrap().into_iter().map(|value| value.path).collect();
+    let documented: Vec<String> = documented(&values)
+        .unwrap()
+        .into_iter()
+        .map(|value| value.path)
+        .collect();
     for path in &known {
         let covered = |value: &String| path == value || path.starts_with(&format!("{value}."));
-        assert!(documented.iter().any(covered), "{path} is in the schema but not in values.yaml");
+        assert!(
+            documented.iter().any(covered),
+            "{path} is in the schema but not in values.yaml"
+        );
     }
     for path in &documented {
         let within = |property: &String| property == path || property.starts_with(&format!("{path}."));
-        assert!(known.iter().any(within), "{path} is in values.yaml but not in the schema");
-        assert!(at(&yaml(&values), path).is_some(), "{path} is documented, but has no default");
+        assert!(
+            known.iter().any(within),
+            "{path} is in values.yaml but not in the schema"
+        );
+        assert!(
+            at(&yaml(&values), path).is_some(),
+            "{path} is documented, but has no default"
+        );
     }
 }
 
@@ -204,7 +346,10 @@ fn a_value_without_a_comment_is_noticed() {
     let error = documented("# -- One.\na: 1\nb:\n  # -- Two,\n  # with a second line.\n  c: {}\n  d: 2\n").unwrap_err();
     assert_eq!(error.to_string(), "line 7: b.d has no comment");
     let values = documented("# -- One.\na:\n  nested: 1\nb:\n  # -- Two,\n  # with a second line.\n  c: {}\n").unwrap();
-    let values: Vec<_> = values.iter().map(|value| (value.path.as_str(), value.text.as_str())).collect();
+    let values: Vec<_> = values
+        .iter()
+        .map(|value| (value.path.as_str(), value.text.as_str()))
+        .collect();
     assert_eq!(values, [("a", "One."), ("b.c", "Two, with a second line.")]);
 }
 
@@ -215,13 +360,20 @@ fn the_readme_says_what_the_values_and_alerts_are() {
     let alerts = yaml(&file("charts/catamaran/files/alerts.yaml"));
     let mut alert_table = String::from("| alert | severity | for | when |\n| --- | --- | --- | --- |\n");
     for alert in alerts["alerts"].as_array().unwrap() {
-        let [name, severity, after, summary] = ["alert", "severity", "for", "summary"].map(|key| alert[key].as_str().unwrap());
-        let summary = summary.replace("{{ $labels.", "<").replace(" }}", ">").replace("{{ $value", "<number>");
+        let [name, severity, after, summary] =
+            ["alert", "severity", "for", "summary"].map(|key| alert[key].as_str().unwrap());
+        let summary = summary
+            .replace("{{ $labels.", "<")
+            .replace(" }}", ">")
+            .replace("{{ $value", "<number>");
         alert_table += &format!("| [{name}](../../docs/runbooks/{name}.md) | {severity} | {after} | `{summary}` |\n");
     }
     let values = table(&file("charts/catamaran/values.yaml")).unwrap();
     for (what, content) in [("values", values), ("alerts", alert_table)] {
-        let (begin, end) = (format!("<!-- {what}: made by `make generate` -->\n"), format!("<!-- end of {what} -->"));
+        let (begin, end) = (
+            format!("<!-- {what}: made by `make generate` -->\n"),
+            format!("<!-- end of {what} -->"),
+        );
         let from = text.find(&begin).unwrap_or_else(|| panic!("no {begin}")) + begin.len();
         let to = text.find(&end).unwrap_or_else(|| panic!("no {end}"));
         text.replace_range(from..to, &content);
@@ -262,7 +414,13 @@ fn exposed() -> BTreeSet<String> {
     let dense = |path: &str| file(path).split_whitespace().collect::<String>();
     let controller = dense("crates/controller/src/metrics.rs");
     let process = dense("crates/catamaran/src/exposition.rs");
-    let fields = controller.split_once("pubstructMetrics{").unwrap().1.split_once('}').unwrap().0;
+    let fields = controller
+        .split_once("pubstructMetrics{")
+        .unwrap()
+        .1
+        .split_once('}')
+        .unwrap()
+        .0;
     let mut names = BTreeSet::new();
     let mut add = |name: &str, suffixes: &[&str]| {
         names.extend(suffixes.iter().map(|suffix| format!("catamaran_{name}{suffix}")));
@@ -306,14 +464,23 @@ fn alerts_and_the_dashboard_ask_for_metrics_that_exist() {
         "catamaran_admission_reviews_total",
         "catamaran_admission_duration_seconds_count",
     ] {
-        assert!(exposed.contains(expected), "{expected} was not found in the code: {exposed:?}");
+        assert!(
+            exposed.contains(expected),
+            "{expected} was not found in the code: {exposed:?}"
+        );
     }
-    for path in ["charts/catamaran/files/alerts.yaml", "charts/catamaran/files/dashboard.json"] {
+    for path in [
+        "charts/catamaran/files/alerts.yaml",
+        "charts/catamaran/files/dashboard.json",
+    ] {
         let text = file(path);
         let asked = metrics_in(&text);
         assert!(asked.len() > 5, "{path} asks for {asked:?} only");
         for metric in asked {
-            assert!(exposed.contains(metric), "{path} asks for {metric}, which nothing exposes");
+            assert!(
+                exposed.contains(metric),
+                "{path} asks for {metric}, which nothing exposes"
+            );
         }
     }
 }
@@ -327,9 +494,15 @@ fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
         .collect();
     for alert in alerts["alerts"].as_array().unwrap() {
         let name = alert["alert"].as_str().unwrap();
-        assert!(pages.remove(&format!("{name}.md")), "{name} has no page in docs/runbooks");
+        assert!(
+            pages.remove(&format!("{name}.md")),
+            "{name} has no page in docs/runbooks"
+        );
         let page = file(&format!("docs/runbooks/{name}.md"));
-        assert!(page.starts_with(&format!("# {name}\n")), "{name}.md must open with its name");
+        assert!(
+            page.starts_with(&format!("# {name}\n")),
+            "{name}.md must open with its name"
+        );
         for heading in ["## What it means", "## Look", "## Mend"] {
             assert!(page.contains(heading), "{name}.md lacks {heading:?}");
         }
@@ -345,8 +518,14 @@ fn the_dashboard_is_complete_and_in_order() {
     let mut ids = BTreeSet::new();
     for panel in dashboard["panels"].as_array().unwrap() {
         let title = panel["title"].as_str().unwrap();
-        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title}: its id is used twice");
-        assert!(!panel["description"].as_str().unwrap().is_empty(), "{title} has no description");
+        assert!(
+            ids.insert(panel["id"].as_u64().unwrap()),
+            "{title}: its id is used twice"
+        );
+        assert!(
+            !panel["description"].as_str().unwrap().is_empty(),
+            "{title} has no description"
+        );
         for target in panel["targets"].as_array().unwrap() {
             let expression = target["expr"].as_str().unwrap();
             let balanced = expression.matches('(').count() == expression.matches(')').count();
@@ -360,10 +539,20 @@ fn the_dashboard_is_complete_and_in_order() {
 #[test]
 fn the_notes_end_with_the_next_command_to_run() {
     for (name, values) in matrix().unwrap() {
-        let arguments = ["install", "catamaran", &chart(), "--namespace", "catamaran-system", "--dry-run=client"];
+        let arguments = [
+            "install",
+            "catamaran",
+            &chart(),
+            "--namespace",
+            "catamaran-system",
+            "--dry-run=client",
+        ];
         let printed = helm(&[&arguments[..], &["--values", values.to_str().unwrap()]].concat())
             .unwrap_or_else(|error| panic!("{name}: {error}"));
-        let notes = printed.split_once("NOTES:").unwrap_or_else(|| panic!("{name} has no notes")).1;
+        let notes = printed
+            .split_once("NOTES:")
+            .unwrap_or_else(|| panic!("{name} has no notes"))
+            .1;
         let last = notes.trim().lines().last().unwrap_or_default();
         assert!(last.starts_with("  kubectl "), "{name}: the notes end with {last:?}");
     }

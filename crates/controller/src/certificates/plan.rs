@@ -9,7 +9,8 @@ use k8s_openapi::ByteString;
 use super::Schedule;
 use super::issue::{self, BACKDATE, IssueError};
 use super::material::{
-    Authority, CA_CERTIFICATE, CA_KEY, Material, MaterialError, TLS_CERTIFICATE, TLS_KEY, VerifyError, encode_bundle, verify,
+    Authority, CA_CERTIFICATE, CA_KEY, Material, MaterialError, TLS_CERTIFICATE, TLS_KEY, VerifyError, encode_bundle,
+    verify,
 };
 
 /// More authorities than this are never kept: a bundle must stay small, and two are enough for a rotation.

@@ -611,16 +611,33 @@ async fn a_given_secret_that_would_break_admissions_is_not_published() {
         data
     };
     for (case, data) in [
-        ("an authority that did not sign", changed("ca.crt", Some(&other["ca.crt"]))),
+        (
+            "an authority that did not sign",
+            changed("ca.crt", Some(&other["ca.crt"])),
+        ),
         ("no authority", changed("ca.crt", None)),
         ("a truncated certificate", changed("tls.crt", Some(&json!("LS0tLS1C")))),
-        ("a key of another certificate", changed("tls.key", Some(&other["tls.key"]))),
-        ("a certificate of other names", given(now, &["other.example.com".to_owned()])),
+        (
+            "a key of another certificate",
+            changed("tls.key", Some(&other["tls.key"])),
+        ),
+        (
+            "a certificate of other names",
+            given(now, &["other.example.com".to_owned()]),
+        ),
     ] {
         fill(&server, &data);
         sleep(Duration::from_secs(3)).await;
-        assert_eq!(replica.serving.ready(clock(zero)()), Ok(()), "{case}: the last good one stays");
-        assert_eq!(server.lock().unwrap().writes.len(), writes, "{case}: nothing is written");
+        assert_eq!(
+            replica.serving.ready(clock(zero)()),
+            Ok(()),
+            "{case}: the last good one stays"
+        );
+        assert_eq!(
+            server.lock().unwrap().writes.len(),
+            writes,
+            "{case}: nothing is written"
+        );
     }
 }
 
