@@ -58,10 +58,11 @@ boundaries: ## Check that the crates depend on each other only as docs/architect
 	./tests/boundaries.sh
 
 .PHONY: generate
-generate: ## Write the generated files: CRD, command-line help, docs/reference
+generate: ## Write the generated files: CRD, command-line help, docs/reference, the chart's README and goldens
 	UPDATE_CRDS=1 cargo test --quiet -p catamaran-api --test definition
 	UPDATE_REFERENCE=1 cargo test --quiet -p catamaran --bin catamaran reference
 	TRYCMD=overwrite cargo test --quiet -p catamaran --test cmd
+	UPDATE_GOLDENS=1 cargo test --quiet -p catamaran-e2e --test rendering
 
 .PHONY: format
 format: ## Format the sources
@@ -74,6 +75,17 @@ image-binary: ## The static binary that goes into the operator's image
 .PHONY: cluster-build
 cluster-build: deps ## Build Kubernetes and what else the test cluster runs, once
 	cargo run --quiet --locked --release -p catamaran-cluster --bin cluster -- build
+
+HELM ?= $(CATAMARAN_CACHE)/cluster/bin/helm/helm
+CHART_VERSION = $(shell sed -n 's/^version: //p' charts/catamaran/Chart.yaml)
+
+.PHONY: chart-push
+chart-push: ## Publish the chart as an OCI artifact (REGISTRY=oci://HOST/PATH; log in with `helm registry login`)
+	@case "$(REGISTRY)" in oci://?*) ;; *) echo "say where to: make chart-push REGISTRY=oci://ghcr.io/OWNER/charts"; exit 2;; esac
+	@test -x "$(HELM)" || { echo "there is no helm at $(HELM): make cluster-build, or HELM=$$(command -v helm)"; exit 2; }
+	rm -rf "$(CATAMARAN_CACHE)/chart"
+	"$(HELM)" package charts/catamaran --destination "$(CATAMARAN_CACHE)/chart"
+	"$(HELM)" push "$(CATAMARAN_CACHE)/chart/catamaran-$(CHART_VERSION).tgz" "$(REGISTRY)"
 
 .PHONY: deps
 deps: ## Install what building and the test cluster need (Debian packages; Rust and Go must be there)

@@ -37,7 +37,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 
 {{- define "catamaran.certificateSecret" -}}
-{{ include "catamaran.fullname" . }}-webhook-tls
+{{- default (printf "%s-webhook-tls" (include "catamaran.fullname" .)) .Values.certificates.secretName }}
 {{- end }}
 
 {{- define "catamaran.image" -}}
@@ -45,5 +45,35 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
 {{- else -}}
 {{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+{{- end }}
+
+{{/* What a schema can't say: values that only make sense together. */}}
+{{- define "catamaran.validate" -}}
+{{- if and (eq .Values.certificates.mode "secret") (not .Values.certificates.secretName) }}
+{{- fail "certificates.secretName is needed with certificates.mode secret: the Secret with tls.crt, tls.key and ca.crt" }}
+{{- end }}
+{{- if and .Values.certificates.certManager.issuerRef (not .Values.certificates.certManager.issuerRef.name) }}
+{{- fail "certificates.certManager.issuerRef.name is needed: the Issuer or ClusterIssuer that signs" }}
+{{- end }}
+{{- if and .Values.azure.workloadIdentity.tenantId (not .Values.azure.workloadIdentity.clientId) }}
+{{- fail "azure.workloadIdentity.clientId is needed with azure.workloadIdentity.tenantId" }}
+{{- end }}
+{{- if and (not .Values.serviceAccount.create) (or .Values.azure.workloadIdentity.clientId .Values.aws.roleArn) }}
+{{- fail "azure.workloadIdentity and aws.roleArn annotate the chart's ServiceAccount: with serviceAccount.create false annotate yours, and set podLabels" }}
+{{- end }}
+{{- if and .Values.metrics.serviceMonitor.enabled (not .Values.metrics.enabled) }}
+{{- fail "metrics.serviceMonitor needs the Service of metrics.enabled; metrics.podMonitor needs none" }}
+{{- end }}
+{{- if and (eq .Values.networkPolicy.webhookFrom "Peers") (not .Values.networkPolicy.webhookPeers) }}
+{{- fail "networkPolicy.webhookPeers is needed with networkPolicy.webhookFrom Peers: without a peer no API server could call" }}
+{{- end }}
+{{- if and .Values.proxy.noProxy (not .Values.proxy.https) }}
+{{- fail "proxy.https is needed with proxy.noProxy" }}
+{{- end }}
+{{- range .Values.extraArgs }}
+{{- if hasPrefix "--certificates" . }}
+{{- fail "extraArgs must not set --certificates: set certificates.mode, which also decides on rights" }}
+{{- end }}
 {{- end }}
 {{- end }}

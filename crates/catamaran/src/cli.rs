@@ -67,6 +67,19 @@ pub enum LogFormat {
     Json,
 }
 
+/// Who keeps the webhook's certificate and the caBundle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Certificates {
+    /// The operator itself, with an authority of its own.
+    #[default]
+    #[value(name = "self")]
+    Own,
+    /// Somebody fills the Secret (tls.crt, tls.key, ca.crt); the operator publishes ca.crt.
+    Secret,
+    /// cert-manager fills the Secret, and its cainjector publishes.
+    CertManager,
+}
+
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Output {
@@ -97,9 +110,12 @@ pub struct RunArguments {
     /// The Service in front of the webhook; its DNS name is in the serving certificate
     #[arg(long, default_value = "catamaran", value_name = "NAME")]
     pub webhook_service: String,
-    /// The Secret with the webhook's own CA and certificate
+    /// The Secret with the webhook's CA and certificate
     #[arg(long, default_value = "catamaran-webhook-tls", value_name = "NAME")]
     pub certificate_secret: String,
+    /// Who keeps that Secret and the caBundle
+    #[arg(long, value_enum, default_value_t, value_name = "WHO")]
+    pub certificates: Certificates,
     /// Where the webhook listens
     #[arg(long, default_value = "[::]:9443", value_name = "ADDRESS")]
     pub webhook_address: SocketAddr,

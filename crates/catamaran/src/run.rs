@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use catamaran_controller::certificates::{self, CertificateSettings, Schedule, ServingCertificate};
+use catamaran_controller::certificates::{self, CertificateSettings, Schedule, ServingCertificate, Source};
 use catamaran_controller::clock::Clock;
 use catamaran_controller::connections::Connections;
 use catamaran_controller::contact::{Contact, ContactLayer};
@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::RunArguments;
+use crate::cli::{Certificates, RunArguments};
 use crate::{exposition, http, notifications, telemetry};
 
 mod hints;
@@ -276,6 +276,11 @@ fn certificate_settings(arguments: &RunArguments) -> CertificateSettings {
         secret: arguments.certificate_secret.clone(),
         configuration: arguments.webhook_configuration.clone(),
         service: arguments.webhook_service.clone(),
+        source: match arguments.certificates {
+            Certificates::Own => Source::Own,
+            Certificates::Secret => Source::Given,
+            Certificates::CertManager => Source::Injected,
+        },
         schedule: Schedule::default(),
     }
 }

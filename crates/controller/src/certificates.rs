@@ -16,6 +16,8 @@
 //! Each step is one guarded write, and the next one is derived from what is stored alone: a crash between any two of them
 //! only delays the rest. Its private key is gone since step 1, so keeping an old authority trusted costs nothing.
 //!
+//! Somebody else may keep the Secret instead ([`Source`]): then nothing is issued and the Secret is never written.
+//!
 //! Reading order: [`plan`](mod@plan) decides, [`material`] is what the Secret holds, [`issue`] makes keys and certificates,
 //! [`ServingCertificate`] is what the TLS server and the readiness probe use, [`run`] does the I/O.
 
@@ -41,8 +43,23 @@ pub struct CertificateSettings {
     pub configuration: String,
     /// The Service in front of the webhook. Only webhooks that point at it are touched.
     pub service: String,
+    /// Who keeps the Secret and the caBundle.
+    pub source: Source,
     /// How long things last.
     pub schedule: Schedule,
+}
+
+/// Who keeps the Secret and the caBundle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Source {
+    /// The operator keeps both.
+    #[default]
+    Own,
+    /// Somebody keeps the Secret, with `tls.crt`, `tls.key` and `ca.crt`; the leader publishes its `ca.crt`, once that vouches
+    /// for the certificate beside it. Rights: `get` on the Secret.
+    Given,
+    /// Somebody keeps both, as cert-manager and its cainjector do. Rights: `get` on both.
+    Injected,
 }
 
 impl CertificateSettings {

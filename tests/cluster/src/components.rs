@@ -143,6 +143,11 @@ pub fn build(only: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where a program of a component is, once that is built: for what needs no cluster, as rendering a chart does.
+pub fn program(component: &str, program: &str) -> PathBuf {
+    state::binary(component, program)
+}
+
 impl Component {
     fn build(&self, go: &str) -> anyhow::Result<()> {
         let stamp = self.stamp(&self.source(), go)?;

@@ -37,7 +37,11 @@ impl Ground {
         step("the cluster is up: Kubernetes, containerd and two registries", since);
         let since = Instant::now();
         operator::load(&cluster, &binary)?;
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": operator::NAMESPACE}});
+        let namespace = json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            // The operator must run where nothing else than the strictest level is let in.
+            "metadata": {"name": operator::NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+        });
         let secret = |name: &str, key: &str, value: String| {
             json!({
                 "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": operator::NAMESPACE},

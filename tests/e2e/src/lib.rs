@@ -7,9 +7,10 @@
 //!
 //! Reading order: [`ground`] (a cluster with the operator in it), [`operator`] (image, chart, replicas), [`manifests`] (what a
 //! user applies), [`watch`] (what is seen, and when), [`view`] (how objects are read), [`interrupt`] (Ctrl-C), and then
-//! [`case`] and [`runner`] for the tests, [`timeline`] for the demo.
+//! [`chart`] (the chart alone), [`case`] and [`runner`] for the tests, [`timeline`] for the demo.
 
 pub mod case;
+pub mod chart;
 pub mod ground;
 pub mod interrupt;
 pub mod manifests;

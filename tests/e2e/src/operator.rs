@@ -15,7 +15,8 @@ pub const RELEASE: &str = "catamaran";
 
 const REPOSITORY: &str = "ghcr.io/catamaran-dev/catamaran";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// The public authorities, which the image has beside the binary.
+pub const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// The root of the source tree.
 pub fn tree() -> PathBuf {

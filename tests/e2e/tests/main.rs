@@ -4,9 +4,11 @@
 //! `catamaran-e2e`, or what `CATAMARAN_CLUSTER` names, a new one for each run; with `KEEP=1` it stays up afterwards.
 
 mod bad_input;
+mod chart;
 mod crd;
 mod flips;
 mod hints;
+mod install;
 mod lifecycle;
 mod parity;
 mod repair;
@@ -83,6 +85,7 @@ fn main() -> ExitCode {
 fn scenarios() -> Vec<Scenario> {
     [
         crd::SCENARIOS,
+        chart::SCENARIOS,
         rewriting::SCENARIOS,
         parity::SCENARIOS,
         repair::SCENARIOS,
@@ -92,6 +95,7 @@ fn scenarios() -> Vec<Scenario> {
         rescue::SCENARIOS,
         spared::SCENARIOS,
         lifecycle::SCENARIOS,
+        install::SCENARIOS,
     ]
     .concat()
 }

@@ -19,8 +19,8 @@ use tracing::{info, warn};
 
 use super::issue::IssueError;
 use super::material::{Authority, Material, MaterialError, bundle, encode_bundle};
-use super::plan::{self, State, Step, plan};
-use super::{CertificateSettings, ServingCertificate};
+use super::plan::{self, GivenError, State, Step, plan};
+use super::{CertificateSettings, ServingCertificate, Source};
 use crate::lease::{self, Leadership};
 
 const FIELD_MANAGER: &str = "catamaran-certificates";
@@ -91,6 +91,8 @@ enum KeepError {
     Issue(#[from] IssueError),
     #[error("{0}; serving with the last good one")]
     Unusable(#[from] MaterialError),
+    #[error("{0}; serving with the last good one")]
+    Given(#[from] GivenError),
 }
 
 #[derive(Clone, Copy)]
@@ -138,7 +140,12 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
             names: &self.names,
             schedule: &self.settings.schedule,
         };
-        let step = plan(&state, now);
+        let step = match self.settings.source {
+            Source::Own => plan(&state, now),
+            Source::Given => plan::given(&state, now)?,
+            Source::Injected if state.stored.is_none() => return Err(GivenError::NoSecret.into()),
+            Source::Injected => Step::Wait,
+        };
         if step == Step::Wait || (step != Step::Create && !self.leadership.borrow().is_leading_now()) {
             let unusable = material.and_then(|material| material.pair.err());
             return unusable.map_or(Ok(Step::Wait), |error| Err(error.into()));

@@ -8,7 +8,10 @@ use k8s_openapi::ByteString;
 
 use super::Schedule;
 use super::issue::{self, BACKDATE, IssueError};
-use super::material::{Authority, CA_CERTIFICATE, CA_KEY, Material, TLS_CERTIFICATE, TLS_KEY, encode_bundle, verify};
+use super::material::{
+    Authority, CA_CERTIFICATE, CA_KEY, Material, MaterialError, TLS_CERTIFICATE, TLS_KEY, VerifyError, encode_bundle,
+    verify,
+};
 
 /// More authorities than this are never kept: a bundle must stay small, and two are enough for a rotation.
 const MOST_AUTHORITIES: usize = 8;
@@ -75,6 +78,38 @@ pub fn plan(state: &State<'_>, now: Timestamp) -> Step {
         }
         Leaf::Fine { .. } | Leaf::Superseded => Step::Wait,
     }
+}
+
+/// Why a Secret that somebody else keeps is of no use. Served is what was last of use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GivenError {
+    /// It is not there.
+    #[error("failed to find the secret: create it with \"tls.crt\", \"tls.key\" and \"ca.crt\"")]
+    NoSecret,
+    /// A part of it is absent or unreadable.
+    #[error(transparent)]
+    Material(#[from] MaterialError),
+    /// API servers that trust its `ca.crt` would refuse its certificate, so that is not published.
+    #[error("failed to use \"ca.crt\": {0}")]
+    Untrusted(#[from] VerifyError),
+}
+
+/// Decides the next step at `now` when somebody else keeps the Secret: its authorities are published as they stand, but
+/// only while they vouch for the certificate beside them.
+pub fn given(state: &State<'_>, now: Timestamp) -> Result<Step, GivenError> {
+    let material = state.stored.ok_or(GivenError::NoSecret)?;
+    let pair = material.pair.as_ref().map_err(MaterialError::clone)?;
+    if material.authorities.is_empty() {
+        return Err(MaterialError::Missing { key: CA_CERTIFICATE }.into());
+    }
+    // The first is the name that the API server asks for; what else the certificate says is its maker's business.
+    if let Some(name) = state.names.first() {
+        verify(pair, &material.authorities, name, now)?;
+    }
+    let differs = state
+        .published
+        .is_some_and(|published| published != material.authorities);
+    Ok(if differs { Step::Publish } else { Step::Wait })
 }
 
 enum Leaf {

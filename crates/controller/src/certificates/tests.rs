@@ -209,6 +209,10 @@ fn schedule() -> Schedule {
 }
 
 fn replica(server: &Shared, zero: Instant) -> Replica {
+    replica_of(Source::Own, server, zero)
+}
+
+fn replica_of(source: Source, server: &Shared, zero: Instant) -> Replica {
     let shared = server.clone();
     let service = tower::service_fn(move |request| serve(shared.clone(), request));
     let client = kube::Client::new(service, "catamaran-system");
@@ -217,6 +221,7 @@ fn replica(server: &Shared, zero: Instant) -> Replica {
         secret: "catamaran-webhook-tls".to_owned(),
         configuration: "catamaran".to_owned(),
         service: "catamaran".to_owned(),
+        source,
         schedule: schedule(),
     };
     let serving = Arc::new(ServingCertificate::new("catamaran", "catamaran-system"));
@@ -535,4 +540,120 @@ fn a_schedule_must_let_a_rotation_end_before_the_next_begins() {
         default.poll(),
     );
     assert_eq!(again, Ok(default));
+}
+
+/// What somebody else could put into the Secret: an authority, and a leaf of it for `names`.
+fn given(now: Timestamp, names: &[String]) -> serde_json::Map<String, Value> {
+    let (authority, key) = issue::authority(now, Duration::from_hours(24)).unwrap();
+    let (chain, leaf_key) = issue::leaf(&authority, &key, names, now, Duration::from_hours(1)).unwrap();
+    let mut data = serde_json::Map::new();
+    for (name, text) in [
+        ("ca.crt", material::encode_bundle([&authority])),
+        ("tls.crt", chain),
+        ("tls.key", leaf_key),
+    ] {
+        data.insert(name.to_owned(), json!(ByteString(text.into_bytes())));
+    }
+    data
+}
+
+fn fill(server: &Shared, data: &serde_json::Map<String, Value>) {
+    server.lock().unwrap().secret = Some(json!({"metadata": {"resourceVersion": "7"}, "data": data}));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_of_somebody_else_is_published_and_followed_but_never_written() {
+    let (server, zero) = (server(), Instant::now());
+    let names = dns_names("catamaran", "catamaran-system");
+    let replicas = [
+        replica_of(Source::Given, &server, zero),
+        replica_of(Source::Given, &server, zero),
+    ];
+    replicas[1].lead(true);
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(
+        server.lock().unwrap().writes,
+        [""; 0],
+        "no Secret is made in the place of a missing one"
+    );
+    assert_eq!(replicas[0].serving.ready(clock(zero)()), Err(NotReady::NoCertificate));
+
+    let mut pairs = Vec::new();
+    for round in 0..2 {
+        fill(&server, &given(clock(zero)(), &names));
+        sleep(Duration::from_secs(4)).await;
+        for replica in &replicas {
+            assert_eq!(replica.serving.ready(clock(zero)()), Ok(()), "round {round}");
+        }
+        pairs.push(replicas[0].serving.pair().unwrap().key.cert.clone());
+    }
+    assert_ne!(pairs[0], pairs[1], "the renewed certificate is served");
+    let patch = "PATCH /apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/catamaran";
+    assert_eq!(server.lock().unwrap().writes, [patch; 2], "one publication each");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_given_secret_that_would_break_admissions_is_not_published() {
+    let (server, zero) = (server(), Instant::now());
+    let now = clock(zero)();
+    let names = dns_names("catamaran", "catamaran-system");
+    let replica = replica_of(Source::Given, &server, zero);
+    replica.lead(true);
+    let good = given(now, &names);
+    fill(&server, &good);
+    sleep(Duration::from_secs(3)).await;
+    let writes = server.lock().unwrap().writes.len();
+    let other = given(now, &names);
+    let changed = |key: &str, value: Option<&Value>| {
+        let mut data = good.clone();
+        data.remove(key);
+        data.extend(value.map(|value| (key.to_owned(), value.clone())));
+        data
+    };
+    for (case, data) in [
+        (
+            "an authority that did not sign",
+            changed("ca.crt", Some(&other["ca.crt"])),
+        ),
+        ("no authority", changed("ca.crt", None)),
+        ("a truncated certificate", changed("tls.crt", Some(&json!("LS0tLS1C")))),
+        (
+            "a key of another certificate",
+            changed("tls.key", Some(&other["tls.key"])),
+        ),
+        (
+            "a certificate of other names",
+            given(now, &["other.example.com".to_owned()]),
+        ),
+    ] {
+        fill(&server, &data);
+        sleep(Duration::from_secs(3)).await;
+        assert_eq!(
+            replica.serving.ready(clock(zero)()),
+            Ok(()),
+            "{case}: the last good one stays"
+        );
+        assert_eq!(
+            server.lock().unwrap().writes.len(),
+            writes,
+            "{case}: nothing is written"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cert_manager_keeps_is_served_and_nothing_is_written() {
+    let (server, zero) = (server(), Instant::now());
+    let replica = replica_of(Source::Injected, &server, zero);
+    replica.lead(true);
+    let data = given(clock(zero)(), &dns_names("catamaran", "catamaran-system"));
+    fill(&server, &data);
+    sleep(Duration::from_secs(3)).await;
+    assert_eq!(replica.serving.ready(clock(zero)()), Err(NotReady::NotPublished));
+    let mut configuration = server.lock().unwrap().configuration.clone().unwrap();
+    configuration["webhooks"][1]["clientConfig"]["caBundle"] = data["ca.crt"].clone();
+    server.lock().unwrap().configuration = Some(configuration);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(replica.serving.ready(clock(zero)()), Ok(()));
+    assert_eq!(server.lock().unwrap().writes, [""; 0]);
 }
