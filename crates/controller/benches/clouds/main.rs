@@ -31,9 +31,10 @@ const USUAL: Size = Size {
     repositories: 100,
     each: 100,
 };
+/// As many repositories as a mirror lists.
 const LARGE: Size = Size {
-    repositories: 1_000,
-    each: 100,
+    repositories: 500,
+    each: 200,
 };
 const LATENCY: Duration = Duration::from_millis(40);
 /// Bytes that the process may have resident.
