@@ -45,7 +45,12 @@ test-live: ## The registry client against live services (docs/testing.md says wh
 .PHONY: bench
 bench: ## Measure the webhook beside a no-op server, and verification of 1,000 and 10,000 tags
 	cargo bench --locked -p catamaran-webhook
-	cargo bench --locked -p catamaran-controller
+	cargo bench --locked -p catamaran-controller --bench parity
+
+.PHONY: bench-parity
+bench-parity: deps ## Verify 10,000 tags of emulated clouds beside regsync, with bars (BENCH_FULL=1: all of regsync with latency)
+	cargo run --quiet --locked --release -p catamaran-cluster --bin cluster -- build regsync
+	REGSYNC=$(CATAMARAN_CACHE)/cluster/bin/regsync/regsync cargo bench --locked -p catamaran-controller --bench clouds
 
 .PHONY: lint
 lint: ## Formatting and clippy, warnings are errors

@@ -72,6 +72,11 @@ impl GithubRest {
         self.settings().users.insert(owner.to_owned());
     }
 
+    /// A user becomes an organisation.
+    pub fn remove_user(&self, owner: &str) {
+        self.settings().users.remove(owner);
+    }
+
     /// So many versions of a package have no tag.
     pub fn set_untagged(&self, package: &str, versions: usize) {
         self.settings().untagged.insert(package.to_owned(), versions);

@@ -36,6 +36,14 @@ pub struct Scan<'a> {
     pub turns: Sides<Option<Turn>>,
 }
 
+/// Whether a tag is likely to be there.
+#[derive(Clone, Copy)]
+enum Expected {
+    Yes,
+    /// The side does not list it.
+    No,
+}
+
 /// Why each side could not be read, where that is so.
 pub(super) type Failures = Sides<Option<Failure>>;
 
@@ -138,7 +146,7 @@ impl Scan<'_> {
         }
         let see = async |side: Side| match listed[side] {
             // Azure's lists leave out what is locked against listing.
-            None if asked[side] => self.ask(side, tag).await,
+            None if asked[side] => self.ask(side, tag, Expected::No).await,
             None => Ok(Observed::Absent),
             // Locked against reading: what pods would get is not known, and nothing that a copy could mend.
             Some(ListedTag { locked: Some(lock), .. }) if lock.withholds() => Ok(Observed::Unknown),
@@ -204,20 +212,27 @@ impl Scan<'_> {
 
     /// What a tag stands for, found without a list: then a quarantine looks like absence.
     async fn resolve(&self, side: Side, tag: &str) -> Result<Observed, Failure> {
-        match (self.ask(side, tag).await, &self.clients[side]) {
+        match (self.ask(side, tag, Expected::Yes).await, &self.clients[side]) {
             (Ok(Observed::Absent), Ok(client)) => Ok(self.absent(client, side, tag).await),
             (seen, _) => seen,
         }
     }
 
-    async fn ask(&self, side: Side, tag: &str) -> Result<Observed, Failure> {
+    /// One request for what is there as expected, and for what is absent as expected: after a 404 of HEAD only GET can say
+    /// whether something is absent, so what is not expected is asked for by GET.
+    async fn ask(&self, side: Side, tag: &str, expected: Expected) -> Result<Observed, Failure> {
         let Ok(client) = &self.clients[side] else {
             return Ok(Observed::Unknown);
         };
         if let Some(seen) = self.turns[side].as_ref().and_then(|turn| turn.digest(tag)) {
             return Ok(seen);
         }
-        let seen = match client.resolve(&self.policy.path(side, self.repository), tag).await {
+        let path = self.policy.path(side, self.repository);
+        let resolved = match expected {
+            Expected::Yes => client.resolve(&path, tag).await,
+            Expected::No => client.resolve_verified(&path, tag).await,
+        };
+        let seen = match resolved {
             Ok(resolved) => Observed::Present(resolved.digest),
             Err(failure) if failure.is_absent() => Observed::Absent,
             Err(failure) if failure.class == Class::Locked => {

@@ -112,9 +112,14 @@ async fn a_package_of_a_user_is_found_and_remembered_as_one() {
     let ground = Ground::start().await;
     let pushed = push(&ground, 5);
     ground.rest.add_user("krateo");
+    for tag in ["1.0", "2.0"] {
+        ground.memory.push("krateo/other", tag, tag);
+    }
     let client = ground.with_pat();
     assert_eq!(listed(&client).await, pushed);
     assert_eq!(listed(&client).await, pushed);
+    let other = client.list_tags("krateo/other").await.unwrap();
+    assert!(other[0].digest.is_some(), "{other:?}");
     let paths = ground
         .server
         .log()
@@ -124,7 +129,30 @@ async fn a_package_of_a_user_is_found_and_remembered_as_one() {
     let owners: Vec<_> = paths
         .map(|request| request.path.split('/').nth(1).unwrap().to_owned())
         .collect();
-    assert_eq!(owners, ["orgs", "users", "users"]);
+    assert_eq!(
+        owners,
+        ["orgs", "users", "users", "users"],
+        "found out once for the account"
+    );
+}
+
+#[tokio::test]
+async fn an_account_that_was_a_user_and_became_an_organisation_is_found_again() {
+    let ground = Ground::start().await;
+    push(&ground, 5);
+    ground.rest.add_user("krateo");
+    let client = ground.with_pat();
+    listed(&client).await;
+    ground.rest.remove_user("krateo");
+    for (repository, tag) in [("other", "1"), ("other", "2"), ("third", "1"), ("third", "2")] {
+        ground.memory.push(&format!("krateo/{repository}"), tag, tag);
+    }
+    let digests = async |repository: &str| client.list_tags(repository).await.unwrap()[0].digest.is_some();
+    assert!(
+        !digests("krateo/other").await,
+        "asked as a user's: then its tags are read one by one"
+    );
+    assert!(digests("krateo/third").await);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@
 //! It needs a classic personal access token and has a limit of its own, so it is used where it saves requests and left
 //! alone where it doesn't, or doesn't work: the digests are then read tag by tag from the registry.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,13 +43,14 @@ pub(crate) struct Versions {
 #[derive(Default)]
 struct Memory {
     repositories: HashMap<String, Known>,
+    /// Accounts that are known to be users: each is found out once, not with each of its repositories.
+    users: HashSet<String>,
     paused_until: Option<Instant>,
 }
 
 /// What is known of one repository.
 #[derive(Default)]
 struct Known {
-    owner: Owner,
     pages: Vec<Arc<Page>>,
     paused_until: Option<Instant>,
 }
@@ -63,9 +64,8 @@ struct Page {
 }
 
 /// Under which path an owner's packages are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Owner {
-    #[default]
     Organisation,
     User,
 }
@@ -134,14 +134,24 @@ impl Versions {
     /// One page. Whether the owner is an organisation or a user is found out with the first.
     async fn page(&self, session: &Session, repository: &str, number: usize) -> Result<Arc<Page>, Failure> {
         let (owner, known) = self.known(repository, number);
-        match self.ask(session, repository, owner, number, known.as_ref()).await {
-            Err(failure) if failure.status == Some(404) && number == 1 && owner == Owner::Organisation => {
-                self.with(|memory| memory.of(repository).owner = Owner::User);
+        let asked = self.ask(session, repository, owner, number, known.as_ref()).await;
+        let absent = matches!(&asked, Err(failure) if failure.status == Some(404));
+        let page = match owner {
+            Owner::Organisation if absent && number == 1 => {
                 let page = self.ask(session, repository, Owner::User, number, None).await;
-                page.inspect_err(|failure| self.note(repository, failure))
+                if page.is_ok() {
+                    self.with(|memory| memory.note_user(repository));
+                }
+                page
             }
-            other => other.inspect_err(|failure| self.note(repository, failure)),
-        }
+            Owner::User if absent => {
+                // It may have become an organisation.
+                self.with(|memory| memory.users.remove(account(repository)));
+                asked
+            }
+            _ => asked,
+        };
+        page.inspect_err(|failure| self.note(repository, failure))
     }
 
     async fn ask(
@@ -177,8 +187,12 @@ impl Versions {
 
     fn known(&self, repository: &str, number: usize) -> (Owner, Option<Arc<Page>>) {
         self.with(|memory| {
-            let known = memory.of(repository);
-            (known.owner, known.pages.get(number - 1).cloned())
+            let owner = if memory.users.contains(account(repository)) {
+                Owner::User
+            } else {
+                Owner::Organisation
+            };
+            (owner, memory.of(repository).pages.get(number - 1).cloned())
         })
     }
 
@@ -225,6 +239,15 @@ impl Versions {
 }
 
 impl Memory {
+    fn note_user(&mut self, repository: &str) {
+        /// More than any operator mirrors.
+        const MOST_USERS: usize = 256;
+        if self.users.len() >= MOST_USERS {
+            self.users.clear();
+        }
+        self.users.insert(account(repository).to_owned());
+    }
+
     fn of(&mut self, repository: &str) -> &mut Known {
         /// More than any mirror lists.
         const MOST_REPOSITORIES: usize = 4096;
@@ -246,6 +269,10 @@ async fn page(reply: Reply, most: u64) -> Result<Arc<Page>, Failure> {
         last: pages::last_page(&headers),
         next: pages::has_next(&headers),
     }))
+}
+
+fn account(repository: &str) -> &str {
+    repository.split_once('/').map_or(repository, |(account, _)| account)
 }
 
 fn url(owner: Owner, repository: &str, number: usize) -> Result<Url, Failure> {
