@@ -17,6 +17,8 @@ pub const FALLBACK_AVAILABLE: &str = "FallbackAvailable";
 pub const IN_SYNC: &str = "InSync";
 /// Pods are sent to the fallback.
 pub const FAILED_OVER: &str = "FailedOver";
+/// A side that is a pull-through cache lies where the cloud's rule caches the other side. Only for provider aws with an identity.
+pub const PULL_THROUGH_RULE: &str = "PullThroughRule";
 /// The current generation has not been observed completely.
 pub const RECONCILING: &str = "Reconciling";
 /// A person must change the spec or a Secret.
@@ -97,6 +99,14 @@ pub mod reason {
     pub const SECRET_INVALID: &str = "SecretInvalid";
     /// `Stalled`: the provider does not take a credential of this kind; the message says which to create.
     pub const UNSUPPORTED_CREDENTIALS: &str = "UnsupportedCredentials";
+    /// `PullThroughRule` is true: the mirror's paths are those of the cloud's rule.
+    pub const RULE_FITS: &str = "RuleFits";
+    /// `PullThroughRule` is false: the cloud caches the other side elsewhere.
+    pub const PREFIX_DIFFERS: &str = "PrefixDiffers";
+    /// `PullThroughRule` is false: the cloud does not cache the other side.
+    pub const NO_RULE: &str = "NoRule";
+    /// `PullThroughRule` is unknown: the cloud's rules could not be read.
+    pub const RULE_UNKNOWN: &str = "RuleUnknown";
     /// `Stalled`: an older mirror claims the same repositories.
     pub const OVERLAPPING: &str = "Overlapping";
 }

@@ -68,6 +68,8 @@ pub mod event {
     pub const COPY_FAILED: &str = "CopyFailed";
     /// Tags would be copied, were it not a dry run.
     pub const COPY_PLANNED: &str = "CopyPlanned";
+    /// The paths of a pull-through cache are not where the cloud caches the other side.
+    pub const PULL_THROUGH_RULE: &str = "PullThroughRule";
     /// A person must change the spec or a Secret.
     pub const STALLED: &str = "Stalled";
 }
@@ -111,7 +113,11 @@ pub fn evidence(observation: &Observation, ledger: &catamaran_core::parity::Ledg
 
 /// Condition types that have nothing to say now; kstatus reads their presence.
 fn conditions_without(statements: &[Statement]) -> Vec<&'static str> {
-    let passing = [conditions::RECONCILING, conditions::STALLED];
+    let passing = [
+        conditions::RECONCILING,
+        conditions::STALLED,
+        conditions::PULL_THROUGH_RULE,
+    ];
     passing
         .into_iter()
         .filter(|kind| !statements.iter().any(|statement| statement.kind == *kind))
@@ -189,7 +195,7 @@ impl Turn {
 }
 
 /// Every turn that is announced.
-const TURNS: [Turn; 7] = [
+const TURNS: [Turn; 8] = [
     Turn::bad(conditions::IN_SYNC, "False", event::TAGS_DIFFER, "Verify"),
     Turn::good(conditions::IN_SYNC, event::TAGS_MATCH, "Verify"),
     Turn::bad(conditions::PRIMARY_AVAILABLE, "False", event::SIDE_UNAVAILABLE, "Probe"),
@@ -201,6 +207,12 @@ const TURNS: [Turn; 7] = [
         "Probe",
     ),
     Turn::good(conditions::FALLBACK_AVAILABLE, event::SIDE_AVAILABLE, "Probe"),
+    Turn::bad(
+        conditions::PULL_THROUGH_RULE,
+        "False",
+        event::PULL_THROUGH_RULE,
+        "Verify",
+    ),
     Turn::bad(conditions::STALLED, "True", event::STALLED, "Validate"),
 ];
 

@@ -17,6 +17,7 @@ use super::*;
 use crate::assess::standing;
 use crate::connections::Problem;
 use crate::memory::{PassResult, Unreadable};
+use crate::pull_through::Rule;
 use crate::scanner::rules;
 
 /// A mirror and all that a process knows of it, on a clock of its own.
@@ -29,6 +30,7 @@ struct World {
     connection: Sides<Option<Problem>>,
     asked: Sides<bool>,
     repair: Option<crate::repair::Progress>,
+    rule: Option<Rule>,
 }
 
 fn mirror(extra: serde_json::Value) -> RegistryMirror {
@@ -63,6 +65,7 @@ impl World {
             connection: Sides::default(),
             asked: Sides::default(),
             repair: None,
+            rule: None,
         }
     }
 
@@ -151,6 +154,7 @@ impl World {
             overlaps: Vec::new(),
             rescued: 0,
             repair: self.repair.clone(),
+            rule: self.rule.clone(),
             last_flip: standing.last_flip.clone(),
             decision,
             policy,
@@ -552,4 +556,68 @@ fn the_copying_of_tags_is_told_while_it_is_not_off_and_written_only_when_it_chan
     assert!(!world.report().changed);
     world.mirror.spec.repair.missing_tags = catamaran_api::mirror::MissingTags::Off;
     assert_eq!(world.report().status.repair, None);
+}
+
+#[test]
+fn a_cache_that_lies_elsewhere_is_told_with_what_to_set_and_stalls_nothing() {
+    use catamaran_core::pull_through::placement;
+    let ecr = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
+    let spec = |prefix: &str| {
+        json!({
+            "primary": {"registry": ecr, "prefix": prefix, "provider": "aws", "pullThroughCache": true},
+            "repositories": null,
+        })
+    };
+    let cases = [
+        (
+            "github/devopskev",
+            Some("github"),
+            "True",
+            reason::RULE_FITS,
+            "below 'github'",
+        ),
+        (
+            "",
+            Some("github"),
+            "False",
+            reason::PREFIX_DIFFERS,
+            "set primary.prefix to 'github/devopskev' instead of ''",
+        ),
+        (
+            "github/devopskev",
+            None,
+            "False",
+            reason::NO_RULE,
+            "no pull-through cache rule for all of ghcr.io",
+        ),
+    ];
+    for (prefix, found, status, reason, message) in cases {
+        let mut world = World::with(spec(prefix));
+        world.probe(3, UP, UP);
+        assert_eq!(world.says(conditions::PULL_THROUGH_RULE).0, "", "nothing was read yet");
+        let policy = policy(&world.mirror).unwrap();
+        world.rule = Some(Rule::Read {
+            prefix: found.map(str::to_owned),
+            placement: placement(&policy, Side::Primary, found),
+        });
+        let told = world.report();
+        let condition = conditions::find_condition(&told.status.conditions, conditions::PULL_THROUGH_RULE).unwrap();
+        assert_eq!((&*condition.status, &*condition.reason), (status, reason), "{prefix}");
+        assert!(condition.message.contains(message), "{}", condition.message);
+        let announced = told
+            .announcements
+            .iter()
+            .any(|one| one.reason == event::PULL_THROUGH_RULE);
+        assert_eq!(announced, status == "False", "{prefix}");
+        world
+            .expect(conditions::STALLED, "", "")
+            .expect(conditions::READY, "True", reason::SERVING_FROM_PRIMARY);
+    }
+    let mut world = World::with(spec(""));
+    world.rule = Some(Rule::Unknown {
+        message: "the identity lacks ecr:DescribePullThroughCacheRules".to_owned(),
+    });
+    world.expect(conditions::PULL_THROUGH_RULE, "Unknown", reason::RULE_UNKNOWN);
+    world.mirror.spec.primary.pull_through_cache = false;
+    world.expect(conditions::PULL_THROUGH_RULE, "", "");
 }
