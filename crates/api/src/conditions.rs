@@ -30,6 +30,9 @@ types! {
     IN_SYNC = "InSync";
     /// Pods are sent to the fallback.
     FAILED_OVER = "FailedOver";
+    /// A side that is a pull-through cache lies where the cloud's rule caches the other side. Absent unless its provider is aws, with an
+    /// identity.
+    PULL_THROUGH_RULE = "PullThroughRule";
     /// The current generation has not been observed completely. Absent when it has.
     RECONCILING = "Reconciling";
     /// A person must change the spec or a Secret. It never means an outage, and is absent when it does not hold.
@@ -93,6 +96,13 @@ pub const VOCABULARY: &[(&str, Truth, &[&str])] = &[
             reason::REQUESTED,
         ],
     ),
+    (PULL_THROUGH_RULE, Truth::True, &[reason::RULE_FITS]),
+    (
+        PULL_THROUGH_RULE,
+        Truth::False,
+        &[reason::PREFIX_DIFFERS, reason::NO_RULE],
+    ),
+    (PULL_THROUGH_RULE, Truth::Unknown, &[reason::RULE_UNKNOWN]),
     (RECONCILING, Truth::True, &[reason::OBSERVING]),
     (
         STALLED,

@@ -132,6 +132,11 @@ pub struct RegistrySide {
     #[serde(default)]
     pub pull_through_cache: bool,
 
+    /// Tags that pods use and the pull-through cache lacks are pulled through it by the operator, after each comparison and at most 20
+    /// at a time, so that it has them before it is needed. Only with pullThroughCache.
+    #[serde(default)]
+    pub prewarm: bool,
+
     /// The Secret with the operator's own credentials for this registry, in the operator's namespace: of type
     /// kubernetes.io/dockerconfigjson or kubernetes.io/basic-auth.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -120,6 +120,10 @@ pub(crate) const SIDE_RULES: &[Rule] = &[
         "!has(self.imagePullSecrets) || !self.imagePullSecrets.exists(s, s.mint) || self.provider in ['azure', 'aws']",
         "imagePullSecrets may only be minted for provider azure or aws: only their tokens end by themselves",
     ),
+    (
+        "!self.prewarm || self.pullThroughCache",
+        "prewarm is for a side with pullThroughCache: nothing else fills by being asked",
+    ),
 ];
 
 pub(crate) const IDENTITY_RULES: &[Rule] = &[

@@ -62,7 +62,8 @@ pub struct RegistryMirrorStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods: Option<PodCounts>,
 
-    /// Ready, PrimaryAvailable, FallbackAvailable, InSync, FailedOver; Reconciling and Stalled while they are true.
+    /// Ready, PrimaryAvailable, FallbackAvailable, InSync, FailedOver; PullThroughRule where there is one to compare with; Reconciling
+    /// and Stalled while they are true.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

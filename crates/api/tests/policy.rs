@@ -98,7 +98,7 @@ fn opposite() -> RegistryMirrorSpec {
     let spec = json!({
         "suspend": true,
         "primary": {
-            "registry": "index.docker.io", "provider": "aws", "pullThroughCache": true,
+            "registry": "index.docker.io", "provider": "aws", "pullThroughCache": true, "prewarm": true,
             "secretRef": {"name": "one"}, "certSecretRef": {"name": "two"},
             "tokenHosts": ["auth.example.com", "index.docker.io"],
             "imagePullSecrets": [{"name": "three"}, {"name": "four.five", "mint": true}],
@@ -138,7 +138,7 @@ fn every_choice_of_a_side_reaches_the_policy() {
     assert_eq!(primary.image_pull_secrets, ["three", "four.five"]);
     assert_eq!(primary.minted_pull_secrets, ["four.five"]);
     assert_eq!(primary.token_hosts, ["auth.example.com", "index.docker.io"]);
-    assert!(primary.pull_through_cache);
+    assert!(primary.pull_through_cache && primary.prewarm);
     assert_eq!(
         (policy.sides.fallback.prefix.as_str(), policy.sides.fallback.provider),
         ("a/b", Provider::GitHub)

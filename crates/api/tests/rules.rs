@@ -96,12 +96,13 @@ fn a_new_object_shows_its_defaults_and_an_observed_generation_that_no_object_has
         "spec": {"primary": {"registry": "a.example.com"}, "fallback": {"registry": "b.example.com"}},
     });
     let stored = admit(object).unwrap();
+    let side = |registry| json!({"registry": registry, "prefix": "", "provider": "generic", "pullThroughCache": false, "prewarm": false});
     assert_eq!(
         stored["spec"],
         json!({
             "suspend": false,
-            "primary": {"registry": "a.example.com", "prefix": "", "provider": "generic", "pullThroughCache": false},
-            "fallback": {"registry": "b.example.com", "prefix": "", "provider": "generic", "pullThroughCache": false},
+            "primary": side("a.example.com"),
+            "fallback": side("b.example.com"),
             "namespaceSelector": {},
             "healthCheck": {
                 "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 3, "successThreshold": 3,

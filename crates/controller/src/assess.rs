@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use crate::connections::Problem;
 use crate::context::Context;
 use crate::memory::PassResult;
+use crate::pull_through::Rule;
 use crate::repair::Progress;
 
 /// What was found out about a mirror.
@@ -54,6 +55,8 @@ pub struct Observation {
     pub rescued: u64,
     /// How the copying of missing tags goes.
     pub repair: Option<Progress>,
+    /// The cloud's rule for a side that is a pull-through cache.
+    pub rule: Option<Rule>,
     /// The last flip that the status tells of.
     pub last_flip: Option<Flip>,
     /// Which side is active, and why.
@@ -122,6 +125,7 @@ fn observe(
         overlaps: overlaps.collect(),
         rescued: memory.take_rescued(),
         repair: state.repair.clone(),
+        rule: state.rule.clone(),
         last_flip: standing.last_flip.clone(),
         decision,
         policy: Arc::clone(policy),

@@ -79,6 +79,8 @@ events! {
     TAGS_DIFFER = Warning "TagsDiffer" of "RegistryMirror" by "Verify";
     /// All verified tags are the same again.
     TAGS_MATCH = Normal "TagsMatch" of "RegistryMirror" by "Verify";
+    /// The paths of a pull-through cache are not where the cloud caches the other side; the message says which prefix to set.
+    PULL_THROUGH_RULE = Warning "PullThroughRule" of "RegistryMirror" by "Verify";
     /// A person must change the spec or a Secret; the message says what.
     STALLED = Warning "Stalled" of "RegistryMirror" by "Validate";
 

@@ -9,7 +9,7 @@
 //! mirror. [`prober`] and [`scanner`] fill it in the background, [`readings`] lets mirrors of the same repositories share
 //! what they read, [`connections`] turns Secrets into registry clients, [`in_use`] says which images pods use. [`pods`]
 //! watches pods that wait and [`rescue`] patches them; [`repair`] copies tags that one side lacks; [`pull_secrets`] mints
-//! credentials for pods. [`feed`] builds the webhook's snapshot. [`notifications`] takes a registry's word that a tag has
+//! credentials for pods; [`pull_through`] looks after a side that is a cache of the other. [`feed`] builds the webhook's snapshot. [`notifications`] takes a registry's word that a tag has
 //! moved as a reason to look. [`lease`] elects the leader, [`certificates`] keeps the webhook's own.
 
 pub mod apply;
@@ -30,6 +30,7 @@ pub mod notifications;
 pub mod pods;
 pub mod prober;
 pub mod pull_secrets;
+pub mod pull_through;
 pub mod readings;
 pub mod reconcile;
 pub mod repair;

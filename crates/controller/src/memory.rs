@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 
 use crate::connections::Problem;
+use crate::pull_through::Rule;
 use crate::repair::Progress;
 
 /// A tag of a mirror's repository, by its name in status.
@@ -61,6 +62,8 @@ pub struct MirrorMemory {
     pub probe_now: Sides<Notify>,
     /// A pass over the tags has ended.
     pub passed: Notify,
+    /// The same, for whoever looks after a pull-through cache.
+    pub cache_passed: Notify,
     state: Mutex<State>,
     rescued: AtomicU64,
     wanted: mpsc::Sender<RepositoryTag>,
@@ -88,6 +91,8 @@ pub struct State {
     pub in_use: BTreeMap<String, BTreeSet<String>>,
     /// How the copying of missing tags goes.
     pub repair: Option<Progress>,
+    /// The cloud's rule for a side that is a pull-through cache.
+    pub rule: Option<Rule>,
 }
 
 /// Requests for verification that may wait; more are dropped, the next pass finds them.
@@ -100,6 +105,7 @@ impl MirrorMemory {
             id,
             probe_now: Sides::default(),
             passed: Notify::new(),
+            cache_passed: Notify::new(),
             state: Mutex::default(),
             rescued: AtomicU64::new(0),
             wanted,
@@ -160,6 +166,7 @@ impl MirrorMemory {
         state.pass = None;
         state.canary = None;
         state.repair = None;
+        state.rule = None;
         state.connection[side] = None;
         state.asked[side] = false;
     }

@@ -9,6 +9,7 @@ use catamaran_api::mirror::RegistryMirrorStatus;
 use catamaran_core::failover::Flip;
 use catamaran_core::health::Outcome;
 use catamaran_core::parity::Summary;
+use catamaran_core::pull_through::Holdings;
 use catamaran_core::side::Side;
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -70,6 +71,9 @@ pub struct ErrorLabels {
     pub error: &'static str,
 }
 
+/// Kinds of tags in use of a pull-through cache: held as the upstream has them, lacking, and held with another digest.
+const HOLDINGS: [&str; 3] = ["hit", "miss", "stale"];
+
 type Seconds = Gauge<f64, AtomicU64>;
 type HistogramFamily = Family<SideLabels, Histogram, fn() -> Histogram>;
 
@@ -88,6 +92,9 @@ pub struct Metrics {
     copies: Family<KindLabels, Counter>,
     copied_blobs: Family<KindLabels, Counter>,
     copied_bytes: Family<MirrorLabels, Counter>,
+    cache_tags: Family<KindLabels, Gauge>,
+    cache_age: Family<MirrorLabels, Seconds>,
+    prewarmed: Family<KindLabels, Counter>,
     reconcile_errors: Family<ErrorLabels, Counter>,
     notifications: Family<NotificationLabels, Counter>,
     known: Mutex<Vec<String>>,
@@ -112,6 +119,9 @@ impl Default for Metrics {
             copies: Family::default(),
             copied_blobs: Family::default(),
             copied_bytes: Family::default(),
+            cache_tags: Family::default(),
+            cache_age: Family::default(),
+            prewarmed: Family::default(),
             reconcile_errors: Family::default(),
             notifications: Family::default(),
             known: Mutex::default(),
@@ -166,6 +176,7 @@ impl Metrics {
             "Bytes of blobs sent for copied tags",
             self.copied_bytes.clone(),
         );
+        self.register_caches(registry);
         registry.register(
             "reconcile_errors",
             "Reconciles whose writes failed",
@@ -176,6 +187,49 @@ impl Metrics {
             "Notifications of registries, by what became of them",
             self.notifications.clone(),
         );
+    }
+
+    fn register_caches(&self, registry: &mut Registry) {
+        registry.register(
+            "pull_through_tags_in_use",
+            "Tags that pods use, by whether the pull-through cache holds them",
+            self.cache_tags.clone(),
+        );
+        registry.register(
+            "pull_through_age_seconds",
+            "For how long the oldest tag of the pull-through cache has differed from its upstream; 0 if none does",
+            self.cache_age.clone(),
+        );
+        registry.register(
+            "prewarmed",
+            "Tags that a pull-through cache was asked for ahead of pods, by what came of it",
+            self.prewarmed.clone(),
+        );
+    }
+
+    /// Notes what a pull-through cache holds of what pods use.
+    pub fn cache_holds(&self, mirror: &str, holdings: &Holdings, now: Timestamp) {
+        let counts = [holdings.hits, holdings.misses, holdings.stale];
+        for (kind, count) in HOLDINGS.into_iter().zip(counts) {
+            let mirror = mirror.to_owned();
+            self.cache_tags
+                .get_or_create(&KindLabels { mirror, kind })
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+        let age = holdings
+            .stale_since
+            .map(|since| now.duration_since(since).as_secs_f64());
+        self.cache_age
+            .get_or_create(&MirrorLabels {
+                mirror: mirror.to_owned(),
+            })
+            .set(age.unwrap_or_default().max(0.0));
+    }
+
+    /// Counts a tag that a pull-through cache was asked for: `Pulled`, `Absent`, `Throttled` or `Failed`.
+    pub fn prewarmed(&self, mirror: &str, kind: &'static str) {
+        let mirror = mirror.to_owned();
+        self.prewarmed.get_or_create(&KindLabels { mirror, kind }).inc();
     }
 
     /// Counts a probe.
@@ -304,6 +358,11 @@ impl Metrics {
             self.epoch.remove(&labels);
             self.pass_duration.remove(&labels);
             self.last_pass.remove(&labels);
+            self.cache_age.remove(&labels);
+            for kind in HOLDINGS {
+                let mirror = mirror.clone();
+                self.cache_tags.remove(&KindLabels { mirror, kind });
+            }
             for side in Side::ALL {
                 self.active.remove(&SideLabels {
                     mirror: mirror.clone(),

@@ -72,7 +72,8 @@ pub async fn run(
                 }
                 tokio::time::sleep(GATHER).await;
             }
-            () = tokio::time::sleep(ROUND) => {}
+            // Counted from the last round, whatever changed since that was no reason for one.
+            () = tokio::time::sleep_until(keeper.next_round()) => {}
             () = shutdown.cancelled() => return,
         }
     }
@@ -91,6 +92,11 @@ struct Keeper {
 }
 
 impl Keeper {
+    fn next_round(&self) -> Instant {
+        let begun = self.last.as_ref().map_or_else(Instant::now, |(at, _)| *at);
+        begun + ROUND
+    }
+
     async fn round(&mut self, view: &View) {
         let (wanted, mut told) = plan::wanted(&self.settings, &view.table);
         // Most changes of the view are of evidence: they are no reason to read Secrets.

@@ -83,7 +83,11 @@ pub fn evidence(observation: &Observation, ledger: &catamaran_core::parity::Ledg
 
 /// Condition types that have nothing to say now; kstatus reads their presence.
 fn conditions_without(statements: &[Statement]) -> Vec<&'static str> {
-    let passing = [conditions::RECONCILING, conditions::STALLED];
+    let passing = [
+        conditions::RECONCILING,
+        conditions::STALLED,
+        conditions::PULL_THROUGH_RULE,
+    ];
     passing
         .into_iter()
         .filter(|kind| !statements.iter().any(|statement| statement.kind == *kind))
@@ -153,13 +157,14 @@ impl Turn {
 }
 
 /// Every turn that is announced.
-static TURNS: [Turn; 7] = [
+static TURNS: [Turn; 8] = [
     Turn::bad(conditions::IN_SYNC, "False", &events::TAGS_DIFFER),
     Turn::good(conditions::IN_SYNC, &events::TAGS_MATCH),
     Turn::bad(conditions::PRIMARY_AVAILABLE, "False", &events::SIDE_UNAVAILABLE),
     Turn::good(conditions::PRIMARY_AVAILABLE, &events::SIDE_AVAILABLE),
     Turn::bad(conditions::FALLBACK_AVAILABLE, "False", &events::SIDE_UNAVAILABLE),
     Turn::good(conditions::FALLBACK_AVAILABLE, &events::SIDE_AVAILABLE),
+    Turn::bad(conditions::PULL_THROUGH_RULE, "False", &events::PULL_THROUGH_RULE),
     Turn::bad(conditions::STALLED, "True", &events::STALLED),
 ];
 

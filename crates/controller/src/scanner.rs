@@ -65,9 +65,7 @@ pub fn rules(policy: &MirrorPolicy) -> Rules {
     Rules {
         grace: policy.parity.grace,
         settled: policy.parity.settled,
-        subset: Side::ALL
-            .into_iter()
-            .find(|side| policy.sides[*side].pull_through_cache),
+        subset: policy.cache(),
     }
 }
 
@@ -253,6 +251,7 @@ fn finish(context: &Context, policy: &MirrorPolicy, memory: &MirrorMemory, ended
     });
     drop(state);
     memory.passed.notify_one();
+    memory.cache_passed.notify_one();
 }
 
 /// Keeps a canary that is still in sync; otherwise takes the one the spec names, or the newest.

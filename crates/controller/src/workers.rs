@@ -1,5 +1,5 @@
 //! The background tasks of each mirror: one probes each side, one scans tags, one verifies wanted tags,
-//! and one copies missing tags where the user wants that.
+//! one copies missing tags where the user wants that, and one looks after a side that is a pull-through cache.
 //!
 //! They run with the policy they were started with; a new generation of the spec ends them and starts new ones, which
 //! find the memory of the old.
@@ -12,7 +12,7 @@ use catamaran_core::side::Side;
 use tokio::task::AbortHandle;
 
 use crate::context::Context;
-use crate::{prober, repair, scanner, verifier};
+use crate::{prober, pull_through, repair, scanner, verifier};
 
 /// The running tasks, by mirror UID.
 #[derive(Debug, Default)]
@@ -53,7 +53,7 @@ impl Workers {
             }
         }
         crews.remove(&uid);
-        let mut tasks: Vec<AbortHandle> = Vec::with_capacity(5);
+        let mut tasks: Vec<AbortHandle> = Vec::with_capacity(6);
         for side in Side::ALL {
             tasks.push(tokio::spawn(prober::run(Arc::clone(context), Arc::clone(policy), side)).abort_handle());
         }
@@ -61,6 +61,10 @@ impl Workers {
         tasks.push(tokio::spawn(verifier::run(Arc::clone(context), Arc::clone(policy))).abort_handle());
         if policy.repair.mode != RepairMode::Off {
             tasks.push(tokio::spawn(repair::run(Arc::clone(context), Arc::clone(policy))).abort_handle());
+        }
+        if let Some(cache) = policy.cache() {
+            let task = pull_through::run(Arc::clone(context), Arc::clone(policy), cache);
+            tasks.push(tokio::spawn(task).abort_handle());
         }
         crews.insert(
             uid,

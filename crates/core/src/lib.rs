@@ -8,7 +8,7 @@
 //! [`mapping`] and [`tags`] say which repository and tag is which on either side; [`parity`] holds what was verified and
 //! [`evidence`] is its compact form for the webhook; [`health`] and [`failover`] decide which side is active;
 //! [`routes`] rewrites one image reference; [`rescue`] plans what to do for a pod that waits for an image; [`repair`] says
-//! which missing tags are copied.
+//! which missing tags are copied, [`pull_through`] which a cache is asked for ahead of pods.
 
 pub mod digest;
 pub mod evidence;
@@ -17,6 +17,7 @@ pub mod health;
 pub mod mapping;
 pub mod parity;
 pub mod policy;
+pub mod pull_through;
 pub mod reference;
 pub mod repair;
 pub mod rescue;

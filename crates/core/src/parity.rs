@@ -216,6 +216,11 @@ impl Ledger {
         self.entry(repository, tag).map(Entry::verdict)
     }
 
+    /// Whether a tag is known to be absent from a pull-through cache.
+    pub fn is_not_cached(&self, repository: &str, tag: &str) -> bool {
+        self.entry(repository, tag).is_some_and(Entry::is_not_cached)
+    }
+
     /// The digest of a tag that is in sync.
     pub fn digest(&self, repository: &str, tag: &str) -> Option<Digest> {
         match self.entry(repository, tag)?.state() {

@@ -67,6 +67,8 @@ pub struct SidePolicy {
     pub provider: Provider,
     /// This side only ever holds a subset of the other.
     pub pull_through_cache: bool,
+    /// Tags that pods use and this cache lacks are pulled through it ahead of them.
+    pub prewarm: bool,
     /// Name of the Secret with the operator's credentials, in the operator's namespace.
     pub credentials_secret: Option<String>,
     /// What the operator authenticates with where there is no such Secret.

@@ -13,6 +13,7 @@ use crate::fault::Fault;
 use crate::images::{self, Image, TestImage};
 use crate::processes::Anchor;
 use crate::registry::Registry;
+use crate::standin::{self, Place};
 use crate::state::{self, State, binary};
 use crate::{cgroups, components, config, kubernetes, network, registries};
 
@@ -190,17 +191,40 @@ impl Cluster {
         reason = "a fault is named where it is set, not kept"
     )]
     pub fn fault(&self, on: Registry, fault: Fault) -> anyhow::Result<()> {
-        registries::fault(&self.state, on, Some(&fault))
+        registries::fault(&self.state, &self.anchor, on, Some(&fault))
     }
 
     /// Ends a registry's fault.
     pub fn heal(&self, registry: Registry) -> anyhow::Result<()> {
-        registries::fault(&self.state, registry, None)
+        registries::fault(&self.state, &self.anchor, registry, None)
     }
 
     /// The fault that is set on a registry, as its text; empty if none is.
     pub fn current_fault(&self, registry: Registry) -> String {
         registries::current_fault(&self.state, registry)
+    }
+
+    /// Takes a registry's front away, so that another program can stand in for it; pushes go on. See [`Cluster::command_beside`].
+    ///
+    /// Until [`Cluster::restore_front`], [`Cluster::fault`] takes only faults of the network.
+    pub fn vacate_front(&self, registry: Registry) -> anyhow::Result<Place> {
+        standin::vacate(&self.state, &self.anchor, registry)
+    }
+
+    /// Puts a registry's front back once what stood in for it has ended.
+    pub fn restore_front(&self, registry: Registry) -> anyhow::Result<()> {
+        standin::restore(&self.anchor, registry)
+    }
+
+    /// A program in a registry's network, where it can listen at the registry's addresses.
+    pub fn command_beside(&self, registry: Registry, program: &str) -> Command {
+        let namespace = self.state.registry_namespace(registry);
+        self.anchor.enter(Some(&namespace), "/", program)
+    }
+
+    /// The node's address, which pods reach, too.
+    pub const fn node_address() -> &'static str {
+        network::NODE
     }
 
     /// Puts an image made of the host's files straight into containerd.

@@ -64,23 +64,25 @@ fn ready(state: &State, anchor: &Anchor) -> anyhow::Result<()> {
         api_get(state, anchor, "/api/v1/namespaces/default/serviceaccounts/default")
     })?;
     for registry in Registry::ALL {
-        until(
-            &format!("{} to ask for a token", registry.host()),
-            Duration::from_secs(15),
-            || {
-                let url = format!("https://{}/v2/", registry.host());
-                let arguments = ["-s", "-m", "2", "-o", "/dev/null", "-w", "%{http_code}", &url];
-                let status = output(anchor.enter(None, "/", "curl").args(arguments))?;
-                ensure!(status == "401", "status is {status}");
-                Ok(())
-            },
-        )?;
+        asks_for_a_token(anchor, registry)?;
     }
     until("names to resolve", Duration::from_secs(30), || {
         let name = "kubernetes.default.svc.cluster.local.";
         output(anchor.enter(None, "/", &text("tool", "tool")).args(["lookup", name]))
     })?;
     Ok(())
+}
+
+/// Waits until a registry's front answers as it should.
+pub fn asks_for_a_token(anchor: &Anchor, registry: Registry) -> anyhow::Result<()> {
+    let what = format!("{} to ask for a token", registry.host());
+    until(&what, Duration::from_secs(15), || {
+        let url = format!("https://{}/v2/", registry.host());
+        let arguments = ["-s", "-m", "2", "-o", "/dev/null", "-w", "%{http_code}", &url];
+        let status = output(anchor.enter(None, "/", "curl").args(arguments))?;
+        ensure!(status == "401", "status is {status}");
+        Ok(())
+    })
 }
 
 /// Asks the API server as its administrator.

@@ -11,7 +11,7 @@
 //! Reading order: [`cluster`] (what a test holds), [`registry`] and [`fault`] (the words),
 //! `state` (where things are), `components` (the builds), `network`, `processes` and `cgroups`
 //! (what the kernel gives), `pki` and `config` (the files), `kubernetes` (the order in which it
-//! comes up), `registries` (pushes and faults), [`images`], and [`apiserver`] (an API server alone).
+//! comes up), `registries` (pushes and faults), `standin` (another program in a registry's place), [`images`], and [`apiserver`] (an API server alone).
 
 pub mod apiserver;
 mod cgroups;
@@ -27,6 +27,7 @@ mod pki;
 mod processes;
 mod registries;
 pub mod registry;
+mod standin;
 mod state;
 
 pub use apiserver::ApiServer;
@@ -34,3 +35,4 @@ pub use cluster::{Cluster, Options};
 pub use fault::Fault;
 pub use images::TestImage;
 pub use registry::Registry;
+pub use standin::Place;

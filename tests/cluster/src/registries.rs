@@ -12,6 +12,7 @@ use crate::images::{Image, blobs};
 use crate::network;
 use crate::processes::Anchor;
 use crate::registry::Registry;
+use crate::standin;
 use crate::state::{State, binary};
 
 /// Puts an image into a registry past its front: faults do not stop it.
@@ -51,8 +52,17 @@ fn configuration(state: &State, registry: Registry) -> String {
     state.text(&format!("etc/front-{registry}.json"))
 }
 
-/// Replaces the registry's fault, or ends it.
-pub fn fault(state: &State, registry: Registry, fault: Option<&Fault>) -> anyhow::Result<()> {
+/// Replaces the registry's fault, or ends it. While something stands in for the front, only the network can be made to fail.
+pub fn fault(state: &State, anchor: &Anchor, registry: Registry, fault: Option<&Fault>) -> anyhow::Result<()> {
+    let of_network = matches!(
+        fault,
+        None | Some(Fault::BlackHole | Fault::Refused | Fault::BlobHostDead)
+    );
+    let fronted = anchor.alive(&standin::front(registry));
+    ensure!(
+        fronted || of_network,
+        "failed to set a fault on {registry}: it is the front's to show, and the front has made room"
+    );
     let data = registry.data_address();
     let rule = match fault {
         Some(Fault::BlackHole) => Some("drop".to_owned()),
@@ -61,8 +71,10 @@ pub fn fault(state: &State, registry: Registry, fault: Option<&Fault>) -> anyhow
         _ => None,
     };
     network::filter(state, registry, rule.as_deref())?;
-    let line = fault.map_or_else(|| r#"{"kind": "none"}"#.to_owned(), Fault::front_line);
-    tell_front(state, registry, &line)?;
+    if fronted {
+        let line = fault.map_or_else(|| r#"{"kind": "none"}"#.to_owned(), Fault::front_line);
+        tell_front(state, registry, &line)?;
+    }
     state.write(
         &format!("fault-{registry}"),
         fault.map(Fault::to_string).unwrap_or_default(),

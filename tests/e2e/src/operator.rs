@@ -18,6 +18,13 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 /// The public authorities, which the image has beside the binary.
 pub const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
+/// The values that the tests' installation needs beside the image: replacement and notifications are tested, too, so the chart
+/// has to grant and open what they need.
+pub const VALUES: [&str; 2] = [
+    "rescue.allowReplace=true",
+    "notifications.secretName=catamaran-notifications",
+];
+
 /// The root of the source tree.
 pub fn tree() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

@@ -11,6 +11,7 @@ mod hints;
 mod install;
 mod lifecycle;
 mod parity;
+mod private;
 mod repair;
 mod rescue;
 mod rewriting;
@@ -20,15 +21,17 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use catamaran_cluster::{Cluster, Options};
-use catamaran_e2e::manifests::NOTIFICATIONS_SECRET;
 use catamaran_e2e::runner::{self, Scenario};
-use catamaran_e2e::{Ground, interrupt};
+use catamaran_e2e::{Ground, interrupt, operator};
 
 /// The cluster unless `CATAMARAN_CLUSTER` names another: runs beside each other need clusters of their own.
 const CLUSTER: &str = "catamaran-e2e";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().is_some_and(|word| word == private::EMULATOR) {
+        return private::emulate(arguments);
+    }
     let (options, words): (Vec<_>, Vec<_>) = arguments.into_iter().partition(|word| word.starts_with('-'));
     let all = scenarios();
     let count = all.len();
@@ -94,6 +97,7 @@ fn scenarios() -> Vec<Scenario> {
         flips::SCENARIOS,
         rescue::SCENARIOS,
         spared::SCENARIOS,
+        private::SCENARIOS,
         lifecycle::SCENARIOS,
         install::SCENARIOS,
     ]
@@ -107,10 +111,7 @@ fn run(cluster: &str, scenarios: &[Scenario]) -> anyhow::Result<runner::Tally> {
     };
     // Tags and images of an earlier run would be in the way.
     Cluster::destroy(cluster)?;
-    // Replacement and notifications are tested, too, so the chart has to grant and open what they need.
-    let notifications = format!("notifications.secretName={NOTIFICATIONS_SECRET}");
-    let values = ["rescue.allowReplace=true", &notifications];
-    let ground = Ground::start(&options, &values, |what, took| {
+    let ground = Ground::start(&options, &operator::VALUES, |what, took| {
         println!("{what} ({:.1} s)", took.as_secs_f64());
     })?;
     Ok(runner::run(&ground, scenarios))

@@ -12,7 +12,8 @@
 //! Container Registry with the account's interface) and [`aws`] (identities at Amazon: STS, Pod Identity, instance metadata).
 //! [`hosts`] puts several of them behind one address, by the name that the client asks for.
 //!
-//! The program `emulator` serves one of them in a process of its own; see [`control`] for what it is told while it runs.
+//! The program `emulator` ([`program`]) serves one of them in a process of its own; see [`control`] for what it is told while it
+//! runs.
 //!
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
@@ -43,6 +44,7 @@ pub mod jwt;
 pub mod log;
 pub mod managed;
 pub mod message;
+pub mod program;
 pub mod server;
 pub mod store;
 

@@ -73,6 +73,15 @@ reasons! {
     /// The last change: spec.active said so.
     REQUESTED = "Requested";
 
+    /// The mirror's paths are those of the cloud's rule.
+    RULE_FITS = "RuleFits";
+    /// The cloud caches the other side elsewhere; the message says which prefix to set.
+    PREFIX_DIFFERS = "PrefixDiffers";
+    /// The cloud does not cache the other side.
+    NO_RULE = "NoRule";
+    /// The cloud's rules could not be read.
+    RULE_UNKNOWN = "RuleUnknown";
+
     /// Both registries are being looked at for the first time since the spec changed.
     OBSERVING = "Observing";
 

@@ -21,6 +21,7 @@ pub(super) fn side(side: &RegistrySide, field: &str) -> Result<SidePolicy, Polic
             ProviderName::Aws => Provider::Aws,
         },
         pull_through_cache: side.pull_through_cache,
+        prewarm: prewarm(side, field)?,
         identity: identity(side, field)?,
         credentials_secret: secret(side.secret_ref.as_ref(), &format!("{field}.secretRef"))?,
         token_hosts: token_hosts(&side.token_hosts, &format!("{field}.tokenHosts"))?,
@@ -32,6 +33,16 @@ pub(super) fn side(side: &RegistrySide, field: &str) -> Result<SidePolicy, Polic
             .transpose()?,
         minted_pull_secrets: minted(side, field)?,
     })
+}
+
+fn prewarm(side: &RegistrySide, field: &str) -> Result<bool, PolicyError> {
+    if side.prewarm && !side.pull_through_cache {
+        return Err(PolicyError::new(
+            format!("{field}.prewarm"),
+            "is for a side with pullThroughCache: nothing else fills by being asked",
+        ));
+    }
+    Ok(side.prewarm)
 }
 
 /// What can only be judged with both sides at hand.

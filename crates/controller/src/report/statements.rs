@@ -5,10 +5,12 @@
 use catamaran_api::conditions::{self, Statement, Truth, reason};
 use catamaran_core::failover::{FlipReason, Reason};
 use catamaran_core::health::{Availability, Unavailable, UnknownReason};
+use catamaran_core::pull_through::Placement;
 use catamaran_core::side::Side;
 
 use crate::assess::{Observation, Outlook, observed};
 use crate::memory::PassResult;
+use crate::pull_through::Rule;
 
 /// Every condition that has something to say.
 pub fn of(outlook: &Outlook) -> Vec<Statement> {
@@ -49,6 +51,7 @@ fn watched(observation: &Observation) -> Vec<Statement> {
         in_sync(observation),
         failed_over(observation),
     ];
+    statements.extend(pull_through_rule(observation));
     statements.extend(stalled(observation));
     if !observed(observation) || observation.pass.is_none() {
         let message = "both registries are being looked at for the first time";
@@ -320,6 +323,48 @@ fn failed_over(observation: &Observation) -> Statement {
         reason,
         message,
     )
+}
+
+/// Whether a pull-through cache lies where the cloud caches the other side.
+fn pull_through_rule(observation: &Observation) -> Option<Statement> {
+    let cache = observation.policy.cache()?;
+    let registry = &observation.policy.sides[cache].registry;
+    let upstream = &observation.policy.sides[cache.other()].registry;
+    let new = |truth, reason, message| Some(Statement::new(conditions::PULL_THROUGH_RULE, truth, reason, message));
+    let (prefix, placement) = match observation.rule.as_ref()? {
+        Rule::Unknown { message } => return new(Truth::Unknown, reason::RULE_UNKNOWN, message.clone()),
+        Rule::Read { prefix, placement } => (prefix.as_deref().unwrap_or_default(), placement),
+    };
+    let place = match prefix {
+        "" => "at its root".to_owned(),
+        prefix => format!("below '{prefix}'"),
+    };
+    match placement {
+        Placement::Fits => new(
+            Truth::True,
+            reason::RULE_FITS,
+            format!("{registry} caches {upstream} {place}, as the mirror has it"),
+        ),
+        Placement::NoRule => new(
+            Truth::False,
+            reason::NO_RULE,
+            format!("{registry} has no pull-through cache rule for all of {upstream}: create one"),
+        ),
+        Placement::Differs { repository, is, should } => {
+            let field = cache.as_str().to_lowercase();
+            let what = match repository {
+                None => format!("set {field}.prefix to '{should}' instead of '{is}'"),
+                Some(name) => format!(
+                    "repository '{name}' is '{should}' there and not '{is}': correct {field}.prefix or its path"
+                ),
+            };
+            new(
+                Truth::False,
+                reason::PREFIX_DIFFERS,
+                format!("{registry} caches {upstream} {place}; {what}"),
+            )
+        }
+    }
 }
 
 /// What a person must change; an outage is never among it.

@@ -10,7 +10,8 @@ use catamaran_core::digest::Digest;
 use catamaran_core::failover::{CompletedPass, Input, decide};
 use catamaran_core::health::{Outcome, Probe, ProbeHistory, Unavailable};
 use catamaran_core::parity::{Ledger, Observed};
-use catamaran_core::policy::MirrorId;
+use catamaran_core::policy::{MirrorId, MirrorPolicy};
+use catamaran_core::pull_through::placement;
 use catamaran_core::routes::Conflict;
 use catamaran_core::side::{Side, Sides};
 use jiff::Timestamp;
@@ -20,6 +21,7 @@ use super::*;
 use crate::assess::standing;
 use crate::connections::Problem;
 use crate::memory::{PassResult, Unreadable};
+use crate::pull_through::Rule;
 use crate::scanner::rules;
 
 /// A mirror and all that a process knows of it, on a clock of its own.
@@ -33,6 +35,7 @@ struct World {
     asked: Sides<bool>,
     repair: Option<crate::repair::Progress>,
     overlaps: Vec<Conflict>,
+    rule: Option<Rule>,
 }
 
 fn mirror(extra: serde_json::Value) -> RegistryMirror {
@@ -68,6 +71,7 @@ impl World {
             asked: Sides::default(),
             repair: None,
             overlaps: Vec::new(),
+            rule: None,
         }
     }
 
@@ -156,6 +160,7 @@ impl World {
             overlaps: self.overlaps.clone(),
             rescued: 0,
             repair: self.repair.clone(),
+            rule: self.rule.clone(),
             last_flip: standing.last_flip.clone(),
             decision,
             policy,
@@ -585,6 +590,7 @@ fn every_word_of_the_conditions_is_reached_and_every_word_that_is_reached_is_doc
     worlds.extend(worlds_of_tags());
     worlds.extend(worlds_that_flip());
     worlds.extend(worlds_that_stall());
+    worlds.extend(worlds_with_a_cache());
     let reached = all_that_is_said(&mut worlds);
     let unreached: Vec<&Said> = documented.difference(&reached).collect();
     assert!(unreached.is_empty(), "no case reaches {unreached:?}");
@@ -720,4 +726,92 @@ fn worlds_that_stall() -> Vec<World> {
     worlds.push(overlapping);
     worlds.push(World::with(json!({"fallback": {"registry": "kracr.azurecr.io"}})));
     worlds
+}
+
+/// A cache in every place that it can have beside its rule.
+fn worlds_with_a_cache() -> Vec<World> {
+    let with = |prefix: &str, rule: fn(&MirrorPolicy) -> Rule| {
+        let mut world = World::with(cached_primary(prefix));
+        world.rule = Some(rule(&policy(&world.mirror).unwrap()));
+        world
+    };
+    let unknown = |_: &MirrorPolicy| Rule::Unknown {
+        message: "the identity lacks ecr:DescribePullThroughCacheRules".to_owned(),
+    };
+    vec![
+        with("github/devopskev", |policy| rule_read(policy, Some("github"))),
+        with("", |policy| rule_read(policy, Some("github"))),
+        with("", |policy| rule_read(policy, None)),
+        with("", unknown),
+    ]
+}
+
+/// What was read of the cloud's rule for the primary.
+fn rule_read(policy: &MirrorPolicy, found: Option<&str>) -> Rule {
+    Rule::Read {
+        prefix: found.map(str::to_owned),
+        placement: placement(policy, Side::Primary, found),
+    }
+}
+
+/// A spec whose primary is a pull-through cache at Amazon.
+fn cached_primary(prefix: &str) -> serde_json::Value {
+    let registry = "123456789012.dkr.ecr.eu-central-1.amazonaws.com";
+    json!({
+        "primary": {"registry": registry, "prefix": prefix, "provider": "aws", "pullThroughCache": true},
+        "repositories": null,
+    })
+}
+
+#[test]
+fn a_cache_that_lies_elsewhere_is_told_with_what_to_set_and_stalls_nothing() {
+    let cases = [
+        (
+            "github/devopskev",
+            Some("github"),
+            "True",
+            reason::RULE_FITS,
+            "below 'github'",
+        ),
+        (
+            "",
+            Some("github"),
+            "False",
+            reason::PREFIX_DIFFERS,
+            "set primary.prefix to 'github/devopskev' instead of ''",
+        ),
+        (
+            "github/devopskev",
+            None,
+            "False",
+            reason::NO_RULE,
+            "no pull-through cache rule for all of ghcr.io",
+        ),
+    ];
+    for (prefix, found, status, reason, message) in cases {
+        let mut world = World::with(cached_primary(prefix));
+        world.probe(3, UP, UP);
+        assert_eq!(world.says(conditions::PULL_THROUGH_RULE).0, "", "nothing was read yet");
+        let policy = policy(&world.mirror).unwrap();
+        world.rule = Some(rule_read(&policy, found));
+        let told = world.report();
+        let condition = conditions::find_condition(&told.status.conditions, conditions::PULL_THROUGH_RULE).unwrap();
+        assert_eq!((&*condition.status, &*condition.reason), (status, reason), "{prefix}");
+        assert!(condition.message.contains(message), "{}", condition.message);
+        let announced = told
+            .announcements
+            .iter()
+            .any(|one| one.event == &events::PULL_THROUGH_RULE);
+        assert_eq!(announced, status == "False", "{prefix}");
+        world
+            .expect(conditions::STALLED, "", "")
+            .expect(conditions::READY, "True", reason::SERVING_FROM_PRIMARY);
+    }
+    let mut world = World::with(cached_primary(""));
+    world.rule = Some(Rule::Unknown {
+        message: "the identity lacks ecr:DescribePullThroughCacheRules".to_owned(),
+    });
+    world.expect(conditions::PULL_THROUGH_RULE, "Unknown", reason::RULE_UNKNOWN);
+    world.mirror.spec.primary.pull_through_cache = false;
+    world.expect(conditions::PULL_THROUGH_RULE, "", "");
 }

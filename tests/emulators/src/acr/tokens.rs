@@ -58,6 +58,10 @@ impl Acr {
     /// A refresh token, a password or nothing for an access token.
     pub(super) fn token(&self, request: &Request) -> Answer {
         let posted = request.method == Method::POST;
+        if posted && request.field("grant_type").as_deref() != Some("refresh_token") {
+            // What containerd sends first for a user name and a password; it asks again with GET then.
+            return Answer::error("token", 400, "BAD_REQUEST", "grant_type must be refresh_token");
+        }
         let (service, scopes) = if posted {
             (request.field("service"), request.fields("scope"))
         } else {
