@@ -6,13 +6,17 @@
 mod bad_input;
 mod crd;
 mod flips;
+mod flux;
+mod helm;
 mod hints;
 mod lifecycle;
 mod parity;
+mod release;
 mod repair;
 mod rescue;
 mod rewriting;
 mod spared;
+mod upgrade;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -92,6 +96,10 @@ fn scenarios() -> Vec<Scenario> {
         rescue::SCENARIOS,
         spared::SCENARIOS,
         lifecycle::SCENARIOS,
+        // These take the release away that the others share, and bring it back.
+        upgrade::SCENARIOS,
+        helm::SCENARIOS,
+        flux::SCENARIOS,
     ]
     .concat()
 }
