@@ -23,6 +23,8 @@ pub struct Ground {
     pub mirrors: Watch,
     /// All pods.
     pub pods: Watch,
+    /// The values of the release that all scenarios share.
+    values: Vec<String>,
 }
 
 impl Ground {
@@ -60,8 +62,15 @@ impl Ground {
         Ok(Self {
             mirrors: Watch::start(&cluster, &["registrymirrors"])?,
             pods: Watch::start(&cluster, &["pods", "--all-namespaces"])?,
+            values: values.iter().map(|&value| value.to_owned()).collect(),
             cluster,
         })
+    }
+
+    /// Brings the release back that all scenarios share, for one that has taken it away.
+    pub fn reinstall(&self) -> anyhow::Result<()> {
+        let values: Vec<&str> = self.values.iter().map(String::as_str).collect();
+        operator::install(&self.cluster, &values)
     }
 
     /// Applies an object; what `kubectl` printed.

@@ -63,6 +63,14 @@ pub fn load(cluster: &Cluster, binary: &Path) -> anyhow::Result<()> {
     cluster.load_image(&reference, &files, &["/catamaran"])
 }
 
+/// The values that name the image on the node.
+pub fn image_values() -> [String; 2] {
+    [
+        format!("image.repository={REPOSITORY}"),
+        format!("image.tag={}", env!("CARGO_PKG_VERSION")),
+    ]
+}
+
 /// Installs the chart, or upgrades it to these values, and waits until it is ready.
 pub fn install(cluster: &Cluster, values: &[&str]) -> anyhow::Result<()> {
     let chart = tree()
@@ -72,8 +80,7 @@ pub fn install(cluster: &Cluster, values: &[&str]) -> anyhow::Result<()> {
     let chart = chart
         .to_str()
         .context("failed to name the chart: its path is not UTF-8")?;
-    let repository = format!("image.repository={REPOSITORY}");
-    let tag = format!("image.tag={}", env!("CARGO_PKG_VERSION"));
+    let image = image_values();
     let mut arguments = vec![
         "upgrade",
         "--install",
@@ -83,7 +90,7 @@ pub fn install(cluster: &Cluster, values: &[&str]) -> anyhow::Result<()> {
         NAMESPACE,
         "--create-namespace",
     ];
-    arguments.extend(["--wait", "--timeout", "90s", "--set", &repository, "--set", &tag]);
+    arguments.extend(["--wait", "--timeout", "90s", "--set", &image[0], "--set", &image[1]]);
     for value in values {
         arguments.extend(["--set", value]);
     }

@@ -7,15 +7,19 @@ mod bad_input;
 mod chart;
 mod crd;
 mod flips;
+mod flux;
+mod helm;
 mod hints;
 mod install;
 mod lifecycle;
 mod parity;
 mod private;
+mod release;
 mod repair;
 mod rescue;
 mod rewriting;
 mod spared;
+mod upgrade;
 
 use std::process::ExitCode;
 use std::time::Instant;
@@ -100,6 +104,10 @@ fn scenarios() -> Vec<Scenario> {
         private::SCENARIOS,
         lifecycle::SCENARIOS,
         install::SCENARIOS,
+        // These take the release away that the others share, and bring it back.
+        upgrade::SCENARIOS,
+        helm::SCENARIOS,
+        flux::SCENARIOS,
     ]
     .concat()
 }
