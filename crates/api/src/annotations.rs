@@ -1,5 +1,8 @@
 //! The labels and annotations that Catamaran reads and writes.
 
+// Shown as plain text in docs/reference: the names of kinds are words there.
+#![allow(clippy::doc_markdown)]
+
 /// Defines the keys, and lists them with their documentation.
 macro_rules! marks {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal;)+) => {

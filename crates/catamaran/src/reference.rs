@@ -95,6 +95,23 @@ const NO_VARIABLES: &[&str] = &[
     "REGISTRY_DISALLOWED_OPERATION",
 ];
 
+/// What probes find.
+const OUTCOMES: &[Outcome] = &[
+    Outcome::Reachable,
+    Outcome::Unavailable(Unavailable::DnsFailure),
+    Outcome::Unavailable(Unavailable::ConnectionFailed),
+    Outcome::Unavailable(Unavailable::TlsError),
+    Outcome::Unavailable(Unavailable::Timeout),
+    Outcome::Unavailable(Unavailable::ServerError),
+    Outcome::Unauthorized,
+    Outcome::Forbidden,
+    Outcome::NetworkDenied,
+    Outcome::Throttled { retry_after: None },
+    Outcome::CanaryNotFound,
+    Outcome::CredentialsUnavailable,
+    Outcome::WaitingForAuthorization,
+];
+
 /// What becomes of tags that are copied.
 const COPIES: &[&str] = &[
     "Copied",
@@ -154,7 +171,7 @@ fn the_page_of_the_events_is_up_to_date() {
             vec![code(kind.reason), severity, code(kind.action), kind.when.to_owned()]
         });
         let heads = ["reason", "type", "action", "when"];
-        page.push_str(&format!("## On a {about}\n\n{}\n", table(&heads, rows)));
+        page.push_str(&["## On a ", about, "\n\n", &table(&heads, rows), "\n"].concat());
     }
     page.pop();
     assert!(
@@ -239,7 +256,9 @@ fn sources(directory: &Path) -> Vec<(PathBuf, String)> {
             if !matches!(&*name, "tests" | "benches" | "scripted") {
                 found.extend(sources(&path));
             }
-        } else if name.ends_with(".rs") && !matches!(&*name, "tests.rs" | "reference.rs") {
+        } else if path.extension().is_some_and(|extension| extension == "rs")
+            && !matches!(&*name, "tests.rs" | "reference.rs")
+        {
             let text = std::fs::read_to_string(&path).unwrap();
             found.push((path, text));
         }
@@ -347,24 +366,9 @@ fn process() -> exposition::Process {
 /// Counts one of everything, so that every value of every label shows.
 fn sample(metrics: &Metrics) {
     let mirror = "apps";
-    let outcomes = [
-        Outcome::Reachable,
-        Outcome::Unavailable(Unavailable::DnsFailure),
-        Outcome::Unavailable(Unavailable::ConnectionFailed),
-        Outcome::Unavailable(Unavailable::TlsError),
-        Outcome::Unavailable(Unavailable::Timeout),
-        Outcome::Unavailable(Unavailable::ServerError),
-        Outcome::Unauthorized,
-        Outcome::Forbidden,
-        Outcome::NetworkDenied,
-        Outcome::Throttled { retry_after: None },
-        Outcome::CanaryNotFound,
-        Outcome::CredentialsUnavailable,
-        Outcome::WaitingForAuthorization,
-    ];
     let now = Timestamp::UNIX_EPOCH;
     for side in Side::ALL {
-        for outcome in &outcomes {
+        for outcome in OUTCOMES {
             metrics.probed(mirror, side, outcome, Duration::ZERO);
         }
     }

@@ -1,6 +1,9 @@
 //! What is printed without a registry or a cluster: help, versions and mistakes. `TRYCMD=overwrite` brings the expected
 //! texts up to date, those in docs/cli.md too.
 
+// Helpers of a test fail by panicking, as the test does.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
 mod documents;
 
 #[test]

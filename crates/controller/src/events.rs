@@ -3,6 +3,9 @@
 //! Events are few: something turned, or a person should know. They follow the write that they tell of, and a lost one is not
 //! worth repeating it for, because status says the same.
 
+// Shown as plain text in docs/reference: the names of kinds are words there.
+#![allow(clippy::doc_markdown)]
+
 use std::cmp::Ordering;
 
 use kube::runtime::events::{Event, EventType};

@@ -103,6 +103,8 @@ fn the_installed_definition_is_the_one_in_the_tree(case: &Case<'_>) -> anyhow::R
 fn teams_change_only_what_is_theirs(case: &Case<'_>) -> anyhow::Result<()> {
     let example = operator::tree().join("examples/rbac-teams.yaml").canonicalize()?;
     let example = example.to_str().context("the path is not UTF-8")?;
+    case.push(&["v1"])?;
+    case.mirror(|_| {})?;
     case.ground.cluster.kubectl(&["apply", "-f", example])?;
     let looker = "looks-at-mirrors";
     let binding = [
@@ -136,7 +138,7 @@ fn try_each(case: &Case<'_>) -> anyhow::Result<()> {
     patch(case, &team, "team-a", setting)?;
     patch(case, &platform, "team-a", prefix)?;
     refused(patch(case, &stranger, "team-a", setting), "forbidden")?;
-    refused(patch(case, &team, "another", setting), "forbidden")?;
+    refused(patch(case, &team, &case.name, setting), "forbidden")?;
     refused(
         as_whom(case, &team, &["delete", "registrymirror", "team-a", "--dry-run=server"]),
         "forbidden",

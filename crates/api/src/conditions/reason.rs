@@ -1,5 +1,8 @@
 //! The reasons of conditions, each with what it means: docs/reference/conditions.md is made of these words.
 
+// Shown as plain text in docs/reference.
+#![allow(clippy::doc_markdown)]
+
 /// Defines the reasons, and lists them with their documentation.
 macro_rules! reasons {
     ($($(#[doc = $doc:literal])+ $name:ident = $text:literal;)+) => {

@@ -164,7 +164,7 @@ fn the_page_of_the_conditions_is_up_to_date() {
             })
         });
         let heads = ["status", "reason", ""];
-        page.push_str(&format!("## {kind}\n\n{}\n\n{}\n", meaning.trim(), table(&heads, rows)));
+        page.push_str(&["## ", kind, "\n\n", meaning.trim(), "\n\n", &table(&heads, rows), "\n"].concat());
     }
     page.pop();
     check("conditions.md", &page);

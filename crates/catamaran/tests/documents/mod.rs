@@ -122,20 +122,28 @@ fn named_tests(text: &str) -> Vec<&str> {
 fn every_test_that_a_page_names_is_in_the_tree() {
     let mut sources = files(&root().join("crates"), ".rs");
     sources.extend(files(&root().join("tests"), ".rs"));
-    let is_there = |test: &str| match test.split_once("::") {
-        Some((module, name)) => sources.iter().any(|(path, text)| {
-            let inside = path
-                .with_extension("")
+    let is_scenario = |name: &str| {
+        let scenario = format!("name: \"{name}\"");
+        let of_e2e = |path: &Path| path.starts_with(root().join("tests/e2e"));
+        sources
+            .iter()
+            .any(|(path, text)| of_e2e(path) && text.contains(&scenario))
+    };
+    let is_test = |module: &str, name: &str| {
+        let function = format!("fn {name}(");
+        let inside = |path: &Path| {
+            path.with_extension("")
                 .components()
-                .any(|part| part.as_os_str() == module);
-            inside && text.contains(&format!("fn {name}("))
-        }),
-        None => {
-            let scenario = format!("name: \"{}\"", test.trim_start_matches("e2e/"));
-            sources
-                .iter()
-                .any(|(path, text)| path.starts_with(root().join("tests/e2e")) && text.contains(&scenario))
-        }
+                .any(|part| part.as_os_str() == module)
+        };
+        sources
+            .iter()
+            .any(|(path, text)| inside(path) && text.contains(&function))
+    };
+    let is_there = |test: &str| {
+        let scenario = || is_scenario(test.trim_start_matches("e2e/"));
+        test.split_once("::")
+            .map_or_else(scenario, |(module, name)| is_test(module, name))
     };
     for (page, least) in [("security.md", 40), ("registries.md", 40), ("versions.md", 3)] {
         let text = std::fs::read_to_string(root().join("docs").join(page)).unwrap();
