@@ -84,15 +84,15 @@ pub fn documented(values: &str) -> anyhow::Result<Vec<Documented>> {
             .map(|(_, key)| key.as_str())
             .collect::<Vec<_>>()
             .join(".");
-        if !comment.is_empty() {
-            covered = Some(indent);
-            all.push(Documented {
-                path,
-                text: std::mem::take(&mut comment),
-            });
-        } else {
+        if comment.is_empty() {
             ensure!(rest.trim().is_empty(), "line {}: {path} has no comment", number + 1);
+            continue;
         }
+        covered = Some(indent);
+        all.push(Documented {
+            path,
+            text: std::mem::take(&mut comment),
+        });
     }
     Ok(all)
 }
@@ -105,11 +105,14 @@ pub fn at<'v>(values: &'v Value, path: &str) -> Option<&'v Value> {
 /// The table of values for the chart's README.
 pub fn table(values: &str) -> anyhow::Result<String> {
     let parsed: Value = serde_saphyr::from_str(values).context("failed to read the values")?;
-    let mut table = String::from("| value | default | what it does |\n| --- | --- | --- |\n");
+    let mut lines = vec![
+        "| value | default | what it does |".to_owned(),
+        "| --- | --- | --- |".to_owned(),
+    ];
     for Documented { path, text } in documented(values)? {
         let default = at(&parsed, &path).with_context(|| format!("failed to find {path} in the values"))?;
         let cells = [format!("`{path}`"), format!("`{default}`"), text].map(|cell| cell.replace('|', "\\|"));
-        table += &format!("| {} |\n", cells.join(" | "));
+        lines.push(format!("| {} |", cells.join(" | ")));
     }
-    Ok(table)
+    Ok(lines.join("\n") + "\n")
 }

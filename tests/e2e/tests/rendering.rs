@@ -4,7 +4,7 @@
 //! is tested by the scenarios in `chart.rs`.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::Path;
 
 use catamaran_e2e::chart::{at, documented, folder, helm, matrix, table};
 use catamaran_e2e::operator::tree;
@@ -24,7 +24,7 @@ fn yaml(text: &str) -> Value {
 }
 
 /// Compares a file of the tree with what it should be, or writes it.
-fn must_be(path: &PathBuf, expected: &str, problems: &mut Vec<String>) {
+fn must_be(path: &Path, expected: &str, problems: &mut Vec<String>) {
     if std::env::var("UPDATE_GOLDENS").is_ok_and(|update| update == "1") {
         std::fs::write(path, expected).unwrap();
     }
@@ -110,170 +110,176 @@ fn the_definition_is_the_one_of_the_tree_and_kept_unless_told_otherwise() {
     );
 }
 
+/// What is set, and what is said of it.
+const NONSENSE: &[(&str, &str, &str)] = &[
+    (
+        "a value that is none",
+        "replicas=3",
+        "additional properties 'replicas' not allowed",
+    ),
+    (
+        "a nested one",
+        "log.levels=debug",
+        "at '/log': additional properties 'levels' not allowed",
+    ),
+    (
+        "too many replicas",
+        "replicaCount=50",
+        "at '/replicaCount': maximum: got 50, want 10",
+    ),
+    (
+        "a number as text",
+        "replicaCount=two",
+        "at '/replicaCount': got string, want integer",
+    ),
+    (
+        "a tag in the repository",
+        "image.repository=ghcr.io/x/y:v1",
+        "at '/image/repository'",
+    ),
+    ("an empty repository", "image.repository=", "at '/image/repository'"),
+    (
+        "a digest that is none",
+        "image.digest=sha256:0123",
+        "at '/image/digest'",
+    ),
+    (
+        "an unknown pull policy",
+        "image.pullPolicy=Sometimes",
+        "value must be one of 'Always', 'IfNotPresent', 'Never'",
+    ),
+    (
+        "a name with capitals",
+        "fullnameOverride=Catamaran",
+        "at '/fullnameOverride'",
+    ),
+    (
+        "a time-out beyond reason",
+        "webhook.timeoutSeconds=30",
+        "at '/webhook/timeoutSeconds': maximum: got 30, want 10",
+    ),
+    (
+        "a mode that is none",
+        "certificates.mode=vault",
+        "value must be one of 'self', 'cert-manager', 'secret'",
+    ),
+    (
+        "a given Secret without a name",
+        "certificates.mode=secret",
+        "certificates.secretName is needed",
+    ),
+    (
+        "an issuer without a name",
+        "certificates.certManager.issuerRef.kind=Issuer",
+        "issuerRef.name is needed",
+    ),
+    (
+        "a client id that is a name",
+        "azure.workloadIdentity.clientId=my-identity",
+        "at '/azure/workloadIdentity/clientId'",
+    ),
+    (
+        "a tenant without a client",
+        "azure.workloadIdentity.tenantId=66666666-7777-8888-9999-aaaaaaaaaaaa",
+        "azure.workloadIdentity.clientId is needed",
+    ),
+    ("a role's name", "aws.roleArn=catamaran", "at '/aws/roleArn'"),
+    (
+        "an identity on somebody else's account",
+        "serviceAccount.create=false,serviceAccount.name=x,aws.roleArn=arn:aws:iam::123456789012:role/x",
+        "annotate yours",
+    ),
+    (
+        "no account at all",
+        "serviceAccount.create=false",
+        "serviceAccount.name is needed",
+    ),
+    (
+        "a proxy with a password",
+        "proxy.https=http://me:secret@proxy:3128",
+        "at '/proxy/https'",
+    ),
+    ("a proxy without scheme", "proxy.https=proxy:3128", "at '/proxy/https'"),
+    (
+        "exceptions from no proxy",
+        "proxy.noProxy={.example.com}",
+        "proxy.https is needed",
+    ),
+    (
+        "minting without names",
+        "pullSecrets.namespaces={default}",
+        "pullSecrets.names is needed",
+    ),
+    (
+        "a namespace with capitals",
+        "pullSecrets.namespaces={Default},pullSecrets.names={x}",
+        "at '/pullSecrets/namespaces/0'",
+    ),
+    (
+        "a Secret's name with capitals",
+        "secretNames={ACR}",
+        "at '/secretNames/0'",
+    ),
+    (
+        "a budget that blocks every drain",
+        "podDisruptionBudget.maxUnavailable=0",
+        "minimum: got 0, want 1",
+    ),
+    (
+        "peers that are missing",
+        "networkPolicy.webhookFrom=Peers",
+        "networkPolicy.webhookPeers is needed",
+    ),
+    (
+        "a peer that is none",
+        "networkPolicy.webhookPeers[0].cidr=10.0.0.0/8",
+        "additional properties 'cidr' not allowed",
+    ),
+    (
+        "a policy from nowhere",
+        "networkPolicy.webhookFrom=Nobody",
+        "'Anywhere', 'Konnectivity', 'Peers'",
+    ),
+    (
+        "a monitor of no service",
+        "metrics.enabled=false,metrics.serviceMonitor.enabled=true",
+        "metrics.podMonitor needs none",
+    ),
+    (
+        "an interval without unit",
+        "metrics.podMonitor.interval=30",
+        "at '/metrics/podMonitor/interval'",
+    ),
+    (
+        "an alert that is none",
+        "metrics.prometheusRule.enabled=true,metrics.prometheusRule.disabled={CatamaranSunk}",
+        "CatamaranSunk, which is no alert of this chart: CatamaranAbsent",
+    ),
+    (
+        "limits beside their place",
+        "resources.memory=1Gi",
+        "at '/resources': additional properties 'memory' not allowed",
+    ),
+    (
+        "an argument that rights depend on",
+        "extraArgs={--certificates=secret}",
+        "set certificates.mode",
+    ),
+    (
+        "a variable without name",
+        "extraEnv[0].value=x",
+        "at '/extraEnv/0': missing property 'name'",
+    ),
+    (
+        "a drain without end",
+        "shutdown.drainSeconds=600",
+        "at '/shutdown/drainSeconds': maximum: got 600, want 60",
+    ),
+];
+
 #[test]
 fn nonsense_is_refused_in_words_that_help() {
-    let digest = format!("image.digest=sha256:{}", "A".repeat(64));
-    for (case, set, expected) in [
-        (
-            "a value that is none",
-            "replicas=3",
-            "additional properties 'replicas' not allowed",
-        ),
-        (
-            "a nested one",
-            "log.levels=debug",
-            "at '/log': additional properties 'levels' not allowed",
-        ),
-        (
-            "too many replicas",
-            "replicaCount=50",
-            "at '/replicaCount': maximum: got 50, want 10",
-        ),
-        (
-            "a number as text",
-            "replicaCount=two",
-            "at '/replicaCount': got string, want integer",
-        ),
-        (
-            "a tag in the repository",
-            "image.repository=ghcr.io/x/y:v1",
-            "at '/image/repository'",
-        ),
-        ("an empty repository", "image.repository=", "at '/image/repository'"),
-        ("a digest that is none", &digest, "at '/image/digest'"),
-        (
-            "an unknown pull policy",
-            "image.pullPolicy=Sometimes",
-            "value must be one of 'Always', 'IfNotPresent', 'Never'",
-        ),
-        (
-            "a name with capitals",
-            "fullnameOverride=Catamaran",
-            "at '/fullnameOverride'",
-        ),
-        (
-            "a time-out beyond reason",
-            "webhook.timeoutSeconds=30",
-            "at '/webhook/timeoutSeconds': maximum: got 30, want 10",
-        ),
-        (
-            "a mode that is none",
-            "certificates.mode=vault",
-            "value must be one of 'self', 'cert-manager', 'secret'",
-        ),
-        (
-            "a given Secret without a name",
-            "certificates.mode=secret",
-            "certificates.secretName is needed",
-        ),
-        (
-            "an issuer without a name",
-            "certificates.certManager.issuerRef.kind=Issuer",
-            "issuerRef.name is needed",
-        ),
-        (
-            "a client id that is a name",
-            "azure.workloadIdentity.clientId=my-identity",
-            "at '/azure/workloadIdentity/clientId'",
-        ),
-        (
-            "a tenant without a client",
-            "azure.workloadIdentity.tenantId=66666666-7777-8888-9999-aaaaaaaaaaaa",
-            "azure.workloadIdentity.clientId is needed",
-        ),
-        ("a role's name", "aws.roleArn=catamaran", "at '/aws/roleArn'"),
-        (
-            "an identity on somebody else's account",
-            "serviceAccount.create=false,serviceAccount.name=x,aws.roleArn=arn:aws:iam::123456789012:role/x",
-            "annotate yours",
-        ),
-        (
-            "no account at all",
-            "serviceAccount.create=false",
-            "serviceAccount.name is needed",
-        ),
-        (
-            "a proxy with a password",
-            "proxy.https=http://me:secret@proxy:3128",
-            "at '/proxy/https'",
-        ),
-        ("a proxy without scheme", "proxy.https=proxy:3128", "at '/proxy/https'"),
-        (
-            "exceptions from no proxy",
-            "proxy.noProxy={.example.com}",
-            "proxy.https is needed",
-        ),
-        (
-            "minting without names",
-            "pullSecrets.namespaces={default}",
-            "pullSecrets.names is needed",
-        ),
-        (
-            "a namespace with capitals",
-            "pullSecrets.namespaces={Default},pullSecrets.names={x}",
-            "at '/pullSecrets/namespaces/0'",
-        ),
-        (
-            "a Secret's name with capitals",
-            "secretNames={ACR}",
-            "at '/secretNames/0'",
-        ),
-        (
-            "a budget that blocks every drain",
-            "podDisruptionBudget.maxUnavailable=0",
-            "minimum: got 0, want 1",
-        ),
-        (
-            "peers that are missing",
-            "networkPolicy.webhookFrom=Peers",
-            "networkPolicy.webhookPeers is needed",
-        ),
-        (
-            "a peer that is none",
-            "networkPolicy.webhookPeers[0].cidr=10.0.0.0/8",
-            "additional properties 'cidr' not allowed",
-        ),
-        (
-            "a policy from nowhere",
-            "networkPolicy.webhookFrom=Nobody",
-            "'Anywhere', 'Konnectivity', 'Peers'",
-        ),
-        (
-            "a monitor of no service",
-            "metrics.enabled=false,metrics.serviceMonitor.enabled=true",
-            "metrics.podMonitor needs none",
-        ),
-        (
-            "an interval without unit",
-            "metrics.podMonitor.interval=30",
-            "at '/metrics/podMonitor/interval'",
-        ),
-        (
-            "an alert that is none",
-            "metrics.prometheusRule.enabled=true,metrics.prometheusRule.disabled={CatamaranSunk}",
-            "CatamaranSunk, which is no alert of this chart: CatamaranAbsent",
-        ),
-        (
-            "limits beside their place",
-            "resources.memory=1Gi",
-            "at '/resources': additional properties 'memory' not allowed",
-        ),
-        (
-            "an argument that rights depend on",
-            "extraArgs={--certificates=secret}",
-            "set certificates.mode",
-        ),
-        (
-            "a variable without name",
-            "extraEnv[0].value=x",
-            "at '/extraEnv/0': missing property 'name'",
-        ),
-        (
-            "a drain without end",
-            "shutdown.drainSeconds=600",
-            "at '/shutdown/drainSeconds': maximum: got 600, want 60",
-        ),
-    ] {
+    for (case, set, expected) in NONSENSE {
         match helm(&["template", "catamaran", &chart(), "--set", set]) {
             Ok(_) => panic!("{case}: --set {set} was accepted"),
             Err(error) => assert!(
@@ -358,16 +364,21 @@ fn the_readme_says_what_the_values_and_alerts_are() {
     let path = tree().join("charts/catamaran/README.md");
     let mut text = std::fs::read_to_string(&path).unwrap();
     let alerts = yaml(&file("charts/catamaran/files/alerts.yaml"));
-    let mut alert_table = String::from("| alert | severity | for | when |\n| --- | --- | --- | --- |\n");
+    let mut rows = vec![
+        "| alert | severity | for | when |".to_owned(),
+        "| --- | --- | --- | --- |".to_owned(),
+    ];
     for alert in alerts["alerts"].as_array().unwrap() {
         let [name, severity, after, summary] =
             ["alert", "severity", "for", "summary"].map(|key| alert[key].as_str().unwrap());
         let summary = summary
             .replace("{{ $labels.", "<")
-            .replace(" }}", ">")
-            .replace("{{ $value", "<number>");
-        alert_table += &format!("| [{name}](../../docs/runbooks/{name}.md) | {severity} | {after} | `{summary}` |\n");
+            .replace("{{ $value", "<number")
+            .replace(" }}", ">");
+        let page = format!("../../docs/runbooks/{name}.md");
+        rows.push(format!("| [{name}]({page}) | {severity} | {after} | `{summary}` |"));
     }
+    let alert_table = rows.join("\n") + "\n";
     let values = table(&file("charts/catamaran/values.yaml")).unwrap();
     for (what, content) in [("values", values), ("alerts", alert_table)] {
         let (begin, end) = (
