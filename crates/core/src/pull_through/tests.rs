@@ -53,12 +53,13 @@ fn names(pulls: &[Pull]) -> Vec<&str> {
 
 #[test]
 fn what_pods_use_is_held_or_lacked_or_stale() {
+    type Case = (&'static str, &'static [&'static str], (usize, usize, usize));
     let ledger = seen(&["aa", "bb", "a-", "b-", "c-", "-a", "ab", "ba"]);
     let counted = |tags: &[&str]| {
         let holdings = holdings(Side::Fallback, &ledger, &using(tags));
         (holdings.hits, holdings.misses, holdings.stale)
     };
-    let cases: [(&str, &[&str], (usize, usize, usize)); 6] = [
+    let cases: [Case; 6] = [
         ("nothing in use", &[], (0, 0, 0)),
         ("held", &["aa", "bb"], (2, 0, 0)),
         ("lacked", &["a-", "b-", "aa"], (1, 2, 0)),
@@ -122,7 +123,9 @@ fn one_pass_asks_for_so_many_and_the_next_for_the_rest() {
     let mut tried = Tried::default();
     let first = due(&cached(), &ledger, &in_use, &tried, at(0));
     assert_eq!(first.len(), MOST_PULLS);
-    first.into_iter().for_each(|pull| tried.note(pull, at(0)));
+    for pull in first {
+        tried.note(pull, at(0));
+    }
     assert_eq!(due(&cached(), &ledger, &in_use, &tried, at(1)).len(), 5);
 }
 
