@@ -274,7 +274,8 @@ impl Component {
         let mut text = String::new();
         for module in self.definitions {
             let mut go = command::host("go");
-            go.current_dir(self.source()).args(["list", "-m", "-f", "{{.Dir}}", module]);
+            go.current_dir(self.source())
+                .args(["list", "-m", "-f", "{{.Dir}}", module]);
             let folder = Path::new(command::output(&mut go)?.trim()).join("config/crd/bases");
             for file in sorted(&folder)? {
                 let _ = write!(text, "---\n{}\n", fs::read_to_string(&file)?);

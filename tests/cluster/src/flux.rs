@@ -44,7 +44,10 @@ impl Cluster {
         }
         for (name, _, health) in CONTROLLERS {
             until(&format!("{name} to be ready"), Duration::from_mins(1), || {
-                output(self.command("curl").args(["-sf", "-m", "2", &format!("http://{health}/readyz")]))
+                output(
+                    self.command("curl")
+                        .args(["-sf", "-m", "2", &format!("http://{health}/readyz")]),
+                )
             })?;
         }
         Ok(())

@@ -38,13 +38,29 @@ const SETTLED: Duration = Duration::from_secs(25);
 /// The objects of a file below `examples/flux`, as kubectl reads them. Flux' definitions must be there.
 fn example(case: &Case<'_>, file: &str) -> anyhow::Result<Vec<Value>> {
     let path = operator::tree().join("examples/flux").join(file).display().to_string();
-    let read = ["create", "--dry-run=client", "--validate=strict", "-o", "json", "-f", &path];
+    let read = [
+        "create",
+        "--dry-run=client",
+        "--validate=strict",
+        "-o",
+        "json",
+        "-f",
+        &path,
+    ];
     let printed = case.ground.cluster.kubectl(&read)?;
     let objects = serde_json::Deserializer::from_str(&printed).into_iter::<Value>();
-    let objects: Vec<Value> = objects.collect::<Result<_, _>>().with_context(|| format!("failed to read {file}"))?;
+    let objects: Vec<Value> = objects
+        .collect::<Result<_, _>>()
+        .with_context(|| format!("failed to read {file}"))?;
     Ok(objects
         .into_iter()
-        .flat_map(|object| if object["kind"] == "List" { items(&object) } else { vec![object] })
+        .flat_map(|object| {
+            if object["kind"] == "List" {
+                items(&object)
+            } else {
+                vec![object]
+            }
+        })
         .collect())
 }
 
@@ -74,7 +90,10 @@ fn here(mut object: Value) -> Value {
 
 /// The two objects that install the operator.
 fn installation(case: &Case<'_>) -> anyhow::Result<Vec<Value>> {
-    Ok(example(case, "catamaran/operator.yaml")?.into_iter().map(here).collect())
+    Ok(example(case, "catamaran/operator.yaml")?
+        .into_iter()
+        .map(here)
+        .collect())
 }
 
 /// A Kustomization of an example's file.
@@ -92,7 +111,10 @@ fn publish(case: &Case<'_>, installation: &[Value], mirrors: &[Value]) -> anyhow
         ("mirrors/mirrors.yaml", second.as_str()),
     ];
     let repository = format!("{ORGANISATION}/fleet");
-    let digest = case.ground.cluster.push_artifact(Registry::Ghcr, &repository, "latest", &files)?;
+    let digest = case
+        .ground
+        .cluster
+        .push_artifact(Registry::Ghcr, &repository, "latest", &files)?;
     let fleet = json!({
         "apiVersion": "source.toolkit.fluxcd.io/v1", "kind": "OCIRepository",
         "metadata": {"name": "fleet", "namespace": NAMESPACE},
@@ -111,7 +133,9 @@ fn publish(case: &Case<'_>, installation: &[Value], mirrors: &[Value]) -> anyhow
 
 /// Asks Flux to look at an object now, as `flux reconcile` does; the word of the request.
 fn reconcile(case: &Case<'_>, object: &str) -> anyhow::Result<String> {
-    let nanoseconds = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.as_nanos();
+    let nanoseconds = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)?
+        .as_nanos();
     let word = nanoseconds.to_string();
     let patch = json!({"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": word}}});
     case.ground.patch(NAMESPACE, object, &patch)?;
@@ -163,12 +187,22 @@ fn push_chart(case: &Case<'_>, chart: &Path) -> anyhow::Result<()> {
     let target = folder.path().display().to_string();
     let cluster = &case.ground.cluster;
     cluster.helm(&["package", &chart.display().to_string(), "--destination", &target])?;
-    let archive = std::fs::read_dir(folder.path())?.next().context("nothing was packaged")??;
+    let archive = std::fs::read_dir(folder.path())?
+        .next()
+        .context("nothing was packaged")??;
     let (username, password) = cluster.credentials();
     let archive = archive.path().display().to_string();
     let charts = format!("oci://ghcr.io/{ORGANISATION}/charts");
     cluster
-        .helm(&["push", &archive, &charts, "--username", &username, "--password", &password])
+        .helm(&[
+            "push",
+            &archive,
+            &charts,
+            "--username",
+            &username,
+            "--password",
+            &password,
+        ])
         .map(drop)
 }
 
@@ -247,7 +281,10 @@ fn life(case: &Case<'_>) -> anyhow::Result<()> {
     })?;
     survived(case, &mirror_object, since)?;
     rewrites(case, true)?;
-    case.note(format!("{} pods asked for meanwhile, all admitted", admissions.ended()?));
+    case.note(format!(
+        "{} pods asked for meanwhile, all admitted",
+        admissions.ended()?
+    ));
     Ok(())
 }
 
@@ -260,7 +297,11 @@ fn upgrades(case: &Case<'_>, installation: &mut [Value], mirror: &[Value], befor
         publish(case, installation, mirror)?;
         applied(case, "kustomization/catamaran", LONG)
     })?;
-    ensure!(webhook(case)?.timeout == 3, "timeoutSeconds is {}", webhook(case)?.timeout);
+    ensure!(
+        webhook(case)?.timeout == 3,
+        "timeoutSeconds is {}",
+        webhook(case)?.timeout
+    );
     survived(case, before, since)?;
     let folder = tempfile::tempdir()?;
     push_chart(case, &next_chart(folder.path())?)?;
@@ -281,7 +322,9 @@ fn drift_is_corrected_once(case: &Case<'_>) -> anyhow::Result<()> {
     let selector = enforce(case)?;
     let patch = json!({"webhooks": [{"name": "pods.catamaran.dev", "timeoutSeconds": 9}]}).to_string();
     timed(case, "correct what somebody has changed", || {
-        case.ground.cluster.kubectl(&["patch", WEBHOOK, "--type=strategic", "-p", &patch])?;
+        case.ground
+            .cluster
+            .kubectl(&["patch", WEBHOOK, "--type=strategic", "-p", &patch])?;
         let end = Instant::now() + PATIENCE;
         while webhook(case)?.timeout != 3 {
             ensure!(Instant::now() < end, "timeoutSeconds is {}", webhook(case)?.timeout);
@@ -304,8 +347,15 @@ fn drift_is_corrected_once(case: &Case<'_>) -> anyhow::Result<()> {
     );
     let now = webhook(case)?;
     ensure!(now.bundle == bundle, "the caBundle has changed");
-    ensure!(now.selector == selector, "the namespaceSelector has become {}", now.selector);
-    case.note(format!("{looked} comparisons in {} s afterwards, no write", SETTLED.as_secs()));
+    ensure!(
+        now.selector == selector,
+        "the namespaceSelector has become {}",
+        now.selector
+    );
+    case.note(format!(
+        "{looked} comparisons in {} s afterwards, no write",
+        SETTLED.as_secs()
+    ));
     Ok(())
 }
 
@@ -380,14 +430,16 @@ fn mirrors_under_flux(case: &Case<'_>) -> anyhow::Result<()> {
     timed(case, "the strict one says yes when tags match again", || {
         applied(case, "kustomization/mirrors", LONG)
     })?;
-    a_person_is_told_at_once(case, &mut mirror, &alone("kustomizations.yaml")?)
+    case.ground.apply(NAMESPACE, &alone("kustomizations.yaml")?)?;
+    a_person_is_told_at_once(case, mirror)
 }
 
-fn a_person_is_told_at_once(case: &Case<'_>, mirror: &mut Value, usual: &Value) -> anyhow::Result<()> {
-    case.ground.apply(NAMESPACE, usual)?;
-    mirror["spec"]["primary"]["secretRef"] = json!({"name": "nowhere"});
+/// What no waiting cures is not waited for.
+fn a_person_is_told_at_once(case: &Case<'_>, mirror: Value) -> anyhow::Result<()> {
+    let mut broken = manifests::mirror("broken", &["broken"]);
+    broken["spec"]["primary"]["secretRef"] = json!({"name": "nowhere"});
     let begun = Instant::now();
-    publish(case, &[], std::slice::from_ref(mirror))?;
+    publish(case, &[], &[mirror, broken])?;
     let failed = until(case, "kustomization/mirrors", "failed", LONG, |object| {
         condition(object, "Ready").reason == "HealthCheckFailed"
     })?;
@@ -397,12 +449,19 @@ fn a_person_is_told_at_once(case: &Case<'_>, mirror: &mut Value, usual: &Value) 
         message.contains("Failed") && took < PATIENCE,
         "after {took:?} Flux says: {message}"
     );
-    case.note(format!("a missing Secret fails it: {:.1} s: {message}", took.as_secs_f64()));
+    case.note(format!(
+        "a missing Secret fails it: {:.1} s: {message}",
+        took.as_secs_f64()
+    ));
     Ok(())
 }
 
 /// The operator has looked at what is written now, and pods can get their images.
 fn is_usable(mirror: &Value) -> anyhow::Result<()> {
-    ensure!(is_ready(mirror), "Flux has not waited: {}", mirror["status"]["conditions"]);
+    ensure!(
+        is_ready(mirror),
+        "Flux has not waited: {}",
+        mirror["status"]["conditions"]
+    );
     Ok(())
 }

@@ -6,13 +6,13 @@ use anyhow::{Context as _, ensure};
 use catamaran_cluster::{Cluster, Fault, Registry};
 use catamaran_e2e::manifests;
 use catamaran_e2e::runner::Scenario;
-use catamaran_e2e::view::{condition, number};
+use catamaran_e2e::view::{condition, name, number};
 use catamaran_e2e::{Case, operator};
 use serde_json::{Value, json};
 
 use crate::release::{
-    Admissions, chart, enforce, has_new_field, next_chart, nobody_fights, nothing_else_is_left, remove_shared,
-    restore, rewrites, survived, timed, webhook,
+    Admissions, chart, enforce, has_new_field, next_chart, nobody_fights, nothing_else_is_left, remove_shared, restore,
+    rewrites, survived, timed, webhook,
 };
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -57,7 +57,9 @@ fn life(case: &Case<'_>, helm: Helm, mirror: &Value) -> anyhow::Result<()> {
         helm(&case.ground.cluster, &arguments)
     };
     let since = Instant::now();
-    timed(case, "install over the definition that was kept", || change("install", &chart, &[]))?;
+    timed(case, "install over the definition that was kept", || {
+        change("install", &chart, &[])
+    })?;
     survived(case, mirror, since)?;
     rewrites(case, true)?;
     let bundle = webhook(case)?.bundle;
@@ -67,7 +69,11 @@ fn life(case: &Case<'_>, helm: Helm, mirror: &Value) -> anyhow::Result<()> {
         let now = webhook(case)?;
         ensure!(now.timeout == timeout, "timeoutSeconds is {}", now.timeout);
         ensure!(now.bundle == bundle, "the caBundle has changed");
-        ensure!(now.selector == selector, "the namespaceSelector has become {}", now.selector);
+        ensure!(
+            now.selector == selector,
+            "the namespaceSelector has become {}",
+            now.selector
+        );
         Ok(())
     };
     let admissions = Admissions::start(case)?;
@@ -81,18 +87,40 @@ fn life(case: &Case<'_>, helm: Helm, mirror: &Value) -> anyhow::Result<()> {
     timed(case, "upgrade to another version", || change("upgrade", &next, &values))?;
     untouched(3)?;
     new_field_is_of_use(case, mirror, since)?;
-    let back = ["rollback", operator::RELEASE, "1", "--namespace", operator::NAMESPACE, "--wait", "--timeout", "90s"];
+    let back = [
+        "rollback",
+        operator::RELEASE,
+        "1",
+        "--namespace",
+        operator::NAMESPACE,
+        "--wait",
+        "--timeout",
+        "90s",
+    ];
     let since = Instant::now();
-    timed(case, "roll back to the first revision", || helm(&case.ground.cluster, &back))?;
+    timed(case, "roll back to the first revision", || {
+        helm(&case.ground.cluster, &back)
+    })?;
     untouched(2)?;
     ensure!(!has_new_field(case)?, "the definition is still the later one");
     survived(case, mirror, since)?;
     rewrites(case, true)?;
-    let gone = ["uninstall", operator::RELEASE, "--namespace", operator::NAMESPACE, "--wait", "--timeout", "60s"];
+    let gone = [
+        "uninstall",
+        operator::RELEASE,
+        "--namespace",
+        operator::NAMESPACE,
+        "--wait",
+        "--timeout",
+        "60s",
+    ];
     timed(case, "uninstall", || helm(&case.ground.cluster, &gone))?;
     rewrites(case, false)?;
     nothing_else_is_left(case)?;
-    case.note(format!("{} pods asked for meanwhile, all admitted", admissions.ended()?));
+    case.note(format!(
+        "{} pods asked for meanwhile, all admitted",
+        admissions.ended()?
+    ));
     Ok(())
 }
 
@@ -106,7 +134,26 @@ fn new_field_is_of_use(case: &Case<'_>, mirror: &Value, since: Instant) -> anyho
     case.patch_spec(&json!({"note": null}))
 }
 
-/// The release of a chart that holds one mirror and nothing else.
+/// What no waiting cures is not waited for.
+fn a_person_is_told_at_once(case: &Case<'_>) -> anyhow::Result<()> {
+    let mut broken = manifests::mirror("broken", &["broken"]);
+    broken["spec"]["primary"]["secretRef"] = json!({"name": "nowhere"});
+    let begun = Instant::now();
+    let Err(refused) = install_mirror(case, &broken, "120s") else {
+        anyhow::bail!("Helm takes a mirror for ready whose Secret is missing");
+    };
+    let refused = format!("{refused:#}");
+    ensure!(refused.contains("status: Failed"), "Helm says {refused}");
+    let took = begun.elapsed();
+    ensure!(
+        took < Duration::from_secs(60),
+        "Helm has waited for {took:?} for a person"
+    );
+    case.note(format!("a missing Secret fails it: {:.1} s", took.as_secs_f64()));
+    Ok(())
+}
+
+/// The release of a chart that holds one mirror and nothing else, under the mirror's name.
 fn install_mirror(case: &Case<'_>, mirror: &Value, timeout: &str) -> anyhow::Result<String> {
     let folder = tempfile::tempdir()?;
     let templates = folder.path().join("templates");
@@ -115,7 +162,7 @@ fn install_mirror(case: &Case<'_>, mirror: &Value, timeout: &str) -> anyhow::Res
     std::fs::write(folder.path().join("Chart.yaml"), meta)?;
     std::fs::write(templates.join("mirror.yaml"), mirror.to_string())?;
     let chart = folder.path().display().to_string();
-    let arguments = ["upgrade", "--install", "mirrors", &chart, "--namespace", &case.name];
+    let arguments = ["upgrade", "--install", name(mirror), &chart, "--namespace", &case.name];
     let wait = ["--wait", "--timeout", timeout];
     case.ground.cluster.helm(&[&arguments[..], &wait].concat())
 }
@@ -132,26 +179,26 @@ fn helm_waits_for_mirrors(case: &Case<'_>) -> anyhow::Result<()> {
             number(mirror, "/status/observedGeneration"),
             number(mirror, "/metadata/generation"),
         );
-        ensure!(observed == generation, "Helm has not waited: {observed} of {generation}");
+        ensure!(
+            observed == generation,
+            "Helm has not waited: {observed} of {generation}"
+        );
         Ok(())
     };
     usable(&case.latest()?)?;
     let since = case.ground.fault(Registry::Acr, Fault::Refused)?;
     case.active("Fallback", since, catamaran_e2e::ground::PATIENCE)?;
     mirror["spec"]["failback"]["stableSeconds"] = json!(120);
-    timed(case, "change it while ACR is down", || install_mirror(case, &mirror, "60s"))?;
+    timed(case, "change it while ACR is down", || {
+        install_mirror(case, &mirror, "60s")
+    })?;
     usable(&case.latest()?)?;
     case.ground.cluster.heal(Registry::Acr)?;
-    mirror["spec"]["primary"]["secretRef"] = json!({"name": "nowhere"});
-    let begun = Instant::now();
-    let Err(refused) = install_mirror(case, &mirror, "120s") else {
-        anyhow::bail!("Helm takes a mirror for ready whose Secret is missing");
-    };
-    let refused = format!("{refused:#}");
-    ensure!(refused.contains("Failed"), "Helm says {refused}");
-    let took = begun.elapsed();
-    ensure!(took < Duration::from_secs(60), "Helm has waited for {took:?} for a person");
-    case.note(format!("a missing Secret fails it: {:.1} s", took.as_secs_f64()));
-    let uninstall = ["uninstall", "mirrors", "--namespace", &case.name];
-    case.ground.cluster.helm(&uninstall).map(drop).context("failed to clean up")
+    a_person_is_told_at_once(case)?;
+    let uninstall = ["uninstall", "broken", &case.name, "--namespace", &case.name];
+    case.ground
+        .cluster
+        .helm(&uninstall)
+        .map(drop)
+        .context("failed to clean up")
 }

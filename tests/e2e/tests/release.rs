@@ -43,7 +43,9 @@ pub fn next_chart(folder: &Path) -> anyhow::Result<PathBuf> {
     std::fs::write(&file, meta.replacen(version, &format!("version: {NEXT}"), 1))?;
     let file = copy.join("files/catamaran.dev_registrymirrors.yaml");
     let definition = std::fs::read_to_string(&file)?;
-    let at = definition.find("\n          spec:\n").context("the definition has no spec")?;
+    let at = definition
+        .find("\n          spec:\n")
+        .context("the definition has no spec")?;
     let (before, after) = definition.split_at(at);
     let field = "\n            properties:\n              note:\n                description: For people.\n                \
                  maxLength: 64\n                type: string\n";
@@ -90,7 +92,10 @@ pub fn webhook(case: &Case<'_>) -> anyhow::Result<Webhook> {
     let object = case.ground.get("default", WEBHOOK)?;
     Ok(Webhook {
         bundle: text(&object, "/webhooks/0/clientConfig/caBundle").to_owned(),
-        selector: object.pointer("/webhooks/0/namespaceSelector").cloned().unwrap_or_default(),
+        selector: object
+            .pointer("/webhooks/0/namespaceSelector")
+            .cloned()
+            .unwrap_or_default(),
         timeout: number(&object, "/webhooks/0/timeoutSeconds"),
         version: text(&object, "/metadata/resourceVersion").to_owned(),
     })
@@ -104,7 +109,14 @@ pub fn enforce(case: &Case<'_>) -> anyhow::Result<Value> {
         {"key": "kubernetes.azure.com/managedby", "operator": "NotIn", "values": ["aks"]},
     ]});
     let patch = json!({"webhooks": [{"name": "pods.catamaran.dev", "namespaceSelector": selector}]}).to_string();
-    let arguments = ["patch", WEBHOOK, "--type=strategic", "--field-manager=admissionsenforcer", "-p", &patch];
+    let arguments = [
+        "patch",
+        WEBHOOK,
+        "--type=strategic",
+        "--field-manager=admissionsenforcer",
+        "-p",
+        &patch,
+    ];
     case.ground.cluster.kubectl(&arguments)?;
     Ok(webhook(case)?.selector)
 }
@@ -148,7 +160,11 @@ pub fn survived(case: &Case<'_>, before: &Value, since: Instant) -> anyhow::Resu
 /// A pod of the fallback's name becomes one of the primary's, or not.
 pub fn rewrites(case: &Case<'_>, expected: bool) -> anyhow::Result<()> {
     let written = case.image(Registry::Ghcr, "v1");
-    let wanted = if expected { case.image(Registry::Acr, "v1") } else { written.clone() };
+    let wanted = if expected {
+        case.image(Registry::Acr, "v1")
+    } else {
+        written.clone()
+    };
     let pod = manifests::pod("looked-at", &written);
     let end = Instant::now() + PATIENCE;
     loop {
@@ -164,9 +180,15 @@ pub fn rewrites(case: &Case<'_>, expected: bool) -> anyhow::Result<()> {
 
 /// What is there of the operator: every object of every kind that is named or labelled after it, as KIND/NAME.
 fn remains(case: &Case<'_>) -> anyhow::Result<BTreeSet<String>> {
-    let kinds = case.ground.cluster.kubectl(&["api-resources", "--verbs=list", "-o", "name"])?;
+    let kinds = case
+        .ground
+        .cluster
+        .kubectl(&["api-resources", "--verbs=list", "-o", "name"])?;
     let kinds: Vec<&str> = kinds.lines().filter(|kind| !kind.starts_with("events")).collect();
-    let list = case.ground.cluster.kubectl(&["get", &kinds.join(","), "--all-namespaces", "-o", "json"])?;
+    let list = case
+        .ground
+        .cluster
+        .kubectl(&["get", &kinds.join(","), "--all-namespaces", "-o", "json"])?;
     let list: Value = serde_json::from_str(&list)?;
     let ours = |object: &Value| {
         let labels = object["metadata"]["labels"].to_string();
@@ -185,6 +207,8 @@ pub fn nothing_else_is_left(case: &Case<'_>) -> anyhow::Result<()> {
         let (kind, named) = item.split_once('/').unwrap_or_default();
         match kind {
             "CustomResourceDefinition" => named == "registrymirrors.catamaran.dev",
+            // The API server makes it of the definition.
+            "APIService" => named == "v1alpha1.catamaran.dev",
             "RegistryMirror" => true,
             "ConfigMap" => named.starts_with("catamaran-evidence-") || named.contains(&case.name),
             // The operator's own, in its own namespace; it takes them up again when it is installed again.
@@ -224,9 +248,17 @@ impl Admissions {
         let pod = manifests::pod("asked-again-and-again", &case.image(Registry::Ghcr, "v1"));
         let url = format!("https://10.98.0.1:6443/api/v1/namespaces/{}/pods?dryRun=All", case.name);
         let mut command = case.ground.cluster.command("sh");
-        command.args(["-c", script, "sh"]).arg(keys).arg(pod.to_string()).arg(url);
+        command
+            .args(["-c", script, "sh"])
+            .arg(keys)
+            .arg(pod.to_string())
+            .arg(url);
         // nsenter forks: the group is what ends both.
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).process_group(0).spawn()?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()?;
         Ok(Self { child })
     }
 

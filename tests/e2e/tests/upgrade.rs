@@ -29,7 +29,9 @@ fn upgrade(case: &Case<'_>) -> anyhow::Result<()> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(RELEASE);
     let file = |name: &str| folder.join(name).display().to_string();
     cluster.kubectl(&["delete", DEFINITION, "--timeout=60s"])?;
-    cluster.kubectl(&["apply", "--server-side", "-f", &file("catamaran.dev_registrymirrors.yaml")])?;
+    // In Helm's name: what kubectl applied, Helm 4 would later refuse to take from it.
+    let definition = file("catamaran.dev_registrymirrors.yaml");
+    cluster.kubectl(&["apply", "--server-side", "--field-manager=helm", "-f", &definition])?;
     // The marks by which Helm knows what is its release's.
     let marks = json!({"metadata": {
         "labels": {"app.kubernetes.io/managed-by": "Helm"},
@@ -61,16 +63,25 @@ fn upgrade(case: &Case<'_>) -> anyhow::Result<()> {
         let named = name(old);
         let new = after.mirrors.iter().find(|mirror| name(mirror) == named);
         let new = new.with_context(|| format!("mirror {named} is gone"))?;
-        ensure!(old["metadata"]["uid"] == new["metadata"]["uid"], "{named} is another one");
+        ensure!(
+            old["metadata"]["uid"] == new["metadata"]["uid"],
+            "{named} is another one"
+        );
         let mut lost = Vec::new();
         dropped(&old["spec"], &new["spec"], "spec", &mut lost);
         ensure!(lost.is_empty(), "{named} has lost {lost:?}");
         let what = format!("mirror {named} observed");
-        case.ground.mirrors.until(&what, PATIENCE, ("", named), since, |mirror| {
-            number(mirror, "/status/observedGeneration") == number(mirror, "/metadata/generation")
-        })?;
+        case.ground
+            .mirrors
+            .until(&what, PATIENCE, ("", named), since, |mirror| {
+                number(mirror, "/status/observedGeneration") == number(mirror, "/metadata/generation")
+            })?;
     }
-    case.note(format!("{} mirrors, {} versions", after.mirrors.len(), after.versions.len()));
+    case.note(format!(
+        "{} mirrors, {} versions",
+        after.mirrors.len(),
+        after.versions.len()
+    ));
     Ok(())
 }
 
@@ -88,7 +99,10 @@ impl Stored {
         let versions = definition["spec"]["versions"].as_array().context("no versions")?;
         let mirrors = case.ground.cluster.kubectl(&["get", "registrymirrors", "-o", "json"])?;
         Ok(Self {
-            versions: versions.iter().map(|version| text(version, "/name").to_owned()).collect(),
+            versions: versions
+                .iter()
+                .map(|version| text(version, "/name").to_owned())
+                .collect(),
             stored: definition["status"]["storedVersions"].clone(),
             schema: shape(&versions[0]["schema"]["openAPIV3Schema"]),
             mirrors: items(&serde_json::from_str(&mirrors)?),
@@ -100,7 +114,10 @@ impl Stored {
 fn shape(schema: &Value) -> Value {
     let inner = ["items", "additionalProperties"].map(|word| &schema[word]);
     if let Some(fields) = schema["properties"].as_object() {
-        fields.iter().map(|(name, field)| (name.clone(), shape(field))).collect()
+        fields
+            .iter()
+            .map(|(name, field)| (name.clone(), shape(field)))
+            .collect()
     } else if let Some(inner) = inner.into_iter().find(|inner| inner.is_object()) {
         json!([shape(inner)])
     } else {
