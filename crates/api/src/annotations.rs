@@ -37,5 +37,9 @@ pub const EXPIRES: &str = "catamaran.dev/expires";
 /// Secret annotation: the registry that this pull secret is for, as `host[:port]`.
 pub const REGISTRY: &str = "catamaran.dev/registry";
 
+/// ConfigMap annotation: the replica that wrote this shard of the evidence. A new leader's first write changes it, whatever
+/// else it leaves as it was, so that what its predecessor sent before is too late.
+pub const WRITTEN_BY: &str = "catamaran.dev/written-by";
+
 /// ConfigMap label: this is a shard of the evidence of the mirror that the value names.
 pub const EVIDENCE: &str = "catamaran.dev/evidence";
