@@ -47,6 +47,10 @@ bench: ## Measure the webhook beside a no-op server, and verification of 1,000 a
 	cargo bench --locked -p catamaran-webhook
 	cargo bench --locked -p catamaran-controller
 
+.PHONY: bench-rollout
+bench-rollout: deps cluster-build image-binary ## Count admissions lost while replicas and certificates are replaced (ADMISSIONS=100000)
+	cargo run --quiet --locked --release -p catamaran-e2e --bin rollout
+
 .PHONY: lint
 lint: ## Formatting and clippy, warnings are errors
 	cargo fmt --all --check

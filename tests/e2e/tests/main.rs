@@ -12,26 +12,39 @@ mod parity;
 mod repair;
 mod rescue;
 mod rewriting;
+mod rights;
+mod rollouts;
 mod spared;
 
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use catamaran_cluster::{Cluster, Options};
 use catamaran_e2e::manifests::NOTIFICATIONS_SECRET;
 use catamaran_e2e::runner::{self, Scenario};
-use catamaran_e2e::{Ground, interrupt};
+use catamaran_e2e::{Ground, interrupt, load, operator};
 
 /// The cluster unless `CATAMARAN_CLUSTER` names another: runs beside each other need clusters of their own.
 const CLUSTER: &str = "catamaran-e2e";
 
 fn main() -> ExitCode {
+    if let Some(admitted) = load::client() {
+        return admitted.map_or_else(
+            |error| {
+                eprintln!("{error:#}");
+                ExitCode::FAILURE
+            },
+            |()| ExitCode::SUCCESS,
+        );
+    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let (options, words): (Vec<_>, Vec<_>) = arguments.into_iter().partition(|word| word.starts_with('-'));
     let all = scenarios();
     let count = all.len();
     let named = |case: &Scenario| words.is_empty() || words.iter().any(|word| case.name.contains(word.as_str()));
     let chosen: Vec<Scenario> = all.into_iter().filter(named).collect();
+    rights::WHOLE_RUN.store(chosen.len() == count, Ordering::Relaxed);
     if options.iter().any(|option| option == "--list") {
         for case in &chosen {
             println!("{}: test", case.name);
@@ -92,20 +105,31 @@ fn scenarios() -> Vec<Scenario> {
         rescue::SCENARIOS,
         spared::SCENARIOS,
         lifecycle::SCENARIOS,
+        rollouts::SCENARIOS,
+        // Last: it looks back at all the others.
+        rights::SCENARIOS,
     ]
     .concat()
+}
+
+/// Replacement and notifications are tested, too, so the chart has to grant and open what they need.
+fn values() -> [String; 2] {
+    [
+        "rescue.allowReplace=true".to_owned(),
+        format!("notifications.secretName={NOTIFICATIONS_SECRET}"),
+    ]
 }
 
 fn run(cluster: &str, scenarios: &[Scenario]) -> anyhow::Result<runner::Tally> {
     let options = Options {
         name: cluster.to_owned(),
+        audit_user: Some(operator::account()),
         ..Options::default()
     };
     // Tags and images of an earlier run would be in the way.
     Cluster::destroy(cluster)?;
-    // Replacement and notifications are tested, too, so the chart has to grant and open what they need.
-    let notifications = format!("notifications.secretName={NOTIFICATIONS_SECRET}");
-    let values = ["rescue.allowReplace=true", &notifications];
+    let values = values();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
     let ground = Ground::start(&options, &values, |what, took| {
         println!("{what} ({:.1} s)", took.as_secs_f64());
     })?;
