@@ -53,6 +53,10 @@ bench-parity: deps ## Verify 10,000 tags of emulated clouds beside regsync, with
 	cargo run --quiet --locked --release -p catamaran-cluster --bin cluster -- build regsync
 	REGSYNC=$(CATAMARAN_CACHE)/cluster/bin/regsync/regsync cargo bench --locked -p catamaran-controller --bench clouds
 
+.PHONY: bench-rollout
+bench-rollout: deps cluster-build image-binary ## Count admissions lost while replicas and certificates are replaced (ADMISSIONS=100000)
+	cargo run --quiet --locked --release -p catamaran-e2e --bin rollout
+
 .PHONY: lint
 lint: ## Formatting and clippy, warnings are errors
 	cargo fmt --all --check

@@ -43,6 +43,10 @@ marks! {
     /// Annotation of minted pull secrets: the registry that this one is for, as `host[:port]`.
     REGISTRY = "catamaran.dev/registry";
 
+    /// Annotation of ConfigMaps: the replica that wrote this shard of the evidence. A new leader's first write changes it,
+    /// whatever else it leaves as it was, so that what its predecessor sent before is too late.
+    WRITTEN_BY = "catamaran.dev/written-by";
+
     /// Label of ConfigMaps: this is a shard of the evidence of the mirror that the value names.
     EVIDENCE = "catamaran.dev/evidence";
 }

@@ -116,6 +116,12 @@ pub struct RunArguments {
     /// Who keeps that Secret and the caBundle
     #[arg(long, value_enum, default_value_t, value_name = "WHO")]
     pub certificates: Certificates,
+    /// How long a certificate of the webhook lasts, such as 720h; it is replaced when a third of that is left
+    #[arg(long, default_value = "720h", value_parser = lifetime, value_name = "TIME")]
+    pub certificate_lifetime: Duration,
+    /// How long the webhook's own CA lasts: at least three times as long
+    #[arg(long, default_value = "8760h", value_parser = lifetime, value_name = "TIME")]
+    pub authority_lifetime: Duration,
     /// Where the webhook listens
     #[arg(long, default_value = "[::]:9443", value_name = "ADDRESS")]
     pub webhook_address: SocketAddr,
@@ -256,6 +262,22 @@ fn seconds(text: &str) -> Result<Duration, String> {
         Err("at most 300 seconds".to_owned())
     } else {
         Ok(Duration::from_secs(seconds))
+    }
+}
+
+/// From a minute to ten years: below that a rotation has no time to reach every API server.
+fn lifetime(text: &str) -> Result<Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3600)];
+    let parsed = units.iter().find_map(|(unit, seconds)| {
+        let count: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        count.checked_mul(*seconds)
+    });
+    let seconds = parsed
+        .ok_or_else(|| format!("'{text}' is not a whole number of hours (720h), minutes (90m) or seconds (90s)"))?;
+    if (60..=10 * 8760 * 3600).contains(&seconds) {
+        Ok(Duration::from_secs(seconds))
+    } else {
+        Err("from 60s to 87600h".to_owned())
     }
 }
 

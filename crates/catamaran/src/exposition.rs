@@ -92,7 +92,10 @@ impl Collector for Process {
         )?;
         let expiry = self.certificate.not_after().map_or(0.0, |at| at.as_second() as f64);
         let help = "When the webhook's certificate expires";
-        gauge(&mut encoder, "certificate_expiry_timestamp_seconds", help, expiry)
+        gauge(&mut encoder, "certificate_expiry_timestamp_seconds", help, expiry)?;
+        let unusable = f64::from(u8::from(self.certificate.is_stored_unusable()));
+        let help = "1 while the stored certificate can't be used and the last good one is served with";
+        gauge(&mut encoder, "certificate_unusable", help, unusable)
     }
 }
 

@@ -124,6 +124,7 @@ struct Parts {
     view: Arc<View>,
     admission: Arc<Admission>,
     counted: Arc<catamaran_webhook::metrics::Metrics>,
+    certificates: CertificateSettings,
     certificate: Arc<ServingCertificate>,
     webhook: TcpListener,
     http: TcpListener,
@@ -142,6 +143,7 @@ impl Parts {
         let (leadership_sender, leadership) = lease::channel();
         let (triggers_sender, triggers) = mpsc::unbounded_channel();
         let context = Context {
+            identity: arguments.pod_name.clone(),
             namespace: arguments.namespace.clone(),
             clock: Clock::start(),
             leadership,
@@ -178,6 +180,7 @@ impl Parts {
             view,
             admission,
             counted,
+            certificates: certificate_settings(arguments)?,
             certificate,
             webhook: listen(arguments.webhook_address).await?,
             http: listen(arguments.http_address).await?,
@@ -213,7 +216,7 @@ impl Parts {
         let clock = self.context.clock;
         let now = move || clock.now();
         let client = || self.context.client.clone();
-        let certificates = certificate_settings(arguments);
+        let certificates = self.certificates.clone();
         let (serving, leadership, end) = (
             Arc::clone(&self.certificate),
             self.context.leadership.clone(),
@@ -270,8 +273,9 @@ impl Parts {
     }
 }
 
-fn certificate_settings(arguments: &RunArguments) -> CertificateSettings {
-    CertificateSettings {
+fn certificate_settings(arguments: &RunArguments) -> anyhow::Result<CertificateSettings> {
+    let schedule = Schedule::lasting(arguments.authority_lifetime, arguments.certificate_lifetime)?;
+    Ok(CertificateSettings {
         namespace: arguments.namespace.clone(),
         secret: arguments.certificate_secret.clone(),
         configuration: arguments.webhook_configuration.clone(),
@@ -281,8 +285,8 @@ fn certificate_settings(arguments: &RunArguments) -> CertificateSettings {
             Certificates::Secret => Source::Given,
             Certificates::CertManager => Source::Injected,
         },
-        schedule: Schedule::default(),
-    }
+        schedule,
+    })
 }
 
 async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {

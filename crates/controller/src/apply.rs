@@ -25,13 +25,20 @@ pub enum ApplyError {
     /// The status was not written.
     #[error("failed to write the status: {0}")]
     Status(#[source] Box<kube::Error>),
+    /// Nothing more was written: between the decision and the write this replica has ceased to lead.
+    #[error("failed to write what was decided: the lease has run out meanwhile")]
+    NotLeading,
 }
 
 impl ApplyError {
-    /// Whether somebody else wrote in between.
+    /// Whether somebody else wrote, or began to lead, in between.
     pub fn is_conflict(&self) -> bool {
-        let (ApplyError::Evidence(error) | ApplyError::Status(error)) = self;
-        matches!(&**error, kube::Error::Api(status) if status.code == 409)
+        match self {
+            ApplyError::Evidence(error) | ApplyError::Status(error) => {
+                matches!(&**error, kube::Error::Api(status) if status.code == 409)
+            }
+            ApplyError::NotLeading => true,
+        }
     }
 
     /// A closed set of words, for metrics.
@@ -39,8 +46,17 @@ impl ApplyError {
         match self {
             _ if self.is_conflict() => "conflict",
             ApplyError::Evidence(_) => "evidence",
-            ApplyError::Status(_) => "status",
+            ApplyError::Status(_) | ApplyError::NotLeading => "status",
         }
+    }
+}
+
+/// Asked right before each write: a process that was frozen since it decided must not write late.
+pub(crate) fn still_leading(context: &Context) -> Result<(), ApplyError> {
+    if context.leads() {
+        Ok(())
+    } else {
+        Err(ApplyError::NotLeading)
     }
 }
 
@@ -63,12 +79,11 @@ pub async fn apply(context: &Arc<Context>, mirror: &RegistryMirror, report: &Rep
 }
 
 async fn write(context: &Context, mirror: &RegistryMirror, report: &Report) -> Result<(), ApplyError> {
-    evidence_store::store(context, mirror)
-        .await
-        .map_err(|error| ApplyError::Evidence(Box::new(error)))?;
+    evidence_store::store(context, mirror).await?;
     if !report.changed {
         return Ok(());
     }
+    still_leading(context)?;
     let api: Api<RegistryMirror> = Api::all(context.client.clone());
     // With the resourceVersion that was decided on: of two leaders by accident only one gets through.
     let desired = RegistryMirror {
@@ -115,7 +130,11 @@ pub async fn refuse(context: &Context, invalid: &InvalidObject) -> Result<Action
     for condition in &mut told {
         condition.last_transition_time = since.clone();
     }
-    let patch = serde_json::json!({"status": {"observedGeneration": generation, "conditions": told}});
+    let version = &invalid.metadata.resource_version;
+    let patch = serde_json::json!({
+        "metadata": {"resourceVersion": version},
+        "status": {"observedGeneration": generation, "conditions": told},
+    });
     let api: Api<RegistryMirror> = Api::all(context.client.clone());
     // A body that can't be decoded comes back from this patch too, so its answer is read as plain JSON.
     let request = kube::core::Request::new(api.resource_url());

@@ -113,6 +113,14 @@ impl Schedule {
         }
     }
 
+    /// A schedule for these lives, with the usual pauses or, for lives of minutes, shorter ones. Below an hour the clocks of all
+    /// replicas and API servers must agree to the second.
+    pub fn lasting(authority: Duration, leaf: Duration) -> Result<Self, ScheduleError> {
+        let usual = Self::default();
+        let propagation = usual.propagation.min(leaf / 6);
+        Self::new(authority, leaf, propagation, usual.poll.min(propagation))
+    }
+
     /// How long an authority lasts.
     pub fn authority(&self) -> Duration {
         self.authority

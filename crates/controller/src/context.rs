@@ -28,6 +28,8 @@ pub const CONTROLLER: &str = "catamaran";
 pub struct Context {
     /// Access to the API server.
     pub client: kube::Client,
+    /// This replica's name.
+    pub identity: String,
     /// The operator's own namespace: Secrets, evidence and the lease live there.
     pub namespace: String,
     /// The time.

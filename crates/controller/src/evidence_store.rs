@@ -7,9 +7,12 @@ use catamaran_api::mirror::RegistryMirror;
 use catamaran_core::policy::MirrorId;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams};
+use kube::api::{
+    Api, DeleteParams, ListParams, ObjectMeta, PartialObjectMeta, Patch, PatchParams, PostParams, Preconditions,
+};
 use kube::{Resource as _, ResourceExt as _};
 
+use crate::apply::{ApplyError, still_leading};
 use crate::context::{CONTROLLER, Context};
 
 /// The key of a shard in its ConfigMap.
@@ -19,7 +22,7 @@ pub const KEY: &str = "evidence";
 const SHARD_BYTES: usize = 500_000;
 
 /// Writes the ledger's evidence if it has changed since it was last written by this process.
-pub async fn store(context: &Context, mirror: &RegistryMirror) -> Result<(), kube::Error> {
+pub async fn store(context: &Context, mirror: &RegistryMirror) -> Result<(), ApplyError> {
     let (Some(name), Some(uid)) = (mirror.metadata.name.as_deref(), mirror.metadata.uid.as_deref()) else {
         return Ok(());
     };
@@ -51,40 +54,95 @@ fn shard_name(mirror: &str, index: usize) -> String {
     format!("catamaran-evidence-{mirror}-{index}")
 }
 
-async fn write(context: &Context, mirror: &RegistryMirror, shards: &[Vec<u8>]) -> Result<(), kube::Error> {
+/// Writes the shards that there are to be and removes all others, each guarded by the version that was listed before: of two
+/// leaders by accident the later one wins, because its first write changes each shard (by its name, if by nothing else), and
+/// because nobody writes who doesn't lead any more.
+async fn write(context: &Context, mirror: &RegistryMirror, shards: &[Vec<u8>]) -> Result<(), ApplyError> {
     let api: Api<ConfigMap> = Api::namespaced(context.client.clone(), &context.namespace);
     let name = mirror.name_any();
-    for (index, shard) in shards.iter().enumerate() {
+    let of_mirror = ListParams::default().labels(&format!("{}={name}", annotations::EVIDENCE));
+    let mut there = versions(&api, &of_mirror).await?;
+    for (index, data) in shards.iter().enumerate() {
         let shard_name = shard_name(&name, index);
-        let config_map = ConfigMap {
-            metadata: ObjectMeta {
-                name: Some(shard_name.clone()),
-                labels: Some(BTreeMap::from([(annotations::EVIDENCE.to_owned(), name.clone())])),
-                owner_references: mirror.controller_owner_ref(&()).map(|owner| vec![owner]),
-                ..ObjectMeta::default()
-            },
-            binary_data: Some(BTreeMap::from([(KEY.to_owned(), ByteString(shard.clone()))])),
-            ..ConfigMap::default()
-        };
-        api.patch(
-            &shard_name,
-            &PatchParams::apply(CONTROLLER).force(),
-            &Patch::Apply(&config_map),
-        )
-        .await?;
-    }
-    remove_beyond(&api, &name, shards.len()).await
-}
-
-/// Removes shards of an earlier, larger evidence.
-async fn remove_beyond(api: &Api<ConfigMap>, mirror: &str, shards: usize) -> Result<(), kube::Error> {
-    let of_mirror = ListParams::default().labels(&format!("{}={mirror}", annotations::EVIDENCE));
-    let wanted: Vec<String> = (0..shards).map(|index| shard_name(mirror, index)).collect();
-    for stale in api.list_metadata(&of_mirror).await?.items {
-        let name = stale.name_any();
-        if !wanted.contains(&name) {
-            api.delete(&name, &DeleteParams::default()).await?;
+        let shard = shard(context, mirror, &shard_name, data);
+        still_leading(context)?;
+        if let Some(version) = there.remove(&shard_name) {
+            replace(&api, shard, version).await?;
+        } else {
+            create(&api, shard).await?;
         }
+    }
+    for (stale, version) in there {
+        still_leading(context)?;
+        let only_this = Preconditions {
+            resource_version: Some(version),
+            uid: None,
+        };
+        let params = DeleteParams {
+            preconditions: Some(only_this),
+            ..DeleteParams::default()
+        };
+        api.delete(&stale, &params).await.map_err(failed)?;
     }
     Ok(())
 }
+
+fn failed(error: kube::Error) -> ApplyError {
+    ApplyError::Evidence(Box::new(error))
+}
+
+fn shard(context: &Context, mirror: &RegistryMirror, name: &str, data: &[u8]) -> ConfigMap {
+    ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some(BTreeMap::from([(annotations::EVIDENCE.to_owned(), mirror.name_any())])),
+            annotations: Some(BTreeMap::from([(
+                annotations::WRITTEN_BY.to_owned(),
+                context.identity.clone(),
+            )])),
+            owner_references: mirror.controller_owner_ref(&()).map(|owner| vec![owner]),
+            ..ObjectMeta::default()
+        },
+        binary_data: Some(BTreeMap::from([(KEY.to_owned(), ByteString(data.to_vec()))])),
+        ..ConfigMap::default()
+    }
+}
+
+/// Name and version of what there is.
+async fn versions(api: &Api<ConfigMap>, which: &ListParams) -> Result<BTreeMap<String, String>, ApplyError> {
+    let found = api.list_metadata(which).await.map_err(failed)?.items;
+    let version = |found: &PartialObjectMeta<ConfigMap>| found.resource_version().unwrap_or_default();
+    Ok(found.iter().map(|found| (found.name_any(), version(found))).collect())
+}
+
+async fn replace(api: &Api<ConfigMap>, mut shard: ConfigMap, version: String) -> Result<(), ApplyError> {
+    shard.metadata.resource_version = Some(version);
+    let params = PatchParams::apply(CONTROLLER).force();
+    let applied = api.patch(&shard.name_any(), &params, &Patch::Apply(&shard)).await;
+    applied.map(drop).map_err(failed)
+}
+
+async fn create(api: &Api<ConfigMap>, shard: ConfigMap) -> Result<(), ApplyError> {
+    let params = PostParams {
+        field_manager: Some(CONTROLLER.to_owned()),
+        ..PostParams::default()
+    };
+    match api.create(&params, &shard).await {
+        Err(kube::Error::Api(status)) if status.code == 409 => {
+            // Another leader made it meanwhile, and that is a conflict; or somebody took its label away, and that is mended.
+            let name = shard.name_any();
+            let unlabelled = format!("!{}", annotations::EVIDENCE);
+            let this = ListParams::default()
+                .fields(&format!("metadata.name={name}"))
+                .labels(&unlabelled);
+            match versions(api, &this).await?.remove(&name) {
+                Some(version) => replace(api, shard, version).await,
+                None => Err(failed(kube::Error::Api(status))),
+            }
+        }
+        created => created.map(drop).map_err(failed),
+    }
+}
+
+#[cfg(test)]
+mod tests;

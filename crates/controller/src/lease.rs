@@ -46,7 +46,7 @@ pub struct LeaseSettings {
 }
 
 impl LeaseSettings {
-    /// Settings with client-go's usual [`Timing`].
+    /// Settings with the default [`Timing`].
     pub fn new(namespace: impl Into<String>, name: impl Into<String>, identity: impl Into<String>) -> Self {
         Self {
             namespace: namespace.into(),
@@ -57,7 +57,9 @@ impl LeaseSettings {
     }
 }
 
-/// The three lengths of an election. [`Default`] is client-go's: 15 s, 10 s, 2 s.
+/// The three lengths of an election. [`Default`]: 12 s, 8 s, 2 s, so that a leader that is gone is followed within 15 s: it may
+/// take [`Timing::retry`] until its last renewal is seen, and [`Timing::duration`] from there. The proportions, and with them
+/// how much faster one machine's clock may run than another's, are client-go's (15 s, 10 s, 2 s).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     duration: Duration,
@@ -104,8 +106,8 @@ impl Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            duration: Duration::from_secs(15),
-            renew_deadline: Duration::from_secs(10),
+            duration: Duration::from_secs(12),
+            renew_deadline: Duration::from_secs(8),
             retry: Duration::from_secs(2),
         }
     }

@@ -34,6 +34,7 @@ pub(crate) fn replica(client: kube::Client, table: Arc<RouteTable>, leads: bool)
         publish.send_replace(Leadership::until(hour));
     }
     Arc::new(Context {
+        identity: "catamaran-0".to_owned(),
         namespace: "catamaran-system".to_owned(),
         clock: Clock::start(),
         leadership,

@@ -30,6 +30,8 @@ pub struct Options {
     pub apiserver_args: Vec<String>,
     /// Further arguments of the kubelet.
     pub kubelet_args: Vec<String>,
+    /// The user whose requests kube-apiserver writes down: [`Cluster::logs`] of [`Cluster::AUDIT`] has one a line.
+    pub audit_user: Option<String>,
 }
 
 impl Default for Options {
@@ -41,6 +43,7 @@ impl Default for Options {
             dial_timeout: None,
             apiserver_args: Vec::new(),
             kubelet_args: Vec::new(),
+            audit_user: None,
         }
     }
 }
@@ -54,6 +57,19 @@ pub struct Cluster {
     password: String,
 }
 
+/// Where the API server is, and files in PEM to prove oneself by.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// Without a path.
+    pub url: String,
+    /// The CA of the API server's certificate.
+    pub authority: PathBuf,
+    /// An administrator's certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
 /// The state of one daemon or registry, for people.
 #[derive(Debug)]
 pub struct Status {
@@ -64,6 +80,10 @@ pub struct Status {
 }
 
 impl Cluster {
+    /// The log of [`Options::audit_user`]'s requests: `audit.k8s.io/v1` Events as JSON, one a line. Of Leases it has what was
+    /// sent, of all else only the metadata.
+    pub const AUDIT: &str = "audit";
+
     /// Builds the components that are missing or stale.
     pub fn build() -> anyhow::Result<()> {
         components::build(&[])
@@ -136,6 +156,17 @@ impl Cluster {
     /// The administrator's kubeconfig. Its server is to be reached from inside only.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
+    }
+
+    /// How an administrator's own client reaches the API server, from inside only.
+    pub fn access(&self) -> Access {
+        let file = |name: &str| self.state.path(&format!("pki/{name}"));
+        Access {
+            url: format!("https://{}:6443", network::NODE),
+            authority: file("ca.crt"),
+            certificate: file("admin.crt"),
+            key: file("admin.key"),
+        }
     }
 
     /// The PID of the cluster's PID 1 as the host sees it, for `nsenter`.

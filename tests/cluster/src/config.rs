@@ -29,7 +29,29 @@ pub fn write(state: &State, options: &Options) -> anyhow::Result<()> {
     containerd(state)?;
     kubelet(state, options)?;
     kube_proxy(state)?;
+    if let Some(user) = &options.audit_user {
+        audit(state, user)?;
+    }
     dns(state)
+}
+
+/// The first rule that matches counts. The beginning of a request says nothing that its end doesn't.
+fn audit(state: &State, user: &str) -> anyhow::Result<()> {
+    let policy = format!(
+        r#"apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+omitManagedFields: true
+rules:
+  - level: Request
+    users: ["{user}"]
+    resources: [{{group: coordination.k8s.io, resources: [leases]}}]
+  - level: Metadata
+    users: ["{user}"]
+  - level: None
+"#
+    );
+    state.write("etc/audit.yaml", policy)
 }
 
 fn certificates(state: &State) -> anyhow::Result<()> {

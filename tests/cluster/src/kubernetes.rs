@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use crate::cluster::Options;
+use crate::cluster::{Cluster, Options};
 use crate::command::{output, output_with, until};
 use crate::config::PAUSE_IMAGE;
 use crate::images::Image;
@@ -176,6 +176,14 @@ fn api_server(state: &State, options: &Options) -> Daemon {
         format!("--kubelet-client-key={pki}/admin.key"),
         "--kubelet-preferred-address-types=InternalIP".to_owned(),
     ];
+    if options.audit_user.is_some() {
+        arguments.extend([
+            format!("--audit-policy-file={}", state.text("etc/audit.yaml")),
+            format!("--audit-log-path={}", state.log(Cluster::AUDIT).display()),
+            // One file, however long the run.
+            "--audit-log-maxsize=2048".to_owned(),
+        ]);
+    }
     arguments.extend(options.apiserver_args.iter().cloned());
     daemon("kube-apiserver", text("kubernetes", "kube-apiserver"), arguments)
 }

@@ -33,7 +33,7 @@ mod standin;
 mod state;
 
 pub use apiserver::ApiServer;
-pub use cluster::{Cluster, Options};
+pub use cluster::{Access, Cluster, Options};
 pub use fault::Fault;
 pub use images::TestImage;
 pub use registry::Registry;

@@ -7,12 +7,15 @@
 //!
 //! Reading order: [`ground`] (a cluster with the operator in it), [`operator`] (image, chart, replicas), [`manifests`] (what a
 //! user applies), [`watch`] (what is seen, and when), [`view`] (how objects are read), [`interrupt`] (Ctrl-C), and then
-//! [`chart`] (the chart alone), [`case`] and [`runner`] for the tests, [`timeline`] for the demo.
+//! [`chart`] (the chart alone), [`case`] and [`runner`] for the tests, [`audit`] (what the operator asked the API server for),
+//! [`load`] (admissions without end), [`timeline`] for the demo.
 
+pub mod audit;
 pub mod case;
 pub mod chart;
 pub mod ground;
 pub mod interrupt;
+pub mod load;
 pub mod manifests;
 pub mod operator;
 pub mod runner;

@@ -129,16 +129,86 @@ pub fn leader(cluster: &Cluster) -> anyhow::Result<String> {
 
 /// Kills a replica as a crash would, without a chance to hand over the lease, and removes its pod before it is restarted.
 pub fn kill(cluster: &Cluster, pod: &str) -> anyhow::Result<()> {
+    signal(cluster, pod, "KILL")?;
+    let remove = ["delete", "pod", pod, "--grace-period=0", "--force"];
+    cluster.kubectl(&[&["-n", NAMESPACE][..], &remove].concat()).map(drop)
+}
+
+/// Sends a signal to a replica's process; nobody else is told.
+pub fn signal(cluster: &Cluster, pod: &str, signal: &str) -> anyhow::Result<()> {
     let script = r#"found=
         for folder in /proc/[0-9]*; do
             tr '\0' '\n' <"$folder/environ" 2>/dev/null | grep -qx "POD_NAME=$1" || continue
-            kill -KILL "${folder#/proc/}" && found=1
+            kill -"$2" "${folder#/proc/}" && found=1
         done
         test "$found""#;
-    let status = cluster.command("sh").args(["-c", script, "sh", pod]).status()?;
+    let status = cluster.command("sh").args(["-c", script, "sh", pod, signal]).status()?;
     ensure!(status.success(), "failed to find the process of {pod}");
-    let remove = ["delete", "pod", pod, "--grace-period=0", "--force"];
-    cluster.kubectl(&[&["-n", NAMESPACE][..], &remove].concat()).map(drop)
+    Ok(())
+}
+
+/// Replaces all replicas one after the other, as an upgrade does, and waits until the last old one has gone.
+pub fn roll(cluster: &Cluster) -> anyhow::Result<()> {
+    let old = pods(cluster)?;
+    let deployment = format!("deployment/{RELEASE}");
+    cluster.kubectl(&["-n", NAMESPACE, "rollout", "restart", &deployment])?;
+    cluster.kubectl(&["-n", NAMESPACE, "rollout", "status", &deployment, "--timeout=180s"])?;
+    for pod in old {
+        wait_gone(cluster, &pod)?;
+    }
+    Ok(())
+}
+
+/// Evicts a replica as the drain of its node does, and waits until it has gone and another one is ready in its place.
+pub fn evict(cluster: &Cluster, pod: &str) -> anyhow::Result<()> {
+    let eviction = serde_json::json!({
+        "apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": NAMESPACE},
+    });
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}/eviction");
+    cluster.kubectl_stdin(&["create", "--raw", &path, "-f", "-"], &eviction.to_string())?;
+    wait_gone(cluster, pod)?;
+    let deployment = format!("deployment/{RELEASE}");
+    let status = ["-n", NAMESPACE, "rollout", "status", &deployment, "--timeout=90s"];
+    cluster.kubectl(&status).map(drop)
+}
+
+/// Waits until a replica has ended and its pod is gone.
+pub fn wait_gone(cluster: &Cluster, pod: &str) -> anyhow::Result<()> {
+    let name = format!("pod/{pod}");
+    cluster
+        .kubectl(&["-n", NAMESPACE, "wait", "--for=delete", &name, "--timeout=90s"])
+        .map(drop)
+}
+
+/// The names of all replicas.
+pub fn pods(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
+    let names = [
+        "-n",
+        NAMESPACE,
+        "get",
+        "pods",
+        "-l",
+        LABEL,
+        "-o",
+        "jsonpath={.items[*].metadata.name}",
+    ];
+    Ok(cluster.kubectl(&names)?.split_whitespace().map(str::to_owned).collect())
+}
+
+/// The certificate that the replicas serve with, as its Secret has it.
+pub fn certificate(cluster: &Cluster) -> anyhow::Result<String> {
+    certificate_data(cluster, "tls\\.crt")
+}
+
+/// One key of the Secret with the webhook's certificates; dots in it are escaped.
+pub fn certificate_data(cluster: &Cluster, key: &str) -> anyhow::Result<String> {
+    let (secret, path) = (format!("{RELEASE}-webhook-tls"), format!("jsonpath={{.data.{key}}}"));
+    cluster.kubectl(&["-n", NAMESPACE, "get", "secret", &secret, "-o", &path])
+}
+
+/// The name that the API server knows the operator by.
+pub fn account() -> String {
+    format!("system:serviceaccount:{NAMESPACE}:{RELEASE}")
 }
 
 /// What all replicas have logged in the last while.

@@ -18,20 +18,32 @@ mod release;
 mod repair;
 mod rescue;
 mod rewriting;
+mod rights;
+mod rollouts;
 mod spared;
 mod upgrade;
 
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use catamaran_cluster::{Cluster, Options};
 use catamaran_e2e::runner::{self, Scenario};
-use catamaran_e2e::{Ground, interrupt, operator};
+use catamaran_e2e::{Ground, interrupt, load, operator};
 
 /// The cluster unless `CATAMARAN_CLUSTER` names another: runs beside each other need clusters of their own.
 const CLUSTER: &str = "catamaran-e2e";
 
 fn main() -> ExitCode {
+    if let Some(admitted) = load::client() {
+        return admitted.map_or_else(
+            |error| {
+                eprintln!("{error:#}");
+                ExitCode::FAILURE
+            },
+            |()| ExitCode::SUCCESS,
+        );
+    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.first().is_some_and(|word| word == private::EMULATOR) {
         return private::emulate(arguments);
@@ -41,6 +53,7 @@ fn main() -> ExitCode {
     let count = all.len();
     let named = |case: &Scenario| words.is_empty() || words.iter().any(|word| case.name.contains(word.as_str()));
     let chosen: Vec<Scenario> = all.into_iter().filter(named).collect();
+    rights::WHOLE_RUN.store(chosen.len() == count, Ordering::Relaxed);
     if options.iter().any(|option| option == "--list") {
         for case in &chosen {
             println!("{}: test", case.name);
@@ -103,8 +116,11 @@ fn scenarios() -> Vec<Scenario> {
         spared::SCENARIOS,
         private::SCENARIOS,
         lifecycle::SCENARIOS,
+        rollouts::SCENARIOS,
+        // It looks back at all before it.
+        rights::SCENARIOS,
+        // These take the release away that the others share, and bring it back: its rights go before its pods do.
         install::SCENARIOS,
-        // These take the release away that the others share, and bring it back.
         upgrade::SCENARIOS,
         helm::SCENARIOS,
         flux::SCENARIOS,
@@ -115,6 +131,7 @@ fn scenarios() -> Vec<Scenario> {
 fn run(cluster: &str, scenarios: &[Scenario]) -> anyhow::Result<runner::Tally> {
     let options = Options {
         name: cluster.to_owned(),
+        audit_user: Some(operator::account()),
         ..Options::default()
     };
     // Tags and images of an earlier run would be in the way.

@@ -11,8 +11,9 @@ use rustls::pki_types::CertificateDer;
 
 use super::material::{Authority, MaterialError};
 
-/// How far an API server's clock may lag behind ours without refusing a new certificate.
-pub const BACKDATE: Duration = Duration::from_mins(5);
+/// How far the clock of an API server, or of another replica, may lag behind ours without refusing a new certificate: twice
+/// the ten minutes that a machine's clock may be wrong by, and some more.
+pub const BACKDATE: Duration = Duration::from_mins(25);
 
 /// Why something could not be issued.
 #[derive(Debug, thiserror::Error)]

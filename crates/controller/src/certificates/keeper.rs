@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::issue::IssueError;
-use super::material::{Authority, Material, MaterialError, bundle, encode_bundle};
+use super::material::{Authority, Material, MaterialError, VerifyError, bundle, encode_bundle, verify};
 use super::plan::{self, GivenError, State, Step, plan};
 use super::{CertificateSettings, ServingCertificate, Source};
 use crate::lease::{self, Leadership};
@@ -93,6 +93,8 @@ enum KeepError {
     Unusable(#[from] MaterialError),
     #[error("{0}; serving with the last good one")]
     Given(#[from] GivenError),
+    #[error("{0}; serving with the last good one")]
+    Untrusted(#[from] VerifyError),
 }
 
 #[derive(Clone, Copy)]
@@ -132,6 +134,8 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
             .as_ref()
             .map(|secret| Material::read(secret.data.as_ref().unwrap_or(&BTreeMap::new())));
         self.serve(material.as_ref(), &trusted, now);
+        let trouble = material.as_ref().and_then(|material| self.trouble(material, now));
+        self.serving.stored_is_unusable(trouble.is_some());
         let published_since = self.note(material.as_ref(), published, now);
         let state = State {
             stored: material.as_ref(),
@@ -147,8 +151,7 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
             Source::Injected => Step::Wait,
         };
         if step == Step::Wait || (step != Step::Create && !self.leadership.borrow().is_leading_now()) {
-            let unusable = material.and_then(|material| material.pair.err());
-            return unusable.map_or(Ok(Step::Wait), |error| Err(error.into()));
+            return trouble.map_or(Ok(Step::Wait), Err);
         }
         info!(?step, "certificates");
         let written = match plan::data(step, &state, now)? {
@@ -174,6 +177,18 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
         };
         if self.serving.offer(pair, now) {
             info!(not_after = %pair.not_after, "serving with a new certificate");
+        }
+    }
+
+    /// Why the stored pair can't be served with: nobody could read it, or nobody who trusts the stored bundle would accept it.
+    /// A Secret that others fill may have no bundle; then only what is published says whether the pair is accepted.
+    fn trouble(&self, material: &Material, now: Timestamp) -> Option<KeepError> {
+        match &material.pair {
+            Ok(_) if material.authorities.is_empty() && self.settings.source == Source::Injected => None,
+            Ok(pair) => verify(pair, &material.authorities, self.serving.name(), now)
+                .err()
+                .map(KeepError::from),
+            Err(error) => Some(error.clone().into()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ pub struct ServingCertificate {
     name: String,
     pair: ArcSwapOption<Pair>,
     published: ArcSwap<Vec<Authority>>,
+    unusable: AtomicBool,
 }
 
 /// Why this replica must not receive requests yet.
@@ -39,7 +41,22 @@ impl ServingCertificate {
             name,
             pair: ArcSwapOption::empty(),
             published: ArcSwap::default(),
+            unusable: AtomicBool::new(false),
         }
+    }
+
+    /// Whether what is stored can't be served with, for an alarm: the last good pair is used until it expires.
+    pub fn is_stored_unusable(&self) -> bool {
+        self.unusable.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stored_is_unusable(&self, unusable: bool) {
+        self.unusable.store(unusable, Ordering::Relaxed);
+    }
+
+    /// The Service's name, which API servers ask for.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The serving certificate verifies under the published caBundle for the Service's name at `now`: the API server can

@@ -209,10 +209,15 @@ fn schedule() -> Schedule {
 }
 
 fn replica(server: &Shared, zero: Instant) -> Replica {
-    replica_of(Source::Own, server, zero)
+    replica_of(Source::Own, server, clock(zero), schedule())
 }
 
-fn replica_of(source: Source, server: &Shared, zero: Instant) -> Replica {
+fn replica_of(
+    source: Source,
+    server: &Shared,
+    clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+    schedule: Schedule,
+) -> Replica {
     let shared = server.clone();
     let service = tower::service_fn(move |request| serve(shared.clone(), request));
     let client = kube::Client::new(service, "catamaran-system");
@@ -222,7 +227,7 @@ fn replica_of(source: Source, server: &Shared, zero: Instant) -> Replica {
         configuration: "catamaran".to_owned(),
         service: "catamaran".to_owned(),
         source,
-        schedule: schedule(),
+        schedule,
     };
     let serving = Arc::new(ServingCertificate::new("catamaran", "catamaran-system"));
     let (leadership, watched) = lease::channel();
@@ -231,7 +236,7 @@ fn replica_of(source: Source, server: &Shared, zero: Instant) -> Replica {
         settings,
         serving.clone(),
         watched,
-        clock(zero),
+        clock,
         CancellationToken::new(),
     );
     Replica {
@@ -290,23 +295,105 @@ async fn without_a_leader_a_secret_is_created_but_nothing_is_published() {
     );
 }
 
+/// A pair of PEM texts, encoded as a Secret's data: what `authority` signed at `now` for an hour.
+fn stored(authority: &(Authority, String), now: Timestamp) -> (Value, Value) {
+    let names = dns_names("catamaran", "catamaran-system");
+    let (chain, key) = issue::leaf(&authority.0, &authority.1, &names, now, Duration::from_hours(1)).unwrap();
+    (
+        json!(ByteString(chain.into_bytes())),
+        json!(ByteString(key.into_bytes())),
+    )
+}
+
 #[tokio::test(start_paused = true)]
-async fn an_unusable_secret_leaves_the_last_good_certificate_in_use() {
+async fn an_unusable_secret_leaves_the_last_good_certificate_in_use_and_raises_an_alarm() {
     let (server, zero) = (server(), Instant::now());
     let replica = replica(&server, zero);
     replica.lead(true);
     sleep(Duration::from_secs(3)).await;
+    // What is damaged here is not mended: nobody leads.
     replica.lead(false);
     let before = replica.serving.not_after();
-    for damage in [
-        json!({"tls.crt": "Z2FyYmFnZQ==", "tls.key": "Z2FyYmFnZQ=="}),
-        json!({}),
-        Value::Null,
+    let good = server.lock().unwrap().secret.as_ref().unwrap()["data"].clone();
+    let with = |chain: &Value, key: &Value| {
+        let mut data = good.clone();
+        (data["tls.crt"], data["tls.key"]) = (chain.clone(), key.clone());
+        data
+    };
+    let now = clock(zero)();
+    let foreign = stored(&issue::authority(now, Duration::from_hours(9)).unwrap(), now);
+    let text: ByteString = serde_json::from_value(good["tls.crt"].clone()).unwrap();
+    let truncated = json!(ByteString(text.0[..text.0.len() / 2].to_vec()));
+    let decoded: ByteString = serde_json::from_value(good["ca.key"].clone()).unwrap();
+    let own = server.lock().unwrap().published().remove(0);
+    let long_ago = now.checked_sub(Duration::from_hours(2)).unwrap();
+    let expired = stored(&(own, String::from_utf8(decoded.0).unwrap()), long_ago);
+    for (case, damage) in [
+        ("garbled", with(&json!("Z2FyYmFnZQ=="), &json!("Z2FyYmFnZQ=="))),
+        ("truncated", with(&truncated, &good["tls.key"])),
+        ("a key of another certificate", with(&good["tls.crt"], &foreign.1)),
+        ("a pair of another authority", with(&foreign.0, &foreign.1)),
+        ("an expired pair", with(&expired.0, &expired.1)),
+        ("empty", json!({})),
+        ("without data", Value::Null),
     ] {
         server.lock().unwrap().secret.as_mut().unwrap()["data"] = damage;
-        sleep(Duration::from_secs(2)).await;
-        assert_eq!(replica.serving.not_after(), before);
-        assert_eq!(replica.serving.ready(clock(zero)()), Ok(()));
+        sleep(Duration::from_millis(1_100)).await;
+        assert_eq!(replica.serving.not_after(), before, "{case}");
+        assert_eq!(replica.serving.ready(clock(zero)()), Ok(()), "{case}");
+        assert!(replica.serving.is_stored_unusable(), "{case}: no alarm");
+        server.lock().unwrap().secret.as_mut().unwrap()["data"] = good.clone();
+        sleep(Duration::from_millis(1_100)).await;
+        assert!(
+            !replica.serving.is_stored_unusable(),
+            "{case}: the alarm outlives its cause"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clocks_that_are_ten_minutes_wrong_cost_no_readiness_and_no_handshake() {
+    let minutes = Duration::from_mins;
+    // Lives of hours, so that the test sees leaves and authorities replaced; in use they last for months.
+    let schedule = Schedule::lasting(minutes(720), minutes(180)).unwrap();
+    for (case, ahead) in [("the first leader's clock is ahead", 0), ("it is behind", 1)] {
+        let (server, zero) = (server(), Instant::now());
+        let fast = clock(zero);
+        let slow = clock(zero);
+        let fast = move || fast().checked_add(minutes(10)).unwrap();
+        let slow = move || slow().checked_sub(minutes(10)).unwrap();
+        let replicas = [
+            replica_of(Source::Own, &server, fast.clone(), schedule),
+            replica_of(Source::Own, &server, slow.clone(), schedule),
+        ];
+        for quarter in 0..96 {
+            // The lead changes hands every two hours, and with it which clock counts.
+            let leader = (ahead + quarter / 8) % 2;
+            replicas[leader].lead(true);
+            replicas[1 - leader].lead(false);
+            sleep(minutes(15)).await;
+            let trusted = server.lock().unwrap().published();
+            let clocks = [fast(), slow(), clock(zero)()];
+            for (index, replica) in replicas.iter().enumerate() {
+                assert_eq!(
+                    replica.serving.ready(clocks[index]),
+                    Ok(()),
+                    "{case}, quarter {quarter}, replica {index}"
+                );
+                let pair = replica.serving.pair().unwrap();
+                for now in clocks {
+                    assert_eq!(
+                        verify(&pair, &trusted, NAME, now),
+                        Ok(()),
+                        "{case}, quarter {quarter}, at {now}"
+                    );
+                }
+            }
+        }
+        assert!(
+            server.lock().unwrap().history.len() >= 6,
+            "{case}: authorities came and went"
+        );
     }
 }
 
@@ -532,7 +619,22 @@ fn a_schedule_must_let_a_rotation_end_before_the_next_begins() {
             "{case}"
         );
     }
+    for (case, authority, leaf, pauses) in [
+        ("a year and a month", 365 * 86_400, 30 * 86_400, Some((60, 10))),
+        ("a rotation every minute", 270, 90, Some((15, 10))),
+        ("the shortest", 180, 60, Some((10, 10))),
+        ("an authority too short for its leaf", 179, 60, None),
+    ] {
+        let lasting = Schedule::lasting(s(authority), s(leaf));
+        let found = lasting.ok().map(|schedule| (schedule.propagation(), schedule.poll()));
+        assert_eq!(
+            found,
+            pauses.map(|(propagation, poll)| (s(propagation), s(poll))),
+            "{case}"
+        );
+    }
     let default = Schedule::default();
+    assert_eq!(Schedule::lasting(default.authority(), default.leaf()), Ok(default));
     let again = Schedule::new(
         default.authority(),
         default.leaf(),
@@ -566,8 +668,8 @@ async fn a_secret_of_somebody_else_is_published_and_followed_but_never_written()
     let (server, zero) = (server(), Instant::now());
     let names = dns_names("catamaran", "catamaran-system");
     let replicas = [
-        replica_of(Source::Given, &server, zero),
-        replica_of(Source::Given, &server, zero),
+        replica_of(Source::Given, &server, clock(zero), schedule()),
+        replica_of(Source::Given, &server, clock(zero), schedule()),
     ];
     replicas[1].lead(true);
     sleep(Duration::from_secs(3)).await;
@@ -597,7 +699,7 @@ async fn a_given_secret_that_would_break_admissions_is_not_published() {
     let (server, zero) = (server(), Instant::now());
     let now = clock(zero)();
     let names = dns_names("catamaran", "catamaran-system");
-    let replica = replica_of(Source::Given, &server, zero);
+    let replica = replica_of(Source::Given, &server, clock(zero), schedule());
     replica.lead(true);
     let good = given(now, &names);
     fill(&server, &good);
@@ -644,7 +746,7 @@ async fn a_given_secret_that_would_break_admissions_is_not_published() {
 #[tokio::test(start_paused = true)]
 async fn what_cert_manager_keeps_is_served_and_nothing_is_written() {
     let (server, zero) = (server(), Instant::now());
-    let replica = replica_of(Source::Injected, &server, zero);
+    let replica = replica_of(Source::Injected, &server, clock(zero), schedule());
     replica.lead(true);
     let data = given(clock(zero)(), &dns_names("catamaran", "catamaran-system"));
     fill(&server, &data);

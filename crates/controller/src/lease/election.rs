@@ -127,6 +127,19 @@ impl Election {
         }
     }
 
+    /// How long to wait at `now` for the next look: no longer than until a foreign record runs out.
+    pub fn pause(&self, now: Duration) -> Duration {
+        let retry = self.settings.timing.retry();
+        let foreign = self.seen.as_ref().filter(|seen| {
+            let holder = holder(&seen.lease);
+            !holder.is_empty() && holder != self.settings.identity
+        });
+        let left = foreign.map(|seen| (seen.since + self.lasts(&seen.lease)).saturating_sub(now));
+        // One that has run out and could not be taken is tried again at the usual pace.
+        left.filter(|left| !left.is_zero())
+            .map_or(retry, |left| left.min(retry))
+    }
+
     /// Leads no more from here on. The record to write so that the next one needn't wait, if this process holds the lease.
     pub fn release(&mut self, wall: Timestamp) -> Option<Lease> {
         self.leading_until = None;

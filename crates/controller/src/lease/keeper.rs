@@ -29,7 +29,6 @@ pub async fn run(
     clock: impl Fn() -> Timestamp,
     shutdown: CancellationToken,
 ) {
-    let retry = settings.timing.retry();
     let mut keeper = Keeper {
         api: Api::namespaced(client, &settings.namespace),
         name: settings.name.clone(),
@@ -45,7 +44,7 @@ pub async fn run(
         // A request in flight is abandoned at shutdown; its result is unknown, so `release` reads first.
         let ended = tokio::select! {
             () = shutdown.cancelled() => true,
-            () = async { keeper.round().await; sleep(retry).await } => false,
+            () = async { keeper.round().await; sleep(keeper.pause()).await } => false,
         };
         if ended {
             break keeper.release().await;
@@ -88,6 +87,10 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
             }
         }
         self.announce();
+    }
+
+    fn pause(&self) -> Duration {
+        self.election.pause(self.zero.elapsed())
     }
 
     async fn attempt(&mut self) -> Result<(), RoundError> {

@@ -10,7 +10,12 @@ fn wall(second: i64) -> Timestamp {
 }
 
 fn election(identity: &str) -> Election {
-    Election::new(LeaseSettings::new("catamaran-system", "catamaran", identity))
+    // client-go's: the tables below count in them.
+    let timing = Timing::new(s(15), s(10), s(2)).unwrap();
+    Election::new(LeaseSettings {
+        timing,
+        ..LeaseSettings::new("catamaran-system", "catamaran", identity)
+    })
 }
 
 /// A lease as the API server would return it.
@@ -123,6 +128,22 @@ fn a_record_is_respected_for_as_long_as_it_asks() {
         assert_eq!(a.decide(s(from - 1), wall(0)), Step::Wait, "{asked:?}");
         assert_ne!(a.decide(s(from), wall(0)), Step::Wait, "{asked:?}");
     }
+}
+
+#[test]
+fn a_follower_looks_again_at_the_moment_at_which_a_foreign_record_runs_out() {
+    let mut a = election("a");
+    assert_eq!(a.pause(s(0)), s(2), "nothing is known yet");
+    a.observe(Some(lease("b", 0, 1)), s(0));
+    for (now, pause, case) in [
+        (s(5), s(2), "far from its end"),
+        (s(14), s(1), "near its end"),
+        (s(15), s(2), "it has run out, and somebody else was faster"),
+    ] {
+        assert_eq!(a.pause(now), pause, "{case}");
+    }
+    a.observe(Some(lease("a", 14, 2)), s(14));
+    assert_eq!(a.pause(s(14)), s(2), "our own record");
 }
 
 #[test]
