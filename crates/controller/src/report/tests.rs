@@ -28,7 +28,6 @@ struct World {
     pass: Option<PassResult>,
     connection: Sides<Option<Problem>>,
     asked: Sides<bool>,
-    outdated: Sides<bool>,
     repair: Option<crate::repair::Progress>,
 }
 
@@ -63,7 +62,6 @@ impl World {
             pass: None,
             connection: Sides::default(),
             asked: Sides::default(),
-            outdated: Sides::default(),
             repair: None,
         }
     }
@@ -147,7 +145,6 @@ impl World {
             probes: Sides::from_fn(|side| self.probes[side].latest().cloned()),
             connection: self.connection.clone(),
             asked: self.asked,
-            outdated: self.outdated,
             pass: self.pass.clone(),
             divergences: self.ledger.divergences(20),
             canary: self.ledger.canary(),
@@ -479,22 +476,6 @@ fn a_missing_secret_stalls_with_what_to_do() {
     world.expect(conditions::STALLED, "True", reason::UNSUPPORTED_CREDENTIALS);
     world.connection.fallback = None;
     world.probe(3, UP, UP).expect(conditions::STALLED, "", "");
-}
-
-#[test]
-fn what_was_found_out_with_an_earlier_spec_is_no_verdict_on_a_changed_one() {
-    let mut world = World::new();
-    world
-        .look("1", &digest("a"), &digest("a"))
-        .end_pass(Sides::default())
-        .probe(3, UP, UP)
-        .expect(conditions::RECONCILING, "", "");
-    world.outdated.fallback = true;
-    world.expect(conditions::RECONCILING, "True", reason::OBSERVING);
-    // Pods get their images meanwhile.
-    world.expect(conditions::READY, "True", reason::SERVING_FROM_PRIMARY);
-    world.outdated.fallback = false;
-    world.expect(conditions::RECONCILING, "", "");
 }
 
 #[test]
