@@ -6,7 +6,6 @@
 mod bad_input;
 mod crd;
 mod flips;
-mod flux;
 mod helm;
 mod hints;
 mod lifecycle;
@@ -99,7 +98,6 @@ fn scenarios() -> Vec<Scenario> {
         // These take the release away that the others share, and bring it back.
         upgrade::SCENARIOS,
         helm::SCENARIOS,
-        flux::SCENARIOS,
     ]
     .concat()
 }
