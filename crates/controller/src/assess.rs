@@ -43,8 +43,6 @@ pub struct Observation {
     pub connection: Sides<Option<Problem>>,
     /// Whether a side was ever probed by a client of its own.
     pub asked: Sides<bool>,
-    /// Whether a side has not been probed since the spec changed.
-    pub outdated: Sides<bool>,
     /// The last pass over the tags.
     pub pass: Option<PassResult>,
     /// A sample of confirmed divergences, newest first.
@@ -121,7 +119,6 @@ fn observe(
         probes: Sides::from_fn(|side| state.probes[side].latest().cloned()),
         connection: state.connection.clone(),
         asked: state.asked,
-        outdated: state.outdated,
         pass,
         divergences: state.ledger.divergences(catamaran_api::status::MAX_DIVERGENCES),
         canary: state.canary.clone(),

@@ -83,8 +83,6 @@ pub struct State {
     pub connection: Sides<Option<Problem>>,
     /// Whether a side was ever probed by a client of its own: what its probes say is then about its identity or registry.
     pub asked: Sides<bool>,
-    /// Whether a side has not been probed since the spec changed: what is known of it is about another spec.
-    pub outdated: Sides<bool>,
     /// The canary each side is probed with.
     pub canary: Option<Canary>,
     /// Canaries that were not found on a side, so that another is chosen.

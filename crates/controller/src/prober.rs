@@ -96,7 +96,6 @@ fn note(
         let changed = history.latest().is_none_or(|latest| latest.outcome != probe.outcome);
         history.record(probe, &policy.health);
         let after = state.probes[side].availability(&policy.health);
-        let changed = std::mem::take(&mut state.outdated[side]) || changed;
         (changed || failing || before != after, kind(before) != kind(after))
     };
     if reconcile {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use catamaran_core::policy::{MirrorPolicy, RepairMode};
-use catamaran_core::side::{Side, Sides};
+use catamaran_core::side::Side;
 use tokio::task::AbortHandle;
 
 use crate::context::Context;
@@ -53,7 +53,6 @@ impl Workers {
             }
         }
         crews.remove(&uid);
-        context.memories.of(&policy.id).state().outdated = Sides::from_fn(|_| true);
         let mut tasks: Vec<AbortHandle> = Vec::with_capacity(6);
         for side in Side::ALL {
             tasks.push(tokio::spawn(prober::run(Arc::clone(context), Arc::clone(policy), side)).abort_handle());

@@ -1,5 +1,6 @@
 //! The release by Helm on the command line, the current major version and the one before, through its whole life.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -47,21 +48,52 @@ fn a_release_lives(case: &Case<'_>, helm: Helm) -> anyhow::Result<()> {
     rewrites(case, true)
 }
 
-fn life(case: &Case<'_>, helm: Helm, mirror: &Value) -> anyhow::Result<()> {
-    let image = operator::image_values();
-    let chart = chart()?.display().to_string();
-    let change = |verb: &str, chart: &str, values: &[&str]| {
-        let mut arguments = vec![verb, operator::RELEASE, chart, "--namespace", operator::NAMESPACE];
+/// One of the two programs, and what it says to each step.
+struct Hand<'c, 'g> {
+    case: &'c Case<'g>,
+    helm: Helm,
+}
+
+impl Hand<'_, '_> {
+    /// `install` or `upgrade`.
+    fn change(&self, verb: &str, chart: &Path, values: &[&str]) -> anyhow::Result<()> {
+        let image = operator::image_values();
+        let chart = chart.display().to_string();
+        let mut arguments = vec![verb, operator::RELEASE, &chart, "--namespace", operator::NAMESPACE];
         arguments.extend(["--wait", "--timeout", "90s", "--set", &image[0], "--set", &image[1]]);
         values.iter().for_each(|value| arguments.extend(["--set", value]));
-        helm(&case.ground.cluster, &arguments)
-    };
+        (self.helm)(&self.case.ground.cluster, &arguments).map(drop)
+    }
+
+    /// `rollback` to a revision or `uninstall`.
+    fn leave(&self, verb: &str, revision: Option<&str>) -> anyhow::Result<()> {
+        let mut arguments = vec![verb, operator::RELEASE];
+        arguments.extend(revision);
+        arguments.extend(["--namespace", operator::NAMESPACE, "--wait", "--timeout", "90s"]);
+        (self.helm)(&self.case.ground.cluster, &arguments).map(drop)
+    }
+}
+
+fn life(case: &Case<'_>, helm: Helm, mirror: &Value) -> anyhow::Result<()> {
+    let hand = Hand { case, helm };
     let since = Instant::now();
     timed(case, "install over the definition that was kept", || {
-        change("install", &chart, &[])
+        hand.change("install", &chart()?, &[])
     })?;
     survived(case, mirror, since)?;
     rewrites(case, true)?;
+    let admissions = Admissions::start(case)?;
+    changes(case, &hand, mirror)?;
+    timed(case, "uninstall", || hand.leave("uninstall", None))?;
+    rewrites(case, false)?;
+    nothing_else_is_left(case)?;
+    let asked = admissions.ended()?;
+    case.note(format!("{asked} pods asked for meanwhile, all admitted"));
+    Ok(())
+}
+
+/// Upgrades and a rollback, while others have written into the webhook configuration.
+fn changes(case: &Case<'_>, hand: &Hand<'_, '_>, mirror: &Value) -> anyhow::Result<()> {
     let bundle = webhook(case)?.bundle;
     ensure!(!bundle.is_empty(), "the operator is ready without a caBundle");
     let selector = enforce(case)?;
@@ -76,52 +108,28 @@ fn life(case: &Case<'_>, helm: Helm, mirror: &Value) -> anyhow::Result<()> {
         );
         Ok(())
     };
-    let admissions = Admissions::start(case)?;
     let values = ["webhook.timeoutSeconds=3", "log.level=debug"];
-    timed(case, "upgrade to other values", || change("upgrade", &chart, &values))?;
+    timed(case, "upgrade to other values", || {
+        hand.change("upgrade", &chart()?, &values)
+    })?;
     untouched(3)?;
     nobody_fights(case, SETTLED)?;
     let folder = tempfile::tempdir()?;
-    let next = next_chart(folder.path())?.display().to_string();
+    let next = next_chart(folder.path())?;
     let since = Instant::now();
-    timed(case, "upgrade to another version", || change("upgrade", &next, &values))?;
+    timed(case, "upgrade to another version", || {
+        hand.change("upgrade", &next, &values)
+    })?;
     untouched(3)?;
     new_field_is_of_use(case, mirror, since)?;
-    let back = [
-        "rollback",
-        operator::RELEASE,
-        "1",
-        "--namespace",
-        operator::NAMESPACE,
-        "--wait",
-        "--timeout",
-        "90s",
-    ];
     let since = Instant::now();
     timed(case, "roll back to the first revision", || {
-        helm(&case.ground.cluster, &back)
+        hand.leave("rollback", Some("1"))
     })?;
     untouched(2)?;
     ensure!(!has_new_field(case)?, "the definition is still the later one");
     survived(case, mirror, since)?;
-    rewrites(case, true)?;
-    let gone = [
-        "uninstall",
-        operator::RELEASE,
-        "--namespace",
-        operator::NAMESPACE,
-        "--wait",
-        "--timeout",
-        "60s",
-    ];
-    timed(case, "uninstall", || helm(&case.ground.cluster, &gone))?;
-    rewrites(case, false)?;
-    nothing_else_is_left(case)?;
-    case.note(format!(
-        "{} pods asked for meanwhile, all admitted",
-        admissions.ended()?
-    ));
-    Ok(())
+    rewrites(case, true)
 }
 
 /// A field that the later definition brought can be set, and taken away again before the way back.

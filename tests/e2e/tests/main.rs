@@ -7,7 +7,6 @@ mod bad_input;
 mod chart;
 mod crd;
 mod flips;
-mod flux;
 mod helm;
 mod hints;
 mod install;
@@ -123,7 +122,6 @@ fn scenarios() -> Vec<Scenario> {
         install::SCENARIOS,
         upgrade::SCENARIOS,
         helm::SCENARIOS,
-        flux::SCENARIOS,
     ]
     .concat()
 }
