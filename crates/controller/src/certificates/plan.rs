@@ -68,7 +68,7 @@ pub fn plan(state: &State<'_>, now: Timestamp) -> Step {
     match leaf(state, material, newest, now) {
         Leaf::Aged | Leaf::Broken => Step::IssueLeaf,
         Leaf::Superseded if is_settled(state, now) => Step::IssueLeaf,
-        leaf if left(newest.not_after, now) <= state.schedule.authority / 3 => match leaf {
+        leaf if is_due(left(newest.not_after, now), state.schedule.authority) => match leaf {
             // A rotation begins with a leaf that has time to wait for its end.
             Leaf::Fine { left } if left < state.schedule.leaf * 2 / 3 => Step::IssueLeaf,
             _ => Step::AddAuthority,
@@ -115,7 +115,7 @@ pub fn given(state: &State<'_>, now: Timestamp) -> Result<Step, GivenError> {
 enum Leaf {
     /// So much of its life is left.
     Fine { left: Duration },
-    /// A third of its life is left. Its authority is relied on already, so its successor needs no wait.
+    /// A third of its life is left, or more than it may have. Its authority is relied on already, so its successor needs no wait.
     Aged,
     /// An older authority signed it: the newest may be relied on once every API server knows it.
     Superseded,
@@ -133,7 +133,7 @@ fn leaf(state: &State<'_>, material: &Material, newest: &Authority, now: Timesta
     };
     if verifies(std::slice::from_ref(newest)) {
         let left = left(pair.not_after, now);
-        if left <= state.schedule.leaf / 3 {
+        if is_due(left, state.schedule.leaf) {
             Leaf::Aged
         } else {
             Leaf::Fine { left }
@@ -143,6 +143,12 @@ fn leaf(state: &State<'_>, material: &Material, newest: &Authority, now: Timesta
     } else {
         Leaf::Broken
     }
+}
+
+/// A third of a life is left; or so much that it must have been issued when lives were longer, which whoever shortened them
+/// doesn't want to wait for. A leader whose clock was ahead has issued for somewhat longer, too.
+fn is_due(left: Duration, life: Duration) -> bool {
+    left <= life / 3 || left > life + BACKDATE
 }
 
 fn left(not_after: Timestamp, now: Timestamp) -> Duration {

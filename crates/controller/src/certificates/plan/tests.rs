@@ -369,3 +369,28 @@ fn steps_that_need_an_authority_say_so_when_there_is_none() {
         );
     }
 }
+
+#[test]
+fn lives_that_were_shortened_count_at_once() {
+    let (names, usual) = (names(), Schedule::default());
+    let state = State {
+        stored: None,
+        published: Some(&[]),
+        published_since: None,
+        names: &names,
+        schedule: &usual,
+    };
+    let mut world = World::new();
+    world.secret = data(Step::Create, &state, at(0)).unwrap();
+    world.published = Some(world.authorities());
+    let old = world.authorities().remove(0);
+    let steps = world.settle(at(1));
+    let expected = [Step::IssueLeaf, Step::AddAuthority, Step::Publish, Step::IssueLeaf];
+    assert_eq!(steps, expected);
+    assert!(
+        world.authorities().contains(&old),
+        "whoever still serves the old leaf is trusted"
+    );
+    assert!(left(world.pair().not_after, at(1)) <= schedule().leaf());
+    assert!(left(world.authorities()[0].not_after, at(1)) <= schedule().authority());
+}
