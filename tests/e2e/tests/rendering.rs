@@ -3,6 +3,8 @@
 //! `UPDATE_GOLDENS=1` writes `tests/chart/goldens` and the chart's README anew. Whether an API server takes what is rendered
 //! is tested by the scenarios in `chart.rs`.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
