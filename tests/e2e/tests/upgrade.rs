@@ -49,12 +49,12 @@ fn upgrade(case: &Case<'_>) -> anyhow::Result<()> {
     timed(case, "install the tree's chart over it", || case.ground.reinstall())?;
     let after = Stored::read(case)?;
     ensure!(
-        after.versions == before.versions && after.stored == before.stored,
+        after.versions == before.versions && after.kept_as == before.kept_as,
         "versions were {:?} stored as {:?}, and are {:?} stored as {:?}",
         before.versions,
-        before.stored,
+        before.kept_as,
         after.versions,
-        after.stored
+        after.kept_as
     );
     let mut lost = Vec::new();
     dropped(&before.schema, &after.schema, "", &mut lost);
@@ -88,7 +88,7 @@ fn upgrade(case: &Case<'_>) -> anyhow::Result<()> {
 /// What the API server holds.
 struct Stored {
     versions: Vec<String>,
-    stored: Value,
+    kept_as: Value,
     schema: Value,
     mirrors: Vec<Value>,
 }
@@ -103,7 +103,7 @@ impl Stored {
                 .iter()
                 .map(|version| text(version, "/name").to_owned())
                 .collect(),
-            stored: definition["status"]["storedVersions"].clone(),
+            kept_as: definition["status"]["storedVersions"].clone(),
             schema: shape(&versions[0]["schema"]["openAPIV3Schema"]),
             mirrors: items(&serde_json::from_str(&mirrors)?),
         })
