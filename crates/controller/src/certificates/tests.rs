@@ -209,10 +209,6 @@ fn schedule() -> Schedule {
 }
 
 fn replica(server: &Shared, zero: Instant) -> Replica {
-    replica_of(server, clock(zero), schedule())
-}
-
-fn replica_of(server: &Shared, clock: impl Fn() -> Timestamp + Send + Sync + 'static, schedule: Schedule) -> Replica {
     let shared = server.clone();
     let service = tower::service_fn(move |request| serve(shared.clone(), request));
     let client = kube::Client::new(service, "catamaran-system");
@@ -221,7 +217,7 @@ fn replica_of(server: &Shared, clock: impl Fn() -> Timestamp + Send + Sync + 'st
         secret: "catamaran-webhook-tls".to_owned(),
         configuration: "catamaran".to_owned(),
         service: "catamaran".to_owned(),
-        schedule,
+        schedule: schedule(),
     };
     let serving = Arc::new(ServingCertificate::new("catamaran", "catamaran-system"));
     let (leadership, watched) = lease::channel();
@@ -230,7 +226,7 @@ fn replica_of(server: &Shared, clock: impl Fn() -> Timestamp + Send + Sync + 'st
         settings,
         serving.clone(),
         watched,
-        clock,
+        clock(zero),
         CancellationToken::new(),
     );
     Replica {
@@ -341,52 +337,6 @@ async fn an_unusable_secret_leaves_the_last_good_certificate_in_use_and_raises_a
         assert!(
             !replica.serving.is_stored_unusable(),
             "{case}: the alarm outlives its cause"
-        );
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn clocks_that_are_ten_minutes_wrong_cost_no_readiness_and_no_handshake() {
-    let minutes = Duration::from_mins;
-    // Lives of hours, so that the test sees leaves and authorities replaced; in use they last for months.
-    let schedule = Schedule::new(minutes(720), minutes(180), minutes(15), minutes(5)).unwrap();
-    for (case, ahead) in [("the first leader's clock is ahead", 0), ("it is behind", 1)] {
-        let (server, zero) = (server(), Instant::now());
-        let fast = clock(zero);
-        let slow = clock(zero);
-        let fast = move || fast().checked_add(minutes(10)).unwrap();
-        let slow = move || slow().checked_sub(minutes(10)).unwrap();
-        let replicas = [
-            replica_of(&server, fast.clone(), schedule),
-            replica_of(&server, slow.clone(), schedule),
-        ];
-        for quarter in 0..96 {
-            // The lead changes hands every two hours, and with it which clock counts.
-            let leader = (ahead + quarter / 8) % 2;
-            replicas[leader].lead(true);
-            replicas[1 - leader].lead(false);
-            sleep(minutes(15)).await;
-            let trusted = server.lock().unwrap().published();
-            let clocks = [fast(), slow(), clock(zero)()];
-            for (index, replica) in replicas.iter().enumerate() {
-                assert_eq!(
-                    replica.serving.ready(clocks[index]),
-                    Ok(()),
-                    "{case}, quarter {quarter}, replica {index}"
-                );
-                let pair = replica.serving.pair().unwrap();
-                for now in clocks {
-                    assert_eq!(
-                        verify(&pair, &trusted, NAME, now),
-                        Ok(()),
-                        "{case}, quarter {quarter}, at {now}"
-                    );
-                }
-            }
-        }
-        assert!(
-            server.lock().unwrap().history.len() >= 4,
-            "{case}: authorities came and went"
         );
     }
 }
