@@ -209,15 +209,10 @@ fn schedule() -> Schedule {
 }
 
 fn replica(server: &Shared, zero: Instant) -> Replica {
-    replica_of(Source::Own, server, clock(zero), schedule())
+    replica_of(Source::Own, server, zero)
 }
 
-fn replica_of(
-    source: Source,
-    server: &Shared,
-    clock: impl Fn() -> Timestamp + Send + Sync + 'static,
-    schedule: Schedule,
-) -> Replica {
+fn replica_of(source: Source, server: &Shared, zero: Instant) -> Replica {
     let shared = server.clone();
     let service = tower::service_fn(move |request| serve(shared.clone(), request));
     let client = kube::Client::new(service, "catamaran-system");
@@ -227,7 +222,7 @@ fn replica_of(
         configuration: "catamaran".to_owned(),
         service: "catamaran".to_owned(),
         source,
-        schedule,
+        schedule: schedule(),
     };
     let serving = Arc::new(ServingCertificate::new("catamaran", "catamaran-system"));
     let (leadership, watched) = lease::channel();
@@ -236,7 +231,7 @@ fn replica_of(
         settings,
         serving.clone(),
         watched,
-        clock,
+        clock(zero),
         CancellationToken::new(),
     );
     Replica {
@@ -347,52 +342,6 @@ async fn an_unusable_secret_leaves_the_last_good_certificate_in_use_and_raises_a
         assert!(
             !replica.serving.is_stored_unusable(),
             "{case}: the alarm outlives its cause"
-        );
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn clocks_that_are_ten_minutes_wrong_cost_no_readiness_and_no_handshake() {
-    let minutes = Duration::from_mins;
-    // Lives of hours, so that the test sees leaves and authorities replaced; in use they last for months.
-    let schedule = Schedule::new(minutes(720), minutes(180), minutes(15), minutes(5)).unwrap();
-    for (case, ahead) in [("the first leader's clock is ahead", 0), ("it is behind", 1)] {
-        let (server, zero) = (server(), Instant::now());
-        let fast = clock(zero);
-        let slow = clock(zero);
-        let fast = move || fast().checked_add(minutes(10)).unwrap();
-        let slow = move || slow().checked_sub(minutes(10)).unwrap();
-        let replicas = [
-            replica_of(Source::Own, &server, fast.clone(), schedule),
-            replica_of(Source::Own, &server, slow.clone(), schedule),
-        ];
-        for quarter in 0..96 {
-            // The lead changes hands every two hours, and with it which clock counts.
-            let leader = (ahead + quarter / 8) % 2;
-            replicas[leader].lead(true);
-            replicas[1 - leader].lead(false);
-            sleep(minutes(15)).await;
-            let trusted = server.lock().unwrap().published();
-            let clocks = [fast(), slow(), clock(zero)()];
-            for (index, replica) in replicas.iter().enumerate() {
-                assert_eq!(
-                    replica.serving.ready(clocks[index]),
-                    Ok(()),
-                    "{case}, quarter {quarter}, replica {index}"
-                );
-                let pair = replica.serving.pair().unwrap();
-                for now in clocks {
-                    assert_eq!(
-                        verify(&pair, &trusted, NAME, now),
-                        Ok(()),
-                        "{case}, quarter {quarter}, at {now}"
-                    );
-                }
-            }
-        }
-        assert!(
-            server.lock().unwrap().history.len() >= 4,
-            "{case}: authorities came and went"
         );
     }
 }
@@ -668,8 +617,8 @@ async fn a_secret_of_somebody_else_is_published_and_followed_but_never_written()
     let (server, zero) = (server(), Instant::now());
     let names = dns_names("catamaran", "catamaran-system");
     let replicas = [
-        replica_of(Source::Given, &server, clock(zero), schedule()),
-        replica_of(Source::Given, &server, clock(zero), schedule()),
+        replica_of(Source::Given, &server, zero),
+        replica_of(Source::Given, &server, zero),
     ];
     replicas[1].lead(true);
     sleep(Duration::from_secs(3)).await;
@@ -699,7 +648,7 @@ async fn a_given_secret_that_would_break_admissions_is_not_published() {
     let (server, zero) = (server(), Instant::now());
     let now = clock(zero)();
     let names = dns_names("catamaran", "catamaran-system");
-    let replica = replica_of(Source::Given, &server, clock(zero), schedule());
+    let replica = replica_of(Source::Given, &server, zero);
     replica.lead(true);
     let good = given(now, &names);
     fill(&server, &good);
@@ -746,7 +695,7 @@ async fn a_given_secret_that_would_break_admissions_is_not_published() {
 #[tokio::test(start_paused = true)]
 async fn what_cert_manager_keeps_is_served_and_nothing_is_written() {
     let (server, zero) = (server(), Instant::now());
-    let replica = replica_of(Source::Injected, &server, clock(zero), schedule());
+    let replica = replica_of(Source::Injected, &server, zero);
     replica.lead(true);
     let data = given(clock(zero)(), &dns_names("catamaran", "catamaran-system"));
     fill(&server, &data);
