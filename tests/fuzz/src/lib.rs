@@ -134,7 +134,6 @@ fn apply(change: &Change, sample: &mut Vec<u8>) {
             let at = at.index(sample.len());
             sample[at] ^= bits;
         }
-        Change::Flip(..) => {}
         Change::Put(at, which) => insert(sample, at.index(size), FRAGMENTS[*which]),
         Change::PutBytes(at, bytes) => insert(sample, at.index(size), bytes),
         Change::Replace(from, to, which) => {
@@ -155,7 +154,7 @@ fn apply(change: &Change, sample: &mut Vec<u8>) {
             let byte = sample[at];
             insert(sample, at, &vec![byte; usize::from(*times)]);
         }
-        Change::Lengthen(..) => {}
+        Change::Flip(..) | Change::Lengthen(..) => {}
     }
 }
 
