@@ -142,7 +142,7 @@ async fn answer(request: Request<Incoming>, certified: bool, state: Arc<State>) 
         Some(What::FatPages) => Ok(answers::fat_page(&recorded)),
         Some(What::EndlessBody) => {
             let (parts, _) = right().into_parts();
-            let piece = Bytes::from_static(&[b' '; 64 << 10]);
+            let piece = Bytes::from(vec![b' '; 64 << 10]);
             Ok(Response::from_parts(parts, Scripted::ending(piece, End::Again)))
         }
         Some(What::Echo(_)) if recorded.authorization.is_none() && recorded.body.is_empty() => Ok(right()),
