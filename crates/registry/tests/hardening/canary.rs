@@ -42,7 +42,10 @@ struct Logged(Arc<Mutex<Vec<u8>>>);
 
 impl io::Write for Logged {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -101,6 +104,7 @@ struct Case {
     secrets: &'static [&'static str],
 }
 
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn cases() -> Vec<Case> {
     let bearer = Auth::default;
     let case = |name, registry, provider, credentials, auth, secrets| Case {

@@ -203,7 +203,7 @@ async fn a_certificate_that_can_not_be_used_is_refused_before_anything_is_sent()
         ),
         (
             with(|identity| {
-                identity.key = Secret::new(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".to_vec())
+                identity.key = Secret::new(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n".to_vec());
             }),
             "the key can't be used, or is not the certificate's",
         ),

@@ -187,5 +187,5 @@ async fn asks_a_hostile_registry() {
         peak().saturating_sub(before),
         start.elapsed()
     );
-    assert!(start.elapsed() < Duration::from_secs(180), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_mins(3), "{:?}", start.elapsed());
 }
