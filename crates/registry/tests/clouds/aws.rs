@@ -463,7 +463,7 @@ async fn pods_get_the_registrys_password_with_its_end_and_nothing_when_the_key_i
     // As a kubelet uses it: user name and password, and nothing of Amazon's.
     let kubelet = ground.client(basic(&minted.username, minted.password.expose()), false);
     let resolved = kubelet.resolve_verified(WEB, "1.0").await.unwrap();
-    assert_eq!(resolved.digest.to_string(), digest.to_string());
+    assert_eq!(resolved.digest.to_string(), digest);
 
     let refused = ground.client(key("wrong"), false).pull_credential().await.unwrap_err();
     assert!(
