@@ -9,6 +9,7 @@ export CATAMARAN_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/catamaran
 export CARGO_TARGET_DIR ?= $(CATAMARAN_CACHE)/target
 KEEP ?=
 FILTER ?=
+FUZZ_SECONDS ?= 10
 
 TARGET := x86_64-unknown-linux-gnu
 PACKAGES := runc iproute2 nftables iptables util-linux curl ca-certificates
@@ -42,6 +43,10 @@ e2e: cluster-build image-binary ## End-to-end tests on a real cluster (FILTER=na
 .PHONY: test-live
 test-live: ## The registry client against live services (docs/testing.md says which variables name them)
 	cargo test --locked -p catamaran-registry --test live
+
+.PHONY: fuzz
+fuzz: ## Every parser against broken input for FUZZ_SECONDS each (10); what fails is kept by its seed in proptest-regressions
+	FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --locked -p catamaran-core -p catamaran-registry -p catamaran-webhook -p catamaran-controller fuzzed_
 
 .PHONY: bench
 bench: ## Measure the webhook beside a no-op server, and verification of 1,000 and 10,000 tags

@@ -359,3 +359,38 @@ async fn a_mirror_that_is_not_there_could_not_be_told() {
     assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{ran:?}");
     assert!(ran.err.starts_with("error: "), "{ran:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_secret_is_printed_whatever_the_registry_repeats() {
+    use base64::Engine as _;
+    let base64 = base64::prelude::BASE64_STANDARD;
+    for (path, status) in [
+        ("/token", 401),
+        ("/token", 403),
+        ("/tags/list", 307),
+        ("/manifests/", 403),
+        ("/blobs/", 500),
+    ] {
+        let harness = Harness::start().await;
+        harness.registry.fault(Fault::on(path, What::Echo(status)));
+        let kubeconfig = with_mirror(&harness, &good_secrets(&harness));
+        for more in [&[][..], &["-o", "json"]] {
+            let ran = harness
+                .run(&[&["check", "images", "--kubeconfig", &kubeconfig], more].concat())
+                .await;
+            assert_eq!(ran.code, 1, "{ran:?}");
+            let printed = ran.out.clone() + &ran.err;
+            assert!(printed.contains("[redacted]"), "{path} {status}: {printed}");
+            for secret in [
+                "hunter2".to_owned(),
+                base64.encode("hunter2"),
+                base64.encode("bot:hunter2"),
+            ] {
+                assert!(
+                    !printed.contains(secret.trim_end_matches('=')),
+                    "{path} {status}: {printed}"
+                );
+            }
+        }
+    }
+}

@@ -64,6 +64,13 @@ impl Session {
             );
             return Err(reply.failure(Class::Misrouted, message));
         }
+        if reply.sent.is_in(target.as_str()) {
+            let message = format!(
+                "{}: redirects to a place that would be told our credential, which is not followed",
+                reply.request
+            );
+            return Err(reply.failure(Class::Misrouted, message));
+        }
         let reply = self.http.exchange(&ask).await?;
         if reply.status().is_success() || reply.location().is_some() {
             return Ok(reply);

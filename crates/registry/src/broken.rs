@@ -4,6 +4,7 @@ use std::error::Error;
 use std::io;
 
 use catamaran_core::health::Unavailable;
+use rustls::AlertDescription;
 
 use crate::dns::DnsError;
 use crate::failure::{Class, Failure, Rung, one_line};
@@ -12,6 +13,15 @@ use crate::failure::{Class, Failure, Rung, one_line};
 pub(crate) fn failure(error: &reqwest::Error, rung: Rung, request: &str) -> Failure {
     if let Some(dns) = find::<DnsError>(error) {
         return unresolved(dns, lower(Rung::Dns, error, rung), request);
+    }
+    if let Some(text) = find::<rustls::Error>(error).and_then(about_our_certificate) {
+        // With TLS 1.3 the registry says so when the handshake is over for us.
+        let reached = if is_own(rung) { Rung::Tls } else { rung };
+        return Failure::new(reached, Class::Unauthorized, format!("{request}: TLS: {text}"));
+    }
+    if let Some((class, text)) = refused_by_proxy(error) {
+        let reached = if is_own(rung) { Rung::Connect } else { rung };
+        return Failure::new(reached, class, format!("{request}: {text}"));
     }
     let (why, text, reached) = cause(error, rung);
     let reached = lower(reached, error, rung);
@@ -30,10 +40,59 @@ pub(crate) fn unresolved(error: &DnsError, rung: Rung, request: &str) -> Failure
 /// A token endpoint or a blob host that can't be reached fails its own rung: the registry's name, port and certificate are
 /// good. Only the registry's first request tells about the rungs below.
 fn lower(reached: Rung, error: &reqwest::Error, rung: Rung) -> Rung {
-    match rung {
-        Rung::Exchange | Rung::Token | Rung::Blob => rung,
-        _ if error.is_connect() => reached,
-        _ => rung,
+    if is_own(rung) && error.is_connect() {
+        reached
+    } else {
+        rung
+    }
+}
+
+/// Whether a request on this rung goes to the registry itself.
+fn is_own(rung: Rung) -> bool {
+    !matches!(rung, Rung::Exchange | Rung::Token | Rung::Blob)
+}
+
+/// What the other side says of our certificate, or of its absence: a matter of credentials, not an outage.
+fn about_our_certificate(error: &rustls::Error) -> Option<&'static str> {
+    let rustls::Error::AlertReceived(alert) = error else {
+        return None;
+    };
+    match alert {
+        AlertDescription::CertificateRequired => {
+            Some("the server wants a client certificate, and there is none (tls.crt and tls.key in certSecretRef)")
+        }
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnknownCA
+        | AlertDescription::AccessDenied
+        | AlertDescription::DecryptError => {
+            Some("the server does not accept our client certificate (tls.crt and tls.key in certSecretRef)")
+        }
+        _ => None,
+    }
+}
+
+/// What a proxy answered to `CONNECT`. Of its answer only this much is known: 407, or another that is not 200; that may be an
+/// outage of the registry as well as a rule of the proxy.
+fn refused_by_proxy(error: &reqwest::Error) -> Option<(Class, &'static str)> {
+    let text = root_cause(error);
+    match text.strip_prefix("tunnel error: ")? {
+        "proxy authorization required" => Some((
+            Class::NetworkDenied,
+            "the proxy wants a user name and password, which can stand in HTTPS_PROXY",
+        )),
+        "unsuccessful" => Some((
+            Class::Unavailable(Unavailable::ConnectionFailed),
+            "the proxy gives no connection to it",
+        )),
+        "unexpected end of file" => Some((
+            Class::Unavailable(Unavailable::ConnectionFailed),
+            "the proxy closed the connection",
+        )),
+        _ => None,
     }
 }
 

@@ -206,4 +206,35 @@ mod tests {
             read_all(&[&text]);
         }
     }
+
+    #[test]
+    fn fuzzed_challenges_are_read_within_bounds_and_again_when_written() {
+        let samples = [
+            r#"Bearer realm="https://kracr.azurecr.io/oauth2/token",service="kracr.azurecr.io""#,
+            r#"Bearer realm="https://ghcr.io/token",service="ghcr.io",scope="repository:user/image:pull""#,
+            r#"Basic realm="x", Bearer realm="https://r/t",service="a\"b",error="invalid_token""#,
+            "Bearer realm=https://r/t,service=s",
+            "Negotiate abc==, Digest qop=auth",
+        ];
+        let property = |input: Vec<u8>| {
+            let Ok(value) = HeaderValue::from_bytes(&input) else {
+                return Ok(());
+            };
+            let mut headers = HeaderMap::new();
+            headers.insert(WWW_AUTHENTICATE, value);
+            let challenge = read(&headers);
+            if let Some(Challenge::Bearer { realm, service }) = &challenge {
+                prop_assert!(!realm.is_empty() && realm.len() <= input.len());
+                prop_assert!(service.as_ref().is_none_or(|service| service.len() <= LONGEST_SERVICE));
+                let quoted = |text: &str| text.replace('\\', r"\\").replace('"', "\\\"");
+                let service = service
+                    .as_ref()
+                    .map(|service| format!(",service=\"{}\"", quoted(service)));
+                let written = format!("Bearer realm=\"{}\"{}", quoted(realm), service.unwrap_or_default());
+                prop_assert_eq!(read_all(&[&written]), challenge);
+            }
+            Ok(())
+        };
+        catamaran_fuzz::run(file!(), "challenges", &catamaran_fuzz::mutated(&samples), property);
+    }
 }

@@ -68,8 +68,10 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Pages of one listing. Default 10,000.
     pub pages: usize,
-    /// Tags of one repository. Default 1,000,000.
+    /// Tags of one repository. Default 200,000: more would not fit the memory that the operator is given.
     pub tags: usize,
+    /// Bytes of the names of all tags of one repository. Default 13 MiB: a hundred thousand of the longest names.
+    pub name_bytes: usize,
     /// Redirects of one blob. Default 3.
     pub redirects: usize,
 }
@@ -87,7 +89,8 @@ impl Default for Limits {
             page_bytes: 4 << 20,
             header_bytes: 64 << 10,
             pages: 10_000,
-            tags: 1_000_000,
+            tags: 200_000,
+            name_bytes: 13 << 20,
             redirects: 3,
         }
     }

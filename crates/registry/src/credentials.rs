@@ -7,6 +7,8 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 
 use crate::identity::Identity;
+use crate::mask;
+use crate::provider::aws::Place;
 use crate::secret::Secret;
 
 /// A larger `.dockerconfigjson` is refused; the API server's own limit for a Secret is 1 MiB.
@@ -79,6 +81,35 @@ pub enum UnsupportedCredentials {
     AppToken,
 }
 
+/// What kind of token of GitHub's it is: they begin with what they are (GitHub Docs, "About authentication to GitHub").
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GitHubToken {
+    /// A classic personal access token.
+    Classic,
+    /// A fine-grained personal access token.
+    FineGrained,
+    /// A token of a GitHub App or of an Actions job.
+    App,
+}
+
+impl GitHubToken {
+    const PREFIXES: [(&'static str, GitHubToken); 5] = [
+        ("ghp_", GitHubToken::Classic),
+        ("github_pat_", GitHubToken::FineGrained),
+        ("ghs_", GitHubToken::App),
+        ("ghu_", GitHubToken::App),
+        ("ghr_", GitHubToken::App),
+    ];
+
+    /// `None` for what says nothing: passwords, tokens of others, and GitHub's from before 2021.
+    pub(crate) fn of(password: &str) -> Option<GitHubToken> {
+        let mut kinds = GitHubToken::PREFIXES.iter();
+        kinds
+            .find(|(prefix, _)| password.starts_with(prefix))
+            .map(|(_, kind)| *kind)
+    }
+}
+
 #[derive(Deserialize)]
 struct DockerConfig {
     auths: BTreeMap<String, Entry>,
@@ -118,11 +149,27 @@ impl Credentials {
         found.ok_or(CredentialsError::NoEntry)
     }
 
+    /// Whose registry a host is, by its name alone.
+    pub fn provider_of(registry: &str) -> Provider {
+        let host = registry.to_ascii_lowercase();
+        let host = host.strip_suffix(":443").unwrap_or(&host);
+        let azure = [".azurecr.io", ".azurecr.cn", ".azurecr.us"];
+        if host == "ghcr.io" {
+            Provider::GitHub
+        } else if azure.iter().any(|suffix| host.ends_with(suffix)) {
+            Provider::Azure
+        } else if Place::of(host).is_some() {
+            Provider::Aws
+        } else {
+            Provider::Generic
+        }
+    }
+
     /// The credential of whoever was given none: the identity of this machine or pod for Amazon's private registries, which
     /// nobody may use anonymously, and none for all others.
     pub fn ambient(provider: Provider, registry: &str) -> Credentials {
         #[cfg(feature = "aws")]
-        if provider == Provider::Aws && crate::provider::aws::Place::of(registry).is_some() {
+        if provider == Provider::Aws && Place::of(registry).is_some() {
             return Credentials::Aws(crate::AwsIdentity::ambient());
         }
         let _ = (provider, registry);
@@ -145,11 +192,10 @@ impl Credentials {
         let Credentials::Basic { password, .. } = self else {
             return None;
         };
-        let begins = |prefixes: &[&str]| prefixes.iter().any(|prefix| password.expose().starts_with(prefix));
-        match provider {
-            Provider::GitHub if begins(&["github_pat_"]) => Some(UnsupportedCredentials::FineGrainedToken),
-            Provider::GitHub if begins(&["ghs_", "ghu_", "ghr_"]) => Some(UnsupportedCredentials::AppToken),
-            _ => None,
+        match GitHubToken::of(password.expose()).filter(|_| provider == Provider::GitHub)? {
+            GitHubToken::Classic => None,
+            GitHubToken::FineGrained => Some(UnsupportedCredentials::FineGrainedToken),
+            GitHubToken::App => Some(UnsupportedCredentials::AppToken),
         }
     }
 
@@ -176,14 +222,8 @@ impl Credentials {
         let Credentials::Basic { password, .. } = self else {
             return text;
         };
-        let mut text = text;
-        let basic = self.basic();
-        for secret in [Some(password), basic.as_ref()].into_iter().flatten() {
-            if secret.expose().len() >= 4 && text.contains(secret.expose()) {
-                text = text.replace(secret.expose(), "[redacted]");
-            }
-        }
-        text
+        let secrets: Vec<_> = self.basic().into_iter().chain([password.clone()]).collect();
+        mask::hide(&text, &secrets)
     }
 }
 
@@ -386,11 +426,71 @@ mod tests {
     }
 
     #[test]
+    fn a_provider_is_known_by_its_host() {
+        let cases = [
+            ("ghcr.io", Provider::GitHub),
+            ("GHCR.io", Provider::GitHub),
+            ("ghcr.io:443", Provider::GitHub),
+            ("ghcr.io:8443", Provider::Generic),
+            ("kracr.azurecr.io", Provider::Azure),
+            ("kracr-h5dx.azurecr.cn", Provider::Azure),
+            ("azurecr.io.example", Provider::Generic),
+            ("notghcr.io", Provider::Generic),
+            ("docker.io", Provider::Generic),
+            ("127.0.0.1:5000", Provider::Generic),
+            ("123456789012.dkr.ecr.eu-central-1.amazonaws.com", Provider::Aws),
+            ("123456789012.dkr-ecr.eu-central-1.on.aws", Provider::Aws),
+            ("dkr.ecr.eu-central-1.amazonaws.com", Provider::Generic),
+            (
+                "123456789012.dkr.ecr.eu-central-1.amazonaws.com.evil.test",
+                Provider::Generic,
+            ),
+            ("public.ecr.aws", Provider::Generic),
+        ];
+        for (registry, expected) in cases {
+            assert_eq!(Credentials::provider_of(registry), expected, "{registry}");
+        }
+    }
+
+    #[test]
     fn debug_and_scrubbed_text_hold_no_password() {
         let credentials = basic("user", "hunter22");
         assert!(!format!("{credentials:?}").contains("hunter22"));
         let basic = credentials.basic().unwrap();
         let echoed = credentials.scrub(format!("bad password hunter22 in Basic {}", basic.expose()));
         assert_eq!(echoed, "bad password [redacted] in Basic [redacted]");
+    }
+
+    #[test]
+    fn fuzzed_docker_configs_give_a_usable_credential_for_their_own_host_or_none() {
+        use proptest::prelude::*;
+
+        let samples = [
+            r#"{"auths":{"ghcr.io":{"auth":"dXNlcjpjYW5hcnktcGFzc3dvcmQ="}}}"#,
+            r#"{"auths":{"https://ghcr.io/v1/":{"username":"user","password":"canary-password"},"x":{"auth":"!"}},"credsStore":"x"}"#,
+            r#"{"auths":{"GHCR.io:443":{"auth":"","identitytoken":"canary-password","username":"u","password":"p"}}}"#,
+            r#"{"auths":{"index.docker.io":{}}}"#,
+        ];
+        let property = |input: Vec<u8>| {
+            match Credentials::from_docker_config_json(&input, "ghcr.io") {
+                Ok(Credentials::Basic { username, password }) => {
+                    let usable = |text: &str| !text.chars().any(char::is_control) && text.len() <= LONGEST_CREDENTIAL;
+                    prop_assert!(usable(&username) && usable(password.expose()) && !username.contains(':'));
+                    let entry = serde_json::json!({ "username": username, "password": password.expose() });
+                    let written = serde_json::json!({ "auths": { "ghcr.io": entry } }).to_string();
+                    let credentials = Credentials::Basic { username, password };
+                    let shown = format!("{credentials:?}");
+                    prop_assert!(!shown.contains("canary-password"));
+                    let again = Credentials::from_docker_config_json(written.as_bytes(), "ghcr.io");
+                    prop_assert_eq!(again, Ok(credentials));
+                }
+                Ok(other) => prop_assert_eq!(other, Credentials::Anonymous),
+                Err(error) => prop_assert!(!error.to_string().contains("canary")),
+            }
+            let stranger = Credentials::from_docker_config_json(&input, "nobody.invalid");
+            prop_assert!(stranger.is_err() || input.windows(6).any(|part| part.eq_ignore_ascii_case(b"nobody")));
+            Ok(())
+        };
+        catamaran_fuzz::run(file!(), "docker_configs", &catamaran_fuzz::mutated(&samples), property);
     }
 }

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
@@ -43,11 +44,14 @@ pub(crate) fn system(host: String) -> Looking {
 #[derive(Debug)]
 pub(crate) struct Guard {
     lookup: Lookup,
+    base: Url,
     own_host: String,
     /// The registry and its token hosts, as `host:port`.
     known: Vec<String>,
     /// The proxy that the environment names: not ours to judge, and usually at a private address.
     proxies: Vec<String>,
+    /// Which of them a URL goes through.
+    environment: Matcher,
     pinned: HashMap<String, SocketAddr>,
     allow_private: bool,
     allow_loopback: bool,
@@ -61,9 +65,11 @@ impl Guard {
     pub(crate) fn new(connection: &Connection, base: &Url, lookup: Lookup) -> Guard {
         let guard = Guard {
             lookup,
+            base: base.clone(),
             own_host: base.host_str().unwrap_or_default().to_owned(),
             known: known(connection, base),
             proxies: proxies(),
+            environment: Matcher::from_system(),
             pinned: connection
                 .resolve
                 .iter()
@@ -85,9 +91,15 @@ impl Guard {
         !self.pinned.is_empty()
     }
 
-    /// The proxy that requests go through, as far as the environment tells; pinned hosts go through none.
+    /// The host of the proxy that requests to the registry go through.
     pub(crate) fn proxy(&self) -> Option<String> {
-        self.proxies.first().filter(|_| !self.pins()).cloned()
+        self.proxy_for(&self.base)
+    }
+
+    /// The host of the proxy that requests for a URL go through, as the environment has it; with pinned hosts there is none.
+    pub(crate) fn proxy_for(&self, url: &Url) -> Option<String> {
+        let uri: http::Uri = url.as_str().parse().ok().filter(|_| !self.pins())?;
+        Some(self.environment.intercept(&uri)?.uri().host()?.to_owned())
     }
 
     /// Whether a URL is on the registry or one of its token hosts.

@@ -79,7 +79,6 @@ impl Exchange {
         let reply = self.http.exchange(&ask).await?;
         if reply.status() != StatusCode::OK {
             let mut failure = answer::failure(reply, &ask.method, true, self.http.limits.error_bytes).await;
-            failure.message = scrub(failure.message, &token);
             self.explain(&mut failure);
             if failure.class == Class::CredentialsUnavailable {
                 self.identity.distrust(&token);
@@ -101,13 +100,6 @@ impl Exchange {
         };
         self.site.explain(failure, &context);
     }
-}
-
-fn scrub(message: String, token: &Secret<String>) -> String {
-    if message.contains(token.expose()) {
-        return message.replace(token.expose(), "[redacted]");
-    }
-    message
 }
 
 async fn read(reply: Reply, most: u64) -> Result<Option<Fresh<RefreshToken>>, Failure> {

@@ -238,7 +238,9 @@ impl Ladder<'_> {
         let found = Finding::Manifest {
             tag,
             digest: manifest.digest,
-            media_type: manifest.media_type.as_deref().map(one_line),
+            media_type: manifest
+                .media_type
+                .map(|name| one_line(&self.session.site.credentials.scrub(name))),
         };
         see(Climbed::well(Step::Manifest, found));
         let byte = self.session.first_blob_byte(repository, &digest).await;

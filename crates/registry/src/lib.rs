@@ -8,8 +8,8 @@
 //! Reading order: [`connection`] is what one side of a mirror is, [`credentials`] and [`secret`] what it authenticates with;
 //! [`identity`] what it gets from its cloud instead;
 //! [`failure`] names everything that can go wrong; `address`, `dns` and `tls` guard the way to a host, `transport` makes
-//! one bounded request; `challenge`, `provider`, `exchange` and `token` authenticate (`renewed` keeps what expires, `jwt` reads
-//! how soon); `session` joins them; [`budget`] paces them; [`client`] lists and resolves, [`probe`] climbs the ladder that a
+//! one bounded request, and `mask` keeps what it carried out of messages; `challenge`, `provider`, `exchange` and `token` authenticate (`renewed` keeps what expires, `jwt` reads
+//! how soon, `json` what strangers write); `session` joins them; [`budget`] paces them; [`client`] lists and resolves, [`probe`] climbs the ladder that a
 //! kubelet would, [`ladder`] does so for a person; [`pull`] makes credentials for pods, [`copy`](mod@copy) brings a tag to
 //! another registry. `scripted` (a feature) is an
 //! in-process registry for tests and benchmarks.
@@ -28,10 +28,12 @@ mod dns;
 mod exchange;
 pub mod failure;
 pub mod identity;
+mod json;
 mod jwt;
 pub mod ladder;
 mod listing;
 mod manifest;
+mod mask;
 mod path;
 pub mod probe;
 mod provider;

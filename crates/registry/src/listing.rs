@@ -1,14 +1,17 @@
 //! Lists of tags, page by page.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 
 use http::header::LINK;
-use http::{Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use serde::{Deserialize, Deserializer};
 use url::Url;
 
 use crate::client::ListedTag;
+use crate::connection::Limits;
 use crate::failure::{Class, Failure, Rung};
+use crate::json;
 use crate::path;
 use crate::provider::Listing;
 use crate::session::Session;
@@ -36,32 +39,22 @@ impl Session {
             }
         }
         let limits = &self.http.limits;
-        let mut tags = Vec::new();
-        let mut seen = HashSet::new();
+        let mut tags = Gathered::default();
+        let mut seen = Seen::default();
         let mut next = Some(self.first_page(repository));
         let mut linked = false;
         while let Some(url) = next {
-            if seen.len() == limits.pages {
-                return Err(endless(&url, &format!("more than {} pages", limits.pages)));
-            }
-            if !seen.insert(url.query().unwrap_or_default().to_owned()) {
-                return Err(endless(&url, "its pages lead in a circle"));
-            }
+            seen.note(url.query().unwrap_or_default(), limits)
+                .map_err(|why| endless(&url, &why))?;
             let (page, link) = self.page(&url, repository).await?;
             let last = page.last().map(|tag| tag.name.clone());
             let full = page.len() >= PAGE;
-            tags.extend(page);
-            if tags.len() > limits.tags {
-                return Err(endless(&url, &format!("more than {} tags", limits.tags)));
-            }
+            tags.add(page, limits).map_err(|why| endless(&url, &why))?;
             linked |= link.is_some();
             // Who links its pages has none behind the one without a link.
             next = link.or_else(|| self.beyond(repository, last.filter(|_| full && !linked)));
         }
-        // Pages shift while tags are pushed, so a tag may come twice; what came last is newest.
-        tags.reverse();
-        tags.sort_by(|one: &ListedTag, other| one.name.cmp(&other.name));
-        tags.dedup_by(|one, other| one.name == other.name);
+        let mut tags = tags.sorted();
         if let Some(versions) = &self.apis.versions {
             versions.add_digests(self, repository, &mut tags).await;
         }
@@ -103,6 +96,57 @@ impl Session {
     }
 }
 
+/// The tags of the pages so far.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    tags: Vec<ListedTag>,
+    bytes: usize,
+}
+
+impl Gathered {
+    /// Adds a page; the error says what there is too much of.
+    pub(crate) fn add(&mut self, page: Vec<ListedTag>, limits: &Limits) -> Result<(), String> {
+        if self.tags.len() + page.len() > limits.tags {
+            return Err(format!("more than {} tags", limits.tags));
+        }
+        self.bytes += page.iter().map(|tag| tag.name.len()).sum::<usize>();
+        if self.bytes > limits.name_bytes {
+            return Err(format!("names of more than {} bytes", limits.name_bytes));
+        }
+        self.tags.extend(page);
+        Ok(())
+    }
+
+    /// All of them by name, each once. Pages shift while tags are pushed, so a tag may come twice; what came last is newest.
+    pub(crate) fn sorted(self) -> Vec<ListedTag> {
+        let mut tags = self.tags;
+        tags.reverse();
+        tags.sort_by(|one, other| one.name.cmp(&other.name));
+        tags.dedup_by(|one, other| one.name == other.name);
+        tags
+    }
+}
+
+/// The pages that were asked for: by their hashes, because what names a page may be long, and there may be many.
+#[derive(Default)]
+pub(crate) struct Seen {
+    pages: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl Seen {
+    /// Takes note of a page to be asked for; the error says why it must not be.
+    pub(crate) fn note(&mut self, page: &str, limits: &Limits) -> Result<(), String> {
+        if self.pages.len() >= limits.pages {
+            return Err(format!("more than {} pages", limits.pages));
+        }
+        if !self.pages.insert(self.hasher.hash_one(page)) {
+            return Err("its pages lead in a circle".to_owned());
+        }
+        Ok(())
+    }
+}
+
 fn endless(url: &Url, why: &str) -> Failure {
     let message = format!(
         "GET {}{}: not a registry's answer: {why}",
@@ -112,28 +156,32 @@ fn endless(url: &Url, why: &str) -> Failure {
     Failure::new(Rung::Tags, Class::TooLarge, message)
 }
 
-/// The next page, which must be the same path on the same host (RFC 8288; a foreign one would be a request forged by the
-/// registry, with our token in it).
+/// The next page, which must be the same list on the same host (RFC 8288; a foreign one would be a request forged by the
+/// registry, with our token in it). Scheme and port are not looked at, and stay ours: behind another server a registry often
+/// does not know its own.
 fn next_link(reply: &Reply) -> Result<Option<Url>, Failure> {
-    for value in reply.headers().get_all(LINK) {
-        let Some(target) = value.to_str().ok().and_then(|value| link(value, "next")) else {
-            continue;
-        };
-        let here = reply.url();
-        let next = here.join(target).ok().filter(|next| {
-            next.origin() == here.origin()
-                && next.path() == here.path()
-                && next.username().is_empty()
-                && next.password().is_none()
-        });
-        let Some(mut next) = next else {
-            let message = format!("{}: its next page is elsewhere, which is not followed", reply.request);
-            return Err(reply.failure(Class::Misrouted, message));
-        };
-        next.set_fragment(None);
-        return Ok(Some(next));
+    next_of(reply.url(), reply.headers()).map_err(|()| {
+        let message = format!("{}: its next page is elsewhere, which is not followed", reply.request);
+        reply.failure(Class::Misrouted, message)
+    })
+}
+
+fn next_of(here: &Url, headers: &HeaderMap) -> Result<Option<Url>, ()> {
+    let mut values = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
+    let Some(target) = values.find_map(|value| link(value, "next")) else {
+        return Ok(None);
+    };
+    let there = here.join(target).map_err(|_| ())?;
+    let same = there.host() == here.host()
+        && there.path() == here.path()
+        && there.username().is_empty()
+        && there.password().is_none();
+    if !same {
+        return Err(());
     }
-    Ok(None)
+    let mut next = here.clone();
+    next.set_query(there.query());
+    Ok(Some(next))
 }
 
 /// The target of a relation, such as `rel="next"`, in one `Link` value.
@@ -171,16 +219,8 @@ struct Names {
     tags: Option<Vec<String>>,
 }
 
-fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
-    // A derived struct would also be read from an array.
-    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return None;
-    }
-    serde_json::from_slice(body).ok()
-}
-
 fn names(body: &[u8]) -> Option<Vec<ListedTag>> {
-    let tags = object::<Names>(body)?.tags?.into_iter();
+    let tags = json::object::<Names>(body, json::PAGE_VALUES)?.tags?.into_iter();
     Some(
         tags.filter(|name| path::is_tag(name))
             .map(|name| ListedTag {
@@ -194,6 +234,8 @@ fn names(body: &[u8]) -> Option<Vec<ListedTag>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -244,10 +286,61 @@ mod tests {
     }
 
     #[test]
-    fn a_million_tags_in_a_page_are_read_and_a_deep_one_is_refused() {
-        let many = format!(r#"{{"tags":[{}"9"]}}"#, "\"1\",".repeat(999_999));
-        assert_eq!(names(many.as_bytes()).unwrap().len(), 1_000_000);
+    fn two_hundred_thousand_tags_in_a_page_are_read_and_a_million_are_refused() {
+        let page = |tags: usize| format!(r#"{{"tags":[{}"9"]}}"#, "\"1\",".repeat(tags - 1));
+        assert_eq!(names(page(200_000).as_bytes()).unwrap().len(), 200_000);
+        assert_eq!(names(page(1_000_000).as_bytes()), None);
         let deep = format!(r#"{{"tags":[],"x":{}}}"#, "[".repeat(10_000));
         assert_eq!(names(deep.as_bytes()), None);
+    }
+
+    #[test]
+    fn fuzzed_links_lead_to_the_same_list_or_nowhere() {
+        let samples = [
+            r#"</v2/team/web/tags/list?last=b&n=2>; rel="next""#,
+            r#"<https://registry.test:5443/v2/team/web/tags/list?n=2&next_page=gAAAAAB%3D>; rel="next""#,
+            "<http://registry.test/v2/team/web/tags/list?last=b>; rel=next; title=t",
+            r#"</p>; rel="prev", <?last=b>; rel="first next""#,
+            r#"<//evil.test/v2/team/web/tags/list>; rel="next""#,
+        ];
+        let here = Url::parse("https://registry.test:5443/v2/team/web/tags/list?n=1000").unwrap();
+        let property = |input: Vec<u8>| {
+            let Ok(value) = http::HeaderValue::from_bytes(&input) else {
+                return Ok(());
+            };
+            let mut headers = HeaderMap::new();
+            headers.insert(LINK, value);
+            if let Ok(Some(next)) = next_of(&here, &headers) {
+                prop_assert_eq!((next.origin(), next.path()), (here.origin(), here.path()));
+                prop_assert!(next.username().is_empty() && next.password().is_none() && next.fragment().is_none());
+                prop_assert!(next.as_str().len() <= 3 * input.len() + here.as_str().len());
+                // A link that is followed can be written down and read again.
+                let written = format!("<{next}>; rel=\"next\"");
+                headers.insert(LINK, http::HeaderValue::from_str(&written).unwrap());
+                prop_assert_eq!(next_of(&here, &headers), Ok(Some(next)));
+            }
+            Ok(())
+        };
+        catamaran_fuzz::run(file!(), "links", &catamaran_fuzz::mutated(&samples), property);
+    }
+
+    #[test]
+    fn fuzzed_pages_of_tags_are_tags_or_no_page() {
+        let samples = [
+            r#"{"name":"team/web","tags":["1.0","3f2a91c","latest","sha256-aa.sig"]}"#,
+            r#"{"tags":null}"#,
+            r#"{"errors":[{"code":"NAME_UNKNOWN","message":"x"}]}"#,
+        ];
+        let property = |input: Vec<u8>| {
+            if let Some(tags) = names(&input) {
+                prop_assert!(tags.len() <= json::PAGE_VALUES && tags.len() <= input.len());
+                prop_assert!(tags.iter().all(|tag| path::is_tag(&tag.name)));
+                let written: Vec<_> = tags.iter().map(|tag| tag.name.as_str()).collect();
+                let written = serde_json::json!({ "tags": written }).to_string();
+                prop_assert_eq!(names(written.as_bytes()), Some(tags));
+            }
+            Ok(())
+        };
+        catamaran_fuzz::run(file!(), "pages", &catamaran_fuzz::mutated(&samples), property);
     }
 }

@@ -15,6 +15,7 @@ use crate::client::ClientError;
 use crate::connection::Connection;
 use crate::credentials::Credentials;
 use crate::failure::{Class, Failure, Rung, one_line};
+use crate::mask::Sent;
 use crate::secret::Secret;
 use crate::tls::Trust;
 use crate::transport::{Ask, Http};
@@ -237,8 +238,9 @@ impl Site {
     /// What a challenge makes of it. A token endpoint must be admitted: credentials go nowhere else.
     ///
     /// Azure: the registry's own `/oauth2/...`; GitHub: the registry's own `/token`; others: the registry's own host and
-    /// port, or a host that the administrator listed. Always https, never with a user name in the URL.
-    pub(crate) fn admit(&self, challenge: Challenge) -> Result<Scheme, Failure> {
+    /// port, or a host that the administrator listed. Always https, never with a user name in the URL. `sent`: what the request
+    /// that was answered so carried.
+    pub(crate) fn admit(&self, challenge: Challenge, sent: &Sent) -> Result<Scheme, Failure> {
         let Challenge::Bearer { realm, service } = challenge else {
             return Ok(Scheme::Basic);
         };
@@ -250,7 +252,7 @@ impl Site {
             let message = format!(
                 "GET {}v2/: the challenge names the token endpoint {:?}, which is not admitted for this registry",
                 self.base,
-                one_line(&realm)
+                one_line(&sent.hide(&realm))
             );
             return Err(Failure::new(Rung::Challenge, Class::ForeignRealm, message));
         };
@@ -373,11 +375,11 @@ mod tests {
     }
 
     fn admits(site: &Site, realm: &str) -> bool {
-        site.admit(Challenge::Bearer {
+        let challenge = Challenge::Bearer {
             realm: realm.to_owned(),
             service: None,
-        })
-        .is_ok()
+        };
+        site.admit(challenge, &Sent::default()).is_ok()
     }
 
     #[test]
@@ -497,5 +499,68 @@ mod tests {
         let ask = generic.token_ask(&realm, None, Some(&mount), None);
         let scopes: Vec<_> = ask.url.query_pairs().map(|(_, value)| value.into_owned()).collect();
         assert_eq!(scopes, ["repository:a/b:pull,push", "repository:c:pull"]);
+    }
+
+    #[test]
+    fn fuzzed_realms_get_no_credential_unless_they_are_admitted_hosts() {
+        use proptest::prelude::*;
+
+        let samples = [
+            "https://kracr.azurecr.io/oauth2/token",
+            "https://ghcr.io/token",
+            "https://registry.test:5443/service/token?account=x",
+            "https://tokens.test/jwt/auth",
+            "https://ghcr.io@evil.test/token",
+            "https://ghcr.io.evil.test/token",
+            "http://ghcr.io/token",
+        ];
+        let sites = [
+            ("kracr.azurecr.io", Provider::Azure),
+            ("ghcr.io", Provider::GitHub),
+            ("registry.test:5443", Provider::Generic),
+        ];
+        let sites = sites.map(|(registry, provider)| {
+            let connection = Connection {
+                registry: registry.to_owned(),
+                provider,
+                credentials: Credentials::Basic {
+                    username: "user".to_owned(),
+                    password: Secret::new("canary-password".to_owned()),
+                },
+                token_hosts: vec!["tokens.test".to_owned()],
+                ..Connection::default()
+            };
+            Site::new(&connection).unwrap()
+        });
+        let property = |realm: String| {
+            for site in &sites {
+                let challenge = Challenge::Bearer {
+                    realm: realm.clone(),
+                    service: Some(realm.clone()),
+                };
+                match site.admit(challenge, &Sent::default()) {
+                    Ok(Scheme::Bearer { realm, service }) => {
+                        let ask = site.token_ask(&realm, service.as_deref(), Some("repository:x:pull"), None);
+                        let own = site.owns(&ask.url);
+                        let listed = ask.url.host_str() == Some("tokens.test") && site.provider == Provider::Generic;
+                        prop_assert!(ask.url.scheme() == "https" && (own || listed), "{}", ask.url);
+                        prop_assert!(
+                            ask.url.username().is_empty() && ask.url.password().is_none(),
+                            "{}",
+                            ask.url
+                        );
+                        prop_assert!(!ask.url.as_str().contains("canary"));
+                    }
+                    Ok(other) => prop_assert!(false, "{:?}", other),
+                    Err(failure) => {
+                        prop_assert_eq!(&failure.class, &Class::ForeignRealm);
+                        prop_assert!(failure.message.len() < 2000, "{}", failure.message);
+                        prop_assert!(!failure.message.chars().any(char::is_control), "{:?}", failure.message);
+                    }
+                }
+            }
+            Ok(())
+        };
+        catamaran_fuzz::run(file!(), "realms", &catamaran_fuzz::mutated_text(&samples), property);
     }
 }

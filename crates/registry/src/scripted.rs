@@ -38,7 +38,7 @@ mod fault;
 mod serve;
 mod state;
 
-pub use authority::Certificate;
+pub use authority::{Certificate, Clients};
 pub use fault::{Fault, What};
 pub use state::{Auth, Recorded, Wire};
 
@@ -61,11 +61,17 @@ pub struct Registry {
 impl Registry {
     /// Starts on a free port of 127.0.0.1: empty, no latency, tokens for everyone.
     pub async fn start() -> std::io::Result<Registry> {
+        Registry::start_for(Clients::Anyone, "").await
+    }
+
+    /// The same, for clients with certificates of `authority` (PEM).
+    pub async fn start_for(clients: Clients, authority: &str) -> std::io::Result<Registry> {
+        let clients = authority::verifier(clients, authority)?;
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let state = Arc::new(State::default());
         let authority = Arc::new(Authority::new().map_err(std::io::Error::other)?);
-        let server = tokio::spawn(serve::serve(listener, state.clone(), authority.clone()));
+        let server = tokio::spawn(serve::serve(listener, state.clone(), authority.clone(), clients));
         Ok(Registry {
             state,
             authority,

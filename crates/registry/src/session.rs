@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 use url::Url;
 
@@ -104,7 +104,7 @@ impl Session {
         }
         let refused = ask.authorization.take();
         let known = self.tokens.scheme();
-        let Some(scheme) = self.scheme_of(reply.headers())? else {
+        let Some(scheme) = self.scheme_of(&reply)? else {
             return Err(self.fail(reply, &ask, Some(repository)).await);
         };
         let renewable = refused.as_ref().is_some_and(|refused| self.forget(refused));
@@ -136,9 +136,9 @@ impl Session {
     }
 
     /// What a challenge makes of us; `None` when there is none that we can answer.
-    pub(crate) fn scheme_of(&self, headers: &HeaderMap) -> Result<Option<Scheme>, Failure> {
-        challenge::read(headers)
-            .map(|challenge| self.site.admit(challenge))
+    pub(crate) fn scheme_of(&self, reply: &Reply) -> Result<Option<Scheme>, Failure> {
+        challenge::read(reply.headers())
+            .map(|challenge| self.site.admit(challenge, &reply.sent))
             .transpose()
     }
 
@@ -334,7 +334,7 @@ impl Session {
                 Ok(())
             }
             StatusCode::UNAUTHORIZED => {
-                if let Some(scheme) = self.scheme_of(reply.headers())? {
+                if let Some(scheme) = self.scheme_of(&reply)? {
                     self.tokens.learn(scheme);
                     return Ok(());
                 }

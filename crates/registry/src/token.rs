@@ -9,6 +9,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::failure::Failure;
+use crate::json;
 use crate::jwt::Claims;
 use crate::provider::{Scheme, secret_header};
 
@@ -113,10 +114,7 @@ struct Answer {
 
 /// Reads a token endpoint's answer; `None` when there is no token in it.
 pub(crate) fn read(body: &[u8], now: Instant) -> Option<Token> {
-    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'{') {
-        return None;
-    }
-    let answer: Answer = serde_json::from_slice(body).ok()?;
+    let answer: Answer = json::object(body, json::FEW_VALUES)?;
     let token = answer
         .token
         .into_iter()
@@ -213,5 +211,28 @@ mod tests {
             tokens.slot(&n.to_string());
         }
         assert!(tokens.slots.lock().unwrap().len() <= MOST_SCOPES);
+    }
+
+    #[test]
+    fn fuzzed_token_answers_give_a_header_that_is_never_shown_or_none() {
+        use proptest::prelude::*;
+
+        let samples = [
+            r#"{"token":"canary-token","access_token":"canary-token","expires_in":300,"issued_at":"2026-11-20T00:00:00Z"}"#,
+            r#"{"access_token":"a.eyJpYXQiOjEwMDAsImV4cCI6MTkwMH0.c","scope":"x"}"#,
+            r#"{"details":"incorrect username or password"}"#,
+        ];
+        let property = |input: Vec<u8>| {
+            let now = Instant::now();
+            if let Some(token) = read(&input, now) {
+                prop_assert!(token.header.is_sensitive());
+                prop_assert!(token.header.as_bytes().iter().all(|byte| (b' '..=b'~').contains(byte)));
+                prop_assert!(token.until + MARGIN >= now + SHORTEST_LIFE && token.until <= now + LONGEST_LIFE);
+                let shown = format!("{token:?}");
+                prop_assert!(!shown.contains("canary"));
+            }
+            Ok(())
+        };
+        catamaran_fuzz::run(file!(), "tokens", &catamaran_fuzz::mutated(&samples), property);
     }
 }

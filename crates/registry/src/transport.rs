@@ -13,7 +13,8 @@ use crate::broken;
 use crate::client::ClientError;
 use crate::connection::Limits;
 use crate::dns::{Guard, Resolver};
-use crate::failure::{Class, Failure, Rung};
+use crate::failure::{Class, Failure, Rung, one_line};
+use crate::mask::Sent;
 use crate::provider::Access;
 use crate::secret::Secret;
 use crate::tls::{self, Progress, Stage, Trust};
@@ -153,18 +154,21 @@ impl Http {
         self.guard
             .check(&ask.url)
             .map_err(|error| broken::unresolved(&error, ask.rung, &request))?;
-        if !matches!(ask.url.host(), Some(url::Host::Domain(_))) {
+        let proxy = self.guard.proxy_for(&ask.url);
+        if proxy.is_some() || !matches!(ask.url.host(), Some(url::Host::Domain(_))) {
             self.progress.reach(Stage::Connect);
         }
         let builder = self.builder(ask);
         let response = builder
             .send()
             .await
-            .map_err(|error| broken::failure(&error, ask.rung, &request))?;
+            .map_err(|error| broken::failure(&error, ask.rung, &request))
+            .map_err(|failure| through(proxy.as_deref(), failure))?;
         let reply = Reply {
             response,
             request,
             rung: ask.rung,
+            sent: Sent::with(ask),
         };
         let size: usize = reply
             .headers()
@@ -181,6 +185,16 @@ impl Http {
         tracing::debug!(request = %reply.request, status = reply.status().as_u16(), "registry answered");
         Ok(reply)
     }
+}
+
+/// Says through whom there was no connection.
+fn through(proxy: Option<&str>, mut failure: Failure) -> Failure {
+    if let Some(proxy) = proxy.filter(|_| failure.status.is_none()) {
+        failure.message.push_str(" (through the proxy ");
+        failure.message.push_str(&one_line(proxy));
+        failure.message.push(')');
+    }
+    failure
 }
 
 fn client(
@@ -215,6 +229,8 @@ pub(crate) struct Reply {
     response: reqwest::Response,
     pub(crate) request: String,
     pub(crate) rung: Rung,
+    /// What must not be shown of the answer.
+    pub(crate) sent: Sent,
 }
 
 impl Reply {

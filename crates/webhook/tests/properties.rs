@@ -281,3 +281,32 @@ proptest! {
         prop_assert_eq!(answer.pointer("/response/allowed"), Some(&Value::Bool(true)));
     }
 }
+
+#[test]
+fn fuzzed_reviews_are_allowed_with_a_patch_that_stays_within_bounds() {
+    let samples = [
+        CREATE,
+        support::UPDATE,
+        support::EPHEMERAL,
+        support::CONTROLLER_OWNED,
+        support::IMAGE_VOLUME,
+        support::ESCAPES,
+    ];
+    let table = support::table(Side::Fallback);
+    let property = |body: Vec<u8>| {
+        let answered = answer(&body, Some(&table));
+        let size = answered.answer.to_string().len();
+        prop_assert!(size <= 2 * body.len() + 4096, "{} bytes for {}", size, body.len());
+        prop_assert!(!answered.warning().contains(['\r', '\n']), "{:?}", answered.warning());
+        for operation in &answered.patch.0 {
+            let path = operation.path().to_string();
+            let may = path.ends_with("/image")
+                || path.ends_with("/image/reference")
+                || path.starts_with("/spec/imagePullSecrets")
+                || path.starts_with("/metadata/annotations");
+            prop_assert!(may, "{}", path);
+        }
+        Ok(())
+    };
+    catamaran_fuzz::run(file!(), "reviews", &catamaran_fuzz::mutated(&samples), property);
+}

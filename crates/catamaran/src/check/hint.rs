@@ -30,6 +30,9 @@ pub fn hint(about: &About<'_>, step: Step, failure: &Failure) -> Option<String> 
             None => "try again in a minute; a credential usually has a higher limit than a stranger".to_owned(),
         });
     }
+    if let Some(on_the_way) = on_the_way(about, &failure.message) {
+        return Some(on_the_way);
+    }
     if failure.class == Class::NetworkDenied {
         return Some(firewall(about, &failure.message));
     }
@@ -43,6 +46,29 @@ pub fn hint(about: &About<'_>, step: Step, failure: &Failure) -> Option<String> 
         Step::Tags | Step::Manifest => Some(content(about, step, failure)),
         Step::Blob => Some(blob(about, failure)),
     }
+}
+
+/// What a proxy or a client certificate needs, whatever the rung.
+fn on_the_way(about: &About<'_>, message: &str) -> Option<String> {
+    if message.contains("the proxy wants a user name and password") {
+        return Some("write them into the proxy's URL: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT".to_owned());
+    }
+    if message.contains("(through the proxy ") {
+        return Some(format!(
+            "is HTTPS_PROXY right, and may this machine reach {0} through it? If it shall go directly, name {0} in NO_PROXY",
+            about.registry
+        ));
+    }
+    if message.contains("client certificate") {
+        return Some(match about.whose {
+            Whose::Own => "this command shows no client certificate; a mirror does, by certSecretRef".to_owned(),
+            Whose::Operator { namespace, .. } => format!(
+                "put a certificate that the registry accepts into the Secret that certSecretRef names: \
+                 `kubectl -n {namespace} create secret tls registry-client --cert=tls.crt --key=tls.key`"
+            ),
+        });
+    }
+    None
 }
 
 /// The registry's name in Azure.

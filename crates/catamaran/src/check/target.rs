@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail};
 use catamaran_core::policy::Provider;
 use catamaran_core::reference::Reference;
-use catamaran_registry::{Client, Connection, LadderTarget, Limits};
+use catamaran_registry::{Client, Connection, Credentials, LadderTarget, Limits};
 
 use super::line::Line;
 use crate::cli::CheckArguments;
@@ -92,7 +92,7 @@ fn target(typed: &str) -> anyhow::Result<Target> {
 /// Must be called within a tokio runtime.
 pub fn ladder(arguments: &CheckArguments, repository: Repository) -> anyhow::Result<Ladder> {
     let registry = repository.registry;
-    let provider = place::provider(&registry);
+    let provider = Credentials::provider_of(&registry);
     let connection = Connection {
         registry: registry.clone(),
         provider,

@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use catamaran_core::digest::Digest;
 use catamaran_core::health::Unavailable;
-use catamaran_core::policy::Provider;
 use catamaran_core::side::Sides;
 use catamaran_core::tags::TagFilter;
 use catamaran_registry::{Budgets, Class, Client, Connection, Credentials, Failure, Limits};
@@ -52,7 +51,7 @@ pub fn both(arguments: &DiffArguments, targets: &Targets) -> anyhow::Result<Side
     let budgets = Budgets::new();
     let place = |repository: &Repository| -> anyhow::Result<Place> {
         let registry = &repository.registry;
-        let provider = provider(registry);
+        let provider = Credentials::provider_of(registry);
         if let Some(limit) = arguments.per_minute {
             budgets.set_limit(registry, limit);
         }
@@ -142,17 +141,6 @@ fn may_pass(class: &Class) -> bool {
     )
 }
 
-/// Whose registry a host is, by its name; it decides about limits, token endpoints and listings.
-pub fn provider(registry: &str) -> Provider {
-    let host = registry.to_ascii_lowercase();
-    let azure = [".azurecr.io", ".azurecr.cn", ".azurecr.us"];
-    match host.as_str() {
-        "ghcr.io" => Provider::GitHub,
-        host if azure.iter().any(|suffix| host.ends_with(suffix)) => Provider::Azure,
-        _ => Provider::Generic,
-    }
-}
-
 /// A registry on this machine is meant when it is named so, and only then.
 pub fn is_loopback(registry: &str) -> bool {
     let port = registry
@@ -187,23 +175,6 @@ mod tests {
             "my-localhost",
         ] {
             assert!(!is_loopback(elsewhere), "{elsewhere}");
-        }
-    }
-
-    #[test]
-    fn a_provider_is_known_by_its_host() {
-        let cases = [
-            ("ghcr.io", Provider::GitHub),
-            ("GHCR.io", Provider::GitHub),
-            ("kracr.azurecr.io", Provider::Azure),
-            ("kracr-h5dx.azurecr.cn", Provider::Azure),
-            ("azurecr.io.example", Provider::Generic),
-            ("notghcr.io", Provider::Generic),
-            ("docker.io", Provider::Generic),
-            ("127.0.0.1:5000", Provider::Generic),
-        ];
-        for (registry, expected) in cases {
-            assert_eq!(provider(registry), expected, "{registry}");
         }
     }
 

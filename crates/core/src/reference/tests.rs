@@ -415,3 +415,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn fuzzed_references_agree_with_the_grammar_and_stay_what_they_are() {
+    static GRAMMAR: LazyLock<Grammar> = LazyLock::new(Grammar::new);
+    let digest = format!("ghcr.io/o/n:1@sha256:{HEX}");
+    let samples = [
+        "ubuntu",
+        "docker.io/library/debian:a",
+        "KRACR.azurecr.io:443/team/web:3f2a91c",
+        "[2001:db8::1]:5000/x__y/z-0:t",
+        "localhost/x:latest",
+        digest.as_str(),
+    ];
+    let property = |text: String| {
+        prop_assert_eq!(parts(&text).ok(), GRAMMAR.normalize(&text));
+        if let Ok(reference) = Reference::parse(&text) {
+            let formatted = reference.to_string();
+            prop_assert!(formatted.is_ascii() && formatted.len() <= text.len() + "docker.io/library/:latest".len());
+            prop_assert_eq!(Reference::parse(&formatted), Ok(reference));
+        }
+        Ok(())
+    };
+    catamaran_fuzz::run(file!(), "references", &catamaran_fuzz::mutated_text(&samples), property);
+}

@@ -22,6 +22,7 @@ use super::{CloudToken, CloudTokens, Identity, IdentityError, TokenSource};
 use crate::client::ClientError;
 use crate::failure::one_line;
 use crate::jwt::Claims;
+use crate::mask::without_tokens;
 use crate::secret::Secret;
 
 mod transport;
@@ -312,10 +313,10 @@ impl TokenSource for Source {
     }
 }
 
-/// The first line of an error: what follows is advice for users of the library.
+/// The first line of an error, without tokens that the service repeats: what follows is advice for users of the library.
 fn told(error: &azure_core::Error) -> IdentityError {
     let text = error.to_string();
-    IdentityError(text.lines().next().unwrap_or_default().trim().to_owned())
+    IdentityError(without_tokens(text.lines().next().unwrap_or_default().trim()))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use http::HeaderValue;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::credentials::{AZURE_TOKEN_USER, Credentials};
+use crate::credentials::{AZURE_TOKEN_USER, Credentials, GitHubToken};
 use crate::failure::one_line;
 use crate::jwt;
 
@@ -25,7 +25,7 @@ pub enum CredentialKind {
     GitHubClassic,
     /// A fine-grained personal access token of GitHub (`github_pat_`), which packages do not take.
     GitHubFineGrained,
-    /// A token of a GitHub App or of an Actions job (`ghs_`, `ghu_`).
+    /// A token of a GitHub App or of an Actions job (`ghs_`, `ghu_`, `ghr_`).
     GitHubApp,
 }
 
@@ -118,17 +118,12 @@ pub(super) fn identity(credentials: &Credentials) -> Identity {
     }
 }
 
-/// GitHub's tokens begin with what they are.
 fn kind_of(password: &str) -> CredentialKind {
-    let begins = |prefix: &str| password.starts_with(prefix);
-    if begins("ghp_") {
-        CredentialKind::GitHubClassic
-    } else if begins("github_pat_") {
-        CredentialKind::GitHubFineGrained
-    } else if begins("ghs_") || begins("ghu_") {
-        CredentialKind::GitHubApp
-    } else {
-        CredentialKind::Password
+    match GitHubToken::of(password) {
+        Some(GitHubToken::Classic) => CredentialKind::GitHubClassic,
+        Some(GitHubToken::FineGrained) => CredentialKind::GitHubFineGrained,
+        Some(GitHubToken::App) => CredentialKind::GitHubApp,
+        None => CredentialKind::Password,
     }
 }
 
@@ -189,6 +184,7 @@ mod tests {
             ("github_pat_x", CredentialKind::GitHubFineGrained),
             ("ghs_x", CredentialKind::GitHubApp),
             ("ghu_x", CredentialKind::GitHubApp),
+            ("ghr_x", CredentialKind::GitHubApp),
             ("hunter2", CredentialKind::Password),
         ];
         for (password, kind) in cases {

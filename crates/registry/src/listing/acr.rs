@@ -8,10 +8,14 @@ use serde::{Deserialize, Deserializer};
 
 use crate::client::ListedTag;
 use crate::failure::{Failure, Rung};
+use crate::json;
 use crate::path;
 use crate::provider::Listing;
 use crate::session::Session;
 use crate::transport::Ask;
+
+/// Values of a page: a thousand tags have a dozen each. Attributes are read as any value, which takes memory.
+const MOST_VALUES: usize = 64_000;
 
 /// What a registry forbids about a tag (`changeableAttributes`; Azure's image locks and quarantine).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -151,7 +155,7 @@ fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D:
 
 /// The tags of one page; `None` for what is no page.
 pub(super) fn tags(body: &[u8]) -> Option<Vec<ListedTag>> {
-    let tags = super::object::<Page>(body)?.tags?.into_iter();
+    let tags = json::object::<Page>(body, MOST_VALUES)?.tags?.into_iter();
     let read = |tag: Tag| ListedTag {
         digest: tag.digest.as_deref().and_then(|digest| digest.parse::<Digest>().ok()),
         locked: tag.changeable_attributes.lock().any(),
@@ -205,7 +209,7 @@ impl Session {
             return Err(broken);
         }
         let body = reply.body(self.http.limits.token_bytes).await?;
-        super::object(&body).ok_or(broken)
+        json::object(&body, json::FEW_VALUES).ok_or(broken)
     }
 }
 
@@ -326,5 +330,34 @@ mod tests {
             prop_assert!(read.iter().map(|tag| &tag.name).eq(names.iter()));
             prop_assert!(read.iter().all(|tag| tag.digest.is_some() && tag.locked.is_some() != readable));
         }
+    }
+
+    #[test]
+    fn fuzzed_pages_of_azures_tags_are_tags_with_digests_or_no_page() {
+        let tag = r#"{"name":"1.0","digest":"sha256:9b2e1d7a4c6f80b35d1e92a7c4b8f0e6d3a5917c2b4e8f6071d9a3c5b7e2f4a8","createdTime":"2026-11-20T00:00:00Z","signed":false,"changeableAttributes":{"deleteEnabled":true,"writeEnabled":false,"readEnabled":true,"listEnabled":true}}"#;
+        let page = format!(r#"{{"registry":"kracr.azurecr.io","imageName":"web","tags":[{tag},{tag}]}}"#);
+        let repository = r#"{"lastUpdateTime":"2026-11-20T00:00:00.123Z","tagCount":3,"manifestCount":4}"#;
+        let samples = [page.as_str(), r#"{"tags":null}"#, repository];
+        let property = |input: Vec<u8>| {
+            if let Some(tags) = tags(&input) {
+                prop_assert!(tags.len() <= input.len());
+                prop_assert!(tags.iter().all(|tag| path::is_tag(&tag.name)));
+                let written = tags.iter().map(|tag| {
+                    let lock = tag.locked.unwrap_or_default();
+                    serde_json::json!({
+                        "name": tag.name, "digest": tag.digest.as_ref().map(ToString::to_string),
+                        "changeableAttributes": {
+                            "writeEnabled": !lock.unwritable, "readEnabled": !lock.unreadable, "listEnabled": !lock.hidden,
+                        },
+                    })
+                });
+                let written = serde_json::json!({ "tags": written.collect::<Vec<_>>() }).to_string();
+                prop_assert_eq!(super::tags(written.as_bytes()), Some(tags));
+            }
+            let repository: Option<Repository> = json::object(&input, json::FEW_VALUES);
+            prop_assert!(repository.is_none() || input.len() > 40);
+            Ok(())
+        };
+        catamaran_fuzz::run(file!(), "acr_tags", &catamaran_fuzz::mutated(&samples), property);
     }
 }

@@ -20,7 +20,6 @@ mod rules;
 pub(crate) use call::Ecr;
 #[cfg(feature = "aws")]
 pub use identity::AwsIdentity;
-#[cfg(feature = "aws")]
 pub(crate) use place::Place;
 
 pub(super) struct Aws;

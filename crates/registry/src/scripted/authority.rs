@@ -4,10 +4,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
+use rustls::RootCertStore;
+use rustls::crypto::aws_lc_rs;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
-use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::pem::PemObject as _;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 /// Which certificate the registry shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -21,6 +25,38 @@ pub enum Certificate {
     WrongName,
     /// One that nobody vouches for.
     SelfSigned,
+}
+
+/// What it wants to see of its clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clients {
+    /// No certificate.
+    #[default]
+    Anyone,
+    /// A certificate of the authority that is trusted for it, if they have one.
+    Asked,
+    /// A certificate of the authority that is trusted for it.
+    Required,
+}
+
+/// The verifier of client certificates; `authority` is PEM.
+pub(crate) fn verifier(clients: Clients, authority: &str) -> std::io::Result<Arc<dyn ClientCertVerifier>> {
+    if clients == Clients::Anyone {
+        return Ok(WebPkiClientVerifier::no_client_auth());
+    }
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(authority.as_bytes()) {
+        let certificate = certificate.map_err(std::io::Error::other)?;
+        roots.add(certificate).map_err(std::io::Error::other)?;
+    }
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+    let builder = if clients == Clients::Asked {
+        builder.allow_unauthenticated()
+    } else {
+        builder
+    };
+    builder.build().map_err(std::io::Error::other)
 }
 
 /// A certificate authority with one key for all its leaves.

@@ -18,11 +18,14 @@ pub(crate) enum End {
     Broken,
     /// Never.
     Silent,
+    /// Never: what was sent is sent again.
+    Again,
 }
 
 /// A body in pieces, each after a pause, with an end of its own.
 pub(crate) struct Scripted {
     rest: Bytes,
+    again: Bytes,
     piece: usize,
     pause: Option<Duration>,
     sleeping: Option<Pin<Box<Sleep>>>,
@@ -42,6 +45,7 @@ impl Scripted {
     pub(crate) fn ending(body: Bytes, end: End) -> Scripted {
         Scripted {
             piece: body.len().max(1),
+            again: body.clone(),
             rest: body,
             pause: None,
             sleeping: None,
@@ -71,11 +75,14 @@ impl Body for Scripted {
             }
             self.sleeping = None;
         }
+        if self.rest.is_empty() && self.end == End::Again {
+            self.rest = self.again.clone();
+        }
         if self.rest.is_empty() {
             return match self.end {
                 End::Well => Poll::Ready(None),
                 End::Broken => Poll::Ready(Some(Err(io::Error::other("the script ends here")))),
-                End::Silent => Poll::Pending,
+                End::Silent | End::Again => Poll::Pending,
             };
         }
         let piece = self.piece.min(self.rest.len());

@@ -48,6 +48,13 @@ pub enum What {
     EndlessPages,
     /// A second page that is the first one.
     CircularPages,
+    /// Pages without end, each as large as a page may be, of long names, with a long link to the next one.
+    FatPages,
+    /// The right headers without a length, then a body without end.
+    EndlessBody,
+    /// For requests that carry a credential or a body: this status, with everything that they carried repeated in the error and in each header that a client reads:
+    /// credentials as they came and decoded.
+    Echo(u16),
 }
 
 impl What {

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response};
@@ -13,6 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
+use rustls::server::danger::ClientCertVerifier;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -27,11 +29,16 @@ mod answers;
 mod uploads;
 
 /// Serves until it is dropped, and every connection with it.
-pub(crate) async fn serve(listener: TcpListener, state: Arc<State>, authority: Arc<Authority>) {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    state: Arc<State>,
+    authority: Arc<Authority>,
+    clients: Arc<dyn ClientCertVerifier>,
+) {
     let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .expect("the provider supports both versions")
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_cert_resolver(authority);
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let mut connections = JoinSet::new();
@@ -72,18 +79,26 @@ async fn connection(mut stream: TcpStream, state: Arc<State>, acceptor: TlsAccep
     if state.behaviour(|behaviour| behaviour.resets()) {
         let _ = stream.set_zero_linger();
     }
-    let Ok(stream) = acceptor.accept(stream).await else {
-        return;
+    let stream = match acceptor.accept(stream).into_fallible().await {
+        Ok(stream) => stream,
+        Err((_, mut stream)) => {
+            // Closing with unread input would reset the connection, and the alert would be lost.
+            let _ = stream.shutdown().await;
+            let _ = tokio::time::timeout(Duration::from_secs(1), stream.read(&mut [0; 16 * 1024])).await;
+            return;
+        }
     };
-    let service = service_fn(|request| answer(request, state.clone()));
+    let certified = stream.get_ref().1.peer_certificates().is_some();
+    let service = service_fn(|request| answer(request, certified, state.clone()));
     let _ = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;
 }
 
 /// An error ends the connection.
-async fn answer(request: Request<Incoming>, state: Arc<State>) -> io::Result<Response<Scripted>> {
-    let (recorded, body) = read(request).await;
+async fn answer(request: Request<Incoming>, certified: bool, state: Arc<State>) -> io::Result<Response<Scripted>> {
+    let (mut recorded, body) = read(request).await;
+    recorded.certified = certified;
     state.record(recorded.clone());
     let latency = state.behaviour(|behaviour| behaviour.latency);
     if !latency.is_zero() {
@@ -124,6 +139,14 @@ async fn answer(request: Request<Incoming>, state: Arc<State>) -> io::Result<Res
             Ok(announcing(parts, length, Scripted::ending(body, End::Silent)))
         }
         Some(What::EndlessPages) => Ok(answers::endless_page(&recorded)),
+        Some(What::FatPages) => Ok(answers::fat_page(&recorded)),
+        Some(What::EndlessBody) => {
+            let (parts, _) = right().into_parts();
+            let piece = Bytes::from(vec![b' '; 64 << 10]);
+            Ok(Response::from_parts(parts, Scripted::ending(piece, End::Again)))
+        }
+        Some(What::Echo(_)) if recorded.authorization.is_none() && recorded.body.is_empty() => Ok(right()),
+        Some(What::Echo(status)) => Ok(answers::echo(&recorded, status)),
         Some(What::CircularPages) => {
             let mut response = right();
             let link = format!("<{}?{}>; rel=\"next\"", recorded.path, recorded.query);
@@ -160,6 +183,7 @@ async fn read(request: Request<Incoming>) -> (Recorded, Bytes) {
         accept: header("accept"),
         range: header("range"),
         content_type: header("content-type"),
+        certified: false,
         body: text
             .and_then(|body| std::str::from_utf8(body).ok())
             .unwrap_or_default()

@@ -71,6 +71,8 @@ pub struct Recorded {
     pub range: Option<String>,
     /// `Content-Type`.
     pub content_type: Option<String>,
+    /// Whether the client showed a certificate that was asked for.
+    pub certified: bool,
     /// The body, where it is text of less than 64 KiB.
     pub body: String,
     /// Bytes of the body.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use catamaran_core::health::Outcome;
 use catamaran_core::policy::Provider;
 use catamaran_emulators::{Answer, Aws, Clock, Ecr, Hosts, Memory, Options, Server};
-use catamaran_registry::{AwsIdentity, Budgets, Class, Client, Credentials, ProbeTarget, Rung};
+use catamaran_registry::{AwsIdentity, Budgets, Class, Client, Credentials, ProbeTarget, PullError, Rung};
 
 use super::{basic, connection, limits};
 
@@ -449,4 +449,25 @@ async fn the_prefix_of_an_upstream_is_read_from_the_accounts_rules() {
         .await
         .unwrap_err();
     assert_eq!(failure.class, Class::CredentialsUnavailable, "{failure}");
+}
+
+#[tokio::test]
+async fn pods_get_the_registrys_password_with_its_end_and_nothing_when_the_key_is_wrong() {
+    let ground = Ground::start().await;
+    let digest = ground.memory.push(WEB, "1.0", "first");
+    let minted = ground.with_key().pull_credential().await.unwrap();
+    assert_eq!(minted.username, "AWS");
+    let left = minted.expires.as_second() - ground.server.clock().seconds();
+    assert!((11 * 3600..=12 * 3600).contains(&left), "{left} s");
+    assert!(!format!("{minted:?}").contains(minted.password.expose()));
+    // As a kubelet uses it: user name and password, and nothing of Amazon's.
+    let kubelet = ground.client(basic(&minted.username, minted.password.expose()), false);
+    let resolved = kubelet.resolve_verified(WEB, "1.0").await.unwrap();
+    assert_eq!(resolved.digest.to_string(), digest);
+
+    let refused = ground.client(key("wrong"), false).pull_credential().await.unwrap_err();
+    assert!(
+        matches!(&refused, PullError::Refused(failure) if failure.class == Class::Unauthorized),
+        "{refused:?}"
+    );
 }

@@ -74,6 +74,39 @@ fn each_failing_rung_says_what_to_run() {
     let (azure, github, generic, aws) = (Provider::Azure, Provider::GitHub, Provider::Generic, Provider::Aws);
     let cases = [
         case(
+            "proxy wants a password",
+            generic,
+            Step::Connect,
+            Class::NetworkDenied,
+            &["HTTPS_PROXY=http://USER"],
+        )
+        .saying("GET https://r/v2/: the proxy wants a user name and password (through the proxy p)"),
+        case(
+            "proxy refuses",
+            generic,
+            Step::Connect,
+            down(Unavailable::ConnectionFailed),
+            &["is HTTPS_PROXY right", "NO_PROXY"],
+        )
+        .saying("GET https://r/v2/: the proxy gives no connection to it (through the proxy p)"),
+        case(
+            "client certificate",
+            generic,
+            Step::Challenge,
+            Class::Unauthorized,
+            &["shows no client certificate"],
+        )
+        .saying("GET https://r/v2/: TLS: the server wants a client certificate, and there is none"),
+        case(
+            "the operator's",
+            generic,
+            Step::Challenge,
+            Class::Unauthorized,
+            &["create secret tls registry-client"],
+        )
+        .of(operator(false))
+        .saying("GET https://r/v2/: TLS: the server does not accept our client certificate"),
+        case(
             "azure dns",
             azure,
             Step::Dns,

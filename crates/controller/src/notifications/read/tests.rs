@@ -192,3 +192,52 @@ fn a_batch_of_thousands_is_cut() {
     };
     assert_eq!(hints.len(), MOST_HINTS);
 }
+
+#[test]
+fn fuzzed_notifications_are_a_bounded_number_of_hints_or_refused() {
+    use catamaran_fuzz::proptest::prelude::*;
+
+    let azure = pushed("push", &json!("3f2a91c")).to_string();
+    let github = json!({"action": "published", "registry_package": {
+        "name": "web", "namespace": "Team", "package_type": "CONTAINER", "owner": {"login": "team"},
+        "package_version": {"package_url": "ghcr.io/team/web:1", "container_metadata": {"tag": {"name": "1", "digest": "x"}}},
+    }});
+    let event =
+        json!({"id": "1", "type": "Microsoft.ContainerRegistry.ImagePushed", "data": pushed("push", &json!("1"))});
+    let many = Value::from(vec![event.clone(); 300]).to_string();
+    let handshake = json!([{"eventType": "Microsoft.EventGrid.SubscriptionValidationEvent", "data": {"validationCode": "512d38b6"}}]);
+    let samples = [
+        azure,
+        github.to_string(),
+        event.to_string(),
+        handshake.to_string(),
+        many,
+    ];
+    let samples: Vec<&str> = samples.iter().map(String::as_str).collect();
+    let modes = [
+        (Sender::Azure, headers(&[])),
+        (Sender::GitHub, headers(&[("x-github-event", "registry_package")])),
+        (Sender::Events, headers(&[])),
+        (
+            Sender::Events,
+            headers(&[("ce-type", "Microsoft.ContainerRegistry.ImagePushed")]),
+        ),
+    ];
+    let property = |input: Vec<u8>| {
+        for (sender, headers) in &modes {
+            match read(*sender, headers, &input) {
+                Ok(Message::Hints(hints)) => {
+                    prop_assert!(hints.len() <= MOST_HINTS);
+                    let size = |hint: &Hint| hint.registry.len() + hint.repository.len() + hint.tag.len();
+                    prop_assert!(hints.iter().map(size).sum::<usize>() <= 2 * input.len() + 16 * hints.len());
+                }
+                Ok(Message::Handshake(code)) => {
+                    prop_assert!(code.len() <= LONGEST_CODE && code.bytes().all(|byte| byte.is_ascii_graphic()));
+                }
+                Err(error) => prop_assert!(error.to_string().len() < 200 && !error.to_string().contains('\n')),
+            }
+        }
+        Ok(())
+    };
+    catamaran_fuzz::run(file!(), "notifications", &catamaran_fuzz::mutated(&samples), property);
+}

@@ -142,6 +142,7 @@ struct Said {
 
 async fn failure(reply: Reply, action: &str, most: u64) -> Failure {
     let (status, rung, headers) = (reply.status(), reply.rung, reply.headers().clone());
+    let sent = reply.sent.clone();
     let host = reply.url().host_str().unwrap_or_default().to_owned();
     let body = reply.body(most).await.unwrap_or_default();
     let said: Said = serde_json::from_slice(&body).unwrap_or_default();
@@ -152,10 +153,10 @@ async fn failure(reply: Reply, action: &str, most: u64) -> Failure {
         .unwrap_or_default();
     // `com.amazonaws.ecr#Name` and `Name:http://...` are both in use.
     let kind = kind.rsplit('#').next().unwrap_or_default();
-    let kind = one_line(kind.split(':').next().unwrap_or_default());
+    let kind = one_line(&sent.hide(kind.split(':').next().unwrap_or_default()));
     let class = class(status.as_u16(), &kind, || wait::asked_for(&headers, ""));
     let mut message = format!("{action} of {host}: {}", status.as_u16());
-    for part in [kind.as_str(), &one_line(&said.message)] {
+    for part in [kind.as_str(), &one_line(&sent.hide(&said.message))] {
         if !part.is_empty() {
             message.push_str(": ");
             message.push_str(part);

@@ -1,7 +1,5 @@
 //! `DescribeImages`: tags with digests, and no pull. Unlike a GET by tag it never has an image imported.
 
-use std::collections::HashSet;
-
 use catamaran_core::digest::Digest;
 use serde::Deserialize;
 use serde_json::json;
@@ -9,6 +7,8 @@ use serde_json::json;
 use super::call::Ecr;
 use crate::client::{ListedTag, Resolved};
 use crate::failure::{Class, Failure, Rung};
+use crate::json;
+use crate::listing::{Gathered, Seen};
 use crate::path;
 
 /// The most that Amazon gives at once.
@@ -48,7 +48,7 @@ impl Ecr {
     pub(crate) async fn list(&self, repository: &str) -> Result<Vec<ListedTag>, Failure> {
         path::check_repository(repository)?;
         let limits = &self.http.limits;
-        let (mut tags, mut seen) = (Vec::new(), HashSet::new());
+        let (mut tags, mut seen) = (Gathered::default(), Seen::default());
         let mut next: Option<String> = None;
         loop {
             let mut input = json!({
@@ -59,18 +59,12 @@ impl Ecr {
             }
             let (_, body) = self.call("DescribeImages", input, Rung::Tags).await?;
             let (page, following) = read(&body).ok_or_else(|| self.broken("no list of images"))?;
-            tags.extend(page);
+            tags.add(page, limits).map_err(|why| self.broken(&why))?;
             let Some(token) = following else { break };
-            if seen.len() >= limits.pages || tags.len() > limits.tags || !seen.insert(token.clone()) {
-                return Err(self.broken("its pages have no end"));
-            }
+            seen.note(&token, limits).map_err(|why| self.broken(&why))?;
             next = Some(token);
         }
-        // Pages shift while images are pushed, so a tag may come twice; what came last is newest.
-        tags.reverse();
-        tags.sort_by(|one: &ListedTag, other| one.name.cmp(&other.name));
-        tags.dedup_by(|one, other| one.name == other.name);
-        Ok(tags)
+        Ok(tags.sorted())
     }
 
     /// What a tag stands for, without a pull.
@@ -79,7 +73,8 @@ impl Ecr {
         path::check_reference(tag)?;
         let input = json!({ "repositoryName": repository, "imageIds": [{ "imageTag": tag }] });
         let (_, body) = self.call("DescribeImages", input, Rung::Manifest).await?;
-        let page: Page = serde_json::from_slice(&body).map_err(|_| self.broken("no list of images"))?;
+        let page: Option<Page> = json::object(&body, json::FEW_VALUES);
+        let page = page.ok_or_else(|| self.broken("no list of images"))?;
         let digest = page.image_details.iter().find_map(Image::digest);
         let digest = digest.ok_or_else(|| {
             let message = format!("DescribeImages of {}: {repository}:{tag} is archived", self.place.api);
@@ -98,7 +93,7 @@ impl Ecr {
 }
 
 fn read(body: &[u8]) -> Option<(Vec<ListedTag>, Option<String>)> {
-    let page: Page = serde_json::from_slice(body).ok()?;
+    let page: Page = json::object(body, json::PAGE_VALUES)?;
     let tags = page.image_details.into_iter().flat_map(|image| {
         let digest = image.digest();
         let names = image.tags.unwrap_or_default().into_iter();
@@ -164,5 +159,21 @@ mod tests {
             prop_assert!(found.iter().all(|tag| path::is_tag(&tag.name) && tag.digest.is_some()));
             prop_assert_eq!(next.is_none(), token.is_empty());
         }
+    }
+
+    #[test]
+    fn fuzzed_images_are_tags_with_digests_or_no_page() {
+        let digest = Digest::of(b"x");
+        let image =
+            format!(r#"{{"imageDigest":"{digest}","imageTags":["1.0"],"imageStatus":"ACTIVE","imagePushedAt":1.7e9}}"#);
+        let page = format!(r#"{{"imageDetails":[{image},{image}],"nextToken":"t"}}"#);
+        let property = |input: Vec<u8>| {
+            if let Some((tags, next)) = read(&input) {
+                prop_assert!(tags.iter().all(|tag| path::is_tag(&tag.name) && tag.digest.is_some()));
+                prop_assert!(next.is_none_or(|next| !next.is_empty() && next.len() <= input.len()));
+            }
+            Ok(())
+        };
+        catamaran_fuzz::run(file!(), "images", &catamaran_fuzz::mutated(&[&page]), property);
     }
 }

@@ -9,11 +9,14 @@ use http::header::LINK;
 use serde::Deserialize;
 use url::Url;
 
+use crate::json;
 use crate::listing::link;
 use crate::path;
 
 /// More pages than this are never read: a repository with so many versions is cheaper to ask tag by tag.
 pub(super) const MOST_PAGES: usize = 100;
+/// Values of a page: a hundred versions, each with a dozen facts and its tags.
+const MOST_VALUES: usize = 50_000;
 
 /// Whether reading all pages takes fewer requests than asking for each tag.
 ///
@@ -64,10 +67,7 @@ struct Container {
 
 /// The tags of a page; `None` when it is none. A version that is named otherwise than by a digest says nothing.
 pub(super) fn read(body: &[u8]) -> Option<Vec<Tagged>> {
-    if body.iter().find(|byte| !byte.is_ascii_whitespace()) != Some(&b'[') {
-        return None;
-    }
-    let versions: Vec<Version> = serde_json::from_slice(body).ok()?;
+    let versions: Vec<Version> = json::list(body, MOST_VALUES)?;
     let tagged = versions.into_iter().flat_map(|version| {
         let digest: Option<Digest> = version.name.parse().ok();
         let tags = version.metadata.container.tags.into_iter();
@@ -204,5 +204,25 @@ mod tests {
         fn no_link_makes_the_count_fail(value in "[ -~]{0,200}") {
             prop_assert!(last_page(&linked(&value)) > 0);
         }
+    }
+
+    #[test]
+    fn fuzzed_package_versions_are_tags_with_digests_or_no_page() {
+        let version = r#"{"id":1,"name":"sha256:9b2e1d7a4c6f80b35d1e92a7c4b8f0e6d3a5917c2b4e8f6071d9a3c5b7e2f4a8","url":"https://api.github.com/x","metadata":{"package_type":"container","container":{"tags":["1.0","latest"]}}}"#;
+        let page = format!("[{version},{version}]");
+        let samples = [page.as_str(), "[]", r#"{"message":"Not Found","status":"404"}"#];
+        let property = |input: Vec<u8>| {
+            if let Some(tagged) = read(&input) {
+                prop_assert!(tagged.len() <= MOST_VALUES);
+                prop_assert!(tagged.iter().all(|(tag, _)| path::is_tag(tag)));
+                let written = tagged.iter().map(|(tag, digest)| {
+                    serde_json::json!({ "name": digest.to_string(), "metadata": { "container": { "tags": [tag] } } })
+                });
+                let written = serde_json::Value::from(written.collect::<Vec<_>>()).to_string();
+                prop_assert_eq!(read(written.as_bytes()), Some(tagged));
+            }
+            Ok(())
+        };
+        catamaran_fuzz::run(file!(), "versions", &catamaran_fuzz::mutated(&samples), property);
     }
 }

@@ -18,7 +18,7 @@ use super::pages::{self, Tagged};
 use crate::answer;
 use crate::budget::{Budget, Budgets};
 use crate::client::ListedTag;
-use crate::credentials::Credentials;
+use crate::credentials::{Credentials, GitHubToken};
 use crate::failure::{Class, Failure, Rung};
 use crate::provider::{Site, secret_header};
 use crate::session::Session;
@@ -77,8 +77,8 @@ impl Versions {
             return None;
         };
         let token = password.expose();
-        let classic =
-            token.starts_with("ghp_") || (token.len() == 40 && token.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let old = token.len() == 40 && token.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let classic = old || GitHubToken::of(token) == Some(GitHubToken::Classic);
         if site.provider != Provider::GitHub || site.host() != "ghcr.io" || !classic {
             return None;
         }

@@ -21,7 +21,7 @@ const SIGNATURE: &str = "sig=signed-for-whoever-holds-it";
 /// The answer that a well-behaved registry gives.
 pub(crate) fn right(request: &Recorded, body: &Bytes, state: &State) -> Response<Scripted> {
     let path = request.path.as_str();
-    if path == "/token" || path == "/oauth2/token" {
+    if path == "/token" || path == "/oauth2/token" || is_realm(path, state) {
         return token(request, state);
     }
     if let Some(digest) = path.strip_prefix("/storage/") {
@@ -48,6 +48,15 @@ pub(crate) fn right(request: &Recorded, body: &Bytes, state: &State) -> Response
         Rest::Upload(id) => uploads::upload(request, body, state, repository, id),
         Rest::Blob(digest) => blob(request, state, repository, digest),
     })
+}
+
+/// Whether tokens are given at this path, by what challenges say.
+fn is_realm(path: &str, state: &State) -> bool {
+    let auth = state.behaviour(|behaviour| behaviour.auth.clone());
+    let Auth::Bearer { realm: Some(realm), .. } = auth else {
+        return false;
+    };
+    url::Url::parse(&realm).is_ok_and(|realm| realm.path() == path)
 }
 
 enum Rest<'a> {
@@ -323,6 +332,63 @@ pub(crate) fn endless_page(request: &Recorded) -> Response<Scripted> {
         LINK,
         &format!("<{}?last={}>; rel=\"next\"", request.path, at + 1),
     );
+    response
+}
+
+/// A page of the largest size that is read, with new names of the greatest length, and a link of 60 kB.
+pub(crate) fn fat_page(request: &Recorded) -> Response<Scripted> {
+    const NAMES: usize = 30_000;
+    let pairs: Vec<_> = form_urlencoded::parse(request.query.as_bytes()).into_owned().collect();
+    let at = pairs.iter().find(|(name, _)| name == "last").and_then(|(_, last)| {
+        let number = last.split('-').next()?;
+        number.parse::<usize>().ok()
+    });
+    let at = at.unwrap_or(0);
+    let names: Vec<String> = (at..at + NAMES).map(|name| format!("{name:0128}")).collect();
+    let mut response = plain(
+        200,
+        "application/json",
+        serde_json::json!({ "tags": names }).to_string().into(),
+    );
+    let long = "x".repeat(60_000);
+    let link = format!("<{}?last={}-{long}>; rel=\"next\"", request.path, at + NAMES);
+    insert(&mut response, LINK, &link);
+    response
+}
+
+/// An error that repeats what the request carried.
+pub(crate) fn echo(request: &Recorded, status: u16) -> Response<Scripted> {
+    let authorization = request.authorization.clone().unwrap_or_default();
+    let credential = authorization.split(' ').next_back().unwrap_or_default().to_owned();
+    let decoded = BASE64_STANDARD.decode(&credential).unwrap_or_default();
+    let decoded = String::from_utf8_lossy(&decoded).into_owned();
+    let fields = form_urlencoded::parse(request.body.as_bytes()).map(|(_, value)| value.into_owned());
+    let fields = fields.collect::<Vec<_>>().join(" ");
+    let said = format!(
+        "you sent {authorization} that is {decoded} with {} {fields}",
+        request.body
+    );
+    let encoded: String = form_urlencoded::byte_serialize(said.as_bytes()).collect();
+    let body = serde_json::json!({
+        "errors": [{ "code": credential, "message": said, "detail": [{ "Action": said, "Name": said }] }],
+        "__type": credential, "message": said, "error": said, "error_description": said,
+    });
+    let mut response = plain(status, "application/json", body.to_string().into());
+    let challenge = format!("Bearer realm=\"https://evil.test/{encoded}\",service=\"{encoded}\"");
+    insert(&mut response, WWW_AUTHENTICATE, &challenge);
+    insert(
+        &mut response,
+        LOCATION,
+        &format!("https://{credential}.evil.test/{encoded}"),
+    );
+    insert(
+        &mut response,
+        LINK,
+        &format!("<https://evil.test/{encoded}>; rel=\"next\""),
+    );
+    insert(&mut response, "docker-content-digest", &credential);
+    insert(&mut response, "x-amzn-errortype", &credential);
+    insert(&mut response, "warning", &format!("299 - \"{encoded}\""));
     response
 }
 
