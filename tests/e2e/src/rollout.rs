@@ -24,7 +24,7 @@ const MINUTE: [&str; 2] = [
 ];
 
 /// How long certificates rotate: the authority is replaced, too, at two thirds of its own life.
-const ROTATING: Duration = Duration::from_secs(240);
+const ROTATING: Duration = Duration::from_mins(4);
 
 fn main() -> ExitCode {
     let result = load::client().unwrap_or_else(bench);
@@ -54,7 +54,7 @@ fn measure(cluster: &str) -> anyhow::Result<()> {
         ..Options::default()
     };
     let ground = Ground::start(&options, &[], |what, took| {
-        println!("{what} ({:.1} s)", took.as_secs_f64())
+        println!("{what} ({:.1} s)", took.as_secs_f64());
     })?;
     let case = Case::begin(&ground, NAME)?;
     case.push(&["v1"])?;

@@ -34,19 +34,26 @@ use catamaran_e2e::{Ground, interrupt, load, operator};
 const CLUSTER: &str = "catamaran-e2e";
 
 fn main() -> ExitCode {
-    if let Some(admitted) = load::client() {
-        return admitted.map_or_else(
-            |error| {
-                eprintln!("{error:#}");
-                ExitCode::FAILURE
-            },
-            |()| ExitCode::SUCCESS,
-        );
-    }
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // Scenarios start this program again inside the cluster, as one of these.
+    if let Some(admitted) = load::client() {
+        return ended(admitted);
+    }
     if arguments.first().is_some_and(|word| word == private::EMULATOR) {
         return private::emulate(arguments);
     }
+    test(arguments)
+}
+
+fn ended(result: anyhow::Result<()>) -> ExitCode {
+    if let Err(error) = result {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+fn test(arguments: Vec<String>) -> ExitCode {
     let (options, words): (Vec<_>, Vec<_>) = arguments.into_iter().partition(|word| word.starts_with('-'));
     let all = scenarios();
     let count = all.len();
@@ -71,8 +78,7 @@ fn main() -> ExitCode {
     let begun = Instant::now();
     let result = run(cluster, &chosen);
     if !keep && let Err(error) = Cluster::destroy(cluster) {
-        eprintln!("{error:#}");
-        return ExitCode::FAILURE;
+        return ended(Err(error));
     }
     let tally = match result {
         Ok(tally) => tally,

@@ -1,4 +1,4 @@
-//! Writes against an API server that holds ConfigMaps, with another leader at work in between.
+//! Writes against an API server that holds the shards, with another leader at work in between.
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -163,9 +163,8 @@ impl Rights {
         let showing = |grant: &&Grant| {
             let by_name = match grant.verb.as_str() {
                 // A name must be known to ask for it, but only in one namespace at a time.
-                "get" => !grant.namespace.is_empty(),
+                "get" | "create" => !grant.namespace.is_empty(),
                 "update" | "patch" | "delete" => !grant.namespace.is_empty() && !grant.names.is_empty(),
-                "create" => !grant.namespace.is_empty(),
                 _ => false,
             };
             grant.group.is_empty() && grant.resource == "secrets" && !by_name

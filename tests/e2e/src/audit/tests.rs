@@ -111,8 +111,8 @@ fn secrets_must_be_asked_for_by_name_in_a_namespace() {
         ("any that is there", "home", json!([]), "update"),
     ] {
         let rule = json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": names, "verbs": [verb]});
-        let role = json!({"items": [{"metadata": {"namespace": namespace}, "rules": [rule]}]});
-        assert_eq!(Rights::of(&role).unwrap().showing_secrets().len(), 1, "{case}");
+        let roles = json!({"items": [{"metadata": {"namespace": namespace}, "rules": [rule]}]});
+        assert_eq!(Rights::of(&roles).unwrap().showing_secrets().len(), 1, "{case}");
     }
     let everything =
         json!({"items": [{"metadata": {}, "rules": [{"apiGroups": [""], "resources": ["*"], "verbs": ["get"]}]}]});
