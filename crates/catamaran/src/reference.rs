@@ -15,6 +15,7 @@ use catamaran_controller::notifications::Sender;
 use catamaran_core::failover::{Flip, FlipReason};
 use catamaran_core::health::{Outcome, Unavailable};
 use catamaran_core::parity::Summary;
+use catamaran_core::pull_through::Holdings;
 use catamaran_core::side::Side;
 use clap::CommandFactory as _;
 use jiff::Timestamp;
@@ -401,6 +402,10 @@ fn sample(metrics: &Metrics) {
         metrics.copied_blobs(mirror, kind, 1);
     }
     metrics.copied_bytes(mirror, 1);
+    metrics.cache_holds(mirror, &Holdings::default(), now);
+    for kind in ["Pulled", "Absent", "Throttled", "Failed"] {
+        metrics.prewarmed(mirror, kind);
+    }
     for error in ["conflict", "evidence", "status"] {
         metrics.reconcile_failed(error);
     }
