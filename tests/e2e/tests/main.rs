@@ -119,11 +119,12 @@ fn scenarios() -> Vec<Scenario> {
         flips::SCENARIOS,
         rescue::SCENARIOS,
         spared::SCENARIOS,
-        private::SCENARIOS,
         lifecycle::SCENARIOS,
         rollouts::SCENARIOS,
-        // It looks back at all before it.
+        // It looks back at all before it, which had the same rights.
         rights::SCENARIOS,
+        // More rights, in one namespace, for a while.
+        private::SCENARIOS,
         // These take the release away that the others share, and bring it back: its rights go before its pods do.
         install::SCENARIOS,
         upgrade::SCENARIOS,

@@ -29,8 +29,9 @@ const MINTED: &str = "acr-pull";
 const FOREIGN: &str = "acr-foreign";
 /// The user's own, for the other side.
 const OWN: &str = "ghcr-pull";
-/// How long the registry's tokens live, in seconds; three hours in earnest.
-const LIFE: u32 = 110;
+/// How long the registry's tokens live, in seconds; three hours in earnest. The operator looks once a minute whether half of a life
+/// is over, so that a life of less than two minutes could end in between.
+const LIFE: u32 = 150;
 /// Annotations of a minted secret.
 const MINTED_AT: &str = "catamaran.dev/minted";
 const EXPIRES_AT: &str = "catamaran.dev/expires";
