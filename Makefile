@@ -74,7 +74,7 @@ boundaries: ## Check that the crates depend on each other only as docs/architect
 
 .PHONY: generate
 generate: ## Write the generated files: CRD, command-line help, docs/reference, the chart's README and goldens
-	UPDATE_CRDS=1 cargo test --quiet -p catamaran-api --test definition
+	UPDATE_CRDS=1 UPDATE_REFERENCE=1 cargo test --quiet -p catamaran-api --test definition
 	UPDATE_REFERENCE=1 cargo test --quiet -p catamaran --bin catamaran reference
 	TRYCMD=overwrite cargo test --quiet -p catamaran --test cmd
 	UPDATE_GOLDENS=1 cargo test --quiet -p catamaran-e2e --test rendering

@@ -3,17 +3,12 @@
 // Shown as plain text in docs/reference: the names of kinds are words there.
 #![allow(clippy::doc_markdown)]
 
-/// Defines the keys, and lists them with their documentation.
-macro_rules! marks {
-    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal;)+) => {
-        $($(#[doc = $doc])+ pub const $name: &str = $text;)+
+use crate::words::words;
 
-        /// Every key with what it means: first what kind of mark on what kind of object it is, then a colon.
-        pub const ALL: &[(&str, &str)] = &[$(($text, concat!($($doc),+))),+];
-    };
-}
+words! {
+    /// Every key with what it means: first what kind of mark on what kind of object it is, then a colon.
+    ALL:
 
-marks! {
     /// Label of pods and namespaces: `disabled` leaves the pod, or every pod of the namespace, untouched. You set it.
     REWRITE = "catamaran.dev/rewrite";
 

@@ -7,19 +7,14 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use crate::words::words;
+
 pub mod reason;
 
-/// Defines the types of conditions, and lists them with their documentation.
-macro_rules! types {
-    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal;)+) => {
-        $($(#[doc = $doc])+ pub const $name: &str = $text;)+
+words! {
+    /// Every type of condition with what it means when it is true.
+    TYPES:
 
-        /// Every type of condition with what it means when it is true.
-        pub const TYPES: &[(&str, &str)] = &[$(($text, concat!($($doc),+))),+];
-    };
-}
-
-types! {
     /// Pods can get their images. It stays true through a failover.
     READY = "Ready";
     /// The primary answers as a registry should.

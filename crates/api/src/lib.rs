@@ -17,3 +17,4 @@ pub mod policy;
 mod rules;
 mod settings;
 pub mod status;
+mod words;

@@ -47,21 +47,28 @@ fn substitutions() -> Vec<Substitution> {
     ]
 }
 
+/// The cluster's first registry, read anonymously and with its authority.
+fn first_registry() -> String {
+    let host = Registry::Acr.host();
+    format!("    registry: {host}\n    certSecretRef:\n      name: {CA_SECRET}\n")
+}
+
+fn printed() -> Substitution {
+    Substitution {
+        why: "the same in what is printed",
+        page: "example.azurecr.io",
+        here: Registry::Acr.host().to_owned(),
+    }
+}
+
 fn the_helm_page_can_be_followed(case: &Case<'_>) -> anyhow::Result<()> {
     let mut here = substitutions();
     here.push(Substitution {
         why: "the name of the cluster's first registry, with its authority",
         page: "    registry: example.azurecr.io\n",
-        here: format!(
-            "    registry: {}\n    certSecretRef:\n      name: {CA_SECRET}\n",
-            Registry::Acr.host()
-        ),
+        here: first_registry(),
     });
-    here.push(Substitution {
-        why: "the same in what is printed",
-        page: "example.azurecr.io",
-        here: Registry::Acr.host().to_owned(),
-    });
+    here.push(printed());
     follow(case, "docs/install-helm.md", &here)
 }
 
@@ -70,16 +77,9 @@ fn the_k3s_page_can_be_followed(case: &Case<'_>) -> anyhow::Result<()> {
     here.push(Substitution {
         why: "no cloud, so no managed identity: the cluster's first registry is read anonymously",
         page: "    registry: example.azurecr.io\n    provider: azure\n    identity:\n      kind: Managed\n",
-        here: format!(
-            "    registry: {}\n    certSecretRef:\n      name: {CA_SECRET}\n",
-            Registry::Acr.host()
-        ),
+        here: first_registry(),
     });
-    here.push(Substitution {
-        why: "the same in what is printed",
-        page: "example.azurecr.io",
-        here: Registry::Acr.host().to_owned(),
-    });
+    here.push(printed());
     let kubeconfig = case.ground.cluster.kubeconfig().display().to_string();
     here.push(Substitution {
         why: "where K3s keeps the administrator's kubeconfig",

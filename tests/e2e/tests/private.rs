@@ -175,18 +175,8 @@ fn the_secret_is_named_before_it_exists(case: &Case<'_>, azure: &mut Azure<'_>) 
     let added = pull_secrets(&admitted);
     ensure!(added == [MINTED, FOREIGN, OWN], "the pull secrets are {added:?}");
     case.create_pod(&pod("first", &written))?;
-    let there = [
-        "-n",
-        &case.name,
-        "get",
-        "secret",
-        MINTED,
-        "--ignore-not-found",
-        "-o",
-        "name",
-    ];
     ensure!(
-        case.ground.cluster.kubectl(&there)?.trim().is_empty(),
+        !is_minted(case)?,
         "the pull secret was there before the pod that names it"
     );
     azure.identity.tell("latency 0")?;
@@ -309,10 +299,8 @@ fn told_that_one_is_foreign(case: &Case<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn with_the_mirror_goes_what_was_minted(case: &Case<'_>) -> anyhow::Result<()> {
-    let since = Instant::now();
-    case.ground.cluster.kubectl(&["delete", "registrymirror", &case.name])?;
-    let minted = [
+fn is_minted(case: &Case<'_>) -> anyhow::Result<bool> {
+    let get = [
         "-n",
         &case.name,
         "get",
@@ -322,7 +310,13 @@ fn with_the_mirror_goes_what_was_minted(case: &Case<'_>) -> anyhow::Result<()> {
         "-o",
         "name",
     ];
-    while !case.ground.cluster.kubectl(&minted)?.trim().is_empty() {
+    Ok(!case.ground.cluster.kubectl(&get)?.trim().is_empty())
+}
+
+fn with_the_mirror_goes_what_was_minted(case: &Case<'_>) -> anyhow::Result<()> {
+    let since = Instant::now();
+    case.ground.cluster.kubectl(&["delete", "registrymirror", &case.name])?;
+    while is_minted(case)? {
         ensure!(since.elapsed() < PATIENCE, "the minted secret outlives its mirror");
         std::thread::sleep(Duration::from_millis(200));
     }

@@ -3,17 +3,12 @@
 // Shown as plain text in docs/reference.
 #![allow(clippy::doc_markdown)]
 
-/// Defines the reasons, and lists them with their documentation.
-macro_rules! reasons {
-    ($($(#[doc = $doc:literal])+ $name:ident = $text:literal;)+) => {
-        $($(#[doc = $doc])+ pub const $name: &str = $text;)+
+use crate::words::words;
 
-        /// Every reason with what it means.
-        pub const ALL: &[(&str, &str)] = &[$(($text, concat!($($doc),+))),+];
-    };
-}
+words! {
+    /// Every reason with what it means.
+    ALL:
 
-reasons! {
     /// The primary is active and nothing speaks against it.
     SERVING_FROM_PRIMARY = "ServingFromPrimary";
     /// The fallback is active and nothing speaks against it. The message says what failback waits for.
