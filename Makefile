@@ -13,7 +13,8 @@ FUZZ_SECONDS ?= 10
 
 TARGET := x86_64-unknown-linux-gnu
 PACKAGES := runc iproute2 nftables iptables util-linux curl ca-certificates
-LIBRARIES := catamaran-core catamaran-api catamaran-registry catamaran-webhook catamaran-controller
+# Unoptimized, as the tests are: only the operator itself is built for speed, and its dependencies twice.
+CLUSTER := cargo run --quiet --locked -p catamaran-cluster --bin cluster --
 
 .PHONY: help
 help: ## List the targets
@@ -21,7 +22,7 @@ help: ## List the targets
 
 .PHONY: demo
 demo: deps cluster-build image-binary ## Show an outage and the way back on a throwaway local cluster (KEEP=1 leaves it up)
-	KEEP=$(KEEP) cargo run --quiet --release -p catamaran-e2e --bin demo
+	KEEP=$(KEEP) cargo run --quiet --locked -p catamaran-e2e --bin demo
 
 .PHONY: test
 test: deps lint boundaries unit cluster-test e2e ## Lint, check generated files, run every test; installs what it needs
@@ -37,8 +38,8 @@ cluster-test: cluster-build ## Tests of the test cluster itself
 
 .PHONY: e2e
 e2e: cluster-build image-binary ## End-to-end tests on a real cluster (FILTER=name runs some)
-	cargo run --quiet --locked --release -p catamaran-cluster --bin cluster -- build helm3
-	cargo test --locked --release -p catamaran-e2e -- $(FILTER)
+	$(CLUSTER) build helm3
+	cargo test --locked -p catamaran-e2e -- $(FILTER)
 
 .PHONY: test-live
 test-live: ## The registry client against live services (docs/testing.md says which variables name them)
@@ -55,7 +56,7 @@ bench: ## Measure the webhook beside a no-op server, and verification of 1,000 a
 
 .PHONY: bench-parity
 bench-parity: deps ## Verify 10,000 tags of emulated clouds beside regsync, with bars (BENCH_FULL=1: all of regsync with latency)
-	cargo run --quiet --locked --release -p catamaran-cluster --bin cluster -- build regsync
+	$(CLUSTER) build regsync
 	REGSYNC=$(CATAMARAN_CACHE)/cluster/bin/regsync/regsync cargo bench --locked -p catamaran-controller --bench clouds
 
 .PHONY: bench-rollout
@@ -89,7 +90,7 @@ image-binary: ## The static binary that goes into the operator's image
 
 .PHONY: cluster-build
 cluster-build: deps ## Build Kubernetes and what else the test cluster runs, once
-	cargo run --quiet --locked --release -p catamaran-cluster --bin cluster -- build
+	$(CLUSTER) build
 
 HELM ?= $(CATAMARAN_CACHE)/cluster/bin/helm/helm
 CHART_VERSION = $(shell sed -n 's/^version: //p' charts/catamaran/Chart.yaml)
@@ -115,4 +116,4 @@ deps: ## Install what building and the test cluster need (Debian packages; Rust 
 
 .PHONY: clean
 clean: ## Take the test clusters down; the caches stay
-	-cargo run --quiet --release -p catamaran-cluster --bin cluster -- down
+	-$(CLUSTER) down

@@ -20,7 +20,7 @@ const REPOSITORY: &str = "kevinryan-io";
 const WEB: &str = "deployment/web";
 
 fn main() -> ExitCode {
-    interrupt::destroys(CLUSTER);
+    interrupt::destroys(vec![CLUSTER.to_owned()]);
     let keep = std::env::var("KEEP").is_ok_and(|keep| !matches!(keep.as_str(), "" | "0"));
     let mut timeline = Timeline::default();
     let result = show(&mut timeline);

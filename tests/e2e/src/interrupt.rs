@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the cluster is taken down before the process ends.
+//! Ctrl-C and SIGTERM: the clusters are taken down before the process ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,9 +7,8 @@ use catamaran_cluster::Cluster;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// From now on, an interrupt destroys the cluster of this name and ends the process with status 130.
-pub fn destroys(name: &str) {
-    let name = name.to_owned();
+/// From now on, an interrupt destroys the clusters of these names and ends the process with status 130.
+pub fn destroys(names: Vec<String>) {
     std::thread::spawn(move || {
         let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_io().build() else {
             return;
@@ -18,15 +17,15 @@ pub fn destroys(name: &str) {
             return;
         }
         INTERRUPTED.store(true, Ordering::SeqCst);
-        eprintln!("\ninterrupted: taking the cluster down");
-        // Not while it comes up: this waits for that, by the cluster's own lock.
-        let status = match Cluster::destroy(&name) {
-            Ok(()) => 130,
-            Err(error) => {
+        eprintln!("\ninterrupted: taking down what was started");
+        let mut status = 130;
+        for name in names {
+            // Not while it comes up: this waits for that, by the cluster's own lock.
+            if let Err(error) = Cluster::destroy(&name) {
                 eprintln!("{error:#}");
-                1
+                status = 1;
             }
-        };
+        }
         std::process::exit(status);
     });
 }

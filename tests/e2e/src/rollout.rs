@@ -40,7 +40,7 @@ fn main() -> ExitCode {
 fn bench() -> anyhow::Result<()> {
     let cluster = std::env::var("CATAMARAN_CLUSTER").ok().filter(|name| !name.is_empty());
     let cluster = cluster.unwrap_or_else(|| CLUSTER.to_owned());
-    interrupt::destroys(&cluster);
+    interrupt::destroys(vec![cluster.clone()]);
     Cluster::destroy(&cluster)?;
     let result = measure(&cluster);
     Cluster::destroy(&cluster)?;

@@ -1,7 +1,6 @@
 //! Runs scenarios one after the other on one cluster, and prints what `cargo test` would.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
@@ -32,37 +31,32 @@ pub struct Tally {
 /// Runs them in their order. A failure is told with all that helps to understand it, and the next one runs.
 pub fn run(ground: &Ground, scenarios: &[Scenario]) -> Tally {
     let mut tally = Tally::default();
-    let mut failures = Vec::new();
     for scenario in scenarios {
-        print!("test {} ... ", scenario.name);
-        // Nothing is lost but a word on the terminal.
-        let _ = std::io::stdout().flush();
         let begun = Instant::now();
         let (notes, result) = attempt(ground, scenario);
         if result.is_err() {
             interrupt::rest_if_interrupted();
         }
-        println!(
-            "{} ({:.1} s)",
-            if result.is_ok() { "ok" } else { "FAILED" },
+        let word = if result.is_ok() { "ok" } else { "FAILED" };
+        let mut report = format!(
+            "test {} ... {word} ({:.1} s)\n",
+            scenario.name,
             begun.elapsed().as_secs_f64()
         );
         for note in notes {
-            println!("    {}", note.trim_end().replace('\n', "\n    "));
+            let _ = writeln!(report, "    {}", note.trim_end().replace('\n', "\n    "));
         }
         match result {
             Ok(()) => tally.passed += 1,
             Err(error) => {
                 tally.failed += 1;
-                failures.push(scenario.name);
-                println!("    {error:#}");
-                println!("{}", diagnosis(ground, scenario.name, begun.elapsed()));
+                let diagnosis = diagnosis(ground, scenario.name, begun.elapsed());
+                let _ = writeln!(report, "    {error:#}\n{diagnosis}");
             }
         }
+        // In one piece: other scenarios may be running on another cluster.
+        print!("{report}");
         clean(ground, scenario.name);
-    }
-    if !failures.is_empty() {
-        println!("\nfailures:\n    {}", failures.join("\n    "));
     }
     tally
 }

@@ -1,11 +1,13 @@
-//! The end-to-end tests: scenarios on one real cluster, each with a namespace, a repository and a mirror of its own.
+//! The end-to-end tests: scenarios on real clusters, each with a namespace, a repository and a mirror of its own.
 //!
-//! `cargo test -p catamaran-e2e --test e2e -- words` runs those whose names contain one of the words. The cluster is
-//! `catamaran-e2e`, or what `CATAMARAN_CLUSTER` names, a new one for each run; with `KEEP=1` it stays up afterwards.
+//! `cargo test -p catamaran-e2e --test e2e -- words` runs those whose names contain one of the words. They are two [`Suite`]s,
+//! which run beside each other, each on a new cluster: `catamaran-e2e` (or what `CATAMARAN_CLUSTER` names), and the same name
+//! with `-releases`. With `KEEP=1` the clusters stay up afterwards.
 
 mod bad_input;
 mod chart;
 mod crd;
+mod failback;
 mod flips;
 mod helm;
 mod hints;
@@ -26,8 +28,9 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use anyhow::anyhow;
 use catamaran_cluster::{Cluster, Options};
-use catamaran_e2e::runner::{self, Scenario};
+use catamaran_e2e::runner::{self, Scenario, Tally};
 use catamaran_e2e::{Ground, interrupt, load, operator};
 
 /// The cluster unless `CATAMARAN_CLUSTER` names another: runs beside each other need clusters of their own.
@@ -55,48 +58,38 @@ fn ended(result: anyhow::Result<()>) -> ExitCode {
 
 fn test(arguments: Vec<String>) -> ExitCode {
     let (options, words): (Vec<_>, Vec<_>) = arguments.into_iter().partition(|word| word.starts_with('-'));
-    let all = scenarios();
-    let count = all.len();
-    let named = |case: &Scenario| words.is_empty() || words.iter().any(|word| case.name.contains(word.as_str()));
-    let chosen: Vec<Scenario> = all.into_iter().filter(named).collect();
-    rights::WHOLE_RUN.store(chosen.len() == count, Ordering::Relaxed);
+    let mut suites = suites();
+    let count = |suites: &[Suite]| suites.iter().map(|suite| suite.scenarios.len()).sum::<usize>();
+    let all = count(&suites);
+    for suite in &mut suites {
+        let named = |case: &Scenario| words.is_empty() || words.iter().any(|word| case.name.contains(word.as_str()));
+        suite.scenarios.retain(named);
+    }
+    suites.retain(|suite| !suite.scenarios.is_empty());
+    let chosen = count(&suites);
+    rights::WHOLE_RUN.store(chosen == all, Ordering::Relaxed);
     if options.iter().any(|option| option == "--list") {
-        for case in &chosen {
+        for case in suites.iter().flat_map(|suite| &suite.scenarios) {
             println!("{}: test", case.name);
         }
         return ExitCode::SUCCESS;
     }
-    println!("\nrunning {} tests", chosen.len());
-    if chosen.is_empty() {
-        println!("\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; {count} filtered out");
+    println!("\nrunning {chosen} tests");
+    if suites.is_empty() {
+        println!("\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; {all} filtered out");
         return ExitCode::SUCCESS;
     }
-    let cluster = std::env::var("CATAMARAN_CLUSTER").unwrap_or_default();
-    let cluster = if cluster.is_empty() { CLUSTER } else { &cluster };
-    interrupt::destroys(cluster);
-    let keep = std::env::var("KEEP").is_ok_and(|keep| !matches!(keep.as_str(), "" | "0"));
     let begun = Instant::now();
-    let result = run(cluster, &chosen);
-    if !keep && let Err(error) = Cluster::destroy(cluster) {
-        return ended(Err(error));
-    }
-    let tally = match result {
+    let tally = match run(&suites) {
         Ok(tally) => tally,
-        Err(error) => {
-            interrupt::rest_if_interrupted();
-            eprintln!("{error:#}");
-            runner::Tally {
-                passed: 0,
-                failed: chosen.len(),
-            }
-        }
+        Err(error) => return ended(Err(error)),
     };
     println!(
         "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
         if tally.failed == 0 { "ok" } else { "FAILED" },
         tally.passed,
         tally.failed,
-        count - chosen.len(),
+        all - chosen,
         begun.elapsed().as_secs_f64()
     );
     if tally.failed == 0 {
@@ -106,9 +99,19 @@ fn test(arguments: Vec<String>) -> ExitCode {
     }
 }
 
-/// All of them, in the order in which they run: what needs no outage comes first.
-fn scenarios() -> Vec<Scenario> {
-    [
+/// Scenarios that share a cluster and a release of the operator, in the order in which they run.
+struct Suite {
+    /// The cluster.
+    cluster: String,
+    scenarios: Vec<Scenario>,
+}
+
+/// All scenarios. Most of their time is waiting for kubelets, leases and stable minutes, so two clusters share a machine well:
+/// what is measured against seconds stands in the first, and what only waits or takes a release away in the second.
+fn suites() -> Vec<Suite> {
+    let cluster = std::env::var("CATAMARAN_CLUSTER").unwrap_or_default();
+    let cluster = if cluster.is_empty() { CLUSTER } else { &cluster };
+    let operator = [
         crd::SCENARIOS,
         chart::SCENARIOS,
         rewriting::SCENARIOS,
@@ -123,26 +126,77 @@ fn scenarios() -> Vec<Scenario> {
         rollouts::SCENARIOS,
         // It looks back at all before it, which had the same rights.
         rights::SCENARIOS,
+    ];
+    let releases = [
+        failback::SCENARIOS,
         // More rights, in one namespace, for a while.
         private::SCENARIOS,
         // These take the release away that the others share, and bring it back: its rights go before its pods do.
         install::SCENARIOS,
         upgrade::SCENARIOS,
         helm::SCENARIOS,
+    ];
+    vec![
+        Suite {
+            cluster: cluster.to_owned(),
+            scenarios: operator.concat(),
+        },
+        Suite {
+            cluster: format!("{cluster}-releases"),
+            scenarios: releases.concat(),
+        },
     ]
-    .concat()
 }
 
-fn run(cluster: &str, scenarios: &[Scenario]) -> anyhow::Result<runner::Tally> {
-    let options = Options {
-        name: cluster.to_owned(),
-        audit_user: Some(operator::account()),
-        ..Options::default()
-    };
-    // Tags and images of an earlier run would be in the way.
-    Cluster::destroy(cluster)?;
-    let ground = Ground::start(&options, &operator::VALUES, |what, took| {
-        println!("{what} ({:.1} s)", took.as_secs_f64());
-    })?;
-    Ok(runner::run(&ground, scenarios))
+/// Runs suites beside each other and takes their clusters down. An error is one of the machine's: a scenario's is in the tally.
+fn run(suites: &[Suite]) -> anyhow::Result<Tally> {
+    interrupt::destroys(suites.iter().map(|suite| suite.cluster.clone()).collect());
+    let keep = std::env::var("KEEP").is_ok_and(|keep| !matches!(keep.as_str(), "" | "0"));
+    // Once for all; each cluster would find it anyway.
+    operator::build()?;
+    let tallies: Vec<anyhow::Result<Tally>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = suites.iter().map(|suite| scope.spawn(|| suite.run(keep))).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
+            thread.join().unwrap_or_else(|_| Err(anyhow!("a suite panicked")))
+        };
+        threads.into_iter().map(join).collect()
+    });
+    let mut sum = Tally::default();
+    for tally in tallies {
+        let tally = tally?;
+        sum.passed += tally.passed;
+        sum.failed += tally.failed;
+    }
+    Ok(sum)
+}
+
+impl Suite {
+    fn run(&self, keep: bool) -> anyhow::Result<Tally> {
+        let tally = self.attempt().unwrap_or_else(|error| {
+            interrupt::rest_if_interrupted();
+            eprintln!("{}: {error:#}", self.cluster);
+            Tally {
+                passed: 0,
+                failed: self.scenarios.len(),
+            }
+        });
+        if !keep {
+            Cluster::destroy(&self.cluster)?;
+        }
+        Ok(tally)
+    }
+
+    fn attempt(&self) -> anyhow::Result<Tally> {
+        let options = Options {
+            name: self.cluster.clone(),
+            audit_user: Some(operator::account()),
+            ..Options::default()
+        };
+        // Tags and images of an earlier run would be in the way.
+        Cluster::destroy(&self.cluster)?;
+        let ground = Ground::start(&options, &operator::VALUES, |what, took| {
+            println!("{}: {what} ({:.1} s)", self.cluster, took.as_secs_f64());
+        })?;
+        Ok(runner::run(&ground, &self.scenarios))
+    }
 }
