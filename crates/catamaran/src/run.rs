@@ -17,8 +17,7 @@ use catamaran_controller::workers::Workers;
 use catamaran_controller::{pods, pull_secrets, reconcile};
 use catamaran_registry::Budgets;
 use catamaran_webhook::{Admission, Identity, View};
-use k8s_openapi::api::authentication::v1::SelfSubjectReview;
-use kube::api::{Api, PostParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::client::ClientBuilder;
 use kube::runtime::reflector::ObjectRef;
 use tokio::net::TcpListener;
@@ -26,9 +25,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use account::Account;
+
 use crate::cli::{Certificates, RunArguments};
 use crate::{exposition, http, notifications, telemetry};
 
+mod account;
 mod hints;
 mod janitor;
 mod pulse;
@@ -58,8 +60,8 @@ async fn operate(arguments: &RunArguments) -> anyhow::Result<()> {
     let stop = stop_signal()?;
     let contact = Contact::default();
     let client = client(&contact).await?;
-    let username = own_name(&client).await?;
-    let parts = Parts::build(arguments, client, contact, username).await?;
+    let account = account::ask(&client, &arguments.namespace).await?;
+    let parts = Parts::build(arguments, client, contact, account).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         replica = arguments.pod_name,
@@ -98,20 +100,6 @@ async fn client(contact: &Contact) -> anyhow::Result<kube::Client> {
     Ok(builder.with_layer(&ContactLayer(contact.clone())).build())
 }
 
-/// Who the API server says we are: requests in this name are never rewritten.
-async fn own_name(client: &kube::Client) -> anyhow::Result<String> {
-    let reviews: Api<SelfSubjectReview> = Api::all(client.clone());
-    let review = reviews
-        .create(&PostParams::default(), &SelfSubjectReview::default())
-        .await;
-    let review = review.context("failed to ask the API server who we are")?;
-    let user = review
-        .status
-        .and_then(|status| status.user_info)
-        .and_then(|user| user.username);
-    user.context("failed to ask the API server who we are: the answer has no user name")
-}
-
 /// Everything that runs, before it does.
 struct Parts {
     context: Arc<Context>,
@@ -125,6 +113,8 @@ struct Parts {
     admission: Arc<Admission>,
     counted: Arc<catamaran_webhook::metrics::Metrics>,
     certificates: CertificateSettings,
+    /// Of what is kept for this installation alone.
+    owner: Option<OwnerReference>,
     certificate: Arc<ServingCertificate>,
     webhook: TcpListener,
     http: TcpListener,
@@ -136,7 +126,7 @@ impl Parts {
         arguments: &RunArguments,
         client: kube::Client,
         contact: Contact,
-        username: String,
+        account: Account,
     ) -> anyhow::Result<Parts> {
         let (seen_sender, seen) = watch::channel(Seen::default());
         let (table_sender, table) = watch::channel(Arc::default());
@@ -161,7 +151,7 @@ impl Parts {
         let view = Arc::new(View::new(Instant::now()));
         let own = Identity {
             namespace: arguments.namespace.clone(),
-            username,
+            username: account.username,
         };
         let counted = Arc::<catamaran_webhook::metrics::Metrics>::default();
         let admission = Arc::new(Admission::new(Arc::clone(&view), own, Arc::clone(&counted)));
@@ -180,7 +170,8 @@ impl Parts {
             view,
             admission,
             counted,
-            certificates: certificate_settings(arguments)?,
+            certificates: certificate_settings(arguments, account.owner.clone())?,
+            owner: account.owner,
             certificate,
             webhook: listen(arguments.webhook_address).await?,
             http: listen(arguments.http_address).await?,
@@ -252,7 +243,8 @@ impl Parts {
             tokio::spawn(pods::run(context(), tokens.stopping.clone())),
             tokio::spawn(pull_secrets::run(context(), minting, seen, tokens.stopping.clone())),
         ];
-        let settings = LeaseSettings::new(&*arguments.namespace, &*arguments.lease, &*arguments.pod_name);
+        let settings =
+            LeaseSettings::new(&*arguments.namespace, &*arguments.lease, &*arguments.pod_name).owned_by(self.owner);
         let lease = tokio::spawn(lease::run(
             client(),
             settings,
@@ -273,11 +265,15 @@ impl Parts {
     }
 }
 
-fn certificate_settings(arguments: &RunArguments) -> anyhow::Result<CertificateSettings> {
+fn certificate_settings(
+    arguments: &RunArguments,
+    owner: Option<OwnerReference>,
+) -> anyhow::Result<CertificateSettings> {
     let schedule = Schedule::lasting(arguments.authority_lifetime, arguments.certificate_lifetime)?;
     Ok(CertificateSettings {
         namespace: arguments.namespace.clone(),
         secret: arguments.certificate_secret.clone(),
+        owner,
         configuration: arguments.webhook_configuration.clone(),
         service: arguments.webhook_service.clone(),
         source: match arguments.certificates {

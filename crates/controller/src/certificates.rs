@@ -29,16 +29,19 @@ mod serving;
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 pub use keeper::run;
 pub use serving::{NotReady, ServingCertificate};
 
 /// Which objects, and how long things last.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct CertificateSettings {
     /// The operator's own namespace: of the Secret and of the Service.
     pub namespace: String,
     /// The Secret. Rights: `get`, `update` by name, and `create`.
     pub secret: String,
+    /// What a Secret that we create belongs to; absent, it stays behind when the operator is removed.
+    pub owner: Option<OwnerReference>,
     /// The `MutatingWebhookConfiguration` to publish into. Rights: `get`, `patch` by name.
     pub configuration: String,
     /// The Service in front of the webhook. Only webhooks that point at it are touched.

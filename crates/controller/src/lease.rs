@@ -28,11 +28,13 @@ mod leadership;
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
 pub use keeper::run;
 pub use leadership::{Leadership, channel, gained, lost};
 
 /// Where the lease is and who asks for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LeaseSettings {
     /// The namespace of the Lease: the operator's own.
     pub namespace: String,
@@ -43,6 +45,8 @@ pub struct LeaseSettings {
     pub identity: String,
     /// How long the lease lasts and how often it is renewed.
     pub timing: Timing,
+    /// What a Lease that we create belongs to; absent, it stays behind when the operator is removed.
+    pub owner: Option<OwnerReference>,
 }
 
 impl LeaseSettings {
@@ -53,7 +57,14 @@ impl LeaseSettings {
             name: name.into(),
             identity: identity.into(),
             timing: Timing::default(),
+            owner: None,
         }
+    }
+
+    /// The same, for a Lease that goes with its owner.
+    #[must_use]
+    pub fn owned_by(self, owner: Option<OwnerReference>) -> Self {
+        Self { owner, ..self }
     }
 }
 

@@ -253,6 +253,7 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
             let metadata = ObjectMeta {
                 name: Some(name.clone()),
                 labels: Some(labels),
+                owner_references: self.settings.owner.clone().map(|owner| vec![owner]),
                 ..ObjectMeta::default()
             };
             let type_ = Some("kubernetes.io/tls".to_owned());

@@ -208,6 +208,16 @@ fn schedule() -> Schedule {
     Schedule::new(s(60), s(20), s(2), s(1)).unwrap()
 }
 
+fn owner() -> OwnerReference {
+    OwnerReference {
+        api_version: "v1".to_owned(),
+        kind: "ServiceAccount".to_owned(),
+        name: "catamaran".to_owned(),
+        uid: "u1".to_owned(),
+        ..OwnerReference::default()
+    }
+}
+
 fn replica(server: &Shared, zero: Instant) -> Replica {
     replica_of(Source::Own, server, zero)
 }
@@ -219,6 +229,7 @@ fn replica_of(source: Source, server: &Shared, zero: Instant) -> Replica {
     let settings = CertificateSettings {
         namespace: "catamaran-system".to_owned(),
         secret: "catamaran-webhook-tls".to_owned(),
+        owner: Some(owner()),
         configuration: "catamaran".to_owned(),
         service: "catamaran".to_owned(),
         source,
@@ -269,6 +280,11 @@ async fn a_fresh_installation_is_ready_within_seconds_and_every_replica_serves_t
     assert_eq!(secret["type"], "kubernetes.io/tls");
     let keys: Vec<_> = secret["data"].as_object().unwrap().keys().collect();
     assert_eq!(keys, ["ca.crt", "ca.key", "tls.crt", "tls.key"]);
+    let owners = json!([{"apiVersion": "v1", "kind": "ServiceAccount", "name": "catamaran", "uid": "u1"}]);
+    assert_eq!(
+        secret["metadata"]["ownerReferences"], owners,
+        "it goes with the installation"
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -170,6 +170,7 @@ impl Election {
         let metadata = ObjectMeta {
             name: Some(self.settings.name.clone()),
             namespace: Some(self.settings.namespace.clone()),
+            owner_references: self.settings.owner.clone().map(|owner| vec![owner]),
             ..ObjectMeta::default()
         };
         let mut lease = self.record(&Lease { metadata, spec: None }, wall, true);

@@ -1,3 +1,5 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+
 use super::*;
 use crate::lease::Timing;
 
@@ -44,6 +46,19 @@ fn spec(step: Step) -> LeaseSpec {
         Step::Create(lease) | Step::Replace(lease) => lease.spec.unwrap(),
         Step::Wait => panic!("expected a write"),
     }
+}
+
+#[test]
+fn a_created_lease_goes_with_its_owner() {
+    let owner = OwnerReference {
+        uid: "u1".to_owned(),
+        ..OwnerReference::default()
+    };
+    let settings = LeaseSettings::new("catamaran-system", "catamaran", "a").owned_by(Some(owner.clone()));
+    let Step::Create(lease) = Election::new(settings).decide(s(0), wall(0)) else {
+        panic!("expected a creation")
+    };
+    assert_eq!(lease.metadata.owner_references, Some(vec![owner]));
 }
 
 #[test]
