@@ -37,7 +37,7 @@ cluster-test: cluster-build ## Tests of the test cluster itself
 
 .PHONY: e2e
 e2e: cluster-build image-binary ## End-to-end tests on a real cluster (FILTER=name runs some)
-	cargo run --quiet --locked --release -p catamaran-cluster --bin cluster -- build helm3
+	cargo run --quiet --locked --release -p catamaran-cluster --bin cluster -- build helm3 flux
 	cargo test --locked --release -p catamaran-e2e -- $(FILTER)
 
 .PHONY: test-live

@@ -7,6 +7,7 @@ mod bad_input;
 mod chart;
 mod crd;
 mod flips;
+mod flux;
 mod helm;
 mod hints;
 mod install;
@@ -129,6 +130,7 @@ fn scenarios() -> Vec<Scenario> {
         install::SCENARIOS,
         upgrade::SCENARIOS,
         helm::SCENARIOS,
+        flux::SCENARIOS,
     ]
     .concat()
 }
