@@ -178,10 +178,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Action::Fault { registry, fault } => running()?.fault(registry, fault)?,
         Action::Heal { registry } => {
-            for one in Registry::ALL
-                .into_iter()
-                .filter(|one| registry.is_none_or(|registry| registry == *one))
-            {
+            let meant = |one: &Registry| registry.is_none_or(|registry| registry == *one);
+            for one in Registry::ALL.into_iter().filter(meant) {
                 running()?.heal(one)?;
             }
         }

@@ -33,7 +33,7 @@ pub const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// Four intervals of the HelmRelease, and longer than the pause between two looks of the operator at its configuration.
+/// Four intervals of the release, and longer than the pause between two looks of the operator at its configuration.
 const SETTLED: Duration = Duration::from_secs(13);
 
 fn flux_carries_a_release(case: &Case<'_>) -> anyhow::Result<()> {

@@ -70,8 +70,8 @@ fn mirrors_under_flux(case: &Case<'_>) -> anyhow::Result<()> {
 
 /// Flux has applied what there is, and waits for it to become ready.
 fn is_checked(kustomization: &Value) -> bool {
-    let ready = condition(kustomization, "Ready");
-    ready.status == "Unknown" && ready.message.starts_with("Running health checks")
+    let progress = condition(kustomization, "Reconciling");
+    condition(kustomization, "Ready").status != "True" && progress.message.starts_with("Running health checks")
 }
 
 /// What no waiting cures is not waited for.

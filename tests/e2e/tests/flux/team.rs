@@ -159,7 +159,9 @@ pub fn applied(case: &Case<'_>, object: &str, patience: Duration) -> anyhow::Res
     let fleet = case.ground.get(NAMESPACE, "ocirepository/fleet")?;
     let revision = text(&fleet, "/status/artifact/revision");
     until(case, object, "applied and ready", patience, |object| {
-        is_ready(object) && text(object, "/status/lastAppliedRevision") == revision
+        // What is tried may still be another one, after which the one before is the last that was applied.
+        let is_this = |field| text(object, field) == revision;
+        is_ready(object) && is_this("/status/lastAttemptedRevision") && is_this("/status/lastAppliedRevision")
     })
 }
 
