@@ -38,7 +38,7 @@ cluster-test: cluster-build ## Tests of the test cluster itself
 
 .PHONY: e2e
 e2e: cluster-build image-binary ## End-to-end tests on a real cluster (FILTER=name runs some)
-	$(CLUSTER) build helm3
+	$(CLUSTER) build helm3 flux
 	cargo test --locked -p catamaran-e2e -- $(FILTER)
 
 .PHONY: test-live

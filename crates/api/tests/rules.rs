@@ -59,7 +59,7 @@ fn every_invalid_case_is_refused_by_the_policy_too() {
 
 #[test]
 fn every_example_is_admitted_and_becomes_a_policy() {
-    // The other files below examples/flux hold Flux' own objects.
+    // The other files below examples/flux hold Flux' objects, which the end-to-end tests give to Flux.
     let all = ["../../examples", "../../examples/flux/mirrors"].map(files);
     for (file, text) in all.into_iter().flatten() {
         let documents: Vec<Value> =

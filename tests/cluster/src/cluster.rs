@@ -145,6 +145,14 @@ impl Cluster {
         tear_down(&state)
     }
 
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub(crate) fn anchor(&self) -> &Anchor {
+        &self.anchor
+    }
+
     /// The administrator's kubeconfig. Its server is to be reached from inside only.
     pub fn kubeconfig(&self) -> &Path {
         &self.kubeconfig
@@ -206,6 +214,19 @@ impl Cluster {
         components::build(&["helm3"])?;
         let program = binary("helm3", "helm").display().to_string();
         output(self.command(&program).args(args))
+    }
+
+    /// Pushes files, by their paths, as the kind of artifact that Flux reads its sources from; its digest.
+    pub fn push_artifact(
+        &self,
+        to: Registry,
+        repository: &str,
+        tag: &str,
+        files: &[(&str, &str)],
+    ) -> anyhow::Result<String> {
+        let artifact = Image::of_flux(&self.state, files)?;
+        registries::push(&self.state, &self.anchor, to, &artifact, repository, tag)?;
+        Ok(artifact.digest().to_owned())
     }
 
     /// Pushes an image and returns its digest. Works while a registry is faulted.

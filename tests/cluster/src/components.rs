@@ -23,18 +23,24 @@ struct Component {
     programs: &'static [&'static str],
     /// Version variables for the linker: what the build system of the original sets.
     variables: &'static [(&'static str, &'static str)],
+    /// Go modules whose resource definitions are kept beside the programs, in one file.
+    definitions: &'static [&'static str],
 }
 
 /// What a cluster needs none of: built when it is asked for by name.
-const EXTRAS: [&str; 2] = ["regsync", "helm3"];
+const EXTRAS: [&str; 3] = ["regsync", "helm3", "flux"];
 
-const COMPONENTS: [Component; 10] = [
+/// The file of a component's resource definitions.
+const DEFINITIONS: &str = "definitions.yaml";
+
+const COMPONENTS: [Component; 11] = [
     Component {
         name: "tool",
         module: "tool",
         packages: &["."],
         programs: &["tool"],
         variables: &[],
+        definitions: &[],
     },
     Component {
         name: "kubernetes",
@@ -62,6 +68,7 @@ const COMPONENTS: [Component; 10] = [
             ("k8s.io/component-base/version.gitMinor", "36"),
             ("k8s.io/client-go/pkg/version.gitVersion", "v1.36.3"),
         ],
+        definitions: &[],
     },
     Component {
         name: "etcd",
@@ -69,6 +76,7 @@ const COMPONENTS: [Component; 10] = [
         packages: &["go.etcd.io/etcd/server/v3"],
         programs: &["etcd"],
         variables: &[],
+        definitions: &[],
     },
     Component {
         name: "registry",
@@ -76,6 +84,7 @@ const COMPONENTS: [Component; 10] = [
         packages: &["github.com/distribution/distribution/v3/cmd/registry"],
         programs: &["registry"],
         variables: &[],
+        definitions: &[],
     },
     Component {
         name: "cni",
@@ -88,6 +97,7 @@ const COMPONENTS: [Component; 10] = [
         ],
         programs: &["host-local", "loopback", "ptp", "portmap"],
         variables: &[],
+        definitions: &[],
     },
     Component {
         name: "containerd",
@@ -99,6 +109,7 @@ const COMPONENTS: [Component; 10] = [
         ],
         programs: &["containerd", "containerd-shim-runc-v2", "ctr"],
         variables: &[("github.com/containerd/containerd/v2/version.Version", "v2.4.2")],
+        definitions: &[],
     },
     Component {
         name: "coredns",
@@ -106,6 +117,7 @@ const COMPONENTS: [Component; 10] = [
         packages: &["."],
         programs: &["coredns"],
         variables: &[],
+        definitions: &[],
     },
     Component {
         name: "helm",
@@ -113,6 +125,7 @@ const COMPONENTS: [Component; 10] = [
         packages: &["helm.sh/helm/v4/cmd/helm"],
         programs: &["helm"],
         variables: &[],
+        definitions: &[],
     },
     // Its module has the versions of the other Helm's, so that Go compiles once what both need.
     Component {
@@ -121,6 +134,23 @@ const COMPONENTS: [Component; 10] = [
         packages: &["helm.sh/helm/v3/cmd/helm"],
         programs: &["helm"],
         variables: &[],
+        definitions: &[],
+    },
+    Component {
+        name: "flux",
+        module: "components/flux",
+        packages: &[
+            "github.com/fluxcd/source-controller",
+            "github.com/fluxcd/kustomize-controller",
+            "github.com/fluxcd/helm-controller",
+        ],
+        programs: &["source-controller", "kustomize-controller", "helm-controller"],
+        variables: &[],
+        definitions: &[
+            "github.com/fluxcd/source-controller",
+            "github.com/fluxcd/kustomize-controller",
+            "github.com/fluxcd/helm-controller",
+        ],
     },
     Component {
         name: "regsync",
@@ -128,6 +158,7 @@ const COMPONENTS: [Component; 10] = [
         packages: &["github.com/regclient/regclient/cmd/regsync"],
         programs: &["regsync"],
         variables: &[],
+        definitions: &[],
     },
 ];
 
@@ -156,20 +187,26 @@ pub fn program(component: &str, program: &str) -> PathBuf {
     state::binary(component, program)
 }
 
+/// The resource definitions of a component that has some, as YAML documents.
+pub(crate) fn definitions(component: &str) -> anyhow::Result<String> {
+    let path = state::binary(component, DEFINITIONS);
+    fs::read_to_string(&path).with_context(|| format!("failed to read \"{}\"", path.display()))
+}
+
 impl Component {
     fn build(&self, go: &str) -> anyhow::Result<()> {
         let stamp = self.stamp(&self.source(), go)?;
         let stamp_file = state::cache().join("stamps").join(self.name);
-        let complete = self
-            .programs
-            .iter()
-            .all(|program| state::binary(self.name, program).is_file());
+        let mut files = self.programs.to_vec();
+        files.extend((!self.definitions.is_empty()).then_some(DEFINITIONS));
+        let complete = files.iter().all(|file| state::binary(self.name, file).is_file());
         if complete && fs::read_to_string(&stamp_file).is_ok_and(|old| old == stamp) {
             return Ok(());
         }
         eprintln!("cluster: building {}", self.name);
         let start = Instant::now();
         self.compile()
+            .and_then(|()| self.keep_definitions())
             .with_context(|| format!("failed to build \"{}\"", self.name))?;
         fs::create_dir_all(state::cache().join("stamps"))?;
         fs::write(&stamp_file, stamp)?;
@@ -191,13 +228,10 @@ impl Component {
 
     /// The hash of everything that the programs depend on.
     fn stamp(&self, source: &Path, go: &str) -> anyhow::Result<String> {
-        let mut files: Vec<_> = fs::read_dir(source)
-            .with_context(|| format!("failed to read \"{}\"", source.display()))?
-            .map(|entry| entry.map(|entry| entry.path()))
-            .collect::<Result<_, _>>()?;
-        files.sort();
+        let files = sorted(source)?;
         let mut hash = Sha256::new();
         hash.update(format!("{go}\n{}\n{}\n", self.linker_flags(), self.packages.join(" ")));
+        hash.update(self.definitions.join(" "));
         for file in files {
             let content = fs::read(&file)?;
             let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -231,6 +265,35 @@ impl Component {
             .args(self.packages);
         command::output(&mut go).map(drop)
     }
+
+    /// They stand in the modules' sources, where Go has put them to build the programs.
+    fn keep_definitions(&self) -> anyhow::Result<()> {
+        if self.definitions.is_empty() {
+            return Ok(());
+        }
+        let mut text = String::new();
+        for module in self.definitions {
+            let mut go = command::host("go");
+            go.current_dir(self.source())
+                .args(["list", "-m", "-f", "{{.Dir}}", module]);
+            let folder = Path::new(command::output(&mut go)?.trim()).join("config/crd/bases");
+            for file in sorted(&folder)? {
+                let _ = write!(text, "---\n{}\n", fs::read_to_string(&file)?);
+            }
+        }
+        let file = state::binary(self.name, DEFINITIONS);
+        fs::write(&file, text).with_context(|| format!("failed to write \"{}\"", file.display()))
+    }
+}
+
+/// The files of a folder.
+fn sorted(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .with_context(|| format!("failed to read \"{}\"", folder.display()))?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    files.sort();
+    Ok(files)
 }
 
 #[cfg(test)]
@@ -247,6 +310,7 @@ mod tests {
             packages: &["."],
             programs: &["a"],
             variables,
+            definitions: &[],
         };
         let plain = component(&[]);
         let first = plain.stamp(folder.path(), "go1").unwrap();

@@ -7,13 +7,15 @@ use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::command::output;
+use crate::command::{host, output};
 use crate::processes::Anchor;
 use crate::state::{State, binary};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const FLUX_CONFIG: &str = "application/vnd.cncf.flux.config.v1+json";
+const FLUX_CONTENT: &str = "application/vnd.cncf.flux.content.v1.tar+gzip";
 
 /// An image for tests: the harness's own small program. Equal images have equal digests everywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,6 +75,20 @@ impl Image {
         }
         let layers = vec![store(state, LAYER, &tar(&entries)?)?];
         Self::assemble(state, layers, entrypoint, &[], "")
+    }
+
+    /// Files by their paths, as `flux push artifact` packs them.
+    pub fn of_flux(state: &State, files: &[(&str, &str)]) -> anyhow::Result<Self> {
+        let entry = |(name, text): &(&str, &str)| Entry::new(name, 0o644, text.as_bytes().to_vec());
+        let entries: Vec<_> = files.iter().map(entry).collect();
+        let content = store(state, FLUX_CONTENT, &gzip(&tar(&entries)?)?)?;
+        let config = store(state, FLUX_CONFIG, b"{}")?;
+        let manifest =
+            serde_json::json!({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": [content]});
+        Ok(Self {
+            manifest: store(state, MANIFEST, manifest.to_string().as_bytes())?,
+            children: vec![content, config],
+        })
     }
 
     fn assemble(
@@ -274,6 +290,19 @@ fn tar(entries: &[Entry]) -> anyhow::Result<Vec<u8>> {
     }
     archive.resize(archive.len() + 1024, 0);
     Ok(archive)
+}
+
+/// Compresses without a name and a time, so that equal content stays equal.
+fn gzip(content: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let source = tempfile::NamedTempFile::new()?;
+    fs::write(source.path(), content)?;
+    let output = host("gzip").args(["-n", "-c"]).arg(source.path()).output()?;
+    ensure!(
+        output.status.success(),
+        "failed to compress: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(output.stdout)
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@
 //! Reading order: [`cluster`] (what a test holds), [`registry`] and [`fault`] (the words),
 //! `state` (where things are), `components` (the builds), `network`, `processes` and `cgroups`
 //! (what the kernel gives), `pki` and `config` (the files), `kubernetes` (the order in which it
-//! comes up), `registries` (pushes and faults), `standin` (another program in a registry's place), [`images`], and [`apiserver`]
+//! comes up), `registries` (pushes and faults), `standin` (another program in a registry's place), [`images`],
+//! [`flux`] (its controllers, beside the cluster), and [`apiserver`]
 //! (an API server alone).
 
 pub mod apiserver;
@@ -21,6 +22,7 @@ mod command;
 pub mod components;
 mod config;
 pub mod fault;
+pub mod flux;
 pub mod images;
 mod kubernetes;
 mod network;

@@ -64,6 +64,8 @@ enum Action {
         #[arg(allow_hyphen_values = true)]
         words: Vec<String>,
     },
+    /// Start Flux' source, kustomize and helm controller beside the cluster, built if need be.
+    Flux,
     /// Push a test image and print its digest.
     #[command(trailing_var_arg = true)]
     Push {
@@ -155,6 +157,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Action::Exec { words } => return become_child(&running()?, &words[0], &words[1..]),
         Action::Kubectl { words } => return become_child(&running()?, "kubectl", &words),
         Action::Helm { words } => return become_child(&running()?, "helm", &words),
+        Action::Flux => running()?.start_flux()?,
         Action::Push {
             to,
             variant,
@@ -175,10 +178,8 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Action::Fault { registry, fault } => running()?.fault(registry, fault)?,
         Action::Heal { registry } => {
-            for one in Registry::ALL
-                .into_iter()
-                .filter(|one| registry.is_none_or(|registry| registry == *one))
-            {
+            let meant = |one: &Registry| registry.is_none_or(|registry| registry == *one);
+            for one in Registry::ALL.into_iter().filter(meant) {
                 running()?.heal(one)?;
             }
         }

@@ -9,6 +9,7 @@ mod chart;
 mod crd;
 mod failback;
 mod flips;
+mod flux;
 mod helm;
 mod hints;
 mod install;
@@ -135,6 +136,7 @@ fn suites() -> Vec<Suite> {
         install::SCENARIOS,
         upgrade::SCENARIOS,
         helm::SCENARIOS,
+        flux::SCENARIOS,
     ];
     vec![
         Suite {
