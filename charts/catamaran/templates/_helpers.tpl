@@ -49,9 +49,24 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 
 {{/* What a schema can't say: values that only make sense together. */}}
+{{/* A time such as 90m in seconds. */}}
+{{- define "catamaran.seconds" -}}
+{{- mul (regexFind "^[0-9]+" .) (get (dict "s" 1 "m" 60 "h" 3600) (regexFind "[hms]$" .)) }}
+{{- end }}
+
 {{- define "catamaran.validate" -}}
 {{- if and (eq .Values.certificates.mode "secret") (not .Values.certificates.secretName) }}
 {{- fail "certificates.secretName is needed with certificates.mode secret: the Secret with tls.crt, tls.key and ca.crt" }}
+{{- end }}
+{{- if eq .Values.certificates.mode "self" }}
+{{- $lifetime := include "catamaran.seconds" .Values.certificates.lifetime | int64 }}
+{{- $authority := include "catamaran.seconds" .Values.certificates.authorityLifetime | int64 }}
+{{- if or (lt $lifetime 60) (gt $authority 315360000) }}
+{{- fail "certificates.lifetime must be 60s or more, and certificates.authorityLifetime 87600h or less" }}
+{{- end }}
+{{- if lt $authority (mul 3 $lifetime) }}
+{{- fail "certificates.authorityLifetime must be three times certificates.lifetime or more" }}
+{{- end }}
 {{- end }}
 {{- if and .Values.certificates.certManager.issuerRef (not .Values.certificates.certManager.issuerRef.name) }}
 {{- fail "certificates.certManager.issuerRef.name is needed: the Issuer or ClusterIssuer that signs" }}
@@ -74,6 +89,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- range .Values.extraArgs }}
 {{- if hasPrefix "--certificates" . }}
 {{- fail "extraArgs must not set --certificates: set certificates.mode, which also decides on rights" }}
+{{- end }}
+{{- if or (hasPrefix "--certificate-lifetime" .) (hasPrefix "--authority-lifetime" .) }}
+{{- fail "extraArgs must not set the lifetimes of certificates: set certificates.lifetime and certificates.authorityLifetime" }}
 {{- end }}
 {{- end }}
 {{- end }}

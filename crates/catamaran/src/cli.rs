@@ -140,6 +140,10 @@ pub struct RunArguments {
     /// A name that minted pull secrets may have; may be given more than once
     #[arg(long = "pull-secret-name", value_name = "NAME")]
     pub pull_secret_names: Vec<String>,
+    /// A namespace whose pods are left alone when they wait for an image, besides kube-system and the operator's own; may be
+    /// given more than once
+    #[arg(long = "excluded-namespace", value_name = "NAME")]
+    pub excluded_namespaces: Vec<String>,
     /// How logs are written
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: LogFormat,

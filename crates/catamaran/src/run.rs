@@ -133,6 +133,7 @@ impl Parts {
         let (leadership_sender, leadership) = lease::channel();
         let (triggers_sender, triggers) = mpsc::unbounded_channel();
         let context = Context {
+            excluded_namespaces: context::excluded_namespaces(&arguments.namespace, &arguments.excluded_namespaces),
             identity: arguments.pod_name.clone(),
             namespace: arguments.namespace.clone(),
             clock: Clock::start(),

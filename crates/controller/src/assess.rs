@@ -43,6 +43,8 @@ pub struct Observation {
     pub connection: Sides<Option<Problem>>,
     /// Whether a side was ever probed by a client of its own.
     pub asked: Sides<bool>,
+    /// Whether a side has not been probed since the spec changed.
+    pub outdated: Sides<bool>,
     /// The last pass over the tags.
     pub pass: Option<PassResult>,
     /// A sample of confirmed divergences, newest first.
@@ -72,19 +74,19 @@ pub fn assess(mirror: &RegistryMirror, context: &Arc<Context>, now: Timestamp) -
             return Outlook::Invalid(error);
         }
     };
-    context
-        .workers
-        .ensure(context, &policy, mirror.metadata.generation.unwrap_or_default());
+    let generation = mirror.metadata.generation.unwrap_or_default();
+    context.workers.ensure(context, &policy, generation);
     if policy.suspended {
         return Outlook::Suspended;
     }
     let status = mirror.status.clone().unwrap_or_default();
-    Outlook::Watched(Box::new(observe(context, &policy, &status, now)))
+    Outlook::Watched(Box::new(observe(context, &policy, generation, &status, now)))
 }
 
 fn observe(
     context: &Context,
     policy: &Arc<MirrorPolicy>,
+    generation: i64,
     status: &RegistryMirrorStatus,
     now: Timestamp,
 ) -> Observation {
@@ -119,6 +121,7 @@ fn observe(
         probes: Sides::from_fn(|side| state.probes[side].latest().cloned()),
         connection: state.connection.clone(),
         asked: state.asked,
+        outdated: Sides::from_fn(|side| state.is_outdated(side, generation)),
         pass,
         divergences: state.ledger.divergences(catamaran_api::status::MAX_DIVERGENCES),
         canary: state.canary.clone(),

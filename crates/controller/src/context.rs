@@ -1,5 +1,6 @@
 //! What every part of the controller shares.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use catamaran_api::mirror::RegistryMirror;
@@ -32,6 +33,8 @@ pub struct Context {
     pub identity: String,
     /// The operator's own namespace: Secrets, evidence and the lease live there.
     pub namespace: String,
+    /// The namespaces whose pods nothing is done for: see [`excluded_namespaces`].
+    pub excluded_namespaces: BTreeSet<String>,
     /// The time.
     pub clock: Clock,
     /// Whether this replica may write.
@@ -72,6 +75,13 @@ impl Context {
     pub fn turn(&self) {
         self.turns.send_modify(|turn| *turn = turn.wrapping_add(1));
     }
+}
+
+/// The namespaces whose pods are left as they are, at admission and when they wait: `kube-system`, the operator's own, and
+/// those that the user excludes.
+pub fn excluded_namespaces(own: &str, further: &[String]) -> BTreeSet<String> {
+    let always = ["kube-system", own].map(str::to_owned);
+    always.into_iter().chain(further.iter().cloned()).collect()
 }
 
 /// A recorder that writes Events in the operator's name.

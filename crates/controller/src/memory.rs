@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use catamaran_core::failover::CompletedPass;
-use catamaran_core::health::{Availability, ProbeHistory};
+use catamaran_core::health::{Availability, Outcome, Probe, ProbeHistory};
 use catamaran_core::parity::{Canary, Ledger, Summary};
 use catamaran_core::policy::{MirrorId, MirrorPolicy};
 use catamaran_core::side::{Side, Sides};
@@ -83,6 +83,8 @@ pub struct State {
     pub connection: Sides<Option<Problem>>,
     /// Whether a side was ever probed by a client of its own: what its probes say is then about its identity or registry.
     pub asked: Sides<bool>,
+    /// The generation of the spec that each side was last probed by.
+    pub probed_by: Sides<i64>,
     /// The canary each side is probed with.
     pub canary: Option<Canary>,
     /// Canaries that were not found on a side, so that another is chosen.
@@ -97,6 +99,15 @@ pub struct State {
 
 /// Requests for verification that may wait; more are dropped, the next pass finds them.
 const WANTED_QUEUE: usize = 1024;
+
+impl State {
+    /// Whether what is known of a side is about an earlier spec than this, and the next probe is about to tell. A registry
+    /// that asked to slow down is not waited for: that may take an hour.
+    pub fn is_outdated(&self, side: Side, generation: i64) -> bool {
+        let throttled = |probe: &Probe| matches!(probe.outcome, Outcome::Throttled { .. });
+        self.probed_by[side] < generation && !self.probes[side].latest().is_some_and(throttled)
+    }
+}
 
 impl MirrorMemory {
     fn new(id: MirrorId) -> MirrorMemory {

@@ -7,22 +7,31 @@ use catamaran_core::parity::Canary;
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::side::Side;
 use catamaran_registry::ProbeTarget;
+use jiff::Timestamp;
 
 use crate::context::Context;
-use crate::memory::MirrorMemory;
+use crate::memory::{MirrorMemory, State};
 
-/// Probes `side` until the task is ended.
-pub async fn run(context: Arc<Context>, policy: Arc<MirrorPolicy>, side: Side) {
+/// Probes `side` by this generation of the spec until the task is ended.
+pub async fn run(context: Arc<Context>, policy: Arc<MirrorPolicy>, generation: i64, side: Side) {
     let memory = context.memories.of(&policy.id);
     loop {
-        let due = memory.state().probes[side].next_probe(&policy.health, context.clock.now());
+        let due = due(&memory.state(), &policy, generation, side, context.clock.now());
         tokio::select! {
             () = tokio::time::sleep(context.clock.until(due)) => {}
             () = memory.probe_now[side].notified() => {}
         }
         let (probe, canary) = probe(&context, &policy, &memory, side).await;
-        note(&context, &policy, &memory, side, probe, canary);
+        note(&context, &policy, &memory, (generation, side), probe, canary);
     }
+}
+
+/// When the next probe begins: at once where the spec has changed, because somebody may wait for what it comes to.
+fn due(state: &State, policy: &MirrorPolicy, generation: i64, side: Side, now: Timestamp) -> Timestamp {
+    if state.is_outdated(side, generation) {
+        return now;
+    }
+    state.probes[side].next_probe(&policy.health, now)
 }
 
 /// One probe, on a fresh connection.
@@ -77,7 +86,7 @@ fn note(
     context: &Context,
     policy: &MirrorPolicy,
     memory: &MirrorMemory,
-    side: Side,
+    (generation, side): (i64, Side),
     probe: Probe,
     canary: Option<Canary>,
 ) {
@@ -96,6 +105,9 @@ fn note(
         let changed = history.latest().is_none_or(|latest| latest.outcome != probe.outcome);
         history.record(probe, &policy.health);
         let after = state.probes[side].availability(&policy.health);
+        let changed = changed || state.probed_by[side] < generation;
+        // A task that is being ended may file its last probe after that of its successor.
+        state.probed_by[side] = state.probed_by[side].max(generation);
         (changed || failing || before != after, kind(before) != kind(after))
     };
     if reconcile {
@@ -107,7 +119,7 @@ fn note(
 }
 
 /// A canary that one side does not have is put aside, so that the next probe uses another.
-fn refuse(state: &mut crate::memory::State, canary: Option<Canary>) {
+fn refuse(state: &mut State, canary: Option<Canary>) {
     let Some(canary) = canary else { return };
     if state.canary.as_ref() == Some(&canary) {
         if !state.refused_canaries.contains(&canary) {
@@ -124,5 +136,91 @@ fn kind(availability: Availability) -> u8 {
         Availability::Available => 0,
         Availability::Unavailable(_) => 1,
         Availability::Unknown(_) => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use catamaran_api::mirror::RegistryMirror;
+    use serde_json::json;
+
+    use super::*;
+    use crate::testbed;
+
+    fn policy() -> MirrorPolicy {
+        let mirror: RegistryMirror = serde_json::from_value(json!({
+            "apiVersion": "catamaran.dev/v1alpha1", "kind": "RegistryMirror",
+            "metadata": {"name": "apps", "uid": "u1", "generation": 3},
+            "spec": {
+                "primary": {"registry": "kracr.azurecr.io"},
+                "fallback": {"registry": "ghcr.io", "prefix": "devopskev"},
+                "repositories": [{"name": "web"}],
+            },
+        }))
+        .unwrap();
+        catamaran_api::policy::policy(&mirror).unwrap()
+    }
+
+    fn probe(second: i64, outcome: Outcome) -> Probe {
+        Probe {
+            at: Timestamp::from_second(second).unwrap(),
+            outcome,
+            message: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_changed_spec_is_probed_by_at_once_unless_the_registry_asked_to_slow_down() {
+        let policy = policy();
+        let throttled = Outcome::Throttled {
+            retry_after: Some(Duration::from_mins(1)),
+        };
+        // (generation last probed by, its outcome, outdated, seconds to the next probe)
+        let cases = [
+            (0, None, true, 0),
+            (2, Some(Outcome::Reachable), true, 0),
+            (2, Some(Outcome::Unauthorized), true, 0),
+            (2, Some(throttled), false, 60),
+            (3, Some(Outcome::Reachable), false, 2),
+            (3, Some(throttled), false, 60),
+        ];
+        for (probed_by, outcome, outdated, seconds) in cases {
+            let mut state = State::default();
+            state.probed_by.fallback = probed_by;
+            if let Some(outcome) = outcome {
+                state.probes.fallback.record(probe(1000, outcome), &policy.health);
+            }
+            assert_eq!(
+                state.is_outdated(Side::Fallback, 3),
+                outdated,
+                "{probed_by} {outcome:?}"
+            );
+            let due = due(
+                &state,
+                &policy,
+                3,
+                Side::Fallback,
+                Timestamp::from_second(1000).unwrap(),
+            );
+            assert_eq!(due.as_second() - 1000, seconds, "{probed_by} {outcome:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_probe_by_an_earlier_spec_does_not_pass_for_one_by_the_new() {
+        let policy = policy();
+        let context = testbed::replica(testbed::nobody(), Arc::default(), true);
+        let memory = context.memories.of(&policy.id);
+        let mut second = 1000;
+        let mut file = |generation| {
+            second += 1;
+            let probe = probe(second, Outcome::Reachable);
+            note(&context, &policy, &memory, (generation, Side::Primary), probe, None);
+            memory.state().is_outdated(Side::Primary, 4)
+        };
+        assert_eq!([file(3), file(4), file(3)], [true, false, false]);
+        assert!(memory.state().is_outdated(Side::Fallback, 4));
     }
 }

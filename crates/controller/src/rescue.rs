@@ -19,6 +19,8 @@ use crate::events;
 
 mod facts;
 mod patch;
+#[cfg(test)]
+mod tests;
 
 pub use facts::waits_for_an_image;
 
@@ -73,7 +75,7 @@ impl<'c> Rescuer<'c> {
 
     /// Does for one pod what can be done now.
     pub async fn rescue(&self, pod: &Pod) {
-        if pod.metadata.deletion_timestamp.is_some() || self.has_acted_on(pod) {
+        if pod.metadata.deletion_timestamp.is_some() || self.is_excluded(pod) || self.has_acted_on(pod) {
             return;
         }
         let table = self.context.table.borrow().clone();
@@ -119,6 +121,12 @@ impl<'c> Rescuer<'c> {
         for mirror in &touched {
             self.context.trigger(mirror);
         }
+    }
+
+    /// Whether admission leaves this pod alone, too, by its namespace.
+    fn is_excluded(&self, pod: &Pod) -> bool {
+        let excluded = &self.context.excluded_namespaces;
+        pod.namespace().is_some_and(|namespace| excluded.contains(&namespace))
     }
 
     fn has_acted_on(&self, pod: &Pod) -> bool {

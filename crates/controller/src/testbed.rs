@@ -11,7 +11,7 @@ use tower::service_fn;
 
 use crate::clock::Clock;
 use crate::connections::Connections;
-use crate::context::{Context, recorder};
+use crate::context::{Context, excluded_namespaces, recorder};
 use crate::lease::{self, Leadership};
 use crate::memory::Memories;
 use crate::readings::Readings;
@@ -36,6 +36,7 @@ pub(crate) fn replica(client: kube::Client, table: Arc<RouteTable>, leads: bool)
     Arc::new(Context {
         identity: "catamaran-0".to_owned(),
         namespace: "catamaran-system".to_owned(),
+        excluded_namespaces: excluded_namespaces("catamaran-system", &["legacy".to_owned()]),
         clock: Clock::start(),
         leadership,
         memories: Memories::default(),

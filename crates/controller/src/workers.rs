@@ -55,7 +55,8 @@ impl Workers {
         crews.remove(&uid);
         let mut tasks: Vec<AbortHandle> = Vec::with_capacity(6);
         for side in Side::ALL {
-            tasks.push(tokio::spawn(prober::run(Arc::clone(context), Arc::clone(policy), side)).abort_handle());
+            let task = prober::run(Arc::clone(context), Arc::clone(policy), generation, side);
+            tasks.push(tokio::spawn(task).abort_handle());
         }
         tasks.push(tokio::spawn(scanner::run(Arc::clone(context), Arc::clone(policy))).abort_handle());
         tasks.push(tokio::spawn(verifier::run(Arc::clone(context), Arc::clone(policy))).abort_handle());

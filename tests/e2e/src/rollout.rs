@@ -18,10 +18,7 @@ const CLUSTER: &str = "catamaran-rollout";
 const NAME: &str = "rollout";
 
 /// A rotation every minute: a leaf is replaced at two thirds of its life.
-const MINUTE: [&str; 2] = [
-    "extraArgs[0]=--certificate-lifetime=90s",
-    "extraArgs[1]=--authority-lifetime=270s",
-];
+const MINUTE: [&str; 2] = ["certificates.lifetime=90s", "certificates.authorityLifetime=270s"];
 
 /// How long certificates rotate: the authority is replaced, too, at two thirds of its own life.
 const ROTATING: Duration = Duration::from_mins(4);

@@ -144,13 +144,13 @@ fn new_field_is_of_use(case: &Case<'_>, mirror: &Value, since: Instant) -> anyho
     case.patch_spec(&json!({"note": null}))
 }
 
-/// What no waiting cures is not waited for.
-fn a_person_is_told_at_once(case: &Case<'_>) -> anyhow::Result<()> {
-    let mut broken = manifests::mirror("broken", &["broken"]);
+/// What no waiting cures is not waited for; nor is a mirror that was ready by an earlier spec taken for ready by this one.
+fn a_person_is_told_at_once(case: &Case<'_>, mirror: &Value) -> anyhow::Result<()> {
+    let mut broken = mirror.clone();
     broken["spec"]["primary"]["secretRef"] = json!({"name": "nowhere"});
     let begun = Instant::now();
     let Err(refused) = install_mirror(case, &broken, "120s") else {
-        anyhow::bail!("Helm takes a mirror for ready whose Secret is missing");
+        anyhow::bail!("Helm takes a mirror for ready that has just been given a Secret that is missing");
     };
     let refused = format!("{refused:#}");
     ensure!(refused.contains("status: Failed"), "Helm says {refused}");
@@ -204,8 +204,8 @@ fn helm_waits_for_mirrors(case: &Case<'_>) -> anyhow::Result<()> {
     })?;
     usable(&case.latest()?)?;
     case.ground.cluster.heal(Registry::Acr)?;
-    a_person_is_told_at_once(case)?;
-    let uninstall = ["uninstall", "broken", &case.name, "--namespace", &case.name];
+    a_person_is_told_at_once(case, &mirror)?;
+    let uninstall = ["uninstall", &case.name, "--namespace", &case.name];
     case.ground
         .cluster
         .helm(&uninstall)

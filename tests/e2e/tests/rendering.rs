@@ -268,6 +268,31 @@ const NONSENSE: &[(&str, &str, &str)] = &[
         "set certificates.mode",
     ),
     (
+        "lifetimes in two places",
+        "extraArgs={--certificate-lifetime=60s}",
+        "set certificates.lifetime",
+    ),
+    (
+        "a certificate of a moment",
+        "certificates.lifetime=59s",
+        "must be 60s or more",
+    ),
+    (
+        "an authority of eleven years",
+        "certificates.authorityLifetime=96360h",
+        "87600h or less",
+    ),
+    (
+        "an authority that its certificates nearly outlive",
+        "certificates.lifetime=30m,certificates.authorityLifetime=1h",
+        "three times certificates.lifetime",
+    ),
+    (
+        "a lifetime in days",
+        "certificates.lifetime=30d",
+        "at '/certificates/lifetime'",
+    ),
+    (
         "a variable without name",
         "extraEnv[0].value=x",
         "at '/extraEnv/0': missing property 'name'",

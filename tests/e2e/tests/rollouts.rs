@@ -78,10 +78,7 @@ fn a_drain_loses_no_admission(case: &Case<'_>) -> anyhow::Result<()> {
 fn certificates_rotate_every_minute(case: &Case<'_>) -> anyhow::Result<()> {
     case.push(&["v1"])?;
     case.mirror(|_| {})?;
-    let short = [
-        "extraArgs[0]=--certificate-lifetime=60s",
-        "extraArgs[1]=--authority-lifetime=180s",
-    ];
+    let short = ["certificates.lifetime=60s", "certificates.authorityLifetime=180s"];
     let result = lossless(case, "short certificates and back", || {
         let changed = upgrade(case, &[&operator::VALUES[..], &short].concat()).and_then(|()| rotations(case, 2));
         // Whatever happened, the next scenario needs the usual ones.

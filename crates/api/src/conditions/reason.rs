@@ -80,7 +80,7 @@ words! {
     /// The cloud's rules could not be read.
     RULE_UNKNOWN = "RuleUnknown";
 
-    /// Both registries are being looked at for the first time since the spec changed.
+    /// Both registries are being looked at for the first time, or for the first time since the spec changed.
     OBSERVING = "Observing";
 
     /// The spec makes no sense; the message names the field.

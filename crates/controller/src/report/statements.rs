@@ -53,8 +53,15 @@ fn watched(observation: &Observation) -> Vec<Statement> {
     ];
     statements.extend(pull_through_rule(observation));
     statements.extend(stalled(observation));
-    if !observed(observation) || observation.pass.is_none() {
-        let message = "both registries are being looked at for the first time";
+    // Else a waiting Kustomization would take what was found out with the old spec for the verdict on the new one.
+    let outdated = Side::ALL.into_iter().any(|side| observation.outdated[side]);
+    let first = !observed(observation) || observation.pass.is_none();
+    if first || outdated {
+        let message = if first {
+            "both registries are being looked at for the first time"
+        } else {
+            "both registries are being looked at by the spec that has just changed"
+        };
         statements.push(Statement::new(
             conditions::RECONCILING,
             Truth::True,

@@ -33,6 +33,7 @@ struct World {
     pass: Option<PassResult>,
     connection: Sides<Option<Problem>>,
     asked: Sides<bool>,
+    outdated: Sides<bool>,
     repair: Option<crate::repair::Progress>,
     overlaps: Vec<Conflict>,
     rule: Option<Rule>,
@@ -69,6 +70,7 @@ impl World {
             pass: None,
             connection: Sides::default(),
             asked: Sides::default(),
+            outdated: Sides::default(),
             repair: None,
             overlaps: Vec::new(),
             rule: None,
@@ -154,6 +156,7 @@ impl World {
             probes: Sides::from_fn(|side| self.probes[side].latest().cloned()),
             connection: self.connection.clone(),
             asked: self.asked,
+            outdated: self.outdated,
             pass: self.pass.clone(),
             divergences: self.ledger.divergences(20),
             canary: self.ledger.canary(),
@@ -486,6 +489,22 @@ fn a_missing_secret_stalls_with_what_to_do() {
     world.expect(conditions::STALLED, "True", reason::UNSUPPORTED_CREDENTIALS);
     world.connection.fallback = None;
     world.probe(3, UP, UP).expect(conditions::STALLED, "", "");
+}
+
+#[test]
+fn what_was_found_out_with_an_earlier_spec_is_no_verdict_on_a_changed_one() {
+    let mut world = World::new();
+    world
+        .look("1", &digest("a"), &digest("a"))
+        .end_pass(Sides::default())
+        .probe(3, UP, UP)
+        .expect(conditions::RECONCILING, "", "");
+    world.outdated.fallback = true;
+    world.expect(conditions::RECONCILING, "True", reason::OBSERVING);
+    // Pods get their images meanwhile.
+    world.expect(conditions::READY, "True", reason::SERVING_FROM_PRIMARY);
+    world.outdated.fallback = false;
+    world.expect(conditions::RECONCILING, "", "");
 }
 
 #[test]

@@ -1,0 +1,100 @@
+//! Which waiting pods are touched at all, by an API server that notes what is patched.
+
+use catamaran_api::mirror::RegistryMirror;
+use catamaran_api::policy::policy;
+use catamaran_core::health::{Outcome, Probe, Unavailable};
+use catamaran_core::routes::Route;
+use catamaran_core::side::Side;
+use jiff::Timestamp;
+use kube::client::Body;
+use serde_json::json;
+use tower::service_fn;
+
+use super::*;
+use crate::testbed;
+
+/// An API server that takes every patch and notes whose it was.
+fn api_server(patched: &Arc<Mutex<Vec<String>>>) -> kube::Client {
+    let patched = Arc::clone(patched);
+    let service = service_fn(move |request: http::Request<Body>| {
+        let patch = request.method() == http::Method::PATCH;
+        if patch {
+            patched.lock().unwrap().push(request.uri().path().to_owned());
+        }
+        async move {
+            let code = if patch { 200 } else { 503 };
+            let answer = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-1"}});
+            let answer = http::Response::builder()
+                .status(code)
+                .body(Body::from(serde_json::to_vec(&answer).unwrap()));
+            Ok::<_, std::convert::Infallible>(answer.unwrap())
+        }
+    });
+    kube::Client::new(service, "catamaran-system")
+}
+
+/// A leader that has left a primary which refuses connections.
+fn leader(client: kube::Client) -> Arc<Context> {
+    let mirror: RegistryMirror = serde_json::from_value(json!({
+        "apiVersion": "catamaran.dev/v1alpha1", "kind": "RegistryMirror",
+        "metadata": {"name": "apps", "uid": "m1"},
+        "spec": {
+            "primary": {"registry": "kracr.azurecr.io"},
+            "fallback": {"registry": "ghcr.io", "prefix": "devopskev"},
+            "repositories": [{"name": "web"}],
+        },
+    }))
+    .unwrap();
+    let policy = Arc::new(policy(&mirror).unwrap());
+    let route = Route {
+        policy: Arc::clone(&policy),
+        active: Side::Fallback,
+        epoch: 2,
+        evidence: Arc::default(),
+    };
+    let table = RouteTable::new(vec![route], Arc::default());
+    let context = testbed::replica(client, Arc::new(table), true);
+    let memory = context.memories.of(&policy.id);
+    for second in 1000..1003 {
+        let probe = Probe {
+            at: Timestamp::from_second(second).unwrap(),
+            outcome: Outcome::Unavailable(Unavailable::ConnectionFailed),
+            message: String::new(),
+        };
+        memory.state().probes.primary.record(probe, &policy.health);
+    }
+    context
+}
+
+fn waiting_in(namespace: &str) -> Pod {
+    let waiting = json!({"reason": "ImagePullBackOff", "message": "Back-off pulling image"});
+    serde_json::from_value(json!({
+        "metadata": {"name": "web-1", "namespace": namespace, "uid": namespace, "resourceVersion": "1"},
+        "spec": {"containers": [{"name": "web", "image": "kracr.azurecr.io/web:1"}]},
+        "status": {"phase": "Pending", "containerStatuses": [
+            {"name": "web", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": {"waiting": waiting}},
+        ]},
+    }))
+    .unwrap()
+}
+
+#[tokio::test]
+async fn a_pod_that_admission_leaves_alone_by_its_namespace_is_left_alone_when_it_waits() {
+    let cases = [
+        ("shop", true),
+        ("kube-public", true),
+        ("kube-system", false),
+        ("catamaran-system", false),
+        // Excluded by the user.
+        ("legacy", false),
+    ];
+    let patched = Arc::default();
+    let context = leader(api_server(&patched));
+    let rescuer = Rescuer::new(&context);
+    for (namespace, expected) in cases {
+        rescuer.rescue(&waiting_in(namespace)).await;
+        let patches = std::mem::take(&mut *patched.lock().unwrap());
+        let path = format!("/api/v1/namespaces/{namespace}/pods/web-1");
+        assert_eq!(patches, Vec::from_iter(expected.then_some(path)), "{namespace}");
+    }
+}
