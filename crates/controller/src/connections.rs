@@ -17,6 +17,8 @@ use catamaran_registry::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
+use crate::secrets;
+
 /// How long a Secret's content is believed.
 pub const REREAD: Duration = Duration::from_mins(1);
 
@@ -257,7 +259,7 @@ impl Connections {
     }
 
     async fn get(&self, name: &str) -> Result<Secret, ConnectionError> {
-        match self.secrets.get_opt(name).await {
+        match secrets::get_opt(&self.secrets, name).await {
             Ok(Some(secret)) => Ok(secret),
             Ok(None) => Err(ConnectionError::NotFound {
                 name: name.to_owned(),

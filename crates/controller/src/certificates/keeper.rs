@@ -22,6 +22,7 @@ use super::material::{Authority, Material, MaterialError, VerifyError, bundle, e
 use super::plan::{self, GivenError, State, Step, plan};
 use super::{CertificateSettings, ServingCertificate, Source};
 use crate::lease::{self, Leadership};
+use crate::secrets;
 
 const FIELD_MANAGER: &str = "catamaran-certificates";
 /// The pause after a step, before what follows from it is looked at; doubled while step follows step.
@@ -238,7 +239,8 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
 
     async fn secret(&self) -> Result<Option<Secret>, KeepError> {
         let name = &self.settings.secret;
-        self.bounded("read", Object::Secret, self.secrets.get_opt(name)).await
+        self.bounded("read", Object::Secret, secrets::get_opt(&self.secrets, name))
+            .await
     }
 
     /// Creates the Secret, or replaces these keys of the one that was read; somebody else's write in between is a conflict.
@@ -263,12 +265,12 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
                 data: Some(data),
                 ..Secret::default()
             };
-            let created = self.secrets.create(&options, &secret);
+            let created = secrets::create(&self.secrets, &options, &secret);
             let created = self.bounded("create", Object::Secret, created).await;
             return created.map(|_| ());
         };
         secret.data.get_or_insert_default().extend(data);
-        let replaced = self.secrets.replace(name, &options, &secret);
+        let replaced = secrets::replace(&self.secrets, name, &options, &secret);
         self.bounded("replace", Object::Secret, replaced).await.map(|_| ())
     }
 
