@@ -12,6 +12,8 @@ FILTER ?=
 FUZZ_SECONDS ?= 10
 
 TARGET := x86_64-unknown-linux-gnu
+# One file without libraries. Functions that compiled to the same code are one, and relocations are packed.
+STATIC := -C target-feature=+crt-static -C link-arg=-Wl,--icf=all -C link-arg=-Wl,-z,pack-relative-relocs
 PACKAGES := runc iproute2 nftables iptables util-linux curl ca-certificates
 # Unoptimized, as the tests are: only the operator itself is built for speed, and its dependencies twice.
 CLUSTER := cargo run --quiet --locked -p catamaran-cluster --bin cluster --
@@ -86,7 +88,7 @@ format: ## Format the sources
 
 .PHONY: image-binary
 image-binary: ## The static binary that goes into the operator's image
-	RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(TARGET) -p catamaran
+	RUSTFLAGS="$(STATIC)" cargo build --locked --release --target $(TARGET) -p catamaran
 
 .PHONY: cluster-build
 cluster-build: deps ## Build Kubernetes and what else the test cluster runs, once

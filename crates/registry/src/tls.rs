@@ -1,12 +1,13 @@
 //! TLS, and how far a connection came.
 //!
-//! Roots are read once per client. Sessions are never resumed: a resumed handshake does not look at the certificate, and
+//! Roots are read once for all sides that trust the same. Sessions are never resumed: a resumed handshake does not look at the certificate, and
 //! an expired one must show. The place where sessions would be kept also tells us when a handshake begins, which is how a
 //! probe knows a black hole from a server that accepts and says nothing.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{
@@ -66,8 +67,25 @@ impl Progress {
     }
 }
 
-/// Trusts the system's roots and those of `extra_ca` (PEM).
+/// The verifiers in use, by the further roots that they trust (PEM).
+type Verifiers = BTreeMap<Option<Vec<u8>>, Weak<dyn ServerCertVerifier>>;
+
+/// Trusts the system's roots and those of `extra_ca` (PEM). Sides that trust the same share one, as long as any of them lives:
+/// the system's roots take a few hundred kilobytes, and mirrors name the same authority again and again.
 fn verifier(extra_ca: Option<&[u8]>) -> Result<Arc<dyn ServerCertVerifier>, ClientError> {
+    static IN_USE: Mutex<Verifiers> = Mutex::new(BTreeMap::new());
+    let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+    let key = extra_ca.map(<[u8]>::to_vec);
+    if let Some(verifier) = in_use.get(&key).and_then(Weak::upgrade) {
+        return Ok(verifier);
+    }
+    let verifier = read_roots(extra_ca)?;
+    in_use.retain(|_, verifier| verifier.strong_count() > 0);
+    in_use.insert(key, Arc::downgrade(&verifier));
+    Ok(verifier)
+}
+
+fn read_roots(extra_ca: Option<&[u8]>) -> Result<Arc<dyn ServerCertVerifier>, ClientError> {
     let mut extra = Vec::new();
     if let Some(pem) = extra_ca {
         for certificate in CertificateDer::pem_slice_iter(pem) {
@@ -245,5 +263,38 @@ impl ClientSessionStore for Watched {
 
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn authority(name: &str) -> Vec<u8> {
+        let certified = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
+        certified.cert.pem().into_bytes()
+    }
+
+    #[test]
+    fn sides_that_trust_the_same_share_its_roots_and_others_do_not() {
+        let (one, other) = (authority("one"), authority("other"));
+        let first = verifier(Some(&one)).unwrap();
+        assert!(Arc::ptr_eq(&first, &verifier(Some(&one)).unwrap()));
+        assert!(!Arc::ptr_eq(&first, &verifier(Some(&other)).unwrap()));
+        assert!(!Arc::ptr_eq(&first, &verifier(None).unwrap()));
+    }
+
+    #[test]
+    fn roots_that_nobody_trusts_any_more_are_let_go() {
+        let one = authority("one");
+        let gone = Arc::downgrade(&verifier(Some(&one)).unwrap());
+        assert_eq!(gone.strong_count(), 0);
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_refused_each_time() {
+        for _ in 0..2 {
+            assert!(verifier(Some(b"nothing")).is_err());
+        }
     }
 }

@@ -15,6 +15,8 @@ pub const RELEASE: &str = "catamaran";
 
 const REPOSITORY: &str = "ghcr.io/catamaran-dev/catamaran";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The flags of `make image-binary`.
+const STATIC: &str = "-C target-feature=+crt-static -C link-arg=-Wl,--icf=all -C link-arg=-Wl,-z,pack-relative-relocs";
 /// The public authorities, which the image has beside the binary.
 pub const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -47,7 +49,7 @@ pub fn build() -> anyhow::Result<PathBuf> {
             "-p",
             "catamaran",
         ])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .env("RUSTFLAGS", STATIC)
         .current_dir(tree())
         .status()
         .context("failed to run cargo")?;

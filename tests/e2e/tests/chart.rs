@@ -168,17 +168,17 @@ fn the_operator_is_small_and_soon_ready(case: &Case<'_>) -> anyhow::Result<()> {
     memory_with_ten_mirrors(case)
 }
 
-/// What a node downloads: layers are compressed by gzip, which is what registries hold and count.
+/// What a node downloads and what it then keeps; registries hold layers compressed by gzip, and count those.
 fn image_size(case: &Case<'_>) -> anyhow::Result<()> {
     let binary = operator::build()?;
     let unpacked = std::fs::metadata(&binary)?.len();
     let packed = Command::new("gzip").arg("--stdout").arg(&binary).output()?;
     ensure!(packed.status.success(), "gzip failed: {}", packed.status);
     let authorities = std::fs::metadata(operator::CA_BUNDLE)?.len();
-    let size = (packed.stdout.len() as u64 + authorities) as f64 / MEGABYTE;
+    let size = (unpacked + authorities) as f64 / MEGABYTE;
     case.note(format!(
-        "image: {size:.1} MB to pull (bar: 25 MB), {:.1} MB unpacked",
-        (unpacked + authorities) as f64 / MEGABYTE
+        "image: {size:.1} MB unpacked (bar: 25 MB), {:.1} MB to pull",
+        (packed.stdout.len() as u64 + authorities) as f64 / MEGABYTE
     ));
     ensure!(size <= 25.0, "the image is {size:.1} MB");
     Ok(())
@@ -243,11 +243,10 @@ fn memory_with_ten_mirrors(case: &Case<'_>) -> anyhow::Result<()> {
     for Resident { own, executable } in replicas {
         let total = own + executable;
         case.note(format!(
-            "a replica with 10 mirrors: {own:.1} MB of its own (bar: 12 MB), {total:.1} MB resident with the pages of its \
-             executable (bar: 32 MB)"
+            "a replica with 10 mirrors: {total:.1} MB resident with the pages of its executable (bar: 20 MB), {own:.1} MB of its \
+             own"
         ));
-        ensure!(own <= 12.0, "a replica with 10 mirrors has {own:.1} MB of its own");
-        ensure!(total <= 32.0, "a replica with 10 mirrors has {total:.1} MB resident");
+        ensure!(total <= 20.0, "a replica with 10 mirrors has {total:.1} MB resident");
     }
     Ok(())
 }
