@@ -3,99 +3,28 @@
 //! A client is made once for each side and made again when its Secrets change; they are read by `get` only, at most
 //! once in [`REREAD`], and sooner after the registry refused the credential.
 
+mod contents;
+mod error;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use catamaran_api::conditions::reason;
 use catamaran_core::policy::{IdentityPolicy, ManagedIdentity, MirrorId, MirrorPolicy, Provider, SidePolicy};
 use catamaran_core::side::Side;
 use catamaran_registry::{
     AzureIdentity, Budgets, Client, ClientIdentity, Connection, CopyBudget, Credentials, Endpoints, Identities, Limits,
-    Secret as Redacted, UnsupportedCredentials,
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
+
+pub use contents::{certificates, credentials};
+pub use error::{ConnectionError, Problem};
 
 use crate::secrets;
 
 /// How long a Secret's content is believed.
 pub const REREAD: Duration = Duration::from_mins(1);
-
-/// Why a side has no client.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConnectionError {
-    /// The Secret does not exist.
-    #[error("secret '{name}' was not found in namespace '{namespace}'; create it or correct the reference")]
-    NotFound {
-        /// The Secret's name.
-        name: String,
-        /// The operator's namespace.
-        namespace: String,
-    },
-    /// The Secret exists but does not hold what is needed.
-    #[error("secret '{name}': {problem}")]
-    Unusable {
-        /// The Secret's name.
-        name: String,
-        /// What is wrong and what would be right.
-        problem: String,
-    },
-    /// The provider does not take credentials of this kind: they are not sent.
-    #[error("secret '{name}': {problem}")]
-    UnsupportedCredentials {
-        /// The Secret's name.
-        name: String,
-        /// Why, and what to create instead.
-        problem: UnsupportedCredentials,
-    },
-    /// The API server did not hand it out.
-    #[error("failed to read secret '{name}': {cause}")]
-    Unreadable {
-        /// The Secret's name.
-        name: String,
-        /// Why.
-        cause: String,
-    },
-    /// The client can't be built from it.
-    #[error("failed to set up the client for '{registry}': {cause}")]
-    Client {
-        /// The registry.
-        registry: String,
-        /// Why.
-        cause: String,
-    },
-}
-
-impl ConnectionError {
-    /// Whether a person must change the spec or a Secret.
-    pub fn needs_a_person(&self) -> bool {
-        !matches!(self, ConnectionError::Unreadable { .. })
-    }
-
-    /// What to report until a person has changed it; `None` for what may pass by itself.
-    pub fn problem(&self) -> Option<Problem> {
-        let reason = match self {
-            ConnectionError::Unreadable { .. } => return None,
-            ConnectionError::NotFound { .. } => reason::SECRET_NOT_FOUND,
-            ConnectionError::UnsupportedCredentials { .. } => reason::UNSUPPORTED_CREDENTIALS,
-            ConnectionError::Unusable { .. } | ConnectionError::Client { .. } => reason::SECRET_INVALID,
-        };
-        Some(Problem {
-            reason,
-            message: self.to_string(),
-        })
-    }
-}
-
-/// Why a side has no client, where a person must act.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// The reason of `Stalled`.
-    pub reason: &'static str,
-    /// What is wrong and what would be right.
-    pub message: String,
-}
 
 struct Cached {
     client: Client,
@@ -111,6 +40,9 @@ pub struct Connections {
     budgets: Arc<Budgets>,
     identities: Identities,
     cache: Mutex<HashMap<(Arc<str>, Side), Cached>>,
+    /// Where hosts are, for tests whose registries are on this machine.
+    #[cfg(test)]
+    pub(crate) pinned: Vec<(String, std::net::SocketAddr)>,
 }
 
 impl Connections {
@@ -123,6 +55,8 @@ impl Connections {
             budgets,
             identities: Identities::new(Endpoints::from_environment()),
             cache: Mutex::default(),
+            #[cfg(test)]
+            pinned: Vec::new(),
         }
     }
 
@@ -201,6 +135,8 @@ impl Connections {
             provider: side.provider,
             token_hosts: side.token_hosts.clone(),
             pull_through: side.pull_through_cache,
+            #[cfg(test)]
+            resolve: self.pinned.clone(),
             ..Connection::default()
         };
         let failed = |cause: String| ConnectionError::Client {
@@ -321,74 +257,9 @@ struct Material {
     version: Vec<Option<String>>,
 }
 
-fn value<'s>(secret: &'s Secret, key: &str) -> Option<&'s [u8]> {
-    secret
-        .data
-        .as_ref()?
-        .get(key)
-        .map(|value| value.0.as_slice())
-        .filter(|value| !value.is_empty())
-}
-
-/// The certificates in a Secret: authorities to trust, and a client certificate with its key; at least one of the two. Else
-/// what is wrong with it.
-pub fn certificates(secret: &Secret) -> Result<(Option<Vec<u8>>, Option<ClientIdentity>), String> {
-    let authorities = value(secret, "ca.crt").map(<[u8]>::to_vec);
-    let identity = match (value(secret, "tls.crt"), value(secret, "tls.key")) {
-        (Some(certificates), Some(key)) => Some(ClientIdentity {
-            certificates: certificates.to_vec(),
-            key: Redacted::new(key.to_vec()),
-        }),
-        (None, None) if authorities.is_some() => None,
-        (None, None) => {
-            return Err("it has neither 'ca.crt' with PEM certificates nor 'tls.crt' and 'tls.key'".to_owned());
-        }
-        (Some(_), None) => return Err("it has 'tls.crt' without 'tls.key'; a client certificate needs both".to_owned()),
-        (None, Some(_)) => return Err("it has 'tls.key' without 'tls.crt'; a client certificate needs both".to_owned()),
-    };
-    Ok((authorities, identity))
-}
-
-/// The credentials in a Secret of type `kubernetes.io/dockerconfigjson` or `kubernetes.io/basic-auth`; else what is wrong
-/// with it.
-pub fn credentials(secret: &Secret, registry: &str) -> Result<Credentials, String> {
-    if let Some(config) = value(secret, ".dockerconfigjson") {
-        return Credentials::from_docker_config_json(config, registry).map_err(|error| error.to_string());
-    }
-    match (value(secret, "username"), value(secret, "password")) {
-        (Some(username), Some(password)) => {
-            let text = |bytes: &[u8], key: &str| {
-                let text = std::str::from_utf8(bytes).map_err(|_| format!("the value of '{key}' is not UTF-8"))?;
-                Ok::<_, String>(text.trim_end_matches('\n').to_owned())
-            };
-            let password = Redacted::new(text(password, "password")?);
-            Ok(Credentials::Basic {
-                username: text(username, "username")?,
-                password,
-            })
-        }
-        _ => Err(format!(
-            "it is of type '{}', and has neither '.dockerconfigjson' nor 'username' and 'password'; \
-             create one with `kubectl create secret docker-registry`",
-            secret.type_.as_deref().unwrap_or("Opaque")
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use k8s_openapi::ByteString;
-
-    fn secret(entries: &[(&str, &str)]) -> Secret {
-        let data = entries
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), ByteString(value.as_bytes().to_vec())));
-        Secret {
-            data: Some(data.collect()),
-            ..Secret::default()
-        }
-    }
 
     #[test]
     fn without_a_secret_the_spec_or_the_environment_says_who_we_are() {
@@ -445,92 +316,5 @@ mod tests {
             assert_eq!(format!("{found:?}"), expected, "{identity:?}");
             assert_eq!(found, ambient(identities, &side).unwrap(), "shared by every mirror");
         }
-    }
-
-    #[test]
-    fn a_basic_auth_secret_gives_credentials() {
-        let read = credentials(&secret(&[("username", "bot"), ("password", "hush\n")]), "ghcr.io").unwrap();
-        assert!(matches!(read, Credentials::Basic { ref username, .. } if username == "bot"));
-        assert!(!format!("{read:?}").contains("hush"));
-    }
-
-    #[test]
-    fn a_docker_config_gives_credentials_of_exactly_this_registry() {
-        let config = r#"{"auths":{"ghcr.io":{"username":"bot","password":"hush"}}}"#;
-        assert!(credentials(&secret(&[(".dockerconfigjson", config)]), "ghcr.io").is_ok());
-        let error = credentials(&secret(&[(".dockerconfigjson", config)]), "evil.example").unwrap_err();
-        assert!(!error.contains("hush"), "{error}");
-    }
-
-    #[test]
-    fn certificates_are_authorities_or_a_client_certificate_with_its_key() {
-        type Case<'a> = (&'a [(&'a str, &'a str)], Result<(bool, bool), &'a str>);
-        let cases: [Case<'_>; 6] = [
-            (&[("ca.crt", "pem")], Ok((true, false))),
-            (&[("tls.crt", "pem"), ("tls.key", "hush")], Ok((false, true))),
-            (
-                &[("ca.crt", "pem"), ("tls.crt", "pem"), ("tls.key", "hush")],
-                Ok((true, true)),
-            ),
-            (&[("ca.crt", "pem"), ("tls.crt", "pem")], Err("without 'tls.key'")),
-            (&[("tls.key", "hush")], Err("without 'tls.crt'")),
-            (&[("ca.crt", "")], Err("neither 'ca.crt'")),
-        ];
-        for (entries, expected) in cases {
-            match (certificates(&secret(entries)), expected) {
-                (Ok((authorities, identity)), Ok(expected)) => {
-                    assert!(!format!("{identity:?}").contains("hush"));
-                    assert_eq!((authorities.is_some(), identity.is_some()), expected, "{entries:?}");
-                }
-                (Err(problem), Err(expected)) => assert!(problem.contains(expected), "{entries:?}: {problem}"),
-                (found, expected) => panic!("{entries:?}: {found:?}, not {expected:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn what_a_person_must_change_has_a_reason_and_an_outage_of_the_api_server_has_none() {
-        let name = || "pull".to_owned();
-        let cases = [
-            (
-                ConnectionError::NotFound {
-                    name: name(),
-                    namespace: "catamaran".to_owned(),
-                },
-                Some(reason::SECRET_NOT_FOUND),
-            ),
-            (
-                ConnectionError::Unusable {
-                    name: name(),
-                    problem: "empty".to_owned(),
-                },
-                Some(reason::SECRET_INVALID),
-            ),
-            (
-                ConnectionError::UnsupportedCredentials {
-                    name: name(),
-                    problem: UnsupportedCredentials::FineGrainedToken,
-                },
-                Some(reason::UNSUPPORTED_CREDENTIALS),
-            ),
-            (
-                ConnectionError::Unreadable {
-                    name: name(),
-                    cause: "timeout".to_owned(),
-                },
-                None,
-            ),
-        ];
-        for (error, expected) in cases {
-            let problem = error.problem();
-            assert_eq!(problem.as_ref().map(|problem| problem.reason), expected, "{error}");
-            assert_eq!(error.needs_a_person(), problem.is_some(), "{error}");
-        }
-    }
-
-    #[test]
-    fn a_secret_of_another_kind_says_what_to_create() {
-        let error = credentials(&secret(&[("token", "x")]), "ghcr.io").unwrap_err();
-        assert!(error.contains("kubectl create secret docker-registry"), "{error}");
     }
 }

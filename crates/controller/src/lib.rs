@@ -19,6 +19,8 @@ pub mod clock;
 pub mod connections;
 pub mod contact;
 pub mod context;
+#[cfg(test)]
+mod disclosure;
 pub mod events;
 pub mod evidence_store;
 pub mod feed;
