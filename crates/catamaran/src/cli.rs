@@ -30,7 +30,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run the operator; the Helm chart does this
-    Run(RunArguments),
+    Run(Box<RunArguments>),
     /// Show the mirrors of a cluster: active side, parity, health
     ///
     /// Exits with 2 when they can't be read, or when there is none of that name.

@@ -93,8 +93,8 @@ async fn a_pod_that_admission_leaves_alone_by_its_namespace_is_left_alone_when_i
     let rescuer = Rescuer::new(&context);
     for (namespace, expected) in cases {
         rescuer.rescue(&waiting_in(namespace)).await;
-        let patches = std::mem::take(&mut *patched.lock().unwrap());
+        let asked = std::mem::take(&mut *patched.lock().unwrap());
         let path = format!("/api/v1/namespaces/{namespace}/pods/web-1");
-        assert_eq!(patches, Vec::from_iter(expected.then_some(path)), "{namespace}");
+        assert_eq!(asked, Vec::from_iter(expected.then_some(path)), "{namespace}");
     }
 }
