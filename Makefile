@@ -76,7 +76,7 @@ bench-parity: deps ## Verify 10,000 tags of emulated clouds beside regsync, with
 
 .PHONY: bench-rollout
 bench-rollout: deps cluster-build image-binary ## Count admissions lost while replicas and certificates are replaced (ADMISSIONS=100000)
-	cargo run --quiet --locked --release -p catamaran-e2e --bin rollout
+	cargo run --quiet --locked -p catamaran-e2e --bin rollout
 
 .PHONY: lint
 lint: ## Formatting and clippy, warnings are errors
