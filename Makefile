@@ -33,15 +33,17 @@ test: deps ## Lint, check generated files, run every test; installs what it need
 	$(MAKE) --no-print-directory cluster-test e2e
 	@echo "everything passed; nothing was skipped"
 
-# The two halves of what needs no cluster, beside each other: where one links or waits, the other compiles.
+# The two halves of what needs no cluster, beside each other: where one links or waits, the other compiles. Inside each, Cargo is
+# not to count its jobs with make.
+ALONE := env --unset=MAKEFLAGS --unset=MFLAGS $(MAKE) --no-print-directory
 .PHONY: sources programs
 sources:
-	$(MAKE) --no-print-directory --jobs=1 lint boundaries unit
+	$(ALONE) lint boundaries unit
 
 programs:
 	nice $(CARGO_TARGET_DIR)/debug/cluster build
 	nice $(CARGO_TARGET_DIR)/debug/cluster build helm3 flux
-	nice $(MAKE) --no-print-directory --jobs=1 image-binary
+	nice $(ALONE) image-binary
 
 .PHONY: unit
 unit: ## Unit, property, webhook, registry and command-line tests
