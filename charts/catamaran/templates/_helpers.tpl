@@ -48,12 +48,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
-{{/* What a schema can't say: values that only make sense together. */}}
 {{/* A time such as 90m in seconds. */}}
 {{- define "catamaran.seconds" -}}
 {{- mul (regexFind "^[0-9]+" .) (get (dict "s" 1 "m" 60 "h" 3600) (regexFind "[hms]$" .)) }}
 {{- end }}
 
+{{/* What a schema can't say: values that only make sense together. */}}
 {{- define "catamaran.validate" -}}
 {{- if and (eq .Values.certificates.mode "secret") (not .Values.certificates.secretName) }}
 {{- fail "certificates.secretName is needed with certificates.mode secret: the Secret with tls.crt, tls.key and ca.crt" }}

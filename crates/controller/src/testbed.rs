@@ -17,13 +17,27 @@ use crate::memory::Memories;
 use crate::readings::Readings;
 use crate::workers::Workers;
 
-/// An API server that answers everything with 503.
-pub(crate) fn nobody() -> kube::Client {
-    let service = service_fn(|_: http::Request<Body>| async {
-        let answer = http::Response::builder().status(503).body(Body::empty()).unwrap();
-        Ok::<_, std::convert::Infallible>(answer)
+/// An API server that answers as `answer` says: from the method, the URI and the body to a status and a body.
+pub(crate) fn api_server(
+    answer: impl Fn(&str, &http::Uri, &[u8]) -> (u16, Vec<u8>) + Send + Sync + 'static,
+) -> kube::Client {
+    let answer = Arc::new(answer);
+    let service = service_fn(move |request: http::Request<Body>| {
+        let answer = Arc::clone(&answer);
+        async move {
+            let (parts, body) = request.into_parts();
+            let body = body.collect_bytes().await.unwrap();
+            let (code, body) = answer(parts.method.as_str(), &parts.uri, &body);
+            let answer = http::Response::builder().status(code).body(Body::from(body)).unwrap();
+            Ok::<_, std::convert::Infallible>(answer)
+        }
     });
     kube::Client::new(service, "catamaran-system")
+}
+
+/// An API server that answers everything with 503.
+pub(crate) fn nobody() -> kube::Client {
+    api_server(|_, _, _| (503, Vec::new()))
 }
 
 /// A replica that sees these routes; if it leads, then for an hour.

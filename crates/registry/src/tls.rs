@@ -1,7 +1,7 @@
 //! TLS, and how far a connection came.
 //!
-//! Roots are read once for all sides that trust the same. Sessions are never resumed: a resumed handshake does not look at the certificate, and
-//! an expired one must show. The place where sessions would be kept also tells us when a handshake begins, which is how a
+//! Roots are read once for all sides that trust the same. Sessions are never resumed: a resumed handshake does not look at
+//! the certificate, and an expired one must show. The place where sessions would be kept also tells us when a handshake begins, which is how a
 //! probe knows a black hole from a server that accepts and says nothing.
 
 use std::collections::BTreeMap;

@@ -15,8 +15,6 @@ pub const RELEASE: &str = "catamaran";
 
 const REPOSITORY: &str = "ghcr.io/catamaran-dev/catamaran";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
-/// The flags of `make image-binary`.
-const STATIC: &str = "-C target-feature=+crt-static -C link-arg=-Wl,--icf=all -C link-arg=-Wl,-z,pack-relative-relocs";
 /// The public authorities, which the image has beside the binary.
 pub const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
@@ -32,29 +30,22 @@ pub fn tree() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Builds the operator's binary, as `make image-binary` does; or takes the one that `CATAMARAN_BINARY` names.
+/// Builds the operator's binary by `make image-binary`; or takes the one that `CATAMARAN_BINARY` names.
 pub fn build() -> anyhow::Result<PathBuf> {
     if let Some(binary) = std::env::var_os("CATAMARAN_BINARY").filter(|path| !path.is_empty()) {
         return Ok(binary.into());
     }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
-        .args([
-            "build",
-            "--quiet",
-            "--locked",
-            "--release",
-            "--target",
-            TARGET,
-            "-p",
-            "catamaran",
-        ])
-        .env("RUSTFLAGS", STATIC)
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| tree().join("target"), PathBuf::from);
+    let status = Command::new("make")
+        .args(["--silent", "image-binary"])
+        .env("CARGO_TARGET_DIR", &target)
+        .env("CARGO_TERM_QUIET", "true")
+        // Of the make that may have started us: nothing of it is for this one.
+        .env_remove("MAKEFLAGS")
         .current_dir(tree())
         .status()
-        .context("failed to run cargo")?;
+        .context("failed to run make")?;
     ensure!(status.success(), "failed to build the operator: {status}");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| tree().join("target"), PathBuf::from);
     Ok(target.join(TARGET).join("release/catamaran"))
 }
 

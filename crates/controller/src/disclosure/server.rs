@@ -7,13 +7,12 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use catamaran_core::side::Sides;
 use catamaran_registry::scripted::Registry;
-use kube::client::Body;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
-use tower::service_fn;
 
 use super::scenarios::Scenario;
 use super::secrets::{self, Broken};
+use crate::testbed;
 
 const OWN: &str = "/api/v1/namespaces/catamaran-system/secrets/";
 const PODS: &str = "/api/v1/namespaces/apps/secrets";
@@ -230,15 +229,5 @@ fn failure(code: u16, reason: &str) -> (u16, Value) {
 /// A client of it.
 pub(super) fn client(server: &Shared) -> kube::Client {
     let server = Arc::clone(server);
-    let service = service_fn(move |request: http::Request<Body>| {
-        let server = Arc::clone(&server);
-        async move {
-            let (parts, body) = request.into_parts();
-            let body = body.collect_bytes().await.unwrap();
-            let (code, answer) = lock(&server).answer(parts.method.as_str(), parts.uri.path(), &body);
-            let answer = http::Response::builder().status(code).body(Body::from(answer)).unwrap();
-            Ok::<_, std::convert::Infallible>(answer)
-        }
-    });
-    kube::Client::new(service, "catamaran-system")
+    testbed::api_server(move |method, uri, body| lock(&server).answer(method, uri.path(), body))
 }

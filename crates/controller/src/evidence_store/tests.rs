@@ -2,9 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kube::client::Body;
 use serde_json::{Value, json};
-use tower::service_fn;
 
 use super::*;
 use crate::testbed;
@@ -93,19 +91,12 @@ impl Server {
 
 fn client(server: &Shared) -> kube::Client {
     let server = Arc::clone(server);
-    let service = service_fn(move |request: http::Request<Body>| {
-        let server = Arc::clone(&server);
-        async move {
-            let (parts, body) = request.into_parts();
-            let body = body.collect_bytes().await.unwrap();
-            let query = parts.uri.query().unwrap_or_default().to_owned();
-            let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
-            let (code, value) = server.answer(parts.method.as_str(), parts.uri.path(), &query, &body);
-            let body = Body::from(serde_json::to_vec(&value).unwrap());
-            Ok::<_, std::convert::Infallible>(http::Response::builder().status(code).body(body).unwrap())
-        }
-    });
-    kube::Client::new(service, "catamaran-system")
+    testbed::api_server(move |method, uri, body| {
+        let query = uri.query().unwrap_or_default();
+        let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
+        let (code, value) = server.answer(method, uri.path(), query, body);
+        (code, serde_json::to_vec(&value).unwrap())
+    })
 }
 
 fn mirror() -> RegistryMirror {

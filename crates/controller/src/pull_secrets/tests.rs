@@ -11,9 +11,7 @@ use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::routes::Route;
 use catamaran_registry::scripted::{Fault, Registry, What};
 use catamaran_registry::{Client, Credentials, Limits};
-use kube::client::Body;
 use serde_json::{Value, json};
-use tower::service_fn;
 
 use super::*;
 use crate::testbed;
@@ -97,18 +95,11 @@ impl Server {
 
 fn api_server(server: &Shared) -> kube::Client {
     let server = Arc::clone(server);
-    let service = service_fn(move |request: http::Request<Body>| {
-        let server = Arc::clone(&server);
-        async move {
-            let (parts, body) = request.into_parts();
-            let body = body.collect_bytes().await.unwrap();
-            let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
-            let (code, value) = server.answer(parts.method.as_str(), parts.uri.path(), &body);
-            let body = Body::from(serde_json::to_vec(&value).unwrap());
-            Ok::<_, std::convert::Infallible>(http::Response::builder().status(code).body(body).unwrap())
-        }
-    });
-    kube::Client::new(service, "catamaran-system")
+    testbed::api_server(move |method, uri, body| {
+        let mut server = server.lock().unwrap_or_else(PoisonError::into_inner);
+        let (code, value) = server.answer(method, uri.path(), body);
+        (code, serde_json::to_vec(&value).unwrap())
+    })
 }
 
 fn mirror(secret: &Value) -> Arc<MirrorPolicy> {

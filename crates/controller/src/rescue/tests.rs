@@ -6,9 +6,7 @@ use catamaran_core::health::{Outcome, Probe, Unavailable};
 use catamaran_core::routes::Route;
 use catamaran_core::side::Side;
 use jiff::Timestamp;
-use kube::client::Body;
 use serde_json::json;
-use tower::service_fn;
 
 use super::*;
 use crate::testbed;
@@ -16,21 +14,14 @@ use crate::testbed;
 /// An API server that takes every patch and notes whose it was.
 fn api_server(patched: &Arc<Mutex<Vec<String>>>) -> kube::Client {
     let patched = Arc::clone(patched);
-    let service = service_fn(move |request: http::Request<Body>| {
-        let patch = request.method() == http::Method::PATCH;
-        if patch {
-            patched.lock().unwrap().push(request.uri().path().to_owned());
+    testbed::api_server(move |method, uri, _| {
+        if method != "PATCH" {
+            return (503, Vec::new());
         }
-        async move {
-            let code = if patch { 200 } else { 503 };
-            let answer = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-1"}});
-            let answer = http::Response::builder()
-                .status(code)
-                .body(Body::from(serde_json::to_vec(&answer).unwrap()));
-            Ok::<_, std::convert::Infallible>(answer.unwrap())
-        }
-    });
-    kube::Client::new(service, "catamaran-system")
+        patched.lock().unwrap().push(uri.path().to_owned());
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-1"}});
+        (200, serde_json::to_vec(&pod).unwrap())
+    })
 }
 
 /// A leader that has left a primary which refuses connections.
