@@ -56,8 +56,15 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
 }
 
 async fn lead(context: &Arc<Context>) {
+    let (rescuer, publisher) = Rescuer::new(context);
+    tokio::select! {
+        () = look(context, &rescuer) => {}
+        () = publisher.publish(&context.recorder) => {}
+    }
+}
+
+async fn look(context: &Arc<Context>, rescuer: &Rescuer<'_>) {
     let mut news = std::pin::pin!(news(context));
-    let rescuer = Rescuer::new(context);
     let mut waiting = Waiting::default();
     let mut reported = Instant::now();
     while let Some(item) = news.next().await {

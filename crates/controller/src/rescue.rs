@@ -11,7 +11,7 @@ use catamaran_core::side::Sides;
 use futures::stream::{self, StreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Resource as _, ResourceExt as _};
+use kube::{Api, ResourceExt as _};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::context::{CONTROLLER, Context};
@@ -21,11 +21,14 @@ mod facts;
 mod patch;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use facts::waits_for_an_image;
+pub use words::Publisher;
+use words::Words;
 
-/// Time between two patches: at most 50 a second, so that a rescue of thousands does not starve the API server.
-const PACE: Duration = Duration::from_millis(20);
+/// Time between two patches: at most 100 a second, so that a rescue of thousands does not starve the API server.
+const PACE: Duration = Duration::from_millis(10);
 
 /// What a rest is worth: as many patches may follow each other at once.
 const CREDIT: Duration = Duration::from_millis(200);
@@ -51,19 +54,23 @@ pub struct Rescuer<'c> {
     replaced: Mutex<HashMap<String, Instant>>,
     /// The version of each pod that was acted on: what is seen of it until the next one is what it was before.
     acted: Mutex<HashMap<String, String>>,
+    words: Words,
 }
 
 impl<'c> Rescuer<'c> {
-    /// A rescuer with nothing told yet.
-    pub fn new(context: &'c Arc<Context>) -> Rescuer<'c> {
-        Rescuer {
+    /// A rescuer with nothing told yet, and what publishes the Events that it has for pods.
+    pub fn new(context: &'c Arc<Context>) -> (Rescuer<'c>, Publisher) {
+        let (words, publisher) = words::channel();
+        let rescuer = Rescuer {
             context,
             pace: AsyncMutex::new(Instant::now()),
             touched: Mutex::default(),
             told: Mutex::default(),
             replaced: Mutex::default(),
             acted: Mutex::default(),
-        }
+            words,
+        };
+        (rescuer, publisher)
     }
 
     /// Rescues all of these, several at a time.
@@ -84,7 +91,7 @@ impl<'c> Rescuer<'c> {
             match action {
                 RescueAction::Patch { .. } => patches.push(action),
                 RescueAction::Replace { reason } => return self.replace(pod, &table, &reason).await,
-                RescueAction::Report(report) => self.tell(pod, report).await,
+                RescueAction::Report(report) => self.tell(pod, report),
             }
         }
         if !patches.is_empty() {
@@ -191,8 +198,7 @@ impl<'c> Rescuer<'c> {
                 self.note_acted_on(pod);
                 tracing::info!(namespace, name, containers = patches.len(), "re-pointed a waiting pod");
                 self.count(patches, "patched");
-                let note = patch::describe(patches);
-                self.announce(pod, &events::RESCUED, note).await;
+                self.words.say(pod, &events::RESCUED, &patch::describe(patches));
             }
             // It has changed or gone since it was seen: the next look decides anew.
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409 | 422) => {
@@ -239,7 +245,7 @@ impl<'c> Rescuer<'c> {
                     self.touch(&mirror);
                 }
                 let note = format!("deleted so that its ReplicaSet makes one that can start: {reason}");
-                self.announce(pod, &events::REPLACED, note).await;
+                self.words.say(pod, &events::REPLACED, &note);
             }
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
             Err(error) => tracing::warn!(namespace, name, %error, "failed to replace a waiting pod"),
@@ -247,7 +253,7 @@ impl<'c> Rescuer<'c> {
     }
 
     /// Says once for each pod what can't be helped.
-    async fn tell(&self, pod: &Pod, report: RescueReport) {
+    fn tell(&self, pod: &Pod, report: RescueReport) {
         {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
             if told.len() >= MAX_TOLD {
@@ -277,14 +283,7 @@ impl<'c> Rescuer<'c> {
                 (&events::PULL_SECRET_MISSING, note)
             }
         };
-        self.announce(pod, event, note).await;
-    }
-
-    async fn announce(&self, pod: &Pod, event: &events::Kind, note: String) {
-        let (reason, event) = (event.reason, event.event(&note));
-        if let Err(error) = self.context.recorder.publish(&event, &pod.object_ref(&())).await {
-            tracing::debug!(name = pod.name_any(), reason, %error, "failed to publish an event");
-        }
+        self.words.say(pod, event, &note);
     }
 
     fn api(&self, pod: &Pod) -> Api<Pod> {

@@ -7,7 +7,7 @@
 //!
 //! Reading order: [`ground`] (a cluster with the operator in it), [`operator`] (image, chart, replicas), [`manifests`] (what a
 //! user applies), [`watch`] (what is seen, and when), [`view`] (how objects are read), [`interrupt`] (Ctrl-C), and then
-//! [`chart`] (the chart alone), [`case`] and [`runner`] for the tests, [`audit`] (what the operator asked the API server for),
+//! [`chart`] (the chart alone), [`case`], [`runner`] and [`steal`] for the tests, [`audit`] (what the operator asked the API server for),
 //! [`load`] (admissions without end), [`timeline`] for the demo.
 
 pub mod audit;
@@ -19,6 +19,7 @@ pub mod load;
 pub mod manifests;
 pub mod operator;
 pub mod runner;
+pub mod steal;
 pub mod timeline;
 pub mod view;
 pub mod watch;

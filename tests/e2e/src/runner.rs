@@ -8,7 +8,12 @@ use anyhow::anyhow;
 use catamaran_cluster::Registry;
 
 use crate::ground::Ground;
+use crate::steal::Ticks;
 use crate::{Case, interrupt, operator};
+
+/// A scenario that fails while more than this share of the processors' time was taken from the machine has shown nothing: it
+/// is tried once more.
+const TOO_MUCH_STOLEN: f64 = 0.1;
 
 /// A test by its name; the name is also that of its namespace, repository and mirror.
 #[derive(Debug, Clone, Copy)]
@@ -28,37 +33,67 @@ pub struct Tally {
     pub failed: usize,
 }
 
+impl std::ops::AddAssign for Tally {
+    fn add_assign(&mut self, other: Tally) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
 /// Runs them in their order. A failure is told with all that helps to understand it, and the next one runs.
 pub fn run(ground: &Ground, scenarios: &[Scenario]) -> Tally {
     let mut tally = Tally::default();
     for scenario in scenarios {
-        let begun = Instant::now();
-        let (notes, result) = attempt(ground, scenario);
-        if result.is_err() {
-            interrupt::rest_if_interrupted();
+        if passes(ground, scenario) {
+            tally.passed += 1;
+        } else {
+            tally.failed += 1;
         }
-        let word = if result.is_ok() { "ok" } else { "FAILED" };
-        let mut report = format!(
-            "test {} ... {word} ({:.1} s)\n",
-            scenario.name,
-            begun.elapsed().as_secs_f64()
-        );
-        for note in notes {
-            let _ = writeln!(report, "    {}", note.trim_end().replace('\n', "\n    "));
-        }
-        match result {
-            Ok(()) => tally.passed += 1,
-            Err(error) => {
-                tally.failed += 1;
-                let diagnosis = diagnosis(ground, scenario.name, begun.elapsed());
-                let _ = writeln!(report, "    {error:#}\n{diagnosis}");
-            }
-        }
-        // In one piece: other scenarios may be running on another cluster.
-        print!("{report}");
-        clean(ground, scenario.name);
     }
     tally
+}
+
+fn passes(ground: &Ground, scenario: &Scenario) -> bool {
+    let before = Ticks::now();
+    if once(ground, scenario) {
+        return true;
+    }
+    let stolen = before.stolen_until(Ticks::now());
+    if stolen <= TOO_MUCH_STOLEN {
+        return false;
+    }
+    println!(
+        "test {}: once more, because {:.0} % of the processors' time was taken from this machine meanwhile",
+        scenario.name,
+        stolen * 100.0
+    );
+    once(ground, scenario)
+}
+
+/// Whether it passes, with its report printed and the cluster left as it was.
+fn once(ground: &Ground, scenario: &Scenario) -> bool {
+    let begun = Instant::now();
+    let (notes, result) = attempt(ground, scenario);
+    if result.is_err() {
+        interrupt::rest_if_interrupted();
+    }
+    let word = if result.is_ok() { "ok" } else { "FAILED" };
+    let mut report = format!(
+        "test {} ... {word} ({:.1} s)\n",
+        scenario.name,
+        begun.elapsed().as_secs_f64()
+    );
+    for note in notes {
+        let _ = writeln!(report, "    {}", note.trim_end().replace('\n', "\n    "));
+    }
+    if let Err(error) = &result {
+        let diagnosis = diagnosis(ground, scenario.name, begun.elapsed());
+        let _ = writeln!(report, "    {error:#}\n{diagnosis}");
+    }
+    // In one piece: other scenarios may be running on another cluster.
+    print!("{report}");
+    clean(ground, scenario.name);
+    result.is_ok()
 }
 
 fn attempt(ground: &Ground, scenario: &Scenario) -> (Vec<String>, anyhow::Result<()>) {

@@ -25,8 +25,10 @@ mod rollouts;
 mod spared;
 mod upgrade;
 
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
 use anyhow::anyhow;
@@ -60,17 +62,18 @@ fn ended(result: anyhow::Result<()>) -> ExitCode {
 fn test(arguments: Vec<String>) -> ExitCode {
     let (options, words): (Vec<_>, Vec<_>) = arguments.into_iter().partition(|word| word.starts_with('-'));
     let mut suites = suites();
-    let count = |suites: &[Suite]| suites.iter().map(|suite| suite.scenarios.len()).sum::<usize>();
+    let count = |suites: &[Suite]| suites.iter().flat_map(Suite::all).count();
     let all = count(&suites);
     for suite in &mut suites {
         let named = |case: &Scenario| words.is_empty() || words.iter().any(|word| case.name.contains(word.as_str()));
-        suite.scenarios.retain(named);
+        suite.beside.retain(named);
+        suite.alone.retain(named);
     }
-    suites.retain(|suite| !suite.scenarios.is_empty());
+    suites.retain(|suite| suite.all().count() > 0);
     let chosen = count(&suites);
     rights::WHOLE_RUN.store(chosen == all, Ordering::Relaxed);
     if options.iter().any(|option| option == "--list") {
-        for case in suites.iter().flat_map(|suite| &suite.scenarios) {
+        for case in suites.iter().flat_map(Suite::all) {
             println!("{}: test", case.name);
         }
         return ExitCode::SUCCESS;
@@ -104,11 +107,15 @@ fn test(arguments: Vec<String>) -> ExitCode {
 struct Suite {
     /// The cluster.
     cluster: String,
-    scenarios: Vec<Scenario>,
+    /// Those that leave room for another suite.
+    beside: Vec<Scenario>,
+    /// Those that need the machine for themselves, after all of the others in all suites.
+    alone: Vec<Scenario>,
 }
 
 /// All scenarios. Most of their time is waiting for kubelets, leases and stable minutes, so two clusters share a machine well:
-/// what is measured against seconds stands in the first, and what only waits or takes a release away in the second.
+/// what is measured against seconds stands in the first, and what only waits or takes a release away in the second. What is
+/// measured and takes all of the machine's processors comes when the second has ended.
 fn suites() -> Vec<Suite> {
     let cluster = std::env::var("CATAMARAN_CLUSTER").unwrap_or_default();
     let cluster = if cluster.is_empty() { CLUSTER } else { &cluster };
@@ -125,6 +132,10 @@ fn suites() -> Vec<Suite> {
         spared::SCENARIOS,
         lifecycle::SCENARIOS,
         rollouts::SCENARIOS,
+    ];
+    let alone = [
+        rollouts::ALONE,
+        rescue::ALONE,
         // It looks back at all before it, which had the same rights.
         rights::SCENARIOS,
     ];
@@ -141,11 +152,13 @@ fn suites() -> Vec<Suite> {
     vec![
         Suite {
             cluster: cluster.to_owned(),
-            scenarios: operator.concat(),
+            beside: operator.concat(),
+            alone: alone.concat(),
         },
         Suite {
             cluster: format!("{cluster}-releases"),
-            scenarios: releases.concat(),
+            beside: releases.concat(),
+            alone: Vec::new(),
         },
     ]
 }
@@ -156,8 +169,18 @@ fn run(suites: &[Suite]) -> anyhow::Result<Tally> {
     let keep = std::env::var("KEEP").is_ok_and(|keep| !matches!(keep.as_str(), "" | "0"));
     // Once for all; each cluster would find it anyway.
     operator::build()?;
+    let (working, ended) = mpsc::channel();
+    let ended = Mutex::new(ended);
     let tallies: Vec<anyhow::Result<Tally>> = std::thread::scope(|scope| {
-        let threads: Vec<_> = suites.iter().map(|suite| scope.spawn(|| suite.run(keep))).collect();
+        let start = |suite| {
+            let others = Others {
+                working: working.clone(),
+                ended: &ended,
+            };
+            scope.spawn(move || Suite::run(suite, others, keep))
+        };
+        let threads: Vec<_> = suites.iter().map(start).collect();
+        drop(working);
         let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
             thread.join().unwrap_or_else(|_| Err(anyhow!("a suite panicked")))
         };
@@ -165,21 +188,38 @@ fn run(suites: &[Suite]) -> anyhow::Result<Tally> {
     });
     let mut sum = Tally::default();
     for tally in tallies {
-        let tally = tally?;
-        sum.passed += tally.passed;
-        sum.failed += tally.failed;
+        sum += tally?;
     }
     Ok(sum)
 }
 
+/// Tells a suite when no other one works beside it any more.
+struct Others<'r> {
+    /// Each suite holds one until its part beside the others is over, however that ends.
+    working: mpsc::Sender<Infallible>,
+    ended: &'r Mutex<mpsc::Receiver<Infallible>>,
+}
+
+impl Others<'_> {
+    fn wait(self) {
+        drop(self.working);
+        // Nothing is ever sent: this ends when the last sender is gone.
+        let _ = self.ended.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    }
+}
+
 impl Suite {
-    fn run(&self, keep: bool) -> anyhow::Result<Tally> {
-        let tally = self.attempt().unwrap_or_else(|error| {
+    fn all(&self) -> impl Iterator<Item = &Scenario> {
+        self.beside.iter().chain(&self.alone)
+    }
+
+    fn run(&self, others: Others<'_>, keep: bool) -> anyhow::Result<Tally> {
+        let tally = self.attempt(others).unwrap_or_else(|error| {
             interrupt::rest_if_interrupted();
             eprintln!("{}: {error:#}", self.cluster);
             Tally {
                 passed: 0,
-                failed: self.scenarios.len(),
+                failed: self.all().count(),
             }
         });
         if !keep {
@@ -188,7 +228,7 @@ impl Suite {
         Ok(tally)
     }
 
-    fn attempt(&self) -> anyhow::Result<Tally> {
+    fn attempt(&self, others: Others<'_>) -> anyhow::Result<Tally> {
         let options = Options {
             name: self.cluster.clone(),
             audit_user: Some(operator::account()),
@@ -199,6 +239,11 @@ impl Suite {
         let ground = Ground::start(&options, &operator::VALUES, |what, took| {
             println!("{}: {what} ({:.1} s)", self.cluster, took.as_secs_f64());
         })?;
-        Ok(runner::run(&ground, &self.scenarios))
+        let mut tally = runner::run(&ground, &self.beside);
+        if !self.alone.is_empty() {
+            others.wait();
+            tally += runner::run(&ground, &self.alone);
+        }
+        Ok(tally)
     }
 }

@@ -19,6 +19,11 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "a-drain-loses-no-admission",
         run: a_drain_loses_no_admission,
     },
+];
+
+/// They admit pods as fast as the machine can, and no pod may be late by the two seconds that the API server waits; and a
+/// leader must be followed in seconds.
+pub const ALONE: &[Scenario] = &[
     Scenario {
         name: "certificates-rotate-every-minute-and-no-admission-is-lost",
         run: certificates_rotate_every_minute,

@@ -199,7 +199,10 @@ impl World {
                 "ready": false, "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff"}}}]},
         }))
         .unwrap();
-        Rescuer::new(&self.context).rescue(&pod).await;
+        let (rescuer, publisher) = Rescuer::new(&self.context);
+        rescuer.rescue(&pod).await;
+        drop(rescuer);
+        publisher.publish(&self.context.recorder).await;
     }
 
     /// Everything that could come into a message, as a panic would show it.

@@ -11,14 +11,14 @@ use serde_json::json;
 use super::*;
 use crate::testbed;
 
-/// An API server that takes every patch and notes whose it was.
-fn api_server(patched: &Arc<Mutex<Vec<String>>>) -> kube::Client {
-    let patched = Arc::clone(patched);
-    testbed::api_server(move |method, uri, _| {
-        if method != "PATCH" {
-            return (503, Vec::new());
+/// An API server that takes every write and notes where it went.
+fn api_server(written: &Arc<Mutex<Vec<String>>>) -> kube::Client {
+    let written = Arc::clone(written);
+    testbed::api_server(move |method, uri, body| {
+        written.lock().unwrap().push(uri.path().to_owned());
+        if method == "POST" {
+            return (201, body.to_vec());
         }
-        patched.lock().unwrap().push(uri.path().to_owned());
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "web-1"}});
         (200, serde_json::to_vec(&pod).unwrap())
     })
@@ -81,11 +81,28 @@ async fn a_pod_that_admission_leaves_alone_by_its_namespace_is_left_alone_when_i
     ];
     let patched = Arc::default();
     let context = leader(api_server(&patched));
-    let rescuer = Rescuer::new(&context);
+    let (rescuer, _publisher) = Rescuer::new(&context);
     for (namespace, expected) in cases {
         rescuer.rescue(&waiting_in(namespace)).await;
         let asked = std::mem::take(&mut *patched.lock().unwrap());
         let path = format!("/api/v1/namespaces/{namespace}/pods/web-1");
         assert_eq!(asked, Vec::from_iter(expected.then_some(path)), "{namespace}");
     }
+}
+
+#[tokio::test]
+async fn pods_are_told_of_it_when_there_is_time_and_not_before_others_are_re_pointed() {
+    let written = Arc::default();
+    let context = leader(api_server(&written));
+    let (rescuer, publisher) = Rescuer::new(&context);
+    let namespaces = ["shop", "blog", "search"];
+    let pods = namespaces.map(|namespace| Arc::new(waiting_in(namespace)));
+    rescuer.rescue_all(pods.to_vec()).await;
+    let patches = namespaces.map(|namespace| format!("/api/v1/namespaces/{namespace}/pods/web-1"));
+    assert_eq!(std::mem::take(&mut *written.lock().unwrap()), patches);
+    // With nobody left who could say anything more, it ends.
+    drop(rescuer);
+    publisher.publish(&context.recorder).await;
+    let events = namespaces.map(|namespace| format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events"));
+    assert_eq!(*written.lock().unwrap(), events);
 }
