@@ -46,23 +46,24 @@ pub struct Measured {
 
 impl Measured {
     /// The median of each figure.
-    pub fn median(turns: impl Iterator<Item = Measured>) -> Measured {
-        let turns: Vec<Measured> = turns.collect();
-        let middle = |figure: &dyn Fn(&Measured) -> f64| {
-            let mut figures: Vec<f64> = turns.iter().map(figure).collect();
-            figures.sort_by(f64::total_cmp);
-            figures[figures.len() / 2]
-        };
+    pub fn median<'a>(turns: impl Iterator<Item = &'a Measured> + Clone) -> Measured {
         let duration = |figure: fn(&Measured) -> Duration| {
-            Duration::from_secs_f64(middle(&|turn: &Measured| figure(turn).as_secs_f64()))
+            Duration::from_secs_f64(median(turns.clone().map(|turn| figure(turn).as_secs_f64())))
         };
         Measured {
-            rate: middle(&|turn| turn.rate),
+            rate: median(turns.clone().map(|turn| turn.rate)),
             p50: duration(|turn| turn.p50),
             p99: duration(|turn| turn.p99),
             cpu: duration(|turn| turn.cpu),
         }
     }
+}
+
+/// The one in the middle.
+pub fn median(figures: impl Iterator<Item = f64>) -> f64 {
+    let mut figures: Vec<f64> = figures.collect();
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
 /// Makes requests for `duration`; the times that they took, sorted.

@@ -16,13 +16,16 @@ mod servers;
 
 use std::time::Duration;
 
-use client::{Load, Measured};
+use client::{Load, Measured, median};
 use process::ServerProcess;
 use serde_json::json;
 use servers::Kind;
 
-/// The bars of design.md, section 2.
+/// What a review may cost at most, as a multiple of the no-op server's.
 const CPU_RATIO_GOAL: f64 = 3.0;
+
+/// The servers take turns so often: the shorter a turn, the more the noise of the machine is the same for both.
+const TURNS: u32 = 15;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -93,14 +96,16 @@ fn compare(quick: bool) {
     );
     let mut typical_ratio = 0.0_f64;
     for scenario in scenarios(quick) {
-        // In turns, so that a noisy moment of the machine hits both; the median turn counts.
-        let turns: Vec<[Measured; 2]> = (0..3)
-            .map(|_| {
-                [&noop, &catamaran].map(|server| server.measure(&scenario.body, scenario.load, scenario.duration / 3))
-            })
-            .collect();
-        let [noop, catamaran] = [0, 1].map(|server| Measured::median(turns.iter().map(|turn| turn[server].clone())));
-        let ratio = catamaran.cpu.as_secs_f64() / noop.cpu.as_secs_f64();
+        let turn = |_| {
+            [&noop, &catamaran].map(|server| server.measure(&scenario.body, scenario.load, scenario.duration / TURNS))
+        };
+        let turns: Vec<[Measured; 2]> = (0..TURNS).map(turn).collect();
+        let ratio = median(
+            turns
+                .iter()
+                .map(|[noop, own]| own.cpu.as_secs_f64() / noop.cpu.as_secs_f64()),
+        );
+        let [noop, catamaran] = [0, 1].map(|server| Measured::median(turns.iter().map(|turn| &turn[server])));
         if scenario.body == support::CREATE {
             typical_ratio = typical_ratio.max(ratio);
         }
