@@ -14,7 +14,7 @@ FUZZ_SECONDS ?= 10
 TARGET := x86_64-unknown-linux-gnu
 # One file without libraries. Functions that compiled to the same code are one, and relocations are packed.
 STATIC := -C target-feature=+crt-static -C link-arg=-Wl,--icf=all -C link-arg=-Wl,-z,pack-relative-relocs
-PACKAGES := runc iproute2 nftables iptables util-linux curl ca-certificates
+PACKAGES := runc iproute2 nftables iptables util-linux curl git ca-certificates
 # Unoptimized, as the tests are: only the operator itself is built for speed, and its dependencies twice.
 CLUSTER := cargo run --quiet --locked -p catamaran-cluster --bin cluster --
 

@@ -12,7 +12,7 @@
 //! `state` (where things are), `components` (the builds), `network`, `processes` and `cgroups`
 //! (what the kernel gives), `pki` and `config` (the files), `kubernetes` (the order in which it
 //! comes up), `registries` (pushes and faults), `standin` (another program in a registry's place), [`images`],
-//! [`flux`] (its controllers, beside the cluster), and [`apiserver`]
+//! [`flux`] (its controllers, beside the cluster), [`git`] (repositories for it), and [`apiserver`]
 //! (an API server alone).
 
 pub mod apiserver;
@@ -23,6 +23,7 @@ pub mod components;
 mod config;
 pub mod fault;
 pub mod flux;
+pub mod git;
 pub mod images;
 mod kubernetes;
 mod network;

@@ -1,6 +1,6 @@
 // The test cluster's one small program. In images it is the workload (pause, serve, sleep,
 // crash-after, true); outside of images it is what the harness needs inside of namespaces: PID 1,
-// the front of a registry, and a client that pushes to it.
+// the front of a registry, a client that pushes to it, and a Git server.
 package main
 
 import (
@@ -25,6 +25,7 @@ var commands = map[string]command{
 	"front":       {1, front},
 	"push":        {5, push},
 	"untag":       {3, untag},
+	"git":         {2, serveGit},
 }
 
 func main() {

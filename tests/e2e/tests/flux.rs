@@ -1,7 +1,7 @@
 //! The release and its mirrors by Flux: its real controllers, and the files of `examples/flux` as a team would have them.
 
 mod mirrors;
-mod team;
+pub mod team;
 
 use std::time::{Duration, Instant};
 

@@ -223,6 +223,15 @@ fn replica(server: &Shared, zero: Instant) -> Replica {
 }
 
 fn replica_of(source: Source, server: &Shared, zero: Instant) -> Replica {
+    replica_with(source, schedule(), server, clock(zero))
+}
+
+fn replica_with(
+    source: Source,
+    schedule: Schedule,
+    server: &Shared,
+    clock: impl Fn() -> Timestamp + Send + Sync + 'static,
+) -> Replica {
     let shared = server.clone();
     let service = tower::service_fn(move |request| serve(shared.clone(), request));
     let client = kube::Client::new(service, "catamaran-system");
@@ -233,7 +242,7 @@ fn replica_of(source: Source, server: &Shared, zero: Instant) -> Replica {
         configuration: "catamaran".to_owned(),
         service: "catamaran".to_owned(),
         source,
-        schedule: schedule(),
+        schedule,
     };
     let serving = Arc::new(ServingCertificate::new("catamaran", "catamaran-system"));
     let (leadership, watched) = lease::channel();
@@ -242,7 +251,7 @@ fn replica_of(source: Source, server: &Shared, zero: Instant) -> Replica {
         settings,
         serving.clone(),
         watched,
-        clock(zero),
+        clock,
         CancellationToken::new(),
     );
     Replica {
@@ -488,6 +497,47 @@ async fn rotating_without_end_never_breaks_a_handshake_whatever_fails_meanwhile(
     assert!(
         publications > 2 * 4,
         "there was something to survive: {publications} publications"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn clocks_that_are_ten_minutes_wrong_break_no_handshake_while_leaders_change() {
+    const WRONG_BY: [i64; 3] = [-600, 0, 600];
+    let (server, zero) = (server(), Instant::now());
+    let off_by = |seconds: i64| {
+        let right = clock(zero);
+        move || right() + jiff::SignedDuration::from_secs(seconds)
+    };
+    let (hour, minute) = (Duration::from_hours(1), Duration::from_mins(1));
+    let schedule = Schedule::new(12 * hour, 2 * hour, minute, minute).unwrap();
+    let replicas = WRONG_BY.map(|wrong| replica_with(Source::Own, schedule, &server, off_by(wrong)));
+    replicas[0].lead(true);
+    sleep(minute).await;
+    // Twenty hours, in which each replica issues by its own clock, and all three serve.
+    for minutes in (0_usize..20 * 60).step_by(5) {
+        if minutes % 35 == 0 {
+            let leader = minutes / 35 % replicas.len();
+            for (index, replica) in replicas.iter().enumerate() {
+                replica.lead(index == leader);
+            }
+        }
+        sleep(5 * minute).await;
+        let trusted = server.lock().unwrap().trusted(Duration::ZERO);
+        for (replica, own) in replicas.iter().zip(WRONG_BY) {
+            let story = format!("after {minutes} minutes, the replica whose clock is {own} s ahead");
+            assert_eq!(replica.serving.ready(off_by(own)()), Ok(()), "{story}");
+            let pair = replica.serving.pair().unwrap();
+            for asking in WRONG_BY {
+                let verified = verify(&pair, &trusted, NAME, off_by(asking)());
+                assert_eq!(verified, Ok(()), "{story}, asked by one {asking} s ahead");
+            }
+        }
+    }
+    let server = server.lock().unwrap();
+    assert!(
+        server.history.len() >= 4,
+        "there was something to survive: {} publications",
+        server.history.len()
     );
 }
 

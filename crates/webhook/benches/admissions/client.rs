@@ -46,12 +46,12 @@ pub struct Measured {
 
 impl Measured {
     /// The median of each figure.
-    pub fn median<'a>(turns: impl Iterator<Item = &'a Measured> + Clone) -> Measured {
+    pub fn median(turns: &[&Measured]) -> Measured {
         let duration = |figure: fn(&Measured) -> Duration| {
-            Duration::from_secs_f64(median(turns.clone().map(|turn| figure(turn).as_secs_f64())))
+            Duration::from_secs_f64(median(turns.iter().map(|turn| figure(turn).as_secs_f64())))
         };
         Measured {
-            rate: median(turns.clone().map(|turn| turn.rate)),
+            rate: median(turns.iter().map(|turn| turn.rate)),
             p50: duration(|turn| turn.p50),
             p99: duration(|turn| turn.p99),
             cpu: duration(|turn| turn.cpu),

@@ -105,7 +105,8 @@ fn compare(quick: bool) {
                 .iter()
                 .map(|[noop, own]| own.cpu.as_secs_f64() / noop.cpu.as_secs_f64()),
         );
-        let [noop, catamaran] = [0, 1].map(|server| Measured::median(turns.iter().map(|turn| &turn[server])));
+        let [noop, catamaran] =
+            [0, 1].map(|server| Measured::median(&turns.iter().map(|turn| &turn[server]).collect::<Vec<_>>()));
         if scenario.body == support::CREATE {
             typical_ratio = typical_ratio.max(ratio);
         }

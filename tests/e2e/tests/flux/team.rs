@@ -213,6 +213,7 @@ pub fn retire(case: &Case<'_>) -> anyhow::Result<()> {
         "kustomizations.kustomize.toolkit.fluxcd.io",
         "helmreleases.helm.toolkit.fluxcd.io",
         "ocirepositories.source.toolkit.fluxcd.io",
+        "gitrepositories.source.toolkit.fluxcd.io",
     ] {
         let arguments = ["-n", NAMESPACE, "delete", kinds, "--all", "--timeout=90s"];
         case.ground.cluster.kubectl(&arguments)?;
