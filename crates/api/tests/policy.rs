@@ -8,7 +8,7 @@ use std::time::Duration;
 use catamaran_api::mirror::{RegistryMirror, RegistryMirrorSpec, TagRules};
 use catamaran_api::policy::{PolicyError, policy};
 use catamaran_core::policy::{
-    ControllerOwnedPods, FailbackMode, Provider, RepairDirection, RepairMode, RepairPolicy, Repositories,
+    ControllerOwnedPods, FailbackMode, MirrorPolicy, Provider, RepairDirection, RepairMode, RepairPolicy, Repositories,
     RepositoryRule, RescueMode, Tiller, Trigger, UnverifiedTags,
 };
 use catamaran_core::side::Side;
@@ -91,6 +91,19 @@ fn defaults_become_the_policy_that_the_design_names() {
     assert_eq!(policy.rewrite.controller_owned, ControllerOwnedPods::Keep);
     assert_eq!(policy.rescue, RescueMode::Patch);
     assert_eq!(policy.repair, RepairPolicy::default());
+}
+
+#[test]
+fn the_defaults_of_the_definition_are_those_of_the_decisions() {
+    let found = policy(&mirror(|_| {})).unwrap();
+    let expected = MirrorPolicy::new(found.id.clone(), found.created, found.sides.clone());
+    assert_eq!(found.suspended, expected.suspended);
+    assert_eq!(found.health, expected.health);
+    assert_eq!(found.failover, expected.failover);
+    assert_eq!(found.parity, expected.parity);
+    assert_eq!(found.rewrite, expected.rewrite);
+    assert_eq!(found.rescue, expected.rescue);
+    assert_eq!(found.repair, expected.repair);
 }
 
 /// A spec without a default in it.

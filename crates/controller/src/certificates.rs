@@ -16,7 +16,10 @@
 //! Each step is one guarded write, and the next one is derived from what is stored alone: a crash between any two of them
 //! only delays the rest. Its private key is gone since step 1, so keeping an old authority trusted costs nothing.
 //!
-//! Somebody else may keep the Secret instead ([`Source`]): then nothing is issued and the Secret is never written.
+//! Somebody else may keep the Secret instead ([`Source`]): then nothing is issued and the Secret is never written. While a
+//! release goes over from one keeper to another, old and new replicas serve under different authorities: a new one adds its
+//! authority to the published bundle ([`plan::JOIN_AFTER`]), and who leads leaves there what it doesn't know for a while
+//! ([`plan::FOREIGN_KEPT`]).
 //!
 //! Reading order: [`plan`](mod@plan) decides, [`material`] is what the Secret holds, [`issue`] makes keys and certificates,
 //! [`ServingCertificate`] is what the TLS server and the readiness probe use, [`run`] does the I/O.

@@ -56,6 +56,26 @@ pub struct MirrorPolicy {
     pub repair: RepairPolicy,
 }
 
+impl MirrorPolicy {
+    /// A mirror of whatever pods use, with the definition's defaults for all the rest.
+    pub fn new(id: MirrorId, created: Timestamp, sides: Sides<SidePolicy>) -> MirrorPolicy {
+        MirrorPolicy {
+            id,
+            created,
+            suspended: false,
+            sides,
+            repositories: Repositories::InUse,
+            namespaces: Selector::default(),
+            health: HealthPolicy::default(),
+            failover: FailoverPolicy::default(),
+            parity: ParityPolicy::default(),
+            rewrite: RewritePolicy::default(),
+            rescue: RescueMode::default(),
+            repair: RepairPolicy::default(),
+        }
+    }
+}
+
 /// One registry of a mirror.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SidePolicy {
@@ -168,6 +188,19 @@ pub struct HealthPolicy {
     pub canary: Option<(String, String)>,
 }
 
+impl Default for HealthPolicy {
+    fn default() -> HealthPolicy {
+        HealthPolicy {
+            period: Duration::from_secs(2),
+            timeout: Duration::from_secs(2),
+            failure_threshold: 3,
+            success_threshold: 3,
+            triggers: vec![Trigger::Unavailable],
+            canary: None,
+        }
+    }
+}
+
 /// A class of probe failure that may count towards a flip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Trigger {
@@ -188,6 +221,16 @@ pub struct FailoverPolicy {
     pub failback: FailbackMode,
     /// How long the primary must have been reachable without a break; at least 60 s.
     pub stable: Duration,
+}
+
+impl Default for FailoverPolicy {
+    fn default() -> FailoverPolicy {
+        FailoverPolicy {
+            active: Tiller::Auto,
+            failback: FailbackMode::Automatic,
+            stable: Duration::from_mins(5),
+        }
+    }
 }
 
 /// Who decides which side is active.
@@ -219,6 +262,16 @@ pub struct ParityPolicy {
     pub grace: Duration,
     /// The longest time between two reads of a settled tag whose side lists no digests.
     pub settled: Duration,
+}
+
+impl Default for ParityPolicy {
+    fn default() -> ParityPolicy {
+        ParityPolicy {
+            interval: Duration::from_mins(5),
+            grace: Duration::from_mins(2),
+            settled: Duration::from_hours(24),
+        }
+    }
 }
 
 /// How references are rewritten.

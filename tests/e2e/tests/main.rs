@@ -5,6 +5,7 @@
 //! with `-releases`. With `KEEP=1` the clusters stay up afterwards.
 
 mod bad_input;
+mod certificates;
 mod chart;
 mod crd;
 mod failback;
@@ -145,6 +146,7 @@ fn suites() -> Vec<Suite> {
         private::SCENARIOS,
         // These take the release away that the others share, and bring it back: its rights go before its pods do.
         install::SCENARIOS,
+        certificates::SCENARIOS,
         upgrade::SCENARIOS,
         helm::SCENARIOS,
         flux::SCENARIOS,

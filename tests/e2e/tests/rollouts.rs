@@ -44,7 +44,7 @@ fn order(case: &Case<'_>) -> Order {
 }
 
 /// Admits pods while `what` happens; all of them must be answered, and rewritten.
-fn lossless(case: &Case<'_>, what: &str, happens: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Tally> {
+pub fn lossless(case: &Case<'_>, what: &str, happens: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Tally> {
     let load = Load::start(&case.ground.cluster, &order(case))?;
     let happened = happens();
     let tally = load.stop()?;
@@ -91,7 +91,7 @@ fn certificates_rotate_every_minute(case: &Case<'_>) -> anyhow::Result<()> {
 }
 
 /// Upgrades the release and waits until the old replicas have gone.
-fn upgrade(case: &Case<'_>, values: &[&str]) -> anyhow::Result<()> {
+pub fn upgrade(case: &Case<'_>, values: &[&str]) -> anyhow::Result<()> {
     let old = operator::pods(&case.ground.cluster)?;
     operator::install(&case.ground.cluster, values)?;
     for pod in old {

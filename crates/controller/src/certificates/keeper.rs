@@ -19,7 +19,7 @@ use tracing::{info, warn};
 
 use super::issue::IssueError;
 use super::material::{Authority, Material, MaterialError, VerifyError, bundle, encode_bundle, verify};
-use super::plan::{self, GivenError, State, Step, plan};
+use super::plan::{self, GivenError, Seen, State, Step, plan};
 use super::{CertificateSettings, ServingCertificate, Source};
 use crate::lease::{self, Leadership};
 use crate::secrets;
@@ -46,7 +46,8 @@ pub async fn run(
         serving,
         leadership: leadership.clone(),
         clock,
-        published: None,
+        stored: Vec::new(),
+        seen: Seen::default(),
         complaint: String::new(),
     };
     let mut steps_in_a_row = 0;
@@ -112,8 +113,10 @@ struct Keeper<C> {
     serving: Arc<ServingCertificate>,
     leadership: watch::Receiver<Leadership>,
     clock: C,
-    /// The published bundle that equals the stored one, and since when this process has seen it so.
-    published: Option<(Vec<Authority>, Timestamp)>,
+    /// What was stored at the last look.
+    stored: Vec<Authority>,
+    /// How what was published stood to that, and since when.
+    seen: Seen,
     /// What was logged last: the same trouble is told once.
     complaint: String,
 }
@@ -137,11 +140,11 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
         self.serve(material.as_ref(), &trusted, now);
         let trouble = material.as_ref().and_then(|material| self.trouble(material, now));
         self.serving.stored_is_unusable(trouble.is_some());
-        let published_since = self.note(material.as_ref(), published, now);
+        self.note(material.as_ref(), published, now);
         let state = State {
             stored: material.as_ref(),
             published,
-            published_since,
+            seen: self.seen,
             names: &self.names,
             schedule: &self.settings.schedule,
         };
@@ -151,13 +154,22 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
             Source::Injected if state.stored.is_none() => return Err(GivenError::NoSecret.into()),
             Source::Injected => Step::Wait,
         };
-        if step == Step::Wait || (step != Step::Create && !self.leadership.borrow().is_leading_now()) {
+        let leads = self.leadership.borrow().is_leading_now();
+        let mine = match step {
+            Step::Wait => false,
+            Step::Create => true,
+            Step::Publish => leads || plan::joins(&state, now),
+            Step::AddAuthority | Step::IssueLeaf | Step::DropAuthorities => leads,
+        };
+        if !mine {
             return trouble.map_or(Ok(Step::Wait), Err);
         }
-        info!(?step, "certificates");
-        let written = match plan::data(step, &state, now)? {
-            Some(data) => self.store(secret, data).await,
-            None => self.publish(configuration.as_ref(), material.as_ref()).await,
+        info!(?step, leads, "certificates");
+        let written = if let Some(data) = plan::data(step, &state, now)? {
+            self.store(secret, data).await
+        } else {
+            let bundle = plan::bundle(&state, leads, now);
+            self.publish(configuration.as_ref(), &bundle).await
         };
         match written {
             // Somebody was faster: look at what they wrote.
@@ -193,21 +205,24 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
         }
     }
 
-    /// Since when the stored bundle has been seen published.
-    fn note(
-        &mut self,
-        material: Option<&Material>,
-        published: Option<&[Authority]>,
-        now: Timestamp,
-    ) -> Option<Timestamp> {
-        let current = published.filter(|published| material.is_some_and(|stored| stored.authorities == *published));
-        let since = self
-            .published
-            .take()
-            .filter(|(seen, _)| current == Some(seen))
-            .map_or(now, |(_, since)| since);
-        self.published = current.map(|current| (current.to_vec(), since));
-        current.map(|_| since)
+    /// Notes since when what is stored and published has stood to each other as it does now.
+    fn note(&mut self, material: Option<&Material>, published: Option<&[Authority]>, now: Timestamp) {
+        let stored = material.map_or(&[][..], |material| &material.authorities);
+        let Some(published) = published else {
+            self.seen = Seen::default();
+            return;
+        };
+        let before = self.seen;
+        // Another bundle has to spread anew.
+        let same = self.stored == stored;
+        let since = |holds: bool, before: Option<Timestamp>| holds.then(|| before.unwrap_or(now));
+        let whole = !stored.is_empty() && plan::covers(published, stored);
+        self.seen = Seen {
+            whole: since(whole, before.whole.filter(|_| same)),
+            absent: since(!whole, before.absent),
+            foreign: since(!plan::covers(stored, published), before.foreign),
+        };
+        self.stored = stored.to_vec();
     }
 
     /// The webhooks of our Service: name and what each trusts.
@@ -274,16 +289,16 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
         self.bounded("replace", Object::Secret, replaced).await.map(|_| ())
     }
 
-    /// Publishes the stored bundle by a strategic merge patch: it addresses webhooks by name, so an index can't go wrong;
+    /// Publishes a bundle by a strategic merge patch: it addresses webhooks by name, so an index can't go wrong;
     /// it owns nothing but `caBundle`, so whoever applies the rest of the configuration (Helm, Flux, the AKS enforcer) meets
     /// no conflict; and, unlike a server-side apply, it can't create the object that somebody has just deleted.
     async fn publish(
         &self,
         configuration: Option<&MutatingWebhookConfiguration>,
-        material: Option<&Material>,
+        bundle: &[&Authority],
     ) -> Result<(), KeepError> {
         let name = &self.settings.configuration;
-        let pem = ByteString(encode_bundle(material.iter().flat_map(|stored| &stored.authorities)).into_bytes());
+        let pem = ByteString(encode_bundle(bundle.iter().copied()).into_bytes());
         let webhooks: Vec<_> = self
             .webhooks(configuration)
             .map(|(webhook, _)| json!({"name": webhook, "clientConfig": {"caBundle": pem}}))

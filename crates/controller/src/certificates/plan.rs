@@ -16,6 +16,15 @@ use super::material::{
 /// More authorities than this are never kept: a bundle must stay small, and two are enough for a rotation.
 const MOST_AUTHORITIES: usize = 8;
 
+/// How long a leader leaves authorities published that it knows nothing of. While a release goes over to another keeper of its
+/// certificate ([`Source`](super::Source)), old and new replicas serve beside each other, and neither knows the other's Secret.
+/// Where leaves live for less than an hour, it is a sixth of that.
+pub const FOREIGN_KEPT: Duration = Duration::from_mins(10);
+
+/// How long a replica that does not lead waits for its bundle to be published before it adds that itself: as long as it may take
+/// until somebody leads.
+pub const JOIN_AFTER: Duration = Duration::from_secs(15);
+
 /// Everything the decision needs.
 #[derive(Clone, Copy, Debug)]
 pub struct State<'a> {
@@ -23,12 +32,23 @@ pub struct State<'a> {
     pub stored: Option<&'a Material>,
     /// What the webhook configuration trusts; `None`: there is no configuration, or it has no webhook of ours.
     pub published: Option<&'a [Authority]>,
-    /// Since when this process has seen exactly the stored bundle published. Lost in a crash, which only makes it wait anew.
-    pub published_since: Option<Timestamp>,
+    /// Since when this process has seen what it sees published. Lost in a crash, which only makes it wait anew.
+    pub seen: Seen,
     /// The DNS names of a leaf; the first is the one that the API server asks for.
     pub names: &'a [String],
     /// How long things last.
     pub schedule: &'a Schedule,
+}
+
+/// How what is published relates to what is stored, and since when this process has seen it so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// All of the stored bundle is published.
+    pub whole: Option<Timestamp>,
+    /// Something else is published in its place.
+    pub absent: Option<Timestamp>,
+    /// Authorities are published that are not stored.
+    pub foreign: Option<Timestamp>,
 }
 
 /// One write, or none.
@@ -38,7 +58,7 @@ pub enum Step {
     Create,
     /// Put a new authority in front of the stored bundle.
     AddAuthority,
-    /// Publish the stored bundle.
+    /// Publish the [`bundle`].
     Publish,
     /// Store a new leaf of the newest authority.
     IssueLeaf,
@@ -59,10 +79,7 @@ pub fn plan(state: &State<'_>, now: Timestamp) -> Step {
     let Some(newest) = material.signing_authority().filter(usable) else {
         return Step::AddAuthority;
     };
-    if state
-        .published
-        .is_some_and(|published| published != material.authorities)
-    {
+    if is_to_be_published(state, material, now) {
         return Step::Publish;
     }
     match leaf(state, material, newest, now) {
@@ -106,10 +123,49 @@ pub fn given(state: &State<'_>, now: Timestamp) -> Result<Step, GivenError> {
     if let Some(name) = state.names.first() {
         verify(pair, &material.authorities, name, now)?;
     }
-    let differs = state
-        .published
-        .is_some_and(|published| published != material.authorities);
-    Ok(if differs { Step::Publish } else { Step::Wait })
+    Ok(if is_to_be_published(state, material, now) {
+        Step::Publish
+    } else {
+        Step::Wait
+    })
+}
+
+/// A stored authority is not published, or a foreign one has been for too long.
+fn is_to_be_published(state: &State<'_>, material: &Material, now: Timestamp) -> bool {
+    let lacks = |published: &[Authority]| !covers(published, &material.authorities);
+    state.published.is_some_and(lacks) || is_foreign_for_long(state, now)
+}
+
+/// Whether all of these authorities are published.
+pub fn covers(published: &[Authority], stored: &[Authority]) -> bool {
+    stored.iter().all(|authority| published.contains(authority))
+}
+
+/// Whether a replica that does not lead publishes its [`bundle`], which only adds to what is there: it can't be ready before,
+/// and while it isn't, the old replica does not make way that leads and keeps another bundle published.
+pub fn joins(state: &State<'_>, now: Timestamp) -> bool {
+    let by_another = state.published.is_some_and(|published| !published.is_empty());
+    by_another && has_passed(state.seen.absent, JOIN_AFTER, now)
+}
+
+/// What to publish: the stored authorities and, after them, those that others may still rely on.
+pub fn bundle<'a>(state: &State<'a>, leads: bool, now: Timestamp) -> Vec<&'a Authority> {
+    let stored = state.stored.map_or(&[][..], |material| &material.authorities);
+    let mut bundle: Vec<&Authority> = stored.iter().collect();
+    if !leads || !is_foreign_for_long(state, now) {
+        let foreign = state.published.unwrap_or_default().iter();
+        bundle.extend(foreign.filter(|authority| authority.is_valid(now) && !stored.contains(authority)));
+    }
+    bundle.truncate(MOST_AUTHORITIES.max(stored.len()));
+    bundle
+}
+
+fn is_foreign_for_long(state: &State<'_>, now: Timestamp) -> bool {
+    has_passed(state.seen.foreign, FOREIGN_KEPT.min(state.schedule.leaf / 6), now)
+}
+
+fn has_passed(since: Option<Timestamp>, time: Duration, now: Timestamp) -> bool {
+    since.is_some_and(|since| Duration::try_from(now.duration_since(since)).is_ok_and(|passed| passed >= time))
 }
 
 enum Leaf {
@@ -157,9 +213,7 @@ fn left(not_after: Timestamp, now: Timestamp) -> Duration {
 
 /// The stored bundle has been published for long enough that every API server knows it.
 fn is_settled(state: &State<'_>, now: Timestamp) -> bool {
-    state.published_since.is_some_and(|since| {
-        Duration::try_from(now.duration_since(since)).is_ok_and(|passed| passed >= state.schedule.propagation)
-    })
+    has_passed(state.seen.whole, state.schedule.propagation, now)
 }
 
 /// The authorities that a leaf which some replica may still serve could need. No leaf of an older authority was issued

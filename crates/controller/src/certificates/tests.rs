@@ -22,6 +22,8 @@ const NAME: &str = "catamaran.catamaran-system.svc";
 /// An API server that knows one Secret and one webhook configuration, and is as reliable as the test wants it.
 struct Server {
     secret: Option<Value>,
+    /// The Secret of somebody else.
+    given: Option<Value>,
     configuration: Option<Value>,
     version: u64,
     /// Of a hundred requests, so many fail; a part of them after having been carried out.
@@ -49,6 +51,7 @@ fn server() -> Shared {
     let configuration = json!({"metadata": {"name": "catamaran", "resourceVersion": "0"}, "webhooks": webhooks});
     Arc::new(Mutex::new(Server {
         secret: None,
+        given: None,
         configuration: Some(configuration),
         version: 1,
         failing: 0,
@@ -88,6 +91,10 @@ impl Server {
     }
 
     fn carry_out(&mut self, method: &http::Method, path: &str, body: &[u8]) -> Answer {
+        if path == "/api/v1/namespaces/catamaran-system/secrets/given" && method == http::Method::GET {
+            let found = self.given.clone();
+            return found.map_or_else(|| failure(404, "NotFound"), |object| Answer::Now(200, object));
+        }
         let of_secrets = match path {
             "/api/v1/namespaces/catamaran-system/secrets/catamaran-webhook-tls" => true,
             "/api/v1/namespaces/catamaran-system/secrets" if method == http::Method::POST => true,
@@ -237,7 +244,10 @@ fn replica_with(
     let client = kube::Client::new(service, "catamaran-system");
     let settings = CertificateSettings {
         namespace: "catamaran-system".to_owned(),
-        secret: "catamaran-webhook-tls".to_owned(),
+        secret: match source {
+            Source::Own => "catamaran-webhook-tls".to_owned(),
+            Source::Given | Source::Injected => "given".to_owned(),
+        },
         owner: Some(owner()),
         configuration: "catamaran".to_owned(),
         service: "catamaran".to_owned(),
@@ -675,7 +685,7 @@ fn given(now: Timestamp, names: &[String]) -> serde_json::Map<String, Value> {
 }
 
 fn fill(server: &Shared, data: &serde_json::Map<String, Value>) {
-    server.lock().unwrap().secret = Some(json!({"metadata": {"resourceVersion": "7"}, "data": data}));
+    server.lock().unwrap().given = Some(json!({"metadata": {"resourceVersion": "7"}, "data": data}));
 }
 
 #[tokio::test(start_paused = true)]
@@ -773,4 +783,75 @@ async fn what_cert_manager_keeps_is_served_and_nothing_is_written() {
     sleep(Duration::from_secs(2)).await;
     assert_eq!(replica.serving.ready(clock(zero)()), Ok(()));
     assert_eq!(server.lock().unwrap().writes, [""; 0]);
+}
+
+/// Lets time pass while every one of these replicas serves what API servers trust at the moment.
+async fn pass_time(server: &Shared, replicas: &[&Replica], zero: Instant, seconds: u64, story: &str) {
+    for second in 0..seconds {
+        sleep(Duration::from_secs(1)).await;
+        for (index, replica) in replicas.iter().enumerate() {
+            let now = clock(zero)();
+            let story = format!("{story}, after {second} s, replica {index}");
+            assert_eq!(replica.serving.ready(now), Ok(()), "{story}");
+            let trusted = server.lock().unwrap().trusted(Duration::from_millis(500));
+            let pair = replica.serving.pair().unwrap();
+            assert_eq!(verify(&pair, &trusted, NAME, now), Ok(()), "{story}");
+        }
+    }
+}
+
+/// Ends replicas, whoever of them leads.
+fn end(replicas: &[Replica]) {
+    for replica in replicas {
+        replica.lead(false);
+        replica.task.abort();
+    }
+}
+
+/// How many authorities are published.
+fn published(server: &Shared) -> usize {
+    server.lock().unwrap().published().len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_goes_over_to_a_given_secret_and_back_and_every_replica_is_trusted_all_the_while() {
+    let (server, zero) = (server(), Instant::now());
+    let replica = |source| replica_with(source, Schedule::default(), &server, clock(zero));
+    let old = [replica(Source::Own), replica(Source::Own)];
+    old[0].lead(true);
+    sleep(Duration::from_secs(15)).await;
+    pass_time(&server, &[&old[0], &old[1]], zero, 30, "before").await;
+    fill(
+        &server,
+        &given(clock(zero)(), &dns_names("catamaran", "catamaran-system")),
+    );
+
+    // As a rolling update does: nobody old goes before somebody new is ready.
+    let new = [replica(Source::Given), replica(Source::Given)];
+    pass_time(&server, &[&old[0], &old[1]], zero, 60, "the new ones are coming").await;
+    pass_time(
+        &server,
+        &[&old[0], &old[1], &new[0], &new[1]],
+        zero,
+        120,
+        "side by side",
+    )
+    .await;
+    assert_eq!(published(&server), 2);
+    end(&old);
+    new[0].lead(true);
+    pass_time(&server, &[&new[0], &new[1]], zero, 900, "the new ones alone").await;
+    assert_eq!(
+        published(&server),
+        1,
+        "what nobody serves any more is not trusted any more"
+    );
+
+    let back = replica(Source::Own);
+    sleep(Duration::from_mins(1)).await;
+    pass_time(&server, &[&new[0], &back], zero, 60, "the way back").await;
+    end(&new);
+    back.lead(true);
+    pass_time(&server, &[&back], zero, 900, "back").await;
+    assert_eq!(published(&server), 1);
 }

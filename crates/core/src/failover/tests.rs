@@ -4,10 +4,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::health::{Probe, Unavailable};
-use crate::policy::{
-    FailoverPolicy, HealthPolicy, MirrorId, ParityPolicy, Repositories, RescueMode, RewritePolicy, SidePolicy, Trigger,
-};
-use crate::selector::Selector;
+use crate::policy::{MirrorId, SidePolicy};
 
 const UP: Outcome = Outcome::Reachable;
 const DOWN: Outcome = Outcome::Unavailable(Unavailable::ConnectionFailed);
@@ -23,41 +20,15 @@ fn policy() -> MirrorPolicy {
         registry: registry.to_owned(),
         ..SidePolicy::default()
     };
-    MirrorPolicy {
-        id: MirrorId {
-            name: "apps".into(),
-            uid: "1".into(),
-        },
-        created: at(0),
-        suspended: false,
-        sides: Sides {
-            primary: side("a.example"),
-            fallback: side("b.example"),
-        },
-        repositories: Repositories::InUse,
-        namespaces: Selector::default(),
-        health: HealthPolicy {
-            period: Duration::from_secs(2),
-            timeout: Duration::from_secs(2),
-            failure_threshold: 3,
-            success_threshold: 3,
-            triggers: vec![Trigger::Unavailable],
-            canary: None,
-        },
-        failover: FailoverPolicy {
-            active: Tiller::Auto,
-            failback: FailbackMode::Automatic,
-            stable: Duration::from_mins(5),
-        },
-        parity: ParityPolicy {
-            interval: Duration::from_mins(5),
-            grace: Duration::from_mins(2),
-            settled: Duration::from_hours(24),
-        },
-        rewrite: RewritePolicy::default(),
-        rescue: RescueMode::Patch,
-        repair: crate::policy::RepairPolicy::default(),
-    }
+    let id = MirrorId {
+        name: "apps".into(),
+        uid: "1".into(),
+    };
+    let sides = Sides {
+        primary: side("a.example"),
+        fallback: side("b.example"),
+    };
+    MirrorPolicy::new(id, at(0), sides)
 }
 
 /// Seconds, and what the probe that ended then found.

@@ -10,17 +10,6 @@ const REFUSED: Outcome = Outcome::Unavailable(Unavailable::ConnectionFailed);
 const TIMED_OUT: Outcome = Outcome::Unavailable(Unavailable::Timeout);
 const THROTTLED: Outcome = Outcome::Throttled { retry_after: None };
 
-fn policy() -> HealthPolicy {
-    HealthPolicy {
-        period: Duration::from_secs(2),
-        timeout: Duration::from_secs(2),
-        failure_threshold: 3,
-        success_threshold: 3,
-        triggers: vec![Trigger::Unavailable],
-        canary: None,
-    }
-}
-
 /// Milliseconds after an arbitrary instant.
 fn at(ms: i64) -> Timestamp {
     Timestamp::from_millisecond(1_790_000_000_000 + ms).unwrap()
@@ -45,7 +34,7 @@ fn history_under(policy: &HealthPolicy, probes: &Probes) -> ProbeHistory {
 }
 
 fn history(probes: &Probes) -> ProbeHistory {
-    history_under(&policy(), probes)
+    history_under(&HealthPolicy::default(), probes)
 }
 
 /// Probes two seconds apart, from 0.
@@ -55,7 +44,7 @@ fn every_two_seconds(outcomes: &[Outcome]) -> Vec<(i64, Outcome)> {
 
 fn check_availability(cases: &[(&str, &[Outcome], Availability)]) {
     for (name, outcomes, expected) in cases {
-        let known = history(&every_two_seconds(outcomes)).availability(&policy());
+        let known = history(&every_two_seconds(outcomes)).availability(&HealthPolicy::default());
         assert_eq!(known, *expected, "{name}");
     }
 }
@@ -156,7 +145,7 @@ fn what_the_user_lists_as_trigger_counts() {
     for (trigger, outcome, counts) in cases {
         let policy = HealthPolicy {
             triggers: vec![trigger],
-            ..policy()
+            ..HealthPolicy::default()
         };
         let history = history_under(&policy, &every_two_seconds(&[outcome; 3]));
         assert_eq!(
@@ -169,7 +158,7 @@ fn what_the_user_lists_as_trigger_counts() {
     }
     let bare = HealthPolicy {
         triggers: Vec::new(),
-        ..policy()
+        ..HealthPolicy::default()
     };
     assert!(REFUSED.counts_as_failure(&bare), "Unavailable always counts");
 }
@@ -236,7 +225,7 @@ fn reachable_since_breaks_with_anything_else_and_with_silence() {
 
 #[test]
 fn a_history_that_went_quiet_says_nothing() {
-    let policy = policy();
+    let policy = HealthPolicy::default();
     let history = history(&[(0, Outcome::Reachable)]);
     assert_eq!(history.availability_at(&policy, at(4000)), Availability::Available);
     let unknown = Availability::Unknown(UnknownReason::NotYetObserved);
@@ -289,19 +278,19 @@ fn the_next_probe_keeps_to_the_schedule() {
         let probes = every_two_seconds(outcomes);
         let end = probes.last().unwrap().0;
         assert_eq!(
-            history(&probes).next_probe(&policy(), at(end)),
+            history(&probes).next_probe(&HealthPolicy::default(), at(end)),
             at(end + pause),
             "{name}"
         );
     }
     assert_eq!(
-        ProbeHistory::new().next_probe(&policy(), at(5)),
+        ProbeHistory::new().next_probe(&HealthPolicy::default(), at(5)),
         at(5),
         "the first one is due at once"
     );
     let brisk = HealthPolicy {
         period: Duration::from_millis(500),
-        ..policy()
+        ..HealthPolicy::default()
     };
     let failed = history_under(&brisk, &[(0, REFUSED)]);
     assert_eq!(
@@ -311,7 +300,7 @@ fn the_next_probe_keeps_to_the_schedule() {
     );
     let ahead = history(&[(3_600_000, Reachable)]);
     assert_eq!(
-        ahead.next_probe(&policy(), at(0)),
+        ahead.next_probe(&HealthPolicy::default(), at(0)),
         at(2000),
         "a clock that was set back does not silence the probes"
     );
@@ -329,7 +318,7 @@ fn blobs_are_read_by_every_fifth_probe_and_after_failures() {
                 outcome: Outcome::Reachable,
                 message: String::new(),
             },
-            &policy(),
+            &HealthPolicy::default(),
         );
     }
     let expected: Vec<bool> = (0..11).map(|index| index % 5 == 0).collect();
@@ -390,13 +379,13 @@ proptest! {
         let mut ms = 0;
         for (step, outcome) in probes {
             ms += step;
-            history.record(Probe { at: at(ms), outcome, message: String::new() }, &policy());
+            history.record(Probe { at: at(ms), outcome, message: String::new() }, &HealthPolicy::default());
             prop_assert!(history.failures_in_row() == 0 || history.successes_in_row() == 0);
             prop_assert_eq!(history.reachable_since().is_some(), outcome == Outcome::Reachable);
             prop_assert_eq!(history.reachable_since().is_some(), history.successes_in_row() > 0);
             prop_assert_eq!(history.failing_since().is_some(), history.failures_in_row() > 0);
             prop_assert_eq!(history.previous_failure().is_some(), history.failures_in_row() > 1);
-            let next = history.next_probe(&policy(), at(ms));
+            let next = history.next_probe(&HealthPolicy::default(), at(ms));
             prop_assert!(at(ms + 250) <= next && next <= at(ms + 300_000));
         }
     }

@@ -2,17 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::{Route, RouteTable};
 use crate::evidence::{Evidence, Verdict};
-use crate::policy::{
-    FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, ParityPolicy, Repositories, RepositoryRule,
-    RescueMode, RewritePolicy, SidePolicy, Tiller,
-};
-use crate::selector::Selector;
+use crate::policy::{MirrorId, MirrorPolicy, Repositories, RepositoryRule, SidePolicy};
 use crate::side::{Side, Sides};
 use crate::tags::TagFilter;
 
@@ -29,41 +24,15 @@ pub(crate) fn side(registry: &str, prefix: &str) -> SidePolicy {
 
 /// A mirror of everything below two prefixes.
 pub(crate) fn mirror(name: &str, primary: (&str, &str), fallback: (&str, &str)) -> MirrorPolicy {
-    MirrorPolicy {
-        id: MirrorId {
-            name: name.into(),
-            uid: format!("uid-{name}").into(),
-        },
-        created: Timestamp::UNIX_EPOCH,
-        suspended: false,
-        sides: Sides {
-            primary: side(primary.0, primary.1),
-            fallback: side(fallback.0, fallback.1),
-        },
-        repositories: Repositories::InUse,
-        namespaces: Selector::default(),
-        health: HealthPolicy {
-            period: Duration::from_secs(2),
-            timeout: Duration::from_secs(2),
-            failure_threshold: 3,
-            success_threshold: 3,
-            triggers: Vec::new(),
-            canary: None,
-        },
-        failover: FailoverPolicy {
-            active: Tiller::Auto,
-            failback: FailbackMode::Automatic,
-            stable: Duration::from_mins(5),
-        },
-        parity: ParityPolicy {
-            interval: Duration::from_mins(5),
-            grace: Duration::from_mins(2),
-            settled: Duration::from_hours(24),
-        },
-        rewrite: RewritePolicy::default(),
-        rescue: RescueMode::Patch,
-        repair: crate::policy::RepairPolicy::default(),
-    }
+    let id = MirrorId {
+        name: name.into(),
+        uid: format!("uid-{name}").into(),
+    };
+    let sides = Sides {
+        primary: side(primary.0, primary.1),
+        fallback: side(fallback.0, fallback.1),
+    };
+    MirrorPolicy::new(id, Timestamp::UNIX_EPOCH, sides)
 }
 
 /// `kracr.azurecr.io/NAME` and `ghcr.io/devopskev/NAME`.

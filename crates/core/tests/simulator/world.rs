@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use catamaran_core::failover::{CompletedPass, Decision, Flip, Input, Standing, decide};
 use catamaran_core::health::{Outcome, Probe, ProbeHistory, Unavailable};
-use catamaran_core::policy::{
-    FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, ParityPolicy, Repositories, RescueMode,
-    RewritePolicy, SidePolicy, Tiller, Trigger,
-};
-use catamaran_core::selector::Selector;
+use catamaran_core::policy::{MirrorId, MirrorPolicy, SidePolicy};
 use catamaran_core::side::{Side, Sides};
 use jiff::Timestamp;
 
@@ -39,41 +35,15 @@ pub fn policy() -> MirrorPolicy {
         registry: registry.to_owned(),
         ..SidePolicy::default()
     };
-    MirrorPolicy {
-        id: MirrorId {
-            name: "apps".into(),
-            uid: "1".into(),
-        },
-        created: at(0),
-        suspended: false,
-        sides: Sides {
-            primary: side("primary.example"),
-            fallback: side("fallback.example"),
-        },
-        repositories: Repositories::InUse,
-        namespaces: Selector::default(),
-        health: HealthPolicy {
-            period: Duration::from_secs(2),
-            timeout: Duration::from_secs(2),
-            failure_threshold: 3,
-            success_threshold: 3,
-            triggers: vec![Trigger::Unavailable],
-            canary: None,
-        },
-        failover: FailoverPolicy {
-            active: Tiller::Auto,
-            failback: FailbackMode::Automatic,
-            stable: Duration::from_mins(5),
-        },
-        parity: ParityPolicy {
-            interval: Duration::from_mins(5),
-            grace: Duration::from_mins(2),
-            settled: Duration::from_hours(24),
-        },
-        rewrite: RewritePolicy::default(),
-        rescue: RescueMode::Patch,
-        repair: catamaran_core::policy::RepairPolicy::default(),
-    }
+    let id = MirrorId {
+        name: "apps".into(),
+        uid: "1".into(),
+    };
+    let sides = Sides {
+        primary: side("primary.example"),
+        fallback: side("fallback.example"),
+    };
+    MirrorPolicy::new(id, at(0), sides)
 }
 
 /// The generator `SplitMix64`: small, seeded, good enough for weather.

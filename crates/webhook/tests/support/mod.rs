@@ -3,17 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use catamaran_core::evidence::{Evidence, Verdict};
-use catamaran_core::policy::{
-    FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, ParityPolicy, Repositories, RescueMode,
-    RewritePolicy, SidePolicy, Tiller,
-};
+use catamaran_core::policy::{MirrorId, MirrorPolicy, SidePolicy};
 use catamaran_core::routes::{Route, RouteTable};
-use catamaran_core::selector::Selector;
 use catamaran_core::side::{Side, Sides};
 use catamaran_webhook::metrics::{Outcome, Tally};
 use catamaran_webhook::{Identity, review};
@@ -44,41 +39,15 @@ fn side(registry: &str, prefix: &str, secret: &str) -> SidePolicy {
 /// A mirror of everything below `kracr.azurecr.io/PATH` and `ghcr.io/devopskev/PATH`.
 pub fn mirror(name: &str, path: &str) -> MirrorPolicy {
     let fallback = format!("devopskev/{path}");
-    MirrorPolicy {
-        id: MirrorId {
-            name: name.into(),
-            uid: format!("uid-{name}").into(),
-        },
-        created: jiff::Timestamp::UNIX_EPOCH,
-        suspended: false,
-        sides: Sides {
-            primary: side("kracr.azurecr.io", path, "acr-pull"),
-            fallback: side("ghcr.io", fallback.trim_end_matches('/'), "ghcr-pull"),
-        },
-        repositories: Repositories::InUse,
-        namespaces: Selector::default(),
-        health: HealthPolicy {
-            period: Duration::from_secs(2),
-            timeout: Duration::from_secs(2),
-            failure_threshold: 3,
-            success_threshold: 3,
-            triggers: Vec::new(),
-            canary: None,
-        },
-        failover: FailoverPolicy {
-            active: Tiller::Auto,
-            failback: FailbackMode::Automatic,
-            stable: Duration::from_mins(5),
-        },
-        parity: ParityPolicy {
-            interval: Duration::from_mins(5),
-            grace: Duration::from_mins(2),
-            settled: Duration::from_hours(24),
-        },
-        rewrite: RewritePolicy::default(),
-        rescue: RescueMode::Patch,
-        repair: catamaran_core::policy::RepairPolicy::default(),
-    }
+    let id = MirrorId {
+        name: name.into(),
+        uid: format!("uid-{name}").into(),
+    };
+    let sides = Sides {
+        primary: side("kracr.azurecr.io", path, "acr-pull"),
+        fallback: side("ghcr.io", fallback.trim_end_matches('/'), "ghcr-pull"),
+    };
+    MirrorPolicy::new(id, jiff::Timestamp::UNIX_EPOCH, sides)
 }
 
 /// What was verified of the repositories that the fixtures name.

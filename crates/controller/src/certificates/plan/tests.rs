@@ -34,13 +34,22 @@ impl World {
         self.secret.as_ref().map(Material::read)
     }
 
-    /// What the plan says, and the world after that step. `since` as in [`State::published_since`].
+    /// What the plan says, and the world after that step. `since` as in [`Seen::whole`]; what is foreign has been so for long.
     fn step(&self, since: Option<Timestamp>, now: Timestamp) -> (Step, Self) {
         let (material, names, schedule) = (self.material(), names(), schedule());
+        let foreign = |published: &Vec<Authority>| !covers(&self.authorities(), published);
         let state = State {
             stored: material.as_ref(),
             published: self.published.as_deref(),
-            published_since: since,
+            seen: Seen {
+                whole: since,
+                absent: None,
+                foreign: self
+                    .published
+                    .as_ref()
+                    .filter(|published| foreign(published))
+                    .map(|_| at(-1000)),
+            },
             names: &names,
             schedule: &schedule,
         };
@@ -49,7 +58,7 @@ impl World {
         if let Some(data) = data(step, &state, now).unwrap() {
             after.secret.get_or_insert_default().extend(data);
         } else if step == Step::Publish {
-            after.published = Some(self.authorities());
+            after.published = Some(bundle(&state, true, now).into_iter().cloned().collect());
         }
         (step, after)
     }
@@ -174,7 +183,7 @@ fn a_rotation_begins_with_a_leaf_that_has_time_to_wait_for_its_end() {
 
 #[test]
 fn every_crash_point_of_a_rotation_leads_to_the_same_end() {
-    // A crash loses `published_since` and nothing else; the next leader goes on from what is stored.
+    // A crash loses [`Seen`] and nothing else; the next leader goes on from what is stored.
     for crash_after in 0..9 {
         let mut world = settled();
         let mut since = Some(at(0));
@@ -302,7 +311,7 @@ fn a_leaf_for_other_names_is_replaced() {
     let state = State {
         stored: material.as_ref(),
         published: world.published.as_deref(),
-        published_since: None,
+        seen: Seen::default(),
         names: &names,
         schedule: &schedule(),
     };
@@ -358,7 +367,7 @@ fn steps_that_need_an_authority_say_so_when_there_is_none() {
     let state = State {
         stored: None,
         published: None,
-        published_since: None,
+        seen: Seen::default(),
         names: &names,
         schedule: &schedule,
     };
@@ -376,7 +385,7 @@ fn lives_that_were_shortened_count_at_once() {
     let state = State {
         stored: None,
         published: Some(&[]),
-        published_since: None,
+        seen: Seen::default(),
         names: &names,
         schedule: &usual,
     };
@@ -393,4 +402,85 @@ fn lives_that_were_shortened_count_at_once() {
     );
     assert!(left(world.pair().not_after, at(1)) <= schedule().leaf());
     assert!(left(world.authorities()[0].not_after, at(1)) <= schedule().authority());
+}
+
+#[test]
+fn what_another_keeper_has_published_is_left_for_a_while_and_then_taken_out() {
+    let (own, other) = (settled(), settled());
+    let material = own.material().unwrap();
+    let alone = own.authorities();
+    let both = [own.authorities(), other.authorities()].concat();
+    let state = State {
+        stored: Some(&material),
+        published: Some(&both),
+        seen: Seen {
+            whole: Some(at(0)),
+            absent: None,
+            foreign: Some(at(0)),
+        },
+        names: &names(),
+        schedule: &schedule(),
+    };
+    let of = |leads, now| bundle(&state, leads, now).into_iter().cloned().collect::<Vec<_>>();
+    // A sixth of a leaf's life.
+    for (second, expected, led) in [(1, Step::Wait, &both), (2, Step::Publish, &alone)] {
+        assert_eq!(plan(&state, at(second)), expected, "{second} s");
+        assert_eq!(
+            given(&state, at(second)),
+            Ok(expected),
+            "{second} s, kept by somebody else"
+        );
+        assert_eq!(&of(true, at(second)), led, "{second} s");
+        assert_eq!(of(false, at(second)), both, "{second} s: who doesn't lead only adds");
+    }
+}
+
+#[test]
+fn a_replica_that_does_not_lead_joins_a_foreign_bundle_but_publishes_no_first_one() {
+    let (own, other) = (settled(), settled());
+    let material = own.material();
+    let absent = Seen {
+        absent: Some(at(0)),
+        ..Seen::default()
+    };
+    let nothing: &[Authority] = &[];
+    let foreign = other.authorities();
+    for (case, published, seen, second, expected) in [
+        ("too soon", Some(&foreign[..]), absent, 14, false),
+        ("in time", Some(&foreign[..]), absent, 15, true),
+        ("all is published", Some(&foreign[..]), Seen::default(), 3000, false),
+        ("nothing is published", Some(nothing), absent, 3000, false),
+        ("no configuration", None, absent, 3000, false),
+    ] {
+        let state = State {
+            stored: material.as_ref(),
+            published,
+            seen,
+            names: &names(),
+            schedule: &schedule(),
+        };
+        assert_eq!(joins(&state, at(second)), expected, "{case}");
+    }
+}
+
+#[test]
+fn a_bundle_with_what_is_foreign_has_its_bounds_and_nothing_that_has_expired() {
+    let own = settled();
+    let many: Vec<Authority> = (0..20).flat_map(|_| settled().authorities()).collect();
+    let material = own.material();
+    let state = State {
+        stored: material.as_ref(),
+        published: Some(&many),
+        seen: Seen::default(),
+        names: &names(),
+        schedule: &schedule(),
+    };
+    let found = bundle(&state, true, at(1));
+    assert_eq!(found.len(), MOST_AUTHORITIES);
+    assert_eq!(found[0], &own.authorities()[0], "ours first");
+    assert_eq!(
+        bundle(&state, true, at(10_000)).len(),
+        1,
+        "what has expired vouches for nobody"
+    );
 }
