@@ -30,6 +30,9 @@ struct Component {
 /// What a cluster needs none of: built when it is asked for by name.
 const EXTRAS: [&str; 3] = ["regsync", "helm3", "flux"];
 
+/// What debuggers would read is left out by the linker anyway; not to make it saves a tenth.
+const COMPILER_FLAGS: &str = "-gcflags=all=-dwarf=false";
+
 /// The file of a component's resource definitions.
 const DEFINITIONS: &str = "definitions.yaml";
 
@@ -170,7 +173,6 @@ pub fn build(only: &[&str]) -> anyhow::Result<()> {
             "failed to build \"{name}\": no such component"
         );
     }
-    let _lock = state::lock("build")?;
     let go = command::output(command::host("go").args(["env", "GOVERSION"]))
         .context("failed to find Go: `make deps` says what has to be installed")?;
     for component in &COMPONENTS {
@@ -195,6 +197,8 @@ pub(crate) fn definitions(component: &str) -> anyhow::Result<String> {
 
 impl Component {
     fn build(&self, go: &str) -> anyhow::Result<()> {
+        // Each by itself: what waits for one component need not wait for another.
+        let _lock = state::lock(&format!("build-{}", self.name))?;
         let stamp = self.stamp(&self.source(), go)?;
         let stamp_file = state::cache().join("stamps").join(self.name);
         let mut files = self.programs.to_vec();
@@ -230,7 +234,11 @@ impl Component {
     fn stamp(&self, source: &Path, go: &str) -> anyhow::Result<String> {
         let files = sorted(source)?;
         let mut hash = Sha256::new();
-        hash.update(format!("{go}\n{}\n{}\n", self.linker_flags(), self.packages.join(" ")));
+        let flags = self.linker_flags();
+        hash.update(format!(
+            "{go}\n{COMPILER_FLAGS}\n{flags}\n{}\n",
+            self.packages.join(" ")
+        ));
         hash.update(self.definitions.join(" "));
         for file in files {
             let content = fs::read(&file)?;
@@ -253,10 +261,13 @@ impl Component {
         let mut go = command::host("go");
         go.current_dir(self.source())
             .env("CGO_ENABLED", "0")
+            // The compiler is a program of seconds: memory is there for it, and collecting it takes a tenth of its time.
+            .env("GOGC", "400")
             .args([
                 "build",
                 "-buildvcs=false",
                 "-trimpath",
+                COMPILER_FLAGS,
                 "-ldflags",
                 &self.linker_flags(),
                 "-o",
