@@ -1,7 +1,7 @@
 //! `catamaran check`: from a registry's name to the first byte of an image, rung by rung, and how to mend what fails.
 //!
-//! Reading order: `target` is what was asked for; `mirror` turns a mirror of the cluster into its two sides; `line` says
-//! what was seen on a rung, `hint` what to do about one that failed; `print` shows it.
+//! Reading order: `target` is what was asked for; `mirror` turns a mirror of the cluster into its two sides; both make a `ladder`;
+//! `describe` says in a `line` what was seen on a rung, `hint` what to do about one that failed; `print` shows it.
 
 use std::process::ExitCode;
 
@@ -12,15 +12,18 @@ use crate::cli::{CheckArguments, Output};
 use crate::cluster::Cluster;
 use crate::{exit, output};
 
+mod describe;
 mod hint;
+mod ladder;
 mod line;
 mod mirror;
 mod print;
 mod target;
 
+use ladder::Ladder;
 use line::{Line, Mark};
 use print::Style;
-use target::{Ladder, Target};
+use target::Target;
 
 /// What came of one ladder.
 #[derive(Debug)]
@@ -94,7 +97,7 @@ async fn climb(ladder: Ladder, aloud: bool) -> anyhow::Result<Climb> {
     ladder.notes.iter().cloned().for_each(&mut tell);
     if let Some(client) = &ladder.client {
         let now = Timestamp::now();
-        let mut describe = line::Describe::new(&ladder, now);
+        let mut describe = describe::Describe::new(&ladder, now);
         client.climb(&ladder.target, |rung| tell(describe.line(&rung))).await;
     }
     printed?;

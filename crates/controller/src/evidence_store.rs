@@ -12,7 +12,7 @@ use kube::api::{
 };
 use kube::{Resource as _, ResourceExt as _};
 
-use crate::apply::{ApplyError, still_leading};
+use crate::apply::error::{ApplyError, still_leading};
 use crate::context::{CONTROLLER, Context};
 
 /// The key of a shard in its ConfigMap.

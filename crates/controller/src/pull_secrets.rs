@@ -4,8 +4,8 @@
 //! rights to do so can be limited to exactly those; Secrets are got by name, never listed. A Secret that this operator did
 //! not make is left alone. A mirror owns its Secrets, so they go with it even when no operator is there.
 //!
-//! Reading order: [`plan`] says which Secrets should be and what to do about those that are; `object` is what one looks
-//! like; [`run`] does it, round by round.
+//! Reading order: [`wanted`] is a Secret that should be; [`plan`] says which should be and what to do about those that are;
+//! `object` is what one looks like; [`run`] does it, round by round.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -30,10 +30,12 @@ use crate::secrets;
 mod complaints;
 mod object;
 pub mod plan;
+pub mod wanted;
 
 use complaints::{Complaint, Complaints};
 pub use plan::Settings;
-use plan::{Existing, Place, Step, Wanted};
+use plan::{Existing, Step};
+use wanted::{Place, Wanted};
 
 /// Between two rounds when nothing changes.
 const ROUND: Duration = Duration::from_mins(1);

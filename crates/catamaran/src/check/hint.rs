@@ -4,7 +4,7 @@ use catamaran_core::policy::Provider;
 use catamaran_registry::ladder::{CredentialKind, Identity, Step};
 use catamaran_registry::{Class, Failure};
 
-use super::target::Whose;
+use super::ladder::Whose;
 
 /// What advice depends on.
 pub struct About<'a> {

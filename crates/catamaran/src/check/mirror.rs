@@ -10,8 +10,10 @@ use catamaran_registry::{Client, ClientIdentity, Connection, Credentials, Ladder
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
-use super::line::{Line, Mark, about_secret};
-use super::target::{Ladder, Whose, extra_ca};
+use super::describe::about_secret;
+use super::ladder::{Ladder, Whose};
+use super::line::{Line, Mark};
+use super::target::extra_ca;
 use crate::cli::CheckArguments;
 use crate::cluster::Cluster;
 use crate::diff::place;

@@ -1,11 +1,10 @@
 //! What is to be climbed, as it was typed.
 
 use anyhow::{Context as _, bail};
-use catamaran_core::policy::Provider;
 use catamaran_core::reference::Reference;
 use catamaran_registry::{Client, Connection, Credentials, LadderTarget, Limits};
 
-use super::line::Line;
+use super::ladder::{Ladder, Whose};
 use crate::cli::CheckArguments;
 use crate::diff::{credentials, place};
 
@@ -25,40 +24,6 @@ pub struct Repository {
     registry: String,
     path: String,
     tag: Option<String>,
-}
-
-/// For whom the ladder is climbed; it decides which advice helps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whose {
-    /// Whoever typed the command.
-    Own,
-    /// The operator, whose service account is `system:serviceaccount:NAMESPACE:NAME`.
-    Operator {
-        /// The operator's namespace.
-        namespace: String,
-        /// The subject that identity providers know the operator by.
-        subject: String,
-        /// Whether it has an identity of its own there, which this command can't take on.
-        identity: bool,
-    },
-}
-
-/// Everything that one climb needs.
-pub struct Ladder {
-    /// What to call it.
-    pub heading: String,
-    /// `host[:port]`.
-    pub registry: String,
-    /// Whose registry it is.
-    pub provider: Provider,
-    /// For whom.
-    pub whose: Whose,
-    /// What is to be told before the first rung.
-    pub notes: Vec<Line>,
-    /// Absent when the notes say why there is none.
-    pub client: Option<Client>,
-    /// Where to.
-    pub target: LadderTarget,
 }
 
 /// Reads the arguments. What has a slash is a repository, everything else a mirror's name.

@@ -7,7 +7,7 @@ use catamaran_core::policy::MirrorId;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Resource as _;
 
-use super::plan::Wanted;
+use super::wanted::Wanted;
 use crate::context::Context;
 use crate::events;
 

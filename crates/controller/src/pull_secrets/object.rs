@@ -14,7 +14,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::Resource as _;
 use serde_json::json;
 
-use super::plan::{Existing, Ours, Wanted};
+use super::plan::{Existing, Ours};
+use super::wanted::Wanted;
 
 /// The type of Secrets that kubelets pull with.
 const TYPE: &str = "kubernetes.io/dockerconfigjson";
@@ -91,7 +92,7 @@ mod tests {
     use catamaran_registry::Credentials;
 
     use super::*;
-    use crate::pull_secrets::plan::Place;
+    use crate::pull_secrets::wanted::Place;
 
     fn wanted() -> Wanted {
         Wanted {

@@ -1,0 +1,283 @@
+//! What was seen on a rung, in a line for people.
+
+use catamaran_core::policy::Provider;
+use catamaran_registry::Class;
+use catamaran_registry::ladder::{
+    Address, Certificate, Climbed, CredentialKind, Finding, Granted, Identity, Step, Wants,
+};
+use jiff::Timestamp;
+
+use super::hint;
+use super::ladder::{Ladder, Whose};
+use super::line::{Line, Mark};
+
+/// A certificate or token that ends within so many days is worth a word.
+const SOON_DAYS: i64 = 14;
+/// A credential that ends within so many minutes is.
+const SOON_MINUTES: i64 = 15;
+
+/// Describes the rungs of one ladder, bottom first; what was seen below decides about the advice above.
+pub struct Describe<'l> {
+    ladder: &'l Ladder,
+    now: Timestamp,
+    identity: Option<Identity>,
+    addresses: Vec<Address>,
+}
+
+impl<'l> Describe<'l> {
+    /// Nothing was seen yet.
+    pub fn new(ladder: &'l Ladder, now: Timestamp) -> Describe<'l> {
+        Describe {
+            ladder,
+            now,
+            identity: None,
+            addresses: Vec::new(),
+        }
+    }
+
+    /// One rung in a line.
+    pub fn line(&mut self, rung: &Climbed) -> Line {
+        match &rung.finding {
+            Some(Finding::Addresses { addresses, .. }) => self.addresses.clone_from(addresses),
+            Some(Finding::Identity(identity)) => self.identity = Some(identity.clone()),
+            _ => {}
+        }
+        let Some(failure) = &rung.failure else {
+            return rung
+                .finding
+                .as_ref()
+                .map_or_else(|| Line::well(rung.step, ""), |finding| self.seen(rung.step, finding));
+        };
+        let about = hint::About {
+            provider: self.ladder.provider,
+            registry: &self.ladder.registry,
+            repository: self.ladder.target.repository.as_deref(),
+            whose: &self.ladder.whose,
+            identity: self.identity.as_ref(),
+            private: self.addresses.iter().any(|address| address.private),
+        };
+        let mut details = vec![failure.message.clone()];
+        if let Some(Finding::Certificates(chain)) = &rung.finding {
+            details.extend(chain.iter().map(|certificate| certificate_line(certificate, self.now)));
+        }
+        let refused = matches!(failure.class, Class::Unauthorized | Class::Forbidden);
+        let anonymous = self
+            .identity
+            .as_ref()
+            .is_some_and(|identity| identity.kind == CredentialKind::Anonymous);
+        // The operator may be let in where this command, without the operator's identity, is not.
+        let mark = match &self.ladder.whose {
+            Whose::Operator { identity: true, .. } if refused && anonymous => Mark::Unknown,
+            _ => Mark::Failed,
+        };
+        Line {
+            rung: rung.step.as_str(),
+            mark,
+            text: failed(rung.step, &failure.class).to_owned(),
+            details,
+            hint: hint::hint(&about, rung.step, failure),
+        }
+    }
+
+    fn seen(&self, step: Step, finding: &Finding) -> Line {
+        match finding {
+            Finding::Addresses { addresses, proxy } => addresses_line(addresses, proxy.as_deref()),
+            Finding::Connected(port) => Line::well(step, format!("takes connections on port {port}")),
+            Finding::Certificates(chain) => trusted(chain, self.now),
+            Finding::Wants(Wants::Nothing) => Line::well(step, "answers as a registry, and lets everyone in"),
+            Finding::Wants(Wants::Basic) => {
+                Line::well(step, "answers as a registry, and wants a user name and password")
+            }
+            Finding::Wants(Wants::Bearer { realm, .. }) => {
+                Line::well(step, format!("answers as a registry, and wants a token from {realm}"))
+            }
+            Finding::Identity(identity) => self.identity_line(identity),
+            Finding::Admitted { scope, granted } => self.admitted(scope.as_deref(), granted.as_ref()),
+            Finding::Tags(1) => Line::well(step, "lists its tags: there is one"),
+            Finding::Tags(count) => Line::well(step, format!("lists its tags: there are {count}")),
+            Finding::Manifest {
+                tag,
+                digest,
+                media_type,
+            } => {
+                let mut line = Line::well(step, format!("serves the manifest of '{tag}'"));
+                line.details.push(digest.to_string());
+                line.details.extend(media_type.clone());
+                line
+            }
+            Finding::Blob(request) => {
+                let host = request.split("://").nth(1).and_then(|rest| rest.split('/').next());
+                Line::well(
+                    step,
+                    format!("serves its blobs from {}", host.unwrap_or("the registry")),
+                )
+            }
+        }
+    }
+
+    fn identity_line(&self, identity: &Identity) -> Line {
+        let named = |what: &str| match &identity.username {
+            Some(username) => format!("{what}, as '{username}'"),
+            None => what.to_owned(),
+        };
+        let step = Step::Credential;
+        let mut line = match identity.kind {
+            CredentialKind::Anonymous => Line::well(step, "there is no credential: goes on as a stranger"),
+            CredentialKind::Password => Line::well(step, named("the credential is a user name and a password or token")),
+            CredentialKind::AzureRefreshToken => Line::well(step, "the credential is a refresh token of the registry"),
+            CredentialKind::AzureIdentity => Line::well(step, named("the credential is an identity of Azure's")),
+            CredentialKind::AwsIdentity => Line::well(step, "the credential is this machine's or pod's identity at Amazon"),
+            CredentialKind::GitHubClassic => Line::well(step, named("the credential is a classic personal access token")),
+            CredentialKind::GitHubFineGrained => {
+                let line = Line::well(step, named("the credential is a fine-grained personal access token"));
+                line.warn("GitHub's packages take classic tokens only: make one with the scope read:packages")
+            }
+            CredentialKind::GitHubApp => Line::well(step, named("the credential is the token of an app or a job")).warn(
+                "GitHub's packages refuse app tokens for private images: make a classic token with the scope read:packages",
+            ),
+        };
+        if identity.by_repository {
+            line.details
+                .push("this registry gives rights by repository (ABAC)".to_owned());
+        }
+        if let Some(expires) = identity.expires {
+            let minutes = expires.duration_since(self.now).as_mins();
+            line.details.push(format!("it ends {}", when(expires, self.now)));
+            if minutes < SOON_MINUTES {
+                return line.warn(hint::renew(
+                    self.ladder.provider,
+                    &self.ladder.registry,
+                    &self.ladder.whose,
+                ));
+            }
+        }
+        line
+    }
+
+    fn admitted(&self, scope: Option<&str>, granted: Option<&Granted>) -> Line {
+        let Some(scope) = scope else {
+            return Line::well(Step::Token, "lets us in");
+        };
+        let mut line = Line::well(Step::Token, format!("gives a token for {scope}"));
+        let Some(granted) = granted else { return line };
+        let wanted = scope.rsplit(':').next().unwrap_or_default().split(',');
+        let lacks: Vec<&str> = wanted
+            .filter(|action| !granted.actions.iter().any(|has| has == action))
+            .collect();
+        if let Some(expires) = granted.expires {
+            line.details.push(format!("it ends {}", when(expires, self.now)));
+        }
+        // Some registries give tokens that say nothing about rights.
+        if granted.actions.is_empty() || lacks.is_empty() {
+            return line;
+        }
+        line.details.push(format!("it lacks {}", lacks.join(" and ")));
+        match self.ladder.provider {
+            Provider::Azure => line.warn(hint::azure_roles(&self.ladder.registry, &self.ladder.whose)),
+            _ => line.warn("give the credential the right to read this repository"),
+        }
+    }
+}
+
+fn failed(step: Step, class: &Class) -> &'static str {
+    match (step, class) {
+        (_, Class::Throttled { .. }) => "asks to slow down",
+        (Step::Dns, Class::RefusedAddress) => "resolves to an address that no registry may have",
+        (Step::Dns, _) => "does not resolve",
+        (Step::Connect, _) => "takes no connection",
+        (Step::Tls, _) => "shows no certificate that can be trusted",
+        (Step::Challenge, Class::NetworkDenied) => "refuses this network",
+        (Step::Challenge, Class::ForeignRealm) => "sends for tokens to a host that is not admitted",
+        (Step::Challenge, _) => "does not answer as a registry",
+        (Step::Credential, _) => "has no usable credential",
+        (Step::Token, Class::NetworkDenied) => "gives no token to this network",
+        (Step::Token, _) => "does not let us in",
+        (Step::Tags, Class::Absent) => "has no such repository",
+        (Step::Tags, _) => "does not list its tags",
+        (Step::Manifest, _) => "has no manifest to pull",
+        (Step::Blob, _) => "serves no blobs",
+    }
+}
+
+fn addresses_line(addresses: &[Address], proxy: Option<&str>) -> Line {
+    let step = Step::Dns;
+    let shown = addresses.iter().map(|at| {
+        let kind = if at.private { "private" } else { "public" };
+        format!("{} ({kind})", at.address)
+    });
+    let shown: Vec<String> = shown.collect();
+    let mut line = match (shown.is_empty(), proxy) {
+        (true, Some(proxy)) => Line::well(step, format!("is left to the proxy {proxy}: it does not resolve here")),
+        _ => Line::well(step, format!("resolves to {}", shown.join(", "))),
+    };
+    if let (false, Some(proxy)) = (shown.is_empty(), proxy) {
+        line.details.push(format!("requests may go through the proxy {proxy}"));
+    }
+    line
+}
+
+fn trusted(chain: &[Certificate], now: Timestamp) -> Line {
+    let mut line = Line::well(Step::Tls, "shows a certificate that is trusted");
+    line.details = chain
+        .iter()
+        .map(|certificate| certificate_line(certificate, now))
+        .collect();
+    let days = chain.iter().map(|certificate| days_left(certificate, now)).min();
+    match days {
+        Some(days) if days < SOON_DAYS => {
+            line.text = format!("shows a certificate that ends in {days} days");
+            line.warn("renew it at the registry before it takes every pull down")
+        }
+        _ => line,
+    }
+}
+
+fn days_left(certificate: &Certificate, now: Timestamp) -> i64 {
+    certificate.not_after.duration_since(now).as_hours().div_euclid(24)
+}
+
+fn certificate_line(certificate: &Certificate, now: Timestamp) -> String {
+    let Certificate {
+        subject,
+        issuer,
+        not_after,
+        ..
+    } = certificate;
+    let named = |name: &str| {
+        if name.is_empty() {
+            "(no name)".to_owned()
+        } else {
+            name.to_owned()
+        }
+    };
+    let days = days_left(certificate, now);
+    let ends = if days < 0 {
+        format!("ended on {}", not_after.strftime("%Y-%m-%d"))
+    } else {
+        format!("for {days} more days")
+    };
+    format!("{} by {}, {ends}", named(subject), named(issuer))
+}
+
+fn when(at: Timestamp, now: Timestamp) -> String {
+    let minutes = at.duration_since(now).as_mins();
+    match minutes {
+        ..0 => "in the past".to_owned(),
+        0..120 => format!("in {minutes} minutes"),
+        _ => format!("in {} hours", minutes / 60),
+    }
+}
+
+/// A line about a Secret, before the first rung.
+pub fn about_secret(mark: Mark, text: String, hint: String) -> Line {
+    Line {
+        rung: "secret",
+        mark,
+        text,
+        details: Vec::new(),
+        hint: Some(hint),
+    }
+}
+
+#[cfg(test)]
+mod tests;
