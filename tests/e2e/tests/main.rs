@@ -149,6 +149,7 @@ fn suites() -> Vec<Suite> {
         certificates::SCENARIOS,
         upgrade::SCENARIOS,
         helm::SCENARIOS,
+        install::WITH_FLUX,
         flux::SCENARIOS,
     ];
     vec![
