@@ -90,6 +90,13 @@ pub fn install(cluster: &Cluster, values: &[&str]) -> anyhow::Result<()> {
     cluster.helm(&arguments).map(drop)
 }
 
+/// Upgrades the release to these values, and waits until the replicas that were there have gone.
+pub fn upgrade(cluster: &Cluster, values: &[&str]) -> anyhow::Result<()> {
+    let old = pods(cluster)?;
+    install(cluster, values)?;
+    old.iter().try_for_each(|pod| wait_gone(cluster, pod))
+}
+
 /// Sets the number of replicas and waits until exactly those are there.
 pub fn scale(cluster: &Cluster, replicas: u32) -> anyhow::Result<()> {
     let deployment = format!("deployment/{RELEASE}");

@@ -20,6 +20,9 @@ const NAME: &str = "rollout";
 /// A rotation every minute: a leaf is replaced at two thirds of its life.
 const MINUTE: [&str; 2] = ["certificates.lifetime=90s", "certificates.authorityLifetime=270s"];
 
+/// Longer than a lease lasts, and too short for the kubelet to restart the container.
+const PAUSE: Duration = Duration::from_secs(20);
+
 /// How long certificates rotate: the authority is replaced, too, at two thirds of its own life.
 const ROTATING: Duration = Duration::from_mins(4);
 
@@ -78,6 +81,7 @@ fn measure(cluster: &str) -> anyhow::Result<()> {
     })?;
     bench.phase("a follower killed", Goal::Admitted, || kill(&ground.cluster, false))?;
     bench.phase("the leader killed", Goal::Admitted, || kill(&ground.cluster, true))?;
+    bench.phase("the leader paused", Goal::Admitted, || pause(&ground.cluster))?;
     bench.phase("scaled to zero and back", Goal::Admitted, || {
         operator::scale(&ground.cluster, 0)?;
         operator::scale(&ground.cluster, 2)
@@ -177,7 +181,7 @@ impl Bench<'_> {
 }
 
 fn bench_certificates(cluster: &Cluster) -> anyhow::Result<()> {
-    operator::install(cluster, &MINUTE)?;
+    operator::upgrade(cluster, &MINUTE)?;
     let (begun, mut leaves, mut authorities) = (Instant::now(), Vec::new(), Vec::new());
     while begun.elapsed() < ROTATING {
         for (key, seen) in [("tls\\.crt", &mut leaves), ("ca\\.crt", &mut authorities)] {
@@ -198,7 +202,7 @@ fn bench_certificates(cluster: &Cluster) -> anyhow::Result<()> {
         leaves.len() > 2 && authorities.len() > 1,
         "the certificates did not rotate"
     );
-    operator::install(cluster, &[])
+    operator::upgrade(cluster, &[])
 }
 
 fn kill(cluster: &Cluster, leader: bool) -> anyhow::Result<()> {
@@ -209,7 +213,38 @@ fn kill(cluster: &Cluster, leader: bool) -> anyhow::Result<()> {
         .find(|pod| (**pod == holder) == leader)
         .context("failed to find a replica to kill")?;
     operator::kill(cluster, victim)?;
+    if leader {
+        let killed = Instant::now();
+        println!(
+            "another leads after {:.1} s",
+            followed(cluster, &holder, killed)?.as_secs_f64()
+        );
+    }
     operator::scale(cluster, 2)
+}
+
+/// Stops the leader's process for longer than its lease lasts, and lets it go on.
+fn pause(cluster: &Cluster) -> anyhow::Result<()> {
+    let holder = operator::leader(cluster)?;
+    operator::signal(cluster, &holder, "STOP")?;
+    let paused = Instant::now();
+    let followed = followed(cluster, &holder, paused);
+    std::thread::sleep(PAUSE.saturating_sub(paused.elapsed()));
+    operator::signal(cluster, &holder, "CONT")?;
+    println!("another leads after {:.1} s", followed?.as_secs_f64());
+    operator::scale(cluster, 2)
+}
+
+/// How long it took until somebody else than `holder` led.
+fn followed(cluster: &Cluster, holder: &str, since: Instant) -> anyhow::Result<Duration> {
+    loop {
+        let leader = operator::leader(cluster)?;
+        if !leader.is_empty() && leader != holder {
+            return Ok(since.elapsed());
+        }
+        ensure!(since.elapsed() < Duration::from_mins(1), "nobody follows \"{holder}\"");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// The whole control plane starts with the webhook configuration in place and nobody behind it.

@@ -13,7 +13,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use serde_json::{Value, json};
 
 use crate::release::{rewrites, timed, webhook};
-use crate::rollouts::{lossless, upgrade};
+use crate::rollouts::lossless;
 
 pub const SCENARIOS: &[Scenario] = &[Scenario {
     name: "a-given-certificate-is-followed-and-not-believed-blindly",
@@ -30,14 +30,16 @@ fn a_given_certificate_is_followed(case: &Case<'_>) -> anyhow::Result<()> {
     let first = Given::new(2031)?;
     first.apply(case)?;
     let gone_over = lossless(case, "going over to a given certificate", || {
-        upgrade(case, &[&operator::VALUES[..], &values].concat())?;
+        operator::upgrade(&case.ground.cluster, &[&operator::VALUES[..], &values].concat())?;
         served(case, &first)
     });
     let result = gone_over
         .and_then(|_| renewed_by_another_authority(case))
         .and_then(|second| broken(case, &second));
     // Whatever happened, the next scenario needs the usual ones.
-    let back = lossless(case, "and back", || upgrade(case, &operator::VALUES));
+    let back = lossless(case, "and back", || {
+        operator::upgrade(&case.ground.cluster, &operator::VALUES)
+    });
     case.ground
         .cluster
         .kubectl(&["-n", operator::NAMESPACE, "delete", "secret", SECRET])?;

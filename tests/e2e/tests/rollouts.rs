@@ -80,24 +80,16 @@ fn a_drain_loses_no_admission(case: &Case<'_>) -> anyhow::Result<()> {
 fn certificates_rotate_every_minute(case: &Case<'_>) -> anyhow::Result<()> {
     case.push(&["v1"])?;
     case.mirror(|_| {})?;
+    let cluster = &case.ground.cluster;
     let short = ["certificates.lifetime=60s", "certificates.authorityLifetime=180s"];
     let result = lossless(case, "short certificates and back", || {
-        let changed = upgrade(case, &[&operator::VALUES[..], &short].concat()).and_then(|()| rotations(case, 2));
+        let changed =
+            operator::upgrade(cluster, &[&operator::VALUES[..], &short].concat()).and_then(|()| rotations(case, 2));
         // Whatever happened, the next scenario needs the usual ones.
-        upgrade(case, &operator::VALUES)?;
+        operator::upgrade(cluster, &operator::VALUES)?;
         changed
     });
     result.map(drop)
-}
-
-/// Upgrades the release and waits until the old replicas have gone.
-pub fn upgrade(case: &Case<'_>, values: &[&str]) -> anyhow::Result<()> {
-    let old = operator::pods(&case.ground.cluster)?;
-    operator::install(&case.ground.cluster, values)?;
-    for pod in old {
-        operator::wait_gone(&case.ground.cluster, &pod)?;
-    }
-    Ok(())
 }
 
 /// Waits until the certificate has been replaced so many times.
