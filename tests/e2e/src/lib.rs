@@ -7,8 +7,8 @@
 //!
 //! Reading order: [`ground`] (a cluster with the operator in it), [`operator`] (image, chart, replicas), [`manifests`] (what a
 //! user applies), [`watch`] (what is seen, and when), [`view`] (how objects are read), [`interrupt`] (Ctrl-C), and then
-//! [`chart`] (the chart alone), [`case`], [`runner`] and [`steal`] for the tests, [`audit`] (what the operator asked the API server for),
-//! [`load`] (admissions without end), [`timeline`] for the demo.
+//! [`chart`] (the chart alone), [`case`], [`runner`] and [`steal`] for the tests, [`audit`] (what the operator asked the API
+//! server for), [`load`] (admissions without end), [`timeline`] for the demo.
 
 pub mod audit;
 pub mod case;

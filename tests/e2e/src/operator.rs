@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use catamaran_cluster::Cluster;
+
+use crate::ground::PATIENCE;
 
 /// The namespace of the installation.
 pub const NAMESPACE: &str = "catamaran-system";
@@ -125,6 +127,18 @@ pub fn leader(cluster: &Cluster) -> anyhow::Result<String> {
         "-o",
         "jsonpath={.spec.holderIdentity}",
     ])
+}
+
+/// Waits until somebody else than `holder` leads; how long that took since `since`.
+pub fn followed(cluster: &Cluster, holder: &str, since: Instant) -> anyhow::Result<Duration> {
+    loop {
+        let leader = leader(cluster)?;
+        if !leader.is_empty() && leader != holder {
+            return Ok(since.elapsed());
+        }
+        ensure!(since.elapsed() < PATIENCE, "nobody follows \"{holder}\"");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Kills a replica as a crash would, without a chance to hand over the lease, and removes its pod before it is restarted.

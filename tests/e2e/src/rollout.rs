@@ -217,7 +217,7 @@ fn kill(cluster: &Cluster, leader: bool) -> anyhow::Result<()> {
         let killed = Instant::now();
         println!(
             "another leads after {:.1} s",
-            followed(cluster, &holder, killed)?.as_secs_f64()
+            operator::followed(cluster, &holder, killed)?.as_secs_f64()
         );
     }
     operator::scale(cluster, 2)
@@ -228,23 +228,11 @@ fn pause(cluster: &Cluster) -> anyhow::Result<()> {
     let holder = operator::leader(cluster)?;
     operator::signal(cluster, &holder, "STOP")?;
     let paused = Instant::now();
-    let followed = followed(cluster, &holder, paused);
+    let followed = operator::followed(cluster, &holder, paused);
     std::thread::sleep(PAUSE.saturating_sub(paused.elapsed()));
     operator::signal(cluster, &holder, "CONT")?;
     println!("another leads after {:.1} s", followed?.as_secs_f64());
     operator::scale(cluster, 2)
-}
-
-/// How long it took until somebody else than `holder` led.
-fn followed(cluster: &Cluster, holder: &str, since: Instant) -> anyhow::Result<Duration> {
-    loop {
-        let leader = operator::leader(cluster)?;
-        if !leader.is_empty() && leader != holder {
-            return Ok(since.elapsed());
-        }
-        ensure!(since.elapsed() < Duration::from_mins(1), "nobody follows \"{holder}\"");
-        std::thread::sleep(Duration::from_millis(100));
-    }
 }
 
 /// The whole control plane starts with the webhook configuration in place and nobody behind it.

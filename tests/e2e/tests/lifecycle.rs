@@ -125,22 +125,8 @@ fn a_killed_leader_is_replaced(case: &Case<'_>) -> anyhow::Result<()> {
     // The other replica serves meanwhile, and nobody is sent to the registry that is down.
     let image_now = case.admitted_image("meanwhile", &case.image(Registry::Acr, "v1"))?;
     ensure!(image_now == case.image(Registry::Ghcr, "v1"), "a pod gets {image_now}");
-    loop {
-        let holder = operator::leader(&case.ground.cluster)?;
-        if !holder.is_empty() && holder != leader {
-            break;
-        }
-        ensure!(
-            killed.elapsed() < PATIENCE,
-            "nobody leads a minute after {leader} was killed"
-        );
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    case.bar(
-        "leader killed -> the other leads",
-        killed.elapsed(),
-        Duration::from_secs(25),
-    )?;
+    let followed = operator::followed(&case.ground.cluster, &leader, killed)?;
+    case.bar("leader killed -> the other leads", followed, Duration::from_secs(25))?;
     case.no_flip(Duration::from_secs(6))?;
     let mirror = case.latest()?;
     ensure!(

@@ -144,14 +144,7 @@ fn a_paused_leader_is_followed(case: &Case<'_>) -> anyhow::Result<()> {
 /// The outage begins as the leader stops: the other replica has seen all of it when it takes over.
 fn followed(case: &Case<'_>, leader: &str, paused: Instant) -> anyhow::Result<()> {
     case.ground.fault(Registry::Acr, Fault::Refused)?;
-    let taken = loop {
-        let holder = operator::leader(&case.ground.cluster)?;
-        if !holder.is_empty() && holder != leader {
-            break paused.elapsed();
-        }
-        ensure!(paused.elapsed() < PATIENCE, "nobody follows the paused leader");
-        std::thread::sleep(Duration::from_millis(100));
-    };
+    let taken = operator::followed(&case.ground.cluster, leader, paused)?;
     let flipped = case.active("Fallback", paused, PATIENCE)?;
     case.bar("leader paused -> the other leads", taken, TAKE_OVER)?;
     // No longer than the take-over: what the follower knows needs no further probe.
