@@ -14,9 +14,17 @@ FUZZ_SECONDS ?= 10
 TARGET := x86_64-unknown-linux-gnu
 # One file without libraries. Functions that compiled to the same code are one, and relocations are packed.
 STATIC := -C target-feature=+crt-static -C link-arg=-Wl,--icf=all -C link-arg=-Wl,-z,pack-relative-relocs
+# What is measured is built as what is installed is, and shares its dependencies.
+RELEASE := --locked --target $(TARGET)
+BENCH := RUSTFLAGS="$(STATIC)" cargo bench $(RELEASE)
 PACKAGES := runc iproute2 nftables iptables util-linux curl git ca-certificates
-# Unoptimized, as the tests are: only the operator itself is built for speed, and its dependencies twice.
-CLUSTER := cargo run --quiet --locked -p catamaran-cluster --bin cluster --
+# Unoptimized, as the tests are: only the operator itself is built for speed, and its dependencies twice. No command names the
+# packages that it is for: Cargo would choose other features of what they share, and build it once more.
+CLUSTER := cargo run --quiet --locked --bin cluster --
+CLUSTER_TOOL = $(CARGO_TARGET_DIR)/debug/cluster
+OPERATOR = $(CARGO_TARGET_DIR)/$(TARGET)/release/catamaran
+# What needs the programs of the test cluster.
+ON_CLUSTERS := --test smoke --test copying --test rendering --test e2e
 
 .PHONY: help
 help: ## List the targets
@@ -24,31 +32,51 @@ help: ## List the targets
 
 .PHONY: demo
 demo: deps cluster-build image-binary ## Show an outage and the way back on a throwaway local cluster (KEEP=1 leaves it up)
-	KEEP=$(KEEP) cargo run --quiet --locked -p catamaran-e2e --bin demo
+	KEEP=$(KEEP) cargo run --quiet --locked --bin demo
 
+# First what runs on clusters is built, each part beside the others: where one links or waits, the others compile. Then it runs,
+# and mostly waits: for kubelets, leases, stable minutes. In that time everything else is built and tested.
 .PHONY: test
-test: deps ## Lint, check generated files, run every test; installs what it needs
-	$(MAKE) --no-print-directory --jobs=3 --output-sync=line sources programs operator
-	$(MAKE) --no-print-directory cluster-test e2e
+test: deps formatted ## Lint, check generated files, run every test; installs what it needs
+	$(MAKE) --no-print-directory --jobs=3 programs operator harness
+	@mkdir -p "$(CATAMARAN_CACHE)"; log=$$(mktemp "$(CATAMARAN_CACHE)/sources.XXXXXX"); \
+	tests/idle.sh $(ALONE) later sources >"$$log" 2>&1 & sources=$$!; trap 'kill $$sources 2>/dev/null || true' EXIT; \
+	status=0; $(ALONE) on-clusters || status=$$?; \
+	echo "lint, boundaries and unit tests, which ran meanwhile:"; \
+	wait $$sources || status=$$?; trap - EXIT; cat "$$log"; rm "$$log"; exit $$status
 	@echo "everything passed; nothing was skipped"
 
-# What needs no cluster, beside each other: where one links or waits, the others compile. Inside each, Cargo is not to count its
-# jobs with make.
+# Inside of what runs beside others, Cargo is not to count its jobs with make.
 BY_ITSELF := env --unset=MAKEFLAGS --unset=MFLAGS
 ALONE := $(BY_ITSELF) $(MAKE) --no-print-directory
-.PHONY: sources programs operator cluster-tool
-sources: cluster-tool
-	$(ALONE) lint boundaries unit
-
+.PHONY: programs operator cluster-tool harness on-clusters later sources
 programs: cluster-tool
-	nice $(CARGO_TARGET_DIR)/debug/cluster build
+	nice $(CLUSTER_TOOL) build
 
 operator:
 	nice $(ALONE) image-binary
 
 # First, because building the cluster's programs takes longest and begins with it.
 cluster-tool:
-	$(BY_ITSELF) cargo build --quiet --locked -p catamaran-cluster
+	$(BY_ITSELF) cargo build --quiet --locked --bin cluster
+
+# Lists the tests' programs with their folders.
+harness: cluster-tool
+	$(BY_ITSELF) cargo test --locked --no-run --message-format=json-render-diagnostics $(ON_CLUSTERS) \
+	  | sed -nE 's/.*"manifest_path":"([^"]*)\/Cargo.toml".*"kind":\["test"\].*"executable":"([^"]*)".*/\1 \2/p' \
+	  >"$(CARGO_TARGET_DIR)/on-clusters"
+
+# By their programs: Cargo would wait for the Cargo that builds the sources.
+on-clusters:
+	@status=0; while read -r folder program; do \
+	  echo "running $$program"; (cd "$$folder" && CATAMARAN_BINARY="$(OPERATOR)" "$$program") || status=1; \
+	done <"$(CARGO_TARGET_DIR)/on-clusters"; exit $$status
+
+# What only later scenarios run; one that comes too soon waits for it.
+later:
+	$(CLUSTER_TOOL) build helm3 flux
+
+sources: lint boundaries unit
 
 .PHONY: unit
 unit: ## Unit, property, webhook, registry and command-line tests
@@ -56,42 +84,47 @@ unit: ## Unit, property, webhook, registry and command-line tests
 
 .PHONY: cluster-test
 cluster-test: cluster-build ## Tests of the test cluster itself
-	cargo test --locked -p catamaran-cluster
+	cargo test --locked --test smoke
 
 .PHONY: e2e
 e2e: cluster-build image-binary ## End-to-end tests on a real cluster (FILTER=name runs some)
-	@# What only later scenarios run is built in the time that the others leave; one that comes too soon waits for it.
-	chrt --idle 0 $(CARGO_TARGET_DIR)/debug/cluster build helm3 flux & status=0; \
-	cargo test --locked -p catamaran-e2e -- $(FILTER) || status=$$?; \
+	@tests/idle.sh $(CLUSTER_TOOL) build helm3 flux & status=0; \
+	CATAMARAN_BINARY="$(OPERATOR)" cargo test --locked --test copying --test rendering --test e2e -- $(FILTER) || status=$$?; \
 	wait $$! || true; exit $$status
 
 .PHONY: test-live
 test-live: ## The registry client against live services (docs/testing.md says which variables name them)
-	cargo test --locked -p catamaran-registry --test live
+	cargo test --locked --test live
 
 .PHONY: fuzz
 fuzz: ## Every parser against broken input for FUZZ_SECONDS each (10); what fails is kept by its seed in proptest-regressions
-	FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --locked -p catamaran-core -p catamaran-registry -p catamaran-webhook -p catamaran-controller fuzzed_
+	FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --locked fuzzed_
 
 .PHONY: bench
 bench: ## Measure the webhook beside a no-op server, and verification of 1,000 and 10,000 tags
-	cargo bench --locked -p catamaran-webhook
-	cargo bench --locked -p catamaran-controller --bench parity
+	$(BENCH) -p catamaran-webhook
+	$(BENCH) -p catamaran-controller --bench parity
 
 .PHONY: bench-parity
 bench-parity: deps ## Verify 10,000 tags of emulated clouds beside regsync, with bars (BENCH_FULL=1: all of regsync with latency)
 	$(CLUSTER) build regsync
-	REGSYNC=$(CATAMARAN_CACHE)/cluster/bin/regsync/regsync cargo bench --locked -p catamaran-controller --bench clouds
+	REGSYNC=$(CATAMARAN_CACHE)/cluster/bin/regsync/regsync $(BENCH) -p catamaran-controller --bench clouds
 
 .PHONY: bench-rollout
 bench-rollout: deps cluster-build image-binary ## Count admissions lost while replicas and certificates are replaced (ADMISSIONS=100000)
-	cargo run --quiet --locked -p catamaran-e2e --bin rollout
+	cargo run --quiet --locked --bin rollout
+
+.PHONY: formatted
+formatted:
+	cargo fmt --all --check
+	cd tests/cluster/tool && test -z "$$(gofmt -l .)"
 
 .PHONY: lint
-lint: ## Formatting and clippy, warnings are errors
-	cargo fmt --all --check
-	cargo clippy --locked --workspace --all-targets --all-features -- --deny warnings
-	cd tests/cluster/tool && test -z "$$(gofmt -l .)" && go vet ./...
+lint: formatted ## Formatting and clippy, warnings are errors
+	cargo clippy --locked --all-targets --all-features -- --deny warnings
+	@# Those that `cargo test` leaves out are left out above, too.
+	cargo clippy --locked --test '*' --all-features -- --deny warnings
+	cd tests/cluster/tool && go vet ./...
 
 .PHONY: boundaries
 boundaries: ## Check that the crates depend on each other only as docs/architecture.md says
@@ -99,10 +132,10 @@ boundaries: ## Check that the crates depend on each other only as docs/architect
 
 .PHONY: generate
 generate: ## Write the generated files: CRD, command-line help, docs/reference, the chart's README and goldens
-	UPDATE_CRDS=1 UPDATE_REFERENCE=1 cargo test --quiet -p catamaran-api --test definition
-	UPDATE_REFERENCE=1 cargo test --quiet -p catamaran --bin catamaran reference
-	TRYCMD=overwrite cargo test --quiet -p catamaran --test cmd
-	UPDATE_GOLDENS=1 cargo test --quiet -p catamaran-e2e --test rendering
+	UPDATE_CRDS=1 UPDATE_REFERENCE=1 cargo test --quiet --test definition
+	UPDATE_REFERENCE=1 cargo test --quiet --bin catamaran reference
+	TRYCMD=overwrite cargo test --quiet --test cmd
+	UPDATE_GOLDENS=1 cargo test --quiet --test rendering
 
 .PHONY: format
 format: ## Format the sources
@@ -110,7 +143,7 @@ format: ## Format the sources
 
 .PHONY: image-binary
 image-binary: ## The static binary that goes into the operator's image
-	RUSTFLAGS="$(STATIC)" cargo build --locked --release --target $(TARGET) -p catamaran
+	RUSTFLAGS="$(STATIC)" cargo build --release $(RELEASE) -p catamaran
 
 .PHONY: cluster-build
 cluster-build: deps ## Build Kubernetes and what else the test cluster runs, once

@@ -24,8 +24,7 @@ fn the_committed_definition_is_up_to_date() {
     let committed = std::fs::read_to_string(file()).unwrap_or_default();
     assert!(
         committed == crd_yaml(),
-        "crds/catamaran.dev_registrymirrors.yaml is stale: \
-         run UPDATE_CRDS=1 cargo test -p catamaran-api --test definition"
+        "crds/catamaran.dev_registrymirrors.yaml is stale; `make generate` writes it"
     );
 }
 

@@ -1,7 +1,7 @@
-//! The installation pages, followed as a new user would: every block of shell is copied from the page and run.
+//! The README and the installation pages, followed as a new user would: every block of shell is copied from the page and run.
 //!
 //! Blocks that open with three backquotes and `sh` are run, in order; a `text` block after one holds lines that its output must
-//! contain, with `…` for what differs. `sh cloud` needs an account at a cloud, K3s or Flux' command line, `sh by-hand` would take
+//! contain, with `…` for what differs. `yaml NAME` is written to a file of that name first. `sh cloud` needs an account at a cloud, K3s or Flux' command line, `sh by-hand` would take
 //! from other scenarios what they use: those are not run, and counted.
 
 mod fleet;
@@ -19,6 +19,10 @@ use self::page::{Substitution, blocks};
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
+        name: "the-readme-can-be-followed",
+        run: the_readme_can_be_followed,
+    },
+    Scenario {
         name: "the-helm-page-can-be-followed",
         run: the_helm_page_can_be_followed,
     },
@@ -34,21 +38,14 @@ pub const WITH_FLUX: &[Scenario] = &[Scenario {
     run: the_flux_page_can_be_followed,
 }];
 
-/// The registries of the pages are those of the cluster. Everything else is used as it stands: the chart comes from the
+/// The registries are those of the cluster. Everything else is used as it stands: the chart comes from the
 /// cluster's own ghcr.io, where `make chart-push` has put it, and its image, under the name that the chart has, is on the node.
 fn substitutions() -> Vec<Substitution> {
-    vec![
-        Substitution {
-            why: "the organisation at the cluster's ghcr.io",
-            page: "example-org",
-            here: ORGANISATION.to_owned(),
-        },
-        Substitution {
-            why: "the cluster's registries have a certificate authority of their own",
-            page: "    provider: github\n",
-            here: format!("    provider: github\n    certSecretRef:\n      name: {CA_SECRET}\n"),
-        },
-    ]
+    vec![Substitution {
+        why: "the cluster's registries have a certificate authority of their own",
+        page: "    provider: github\n",
+        here: format!("    provider: github\n    certSecretRef:\n      name: {CA_SECRET}\n"),
+    }]
 }
 
 /// The cluster's first registry, read anonymously and with its authority.
@@ -57,12 +54,36 @@ fn first_registry() -> String {
     format!("    registry: {host}\n    certSecretRef:\n      name: {CA_SECRET}\n")
 }
 
-fn printed() -> Substitution {
-    Substitution {
-        why: "the same in what is printed",
-        page: "example.azurecr.io",
-        here: Registry::Acr.host().to_owned(),
-    }
+/// The installation pages name an organisation and a registry that nobody has.
+fn examples() -> [Substitution; 2] {
+    [
+        Substitution {
+            why: "the organisation at the cluster's ghcr.io",
+            page: "example-org",
+            here: ORGANISATION.to_owned(),
+        },
+        Substitution {
+            why: "the name of the cluster's first registry, in what is printed, too",
+            page: "example.azurecr.io",
+            here: Registry::Acr.host().to_owned(),
+        },
+    ]
+}
+
+fn the_readme_can_be_followed(case: &Case<'_>) -> anyhow::Result<()> {
+    let mut here = substitutions();
+    here.push(Substitution {
+        why: "the cluster's first registry is read anonymously, and not by Azure's own protocol",
+        page: "    registry: kracr.azurecr.io\n    provider: azure\n",
+        here: first_registry(),
+    });
+    let chart = catamaran_e2e::chart::folder()?.display().to_string();
+    here.push(Substitution {
+        why: "the page is followed in a folder of its own, not in the tree",
+        page: "charts/catamaran --namespace",
+        here: format!("{chart} --namespace"),
+    });
+    follow(case, "README.md", &here, |_| Ok(()))
 }
 
 fn the_helm_page_can_be_followed(case: &Case<'_>) -> anyhow::Result<()> {
@@ -72,7 +93,7 @@ fn the_helm_page_can_be_followed(case: &Case<'_>) -> anyhow::Result<()> {
         page: "    registry: example.azurecr.io\n",
         here: first_registry(),
     });
-    here.push(printed());
+    here.extend(examples());
     follow(case, "docs/install-helm.md", &here, |_| Ok(()))
 }
 
@@ -83,7 +104,7 @@ fn the_k3s_page_can_be_followed(case: &Case<'_>) -> anyhow::Result<()> {
         page: "    registry: example.azurecr.io\n    provider: azure\n    identity:\n      kind: Managed\n",
         here: first_registry(),
     });
-    here.push(printed());
+    here.extend(examples());
     let kubeconfig = case.ground.cluster.kubeconfig().display().to_string();
     here.push(Substitution {
         why: "where K3s keeps the administrator's kubeconfig",
@@ -101,7 +122,7 @@ fn the_flux_page_can_be_followed(case: &Case<'_>) -> anyhow::Result<()> {
         page: "    registry: example.azurecr.io\n    provider: azure\n",
         here: first_registry(),
     });
-    here.push(printed());
+    here.extend(examples());
     let followed = follow(case, "docs/install-aks-flux.md", &here, |folder| {
         fleet::bootstrap(case, folder)
     });
@@ -121,7 +142,9 @@ fn follow(
         ensure!(text.contains(there), "{page} no longer has {there:?} ({why})");
     }
     let blocks = blocks(&text)?;
-    case.ground.push(&Registry::ALL, "web", "v1")?;
+    for repository in ["web", "kevinryan-io"] {
+        case.ground.push(&Registry::ALL, repository, "v1")?;
+    }
     publish_chart(case)?;
     let (folder, kept) = (tempfile::tempdir()?, tempfile::tempdir()?);
     let values = kept.path().join("before.json");

@@ -1,6 +1,6 @@
 //! The end-to-end tests: scenarios on real clusters, each with a namespace, a repository and a mirror of its own.
 //!
-//! `cargo test -p catamaran-e2e --test e2e -- words` runs those whose names contain one of the words. They are two [`Suite`]s,
+//! `cargo test --test e2e -- words` runs those whose names contain one of the words. They are two [`Suite`]s,
 //! which run beside each other, each on a new cluster: `catamaran-e2e` (or what `CATAMARAN_CLUSTER` names), and the same name
 //! with `-releases`. With `KEEP=1` the clusters stay up afterwards.
 

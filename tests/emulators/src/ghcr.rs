@@ -206,8 +206,7 @@ impl Ghcr {
             Part::Manifest(_) => {
                 let answer = self.storage.serve(request, route).await;
                 let media_type = answer.headers.get("content-type").and_then(|value| value.to_str().ok());
-                let accepted = request.header("accept").unwrap_or_default();
-                if answer.status == 200 && !media_type.is_some_and(|media_type| accepted.contains(media_type)) {
+                if answer.status == 200 && !media_type.is_some_and(|media_type| request.accepts(media_type)) {
                     let message = "OCI index found, but Accept header does not support OCI indexes";
                     return Answer::error("manifest", 404, "MANIFEST_UNKNOWN", message);
                 }

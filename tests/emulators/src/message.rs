@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use http::header::ACCEPT;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::{Value, json};
 use url::form_urlencoded;
@@ -32,6 +33,19 @@ impl Request {
     /// A header as text; `None` when there is none or it is not ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
+    }
+
+    /// Whether a media type is among those that it accepts. The list may be spread over several headers.
+    pub fn accepts(&self, media_type: &str) -> bool {
+        let lists = self
+            .headers
+            .get_all(ACCEPT)
+            .iter()
+            .filter_map(|list| list.to_str().ok());
+        let mut types = lists
+            .flat_map(|list| list.split(','))
+            .map(|one| one.split(';').next().unwrap_or_default().trim());
+        types.any(|one| one.eq_ignore_ascii_case(media_type))
     }
 
     /// The first value of a query parameter.
@@ -145,5 +159,31 @@ impl Answer {
     pub fn kind(mut self, kind: &'static str) -> Answer {
         self.kind = kind;
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_accepted_may_stand_in_one_header_or_in_several() {
+        let mut request = Request {
+            host: String::new(),
+            method: Method::HEAD,
+            path: String::new(),
+            query: String::new(),
+            headers: HeaderMap::new(),
+            body: Bytes::new(),
+            peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+        };
+        assert!(!request.accepts("application/a"));
+        let mut accept = |list| request.headers.append(ACCEPT, HeaderValue::from_static(list));
+        accept("application/a;q=0.5, application/b");
+        accept("application/C+json");
+        for accepted in ["application/a", "application/b", "application/c+json"] {
+            assert!(request.accepts(accepted), "{accepted}");
+        }
+        assert!(!request.accepts("application/c"));
     }
 }
