@@ -34,22 +34,22 @@ help: ## List the targets
 demo: deps cluster-build image-binary ## Show an outage and the way back on a throwaway local cluster (KEEP=1 leaves it up)
 	KEEP=$(KEEP) cargo run --quiet --locked --bin demo
 
-# First what runs on clusters is built, each part beside the others: where one links or waits, the others compile. Then it runs,
-# and mostly waits: for kubelets, leases, stable minutes. In that time everything else is built and tested.
+# What runs on clusters is built, and then runs, and mostly waits there: for kubelets, leases, stable minutes. The time that this
+# leaves compiles everything else, and lints it; its tests, some of which look at a clock, come last and have the machine.
 .PHONY: test
 test: deps formatted ## Lint, check generated files, run every test; installs what it needs
-	$(MAKE) --no-print-directory --jobs=3 programs operator harness
-	@mkdir -p "$(CATAMARAN_CACHE)"; log=$$(mktemp "$(CATAMARAN_CACHE)/sources.XXXXXX"); \
-	tests/idle.sh $(ALONE) later sources >"$$log" 2>&1 & sources=$$!; trap 'kill $$sources 2>/dev/null || true' EXIT; \
-	status=0; $(ALONE) on-clusters || status=$$?; \
-	echo "lint, boundaries and unit tests, which ran meanwhile:"; \
-	wait $$sources || status=$$?; trap - EXIT; cat "$$log"; rm "$$log"; exit $$status
+	$(MAKE) --no-print-directory harness
+	@mkdir -p "$(CATAMARAN_CACHE)"; log=$$(mktemp "$(CATAMARAN_CACHE)/meanwhile.XXXXXX"); status=0; \
+	tests/idle.sh $(ALONE) meanwhile >"$$log" 2>&1 & meanwhile=$$!; trap 'kill $$meanwhile 2>/dev/null || true' EXIT; \
+	{ $(MAKE) --no-print-directory --jobs=2 programs operator && $(ALONE) on-clusters; } || status=$$?; \
+	wait $$meanwhile || status=$$?; trap - EXIT; echo "meanwhile:"; cat "$$log"; rm "$$log"; exit $$status
+	$(ALONE) unit
 	@echo "everything passed; nothing was skipped"
 
 # Inside of what runs beside others, Cargo is not to count its jobs with make.
 BY_ITSELF := env --unset=MAKEFLAGS --unset=MFLAGS
 ALONE := $(BY_ITSELF) $(MAKE) --no-print-directory
-.PHONY: programs operator cluster-tool harness on-clusters later sources
+.PHONY: programs operator cluster-tool harness on-clusters meanwhile
 programs: cluster-tool
 	nice $(CLUSTER_TOOL) build
 
@@ -72,11 +72,11 @@ on-clusters:
 	  echo "running $$program"; (cd "$$folder" && CATAMARAN_BINARY="$(OPERATOR)" "$$program") || status=1; \
 	done <"$(CARGO_TARGET_DIR)/on-clusters"; exit $$status
 
-# What only later scenarios run; one that comes too soon waits for it.
-later:
+# Helm 3 and Flux are for later scenarios; one that comes too soon waits for them.
+meanwhile:
 	$(CLUSTER_TOOL) build helm3 flux
-
-sources: lint boundaries unit
+	$(ALONE) lint boundaries
+	cargo test --locked --no-run
 
 .PHONY: unit
 unit: ## Unit, property, webhook, registry and command-line tests

@@ -3,10 +3,6 @@
 //! Everything that the schema enforces is checked again, because an object may be older than a rule, and so is what CEL
 //! can't say. The first error is returned; it names the field as `kubectl explain` knows it.
 
-use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
-use std::time::Duration;
-
 use catamaran_core::policy::{
     ControllerOwnedPods, FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, ParityPolicy, RescueMode,
     RewritePolicy, Tiller, Trigger, UnverifiedTags,
@@ -15,7 +11,6 @@ use catamaran_core::reference::{is_repository_path, is_tag};
 use catamaran_core::side::{Side, Sides};
 use jiff::Timestamp;
 
-use crate::duration;
 use crate::mirror::{
     ActiveSide, ControllerOwnedPodsName, FailbackModeName, HealthCheck, Parity, RegistryMirror, RegistryMirrorSpec,
     RescueModeName, Rewrite, TriggerName, UnverifiedTagsName,
@@ -25,29 +20,14 @@ use crate::rules::{
     SUCCESS_THRESHOLD, TIMEOUT_SECONDS,
 };
 
+mod checks;
 mod repair;
 mod repositories;
 mod selector;
 mod sides;
 
-/// Why a mirror makes no sense.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("failed to accept {field}: {message}")]
-pub struct PolicyError {
-    /// The path of the field, such as `spec.repositories[3].name`.
-    pub field: String,
-    /// What is wrong with it, for people.
-    pub message: String,
-}
-
-impl PolicyError {
-    fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        PolicyError {
-            field: field.into(),
-            message: message.into(),
-        }
-    }
-}
+pub use self::checks::PolicyError;
+use self::checks::{length, seconds, within};
 
 /// Parses a mirror.
 ///
@@ -216,48 +196,4 @@ fn rewrite(rewrite: &Rewrite) -> RewritePolicy {
             ControllerOwnedPodsName::Rewrite => ControllerOwnedPods::Rewrite,
         },
     }
-}
-
-fn within(value: i32, bounds: &RangeInclusive<i32>, field: &str) -> Result<u32, PolicyError> {
-    u32::try_from(value)
-        .ok()
-        .filter(|_| bounds.contains(&value))
-        .ok_or_else(|| {
-            PolicyError::new(
-                field,
-                format!("must be between {} and {}, not {value}", bounds.start(), bounds.end()),
-            )
-        })
-}
-
-fn seconds(value: i32, bounds: &RangeInclusive<i32>, field: &str) -> Result<Duration, PolicyError> {
-    within(value, bounds, field).map(|seconds| Duration::from_secs(seconds.into()))
-}
-
-fn length(text: &str, bounds: &RangeInclusive<Duration>, field: &str) -> Result<Duration, PolicyError> {
-    let length = duration::parse(text).ok_or_else(|| {
-        PolicyError::new(
-            field,
-            format!("must be a duration such as 90s, 5m or 1h30m, not {text:?}"),
-        )
-    })?;
-    if !bounds.contains(&length) {
-        let (least, most) = (bounds.start().as_secs(), bounds.end().as_secs());
-        return Err(PolicyError::new(
-            field,
-            format!("must be between {least}s and {most}s, not {text:?}"),
-        ));
-    }
-    Ok(length)
-}
-
-/// Refuses the second of two equal names.
-fn check_unique<'a>(names: impl Iterator<Item = &'a str>, field: impl Fn(usize) -> String) -> Result<(), PolicyError> {
-    let mut seen = BTreeSet::new();
-    for (index, name) in names.enumerate() {
-        if !seen.insert(name) {
-            return Err(PolicyError::new(field(index), format!("{name:?} is listed twice")));
-        }
-    }
-    Ok(())
 }

@@ -1,7 +1,7 @@
 //! `catamaran check`: from a registry's name to the first byte of an image, rung by rung, and how to mend what fails.
 //!
 //! Reading order: `target` is what was asked for; `mirror` turns a mirror of the cluster into its two sides; both make a `ladder`;
-//! `describe` says in a `line` what was seen on a rung, `hint` what to do about one that failed; `print` shows it.
+//! `describe` says in a `line` what was seen on a rung, `hint` what to do about one that failed; `print` shows the `climb`.
 
 use std::process::ExitCode;
 
@@ -12,6 +12,7 @@ use crate::cli::{CheckArguments, Output};
 use crate::cluster::Cluster;
 use crate::{exit, output};
 
+mod climb;
 mod describe;
 mod hint;
 mod ladder;
@@ -20,17 +21,11 @@ mod mirror;
 mod print;
 mod target;
 
+use climb::Climb;
 use ladder::Ladder;
 use line::{Line, Mark};
 use print::Style;
 use target::Target;
-
-/// What came of one ladder.
-#[derive(Debug)]
-struct Climb {
-    heading: String,
-    lines: Vec<Line>,
-}
 
 /// Climbs every ladder that was asked for, and says by the exit code how it went.
 pub fn run(arguments: &CheckArguments) -> anyhow::Result<ExitCode> {

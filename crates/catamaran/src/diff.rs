@@ -4,35 +4,22 @@
 //! this is the gate of a pipeline, and a gate that passes on a typing error is worse than no gate.
 //!
 //! Reading order: `target` is what was asked for, `place` is one of the two repositories and how it is asked
-//! (`credentials` says with what), `gather` reads both, `print` shows what came out, `progress` is for whoever waits.
+//! (`credentials` says with what), `gather` reads both, `print` shows the `comparison` that came out, `progress` is for whoever waits.
 
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use catamaran_core::parity::Difference;
-use catamaran_core::side::Sides;
 
 use crate::cli::{DiffArguments, Output};
 use crate::{exit, output};
 
+mod comparison;
 pub mod credentials;
 mod gather;
 pub mod place;
 mod print;
 mod progress;
 mod target;
-
-/// A finished comparison.
-#[derive(Debug)]
-struct Comparison {
-    /// The repositories as they were typed.
-    repositories: Sides<String>,
-    /// Tags that at least one side has.
-    tags: usize,
-    differences: Vec<Difference>,
-    /// What is worth knowing besides, for people.
-    notes: Vec<String>,
-}
 
 /// Compares, prints, and says by the exit code how it went.
 pub fn run(arguments: &DiffArguments) -> anyhow::Result<ExitCode> {

@@ -1,8 +1,10 @@
 //! Taking connections for what this process serves in plain HTTP: so many at a time, until it ends.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
@@ -11,6 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 /// How long a client may take to send its headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Listens on an address.
+pub async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("failed to listen on {address}"))
+}
 
 /// Hands each connection to `serve`, at most `most` at a time, until `shutdown`. Those under way go on.
 pub async fn accept<F>(listener: TcpListener, most: usize, shutdown: CancellationToken, serve: impl Fn(TcpStream) -> F)

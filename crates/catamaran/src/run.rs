@@ -9,11 +9,11 @@ use catamaran_controller::clock::Clock;
 use catamaran_controller::connections::Connections;
 use catamaran_controller::contact::{Contact, ContactLayer};
 use catamaran_controller::context::{self, Context, Mirror};
+use catamaran_controller::crews::Crews;
 use catamaran_controller::feed::{self, View as Seen};
 use catamaran_controller::lease::{self, LeaseSettings};
 use catamaran_controller::memory::Memories;
 use catamaran_controller::readings::Readings;
-use catamaran_controller::workers::Workers;
 use catamaran_controller::{pods, pull_secrets, reconcile};
 use catamaran_registry::Budgets;
 use catamaran_webhook::{Admission, Identity, View};
@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use account::Account;
 
 use crate::cli::{Certificates, RunArguments};
-use crate::{exposition, http, notifications, telemetry};
+use crate::{exposition, http, listener, notifications, telemetry};
 
 mod account;
 mod hints;
@@ -141,7 +141,7 @@ impl Parts {
             memories: Memories::default(),
             connections: Connections::new(client.clone(), &arguments.namespace, Arc::new(Budgets::new())),
             readings: Readings::default(),
-            workers: Workers::default(),
+            crews: Crews::default(),
             table,
             triggers: triggers_sender,
             turns: watch::channel(0).0,
@@ -174,8 +174,8 @@ impl Parts {
             certificates: certificate_settings(arguments, account.owner.clone())?,
             owner: account.owner,
             certificate,
-            webhook: listen(arguments.webhook_address).await?,
-            http: listen(arguments.http_address).await?,
+            webhook: listener::bind(arguments.webhook_address).await?,
+            http: listener::bind(arguments.http_address).await?,
             notifications: hints::listener(arguments).await?,
         })
     }
@@ -284,12 +284,6 @@ fn certificate_settings(
         },
         schedule,
     })
-}
-
-async fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("failed to listen on {address}"))
 }
 
 fn minting(arguments: &RunArguments) -> pull_secrets::Settings {

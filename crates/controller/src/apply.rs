@@ -73,9 +73,7 @@ async fn announce(context: &Context, mirror: &RegistryMirror, announcements: &[A
 /// Tells the author of a mirror that it can't be read; the others go on.
 pub async fn refuse(context: &Context, invalid: &InvalidObject) -> Result<Action, ApplyError> {
     let name = invalid.metadata.name.clone().unwrap_or_default();
-    context
-        .workers
-        .stop(invalid.metadata.uid.as_deref().unwrap_or_default());
+    context.crews.stop(invalid.metadata.uid.as_deref().unwrap_or_default());
     if !context.leads() {
         return Ok(Action::await_change());
     }

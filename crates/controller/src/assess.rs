@@ -18,6 +18,7 @@ use crate::context::Context;
 use crate::memory::PassResult;
 use crate::pull_through::Rule;
 use crate::repair::Progress;
+use crate::workers;
 
 /// What was found out about a mirror.
 #[derive(Debug)]
@@ -70,12 +71,12 @@ pub fn assess(mirror: &RegistryMirror, context: &Arc<Context>, now: Timestamp) -
     let policy = match policy(mirror) {
         Ok(policy) => Arc::new(policy),
         Err(error) => {
-            context.workers.stop(mirror.metadata.uid.as_deref().unwrap_or_default());
+            context.crews.stop(mirror.metadata.uid.as_deref().unwrap_or_default());
             return Outlook::Invalid(error);
         }
     };
     let generation = mirror.metadata.generation.unwrap_or_default();
-    context.workers.ensure(context, &policy, generation);
+    workers::ensure(context, &policy, generation);
     if policy.suspended {
         return Outlook::Suspended;
     }

@@ -13,11 +13,11 @@ use tokio::sync::{mpsc, watch};
 
 use crate::clock::Clock;
 use crate::connections::Connections;
+use crate::crews::Crews;
 use crate::lease::Leadership;
 use crate::memory::Memories;
 use crate::metrics::Metrics;
 use crate::readings::Readings;
-use crate::workers::Workers;
 
 /// A mirror as it is watched: one that can't be decoded must not disturb the others.
 pub type Mirror = DeserializeGuard<RegistryMirror>;
@@ -46,7 +46,7 @@ pub struct Context {
     /// What several mirrors have read of the same repositories.
     pub readings: Readings,
     /// Background tasks of each mirror.
-    pub workers: Workers,
+    pub crews: Crews,
     /// The route table, as the webhook of this replica sees it.
     pub table: watch::Receiver<Arc<RouteTable>>,
     /// Asks for a mirror to be reconciled now.

@@ -15,8 +15,8 @@ use jiff::Timestamp;
 use tokio::sync::{Notify, mpsc};
 
 use crate::connections::Problem;
-use crate::pull_through::Rule;
-use crate::repair::Progress;
+use crate::pull_through::rule::Rule;
+use crate::repair::progress::Progress;
 
 /// A tag of a mirror's repository, by its name in status.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

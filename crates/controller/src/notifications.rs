@@ -19,48 +19,18 @@ use crate::memory::RepositoryTag;
 mod keys;
 mod pace;
 mod read;
+mod sender;
 
 pub use keys::{Keys, KeysError};
 pub use pace::Pace;
 pub use read::{Hint, Message, ReadError};
+pub use sender::Sender;
 
 /// The largest notification that is read, in bytes.
 pub const LARGEST: usize = 256 * 1024;
 
 /// Until a sender that sent too much, or found no leader, may try again.
 pub const RETRY_AFTER: Duration = Duration::from_secs(5);
-
-/// Whose protocol a notification comes by; each has a path of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Sender {
-    /// Azure Container Registry's webhooks.
-    Azure,
-    /// GitHub's webhooks.
-    GitHub,
-    /// `CloudEvents`, and Azure Event Grid's own schema.
-    Events,
-}
-
-impl Sender {
-    /// The sender that a path belongs to.
-    pub fn of_path(path: &str) -> Option<Sender> {
-        match path {
-            "/azure" => Some(Sender::Azure),
-            "/github" => Some(Sender::GitHub),
-            "/events" => Some(Sender::Events),
-            _ => None,
-        }
-    }
-
-    /// In one word, for metrics and logs.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Sender::Azure => "azure",
-            Sender::GitHub => "github",
-            Sender::Events => "events",
-        }
-    }
-}
 
 /// What became of a notification.
 #[derive(Clone, Debug, PartialEq, Eq)]

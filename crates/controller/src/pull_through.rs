@@ -19,8 +19,11 @@ use crate::context::Context;
 use crate::lease;
 use crate::memory::{MirrorMemory, RepositoryTag};
 
+pub(crate) mod rule;
 #[cfg(test)]
 mod tests;
+
+pub use rule::Rule;
 
 /// Tags asked for at a time: each may make the cache import a whole image.
 const AT_A_TIME: usize = 2;
@@ -28,23 +31,6 @@ const AT_A_TIME: usize = 2;
 const RULES_EVERY: Duration = Duration::from_hours(1);
 /// The same, while what was found is not good.
 const RULES_AGAIN: Duration = Duration::from_mins(5);
-
-/// What is known of the cloud's rule for the other side.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// It was read.
-    Read {
-        /// The prefix under which the other side is cached; empty for the root.
-        prefix: Option<String>,
-        /// Whether the mirror lies there.
-        placement: Placement,
-    },
-    /// It could not be read.
-    Unknown {
-        /// The failing request and its cause.
-        message: String,
-    },
-}
 
 /// Looks after the cache until the task is ended; idle while another replica leads.
 pub async fn run(context: Arc<Context>, policy: Arc<MirrorPolicy>, cache: Side) {

@@ -22,7 +22,7 @@ use crate::lease;
 use crate::memory::MirrorMemory;
 use crate::scanner;
 
-mod progress;
+pub(crate) mod progress;
 #[cfg(test)]
 mod tests;
 mod work;

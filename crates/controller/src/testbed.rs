@@ -12,10 +12,10 @@ use tower::service_fn;
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::context::{Context, excluded_namespaces, recorder};
+use crate::crews::Crews;
 use crate::lease::{self, Leadership};
 use crate::memory::Memories;
 use crate::readings::Readings;
-use crate::workers::Workers;
 
 /// An API server that answers as `answer` says: from the method, the URI and the body to a status and a body.
 pub(crate) fn api_server(
@@ -56,7 +56,7 @@ pub(crate) fn replica(client: kube::Client, table: Arc<RouteTable>, leads: bool)
         memories: Memories::default(),
         connections: Connections::new(client.clone(), "catamaran-system", Arc::new(Budgets::new())),
         readings: Readings::default(),
-        workers: Workers::default(),
+        crews: Crews::default(),
         table: watch::channel(table).1,
         triggers: mpsc::unbounded_channel().0,
         turns: watch::channel(0).0,

@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 
 use crate::failure::{Class, Failure, Rung, one_line};
-use crate::transport::Reply;
+use crate::reply::Reply;
 use crate::wait;
 
 /// What the body of an error says.

@@ -6,11 +6,12 @@ use catamaran_core::digest::Digest;
 use http::Method;
 use url::Url;
 
+use crate::ask::Ask;
 use crate::failure::{Class, Failure, Rung};
 use crate::manifest::{Descriptor, Parts};
 use crate::path;
+use crate::reply::Reply;
 use crate::session::Session;
-use crate::transport::{Ask, Reply};
 
 impl Session {
     /// Reads the first byte of a blob that the manifest leads to, through its redirects.

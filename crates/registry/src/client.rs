@@ -2,88 +2,24 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use catamaran_core::digest::Digest;
 use catamaran_core::health::Unavailable;
 
+use crate::ask::Access;
 use crate::budget::{Budget, Budgets, CopyBudget};
-use crate::connection::{Connection, Limits};
+use crate::connection::Connection;
 use crate::dns::{self, Guard};
+use crate::error::ClientError;
 use crate::exchange::Exchange;
 use crate::failure::{Class, Failure, Rung};
-use crate::listing::{Lock, Marker};
-use crate::provider::{Access, Apis, Site};
+use crate::limits::Limits;
+use crate::listing::{ListedTag, Lock, Marker};
+use crate::manifest::{Manifest, Resolved};
+use crate::provider;
+use crate::provider::apis::Apis;
 use crate::session::Session;
 use crate::tls::Trust;
 use crate::token::Tokens;
 use crate::transport::Http;
-
-/// Why there is no client.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ClientError {
-    /// The registry or one of its token hosts is not `host[:port]`.
-    #[error("failed to read the registry {registry:?} or one of its token hosts: not host[:port]")]
-    BadRegistry {
-        /// The registry as given.
-        registry: String,
-    },
-    /// The extra certificates can't be used, or no certificate is trusted at all.
-    #[error("failed to load the trusted certificates: {0}")]
-    BadCa(String),
-    /// The client certificate or its key can't be used.
-    #[error("failed to load the client certificate: {0}")]
-    BadIdentity(String),
-    /// Only Amazon's private registries take an identity at Amazon.
-    #[error(
-        "failed to use an identity at Amazon for {registry:?}: not {{account}}.dkr.ecr.{{region}}.amazonaws.com, or one of its forms"
-    )]
-    NotAmazons {
-        /// The registry.
-        registry: String,
-    },
-    /// Only Azure's registries take an identity at Azure.
-    #[error(
-        "failed to use an identity at Azure for {registry:?}: not NAME.azurecr.io, or a name of another of its clouds"
-    )]
-    NotAzures {
-        /// The registry.
-        registry: String,
-    },
-    /// The HTTP client can't be built.
-    #[error("failed to build the HTTP client: {0}")]
-    Http(String),
-}
-
-/// A tag as a registry lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedTag {
-    /// The tag.
-    pub name: String,
-    /// Its digest, where the registry lists digests.
-    pub digest: Option<Digest>,
-    /// What the registry forbids about it, where it says so.
-    pub locked: Option<Lock>,
-}
-
-/// What a reference stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Resolved {
-    /// The manifest's digest.
-    pub digest: Digest,
-    /// Whether the content was hashed; otherwise the registry's word stands for it.
-    pub verified: bool,
-}
-
-/// A manifest whose content has the digest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Manifest {
-    /// Its digest.
-    pub digest: Digest,
-    /// `Content-Type`, as the registry gave it.
-    pub media_type: Option<String>,
-    /// The content, at most 4 MiB by default.
-    pub body: Bytes,
-}
 
 /// A registry's client. Cheap to clone; clones share connections and tokens.
 #[derive(Clone)]
@@ -156,7 +92,7 @@ impl Client {
         budgets: &Budgets,
         lookup: dns::Lookup,
     ) -> Result<Client, ClientError> {
-        let site = Site::new(connection).ok_or_else(|| ClientError::BadRegistry {
+        let site = provider::site(connection).ok_or_else(|| ClientError::BadRegistry {
             registry: connection.registry.chars().take(255).collect(),
         })?;
         let site = Arc::new(site);

@@ -16,12 +16,13 @@ use bytes::Bytes;
 use catamaran_core::digest::Digest;
 use catamaran_core::health::Unavailable;
 
+use crate::ask::Access;
 use crate::budget::CopyBudget;
-use crate::client::{Client, ClientError};
-use crate::connection::Limits;
+use crate::client::Client;
+use crate::error::ClientError;
 use crate::failure::{Class, Failure, Rung};
+use crate::limits::Limits;
 use crate::path;
-use crate::provider::Access;
 
 mod blobs;
 mod error;

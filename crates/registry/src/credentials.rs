@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 
 use crate::identity::Identity;
 use crate::mask;
-use crate::provider::aws::Place;
+#[cfg(feature = "aws")]
+use crate::provider::aws::identity::AwsIdentity;
+use crate::provider::aws::place::Place;
 use crate::secret::Secret;
 
 /// A larger `.dockerconfigjson` is refused; the API server's own limit for a Secret is 1 MiB.
@@ -35,7 +37,7 @@ pub enum Credentials {
     Azure(Identity),
     /// The identity of this machine or pod at Amazon, for its private registries.
     #[cfg(feature = "aws")]
-    Aws(crate::AwsIdentity),
+    Aws(AwsIdentity),
 }
 
 /// Why a `.dockerconfigjson` gives no credential. No message holds anything of its contents.
@@ -170,7 +172,7 @@ impl Credentials {
     pub fn ambient(provider: Provider, registry: &str) -> Credentials {
         #[cfg(feature = "aws")]
         if provider == Provider::Aws && Place::of(registry).is_some() {
-            return Credentials::Aws(crate::AwsIdentity::ambient());
+            return Credentials::Aws(AwsIdentity::ambient());
         }
         let _ = (provider, registry);
         Credentials::Anonymous

@@ -10,10 +10,11 @@ use crate::answer;
 use crate::failure::{Class, Failure, Rung};
 use crate::identity::{Identity, Membership, RefreshToken};
 use crate::jwt::Claims;
-use crate::provider::{Context, Site};
+use crate::provider::site::{Context, Site};
 use crate::renewed::{Fetched, Fresh};
+use crate::reply::Reply;
 use crate::secret::Secret;
-use crate::transport::{Http, Reply};
+use crate::transport::Http;
 
 /// How long a refresh token is kept that does not say how long it lives; the service documents three hours.
 const UNSAID_LIFE: std::time::Duration = std::time::Duration::from_hours(1);

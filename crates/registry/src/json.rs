@@ -1,6 +1,6 @@
 //! JSON from strangers: small bodies can hold many values, and each value costs memory when it is read.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// Values of a page of tags. Registries that know no pages send all tags at once.
 pub(crate) const PAGE_VALUES: usize = 250_000;
@@ -23,6 +23,13 @@ fn beginning_with<'a, T: Deserialize<'a>>(first: u8, body: &'a [u8], most: usize
         return None;
     }
     serde_json::from_slice(body).ok()
+}
+
+/// Tells a missing key (a broken answer) from `null` (no tags).
+pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    Ok(Some(Option::deserialize(deserializer)?.unwrap_or_default()))
 }
 
 /// At least as many values as there are, by what opens and separates them.

@@ -13,10 +13,11 @@ use url::Host;
 
 use crate::address::{self, Kind};
 use crate::broken;
-use crate::client::{Client, ListedTag};
+use crate::client::Client;
 use crate::failure::{Class, Failure, Rung, one_line};
+use crate::listing::ListedTag;
 use crate::probe;
-use crate::provider::Scheme;
+use crate::provider::site::Scheme;
 use crate::session::{About, Session};
 use crate::transport::Http;
 
@@ -375,7 +376,7 @@ impl Ladder<'_> {
         &self,
         repository: &str,
         tags: &[ListedTag],
-    ) -> Result<(String, crate::client::Manifest), Failure> {
+    ) -> Result<(String, crate::manifest::Manifest), Failure> {
         let tag = self.target.tag.clone().or_else(|| worth_pulling(tags));
         let tag = tag.ok_or_else(|| {
             let message = format!("{repository:?} has no tag that could be pulled");

@@ -6,16 +6,36 @@ use http::header::CONTENT_TYPE;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
-use crate::client::{Manifest, Resolved};
+use crate::ask::Ask;
 use crate::failure::{Class, Failure, Rung};
 use crate::path;
+use crate::reply::Reply;
 use crate::session::Session;
-use crate::transport::{Ask, Reply};
 
 /// Everything that a reference may stand for. GHCR answers 404 for what is not listed here, so `*/*` alone won't do.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, \
      application/vnd.oci.artifact.manifest.v1+json, */*;q=0.1";
+
+/// What a reference stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// Whether the content was hashed; otherwise the registry's word stands for it.
+    pub verified: bool,
+}
+
+/// A manifest whose content has the digest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// `Content-Type`, as the registry gave it.
+    pub media_type: Option<String>,
+    /// The content, at most 4 MiB by default.
+    pub body: Bytes,
+}
 
 /// The parts of a manifest or index that lead to a blob.
 #[derive(Deserialize)]

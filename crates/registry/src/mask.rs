@@ -5,8 +5,8 @@ use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_N
 use http::HeaderValue;
 use url::form_urlencoded;
 
+use crate::ask::Ask;
 use crate::secret::Secret;
-use crate::transport::Ask;
 
 /// What stands for a secret.
 const REDACTED: &str = "[redacted]";
@@ -142,7 +142,7 @@ mod tests {
 
     use super::*;
     use crate::failure::Rung;
-    use crate::provider::secret_header;
+    use crate::secret::secret_header;
 
     fn ask() -> Ask {
         Ask::new(Method::GET, Url::parse("https://r.test/v2/").unwrap(), Rung::Token)

@@ -8,10 +8,10 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use crate::client::Client;
-use crate::connection::Limits;
 use crate::credentials::Credentials;
 use crate::failure::{Class, Failure, Rung};
-use crate::provider::Scheme;
+use crate::limits::Limits;
+use crate::provider::site::Scheme;
 use crate::session::{About, Session};
 use crate::tls::Stage;
 use crate::transport::Http;

@@ -39,16 +39,12 @@ mod serve;
 mod state;
 
 pub use authority::{Certificate, Clients};
+pub use content::{IMAGE_INDEX, IMAGE_MANIFEST};
 pub use fault::{Fault, What};
 pub use state::{Auth, Recorded, Wire};
 
 use authority::Authority;
 use state::State;
-
-/// The media type of the image manifests that [`Registry::push`] makes.
-pub const IMAGE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// The media type of image indexes.
-pub const IMAGE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// A running registry; it ends when it is dropped.
 pub struct Registry {

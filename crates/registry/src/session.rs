@@ -7,14 +7,17 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::answer;
+use crate::ask::{Access, Ask};
 use crate::budget::Budget;
 use crate::challenge;
 use crate::exchange::Exchange;
 use crate::failure::{Class, Failure, Rung};
-use crate::provider::{Access, Apis, Context, Scheme, Site, github};
-use crate::secret::Secret;
+use crate::provider::apis::Apis;
+use crate::provider::site::{Context, Scheme, Site};
+use crate::reply::Reply;
+use crate::secret::{Secret, secret_header};
 use crate::token::{self, Token, Tokens};
-use crate::transport::{Ask, Http, Reply};
+use crate::transport::Http;
 
 /// A registry, a way to reach it, and what was learned about authenticating with it.
 pub(crate) struct Session {
@@ -193,7 +196,7 @@ impl Session {
             return ecr.authorization().await.map(Some);
         }
         let basic = self.site.credentials.basic();
-        Ok(basic.and_then(|basic| crate::provider::secret_header("Basic", basic.expose())))
+        Ok(basic.and_then(|basic| secret_header("Basic", basic.expose())))
     }
 
     /// Forgets a credential that stood for an identity and was refused. Whether another can be had.
@@ -241,9 +244,17 @@ impl Session {
     ) -> Result<Token, Failure> {
         let (ask, reply) = self.ask_for_token(realm, service, about).await?;
         if reply.status() != StatusCode::OK {
-            let failure = self.fail(reply, &ask, about.map(|about| about.repository)).await;
+            let mut failure = self.fail(reply, &ask, about.map(|about| about.repository)).await;
             let scope = about.map(|about| about.scope(&self.site));
-            return Err(github::told_apart(self, failure, realm, service, scope.as_deref()).await);
+            let retry = self
+                .site
+                .anonymous_retry(&mut failure, realm, service, scope.as_deref());
+            if let Some(retry) = retry
+                && let Ok(reply) = self.send(&retry).await
+            {
+                self.site.retried_anonymously(&mut failure, reply.status());
+            }
+            return Err(failure);
         }
         if reply.is_html() {
             return Err(reply.not_a_registry("a web page instead of a token"));

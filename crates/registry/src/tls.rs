@@ -20,8 +20,8 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls_platform_verifier::Verifier;
 
-use crate::client::ClientError;
 use crate::connection::{ClientIdentity, Connection};
+use crate::error::ClientError;
 
 /// How far the first connection came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use crate::failure::Failure;
 use crate::json;
 use crate::jwt::Claims;
-use crate::provider::{Scheme, secret_header};
+use crate::provider::site::Scheme;
+use crate::secret::secret_header;
 
 /// How long a token lives when nothing is said, and the least that is believed (token flow of the distribution project).
 const SHORTEST_LIFE: Duration = Duration::from_mins(1);

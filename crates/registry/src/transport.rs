@@ -1,22 +1,17 @@
 //! One bounded HTTP request.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RANGE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RANGE};
 use reqwest::redirect::Policy;
-use url::Url;
 
+use crate::ask::Ask;
 use crate::broken;
-use crate::client::ClientError;
-use crate::connection::Limits;
 use crate::dns::{Guard, Resolver};
-use crate::failure::{Class, Failure, Rung, one_line};
-use crate::mask::Sent;
-use crate::provider::Access;
-use crate::secret::Secret;
+use crate::error::ClientError;
+use crate::failure::{Class, Failure, one_line};
+use crate::limits::Limits;
+use crate::reply::Reply;
 use crate::tls::{self, Progress, Stage, Trust};
 
 /// An HTTP client that follows no redirect, decodes no content, and connects to no address that `guard` refuses. Clones
@@ -29,55 +24,6 @@ pub(crate) struct Http {
     pub(crate) guard: Arc<Guard>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) limits: Limits,
-}
-
-/// One request.
-pub(crate) struct Ask {
-    pub(crate) method: Method,
-    pub(crate) url: Url,
-    pub(crate) rung: Rung,
-    pub(crate) accept: Option<&'static str>,
-    pub(crate) authorization: Option<HeaderValue>,
-    /// Ask for the first byte only.
-    pub(crate) first_byte: bool,
-    /// A form to post.
-    pub(crate) form: Option<Secret<String>>,
-    /// What it wants to do with the repository.
-    pub(crate) access: Access,
-    /// Further headers, for interfaces that want them.
-    pub(crate) headers: HeaderMap,
-    /// Content to send, its type among `headers`.
-    pub(crate) body: Option<Bytes>,
-    /// For the request with its answer's body, when [`Limits::total`] won't do.
-    pub(crate) time: Option<Duration>,
-}
-
-impl Ask {
-    pub(crate) fn new(method: Method, url: Url, rung: Rung) -> Ask {
-        Ask {
-            method,
-            url,
-            rung,
-            accept: None,
-            authorization: None,
-            first_byte: false,
-            form: None,
-            access: Access::Read,
-            headers: HeaderMap::new(),
-            body: None,
-            time: None,
-        }
-    }
-
-    /// The request in words, without the query: redirects to blob storage carry signatures there.
-    pub(crate) fn describe(&self) -> String {
-        let mut shown = self.url.clone();
-        shown.set_query(None);
-        shown.set_fragment(None);
-        let _ = shown.set_username("");
-        let _ = shown.set_password(None);
-        format!("{} {shown}", self.method)
-    }
 }
 
 impl Http {
@@ -164,12 +110,7 @@ impl Http {
             .await
             .map_err(|error| broken::failure(&error, ask.rung, &request))
             .map_err(|failure| through(proxy.as_deref(), failure))?;
-        let reply = Reply {
-            response,
-            request,
-            rung: ask.rung,
-            sent: Sent::with(ask),
-        };
+        let reply = Reply::new(response, ask, request);
         let size: usize = reply
             .headers()
             .iter()
@@ -222,114 +163,4 @@ fn client(
     builder
         .build()
         .map_err(|error| ClientError::Http(broken::root_cause(&error)))
-}
-
-/// An answer whose body was not read yet.
-pub(crate) struct Reply {
-    response: reqwest::Response,
-    pub(crate) request: String,
-    pub(crate) rung: Rung,
-    /// What must not be shown of the answer.
-    pub(crate) sent: Sent,
-}
-
-impl Reply {
-    pub(crate) fn status(&self) -> StatusCode {
-        self.response.status()
-    }
-
-    pub(crate) fn headers(&self) -> &HeaderMap {
-        self.response.headers()
-    }
-
-    pub(crate) fn header(&self, name: impl http::header::AsHeaderName) -> Option<&str> {
-        self.headers().get(name)?.to_str().ok()
-    }
-
-    pub(crate) fn url(&self) -> &Url {
-        self.response.url()
-    }
-
-    /// Where a redirect leads, resolved against the request.
-    pub(crate) fn location(&self) -> Option<Url> {
-        if !matches!(self.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-            return None;
-        }
-        self.url().join(self.header(LOCATION)?).ok()
-    }
-
-    /// Whether the answer calls itself a web page: what captive portals and proxies give.
-    pub(crate) fn is_html(&self) -> bool {
-        let kind = self.header(CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
-        kind.starts_with("text/html") || kind.starts_with("application/xhtml")
-    }
-
-    /// A failure of this answer; `message` names the request already.
-    pub(crate) fn failure(&self, class: Class, message: String) -> Failure {
-        Failure {
-            rung: self.rung,
-            class,
-            status: Some(self.status().as_u16()),
-            code: None,
-            message,
-        }
-    }
-
-    /// "This is not how a registry answers".
-    pub(crate) fn not_a_registry(&self, why: &str) -> Failure {
-        let message = format!("{}: not a registry's answer: {why}", self.request);
-        self.failure(
-            Class::Unavailable(catamaran_core::health::Unavailable::ServerError),
-            message,
-        )
-    }
-
-    /// Reads the body, at most `most` bytes; an announced length beyond that is refused before reading.
-    pub(crate) async fn body(mut self, most: u64) -> Result<Bytes, Failure> {
-        let encoding = self.header(CONTENT_ENCODING).unwrap_or("identity");
-        if !encoding.eq_ignore_ascii_case("identity") {
-            return Err(self.not_a_registry("its content is encoded, which we did not ask for"));
-        }
-        let announced = self.response.content_length();
-        if announced.is_some_and(|length| length > most) {
-            return Err(self.too_large(most));
-        }
-        let mut body = BytesMut::with_capacity(usize::try_from(announced.unwrap_or(0)).unwrap_or(0));
-        loop {
-            let chunk = self.response.chunk().await;
-            match chunk.map_err(|error| broken::failure(&error, self.rung, &self.request))? {
-                None => return Ok(body.freeze()),
-                Some(chunk) if body.len() as u64 + chunk.len() as u64 > most => return Err(self.too_large(most)),
-                Some(chunk) => body.extend_from_slice(&chunk),
-            }
-        }
-    }
-
-    /// The next piece of the body, as it comes from the network; the caller counts.
-    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
-        let piece = self.response.chunk().await;
-        piece.map_err(|error| broken::failure(&error, self.rung, &self.request))
-    }
-
-    /// The announced length of the body.
-    pub(crate) fn length(&self) -> Option<u64> {
-        self.response.content_length()
-    }
-
-    /// Reads until the first byte has come.
-    pub(crate) async fn first_byte(mut self) -> Result<(), Failure> {
-        loop {
-            let chunk = self.response.chunk().await;
-            match chunk.map_err(|error| broken::failure(&error, self.rung, &self.request))? {
-                Some(chunk) if chunk.is_empty() => {}
-                Some(_) => return Ok(()),
-                None => return Err(self.not_a_registry("the blob is empty")),
-            }
-        }
-    }
-
-    fn too_large(&self, most: u64) -> Failure {
-        let message = format!("{}: an answer of more than {most} bytes", self.request);
-        self.failure(Class::TooLarge, message)
-    }
 }

@@ -84,7 +84,7 @@ const COMPONENTS: [Component; 11] = [
     Component {
         name: "registry",
         module: "components/registry",
-        packages: &["github.com/distribution/distribution/v3/cmd/registry"],
+        packages: &["."],
         programs: &["registry"],
         variables: &[],
         definitions: &[],

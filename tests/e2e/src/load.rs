@@ -36,6 +36,8 @@ pub struct Order {
     pub expected: String,
     /// Connections that are kept; each waits for its answer before it asks again.
     pub connections: usize,
+    /// The least from one question of a connection to its next; zero: it never rests.
+    pub every: Duration,
 }
 
 /// What came of them.
@@ -94,7 +96,6 @@ impl Tally {
     }
 
     fn print(&self) {
-        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let value = json!({
             "admissions": self.admissions, "failed": self.failed, "unrewritten": self.unrewritten,
             "took": micros(self.took), "median": micros(self.median), "p99": micros(self.p99),
@@ -102,6 +103,10 @@ impl Tally {
         });
         println!("{value}");
     }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// A client at work.
@@ -118,7 +123,7 @@ impl Load {
         let order = json!({
             "url": access.url, "authority": access.authority, "certificate": access.certificate, "key": access.key,
             "namespace": order.namespace, "image": order.image, "expected": order.expected,
-            "connections": order.connections,
+            "connections": order.connections, "every": micros(order.every),
         });
         let program = std::env::current_exe().context("failed to find this program")?;
         let program = program
@@ -175,6 +180,7 @@ struct Job {
     url: String,
     body: String,
     expected: String,
+    every: Duration,
     stop: AtomicBool,
     begun: Instant,
 }
@@ -190,6 +196,7 @@ async fn admit(order: &Value) -> anyhow::Result<Tally> {
         body: pod(word("image")?).to_string(),
         // As the API server prints it; the annotations of a rewritten pod hold the old one, too.
         expected: format!("\"image\":\"{}\"", word("expected")?),
+        every: Duration::from_micros(order["every"].as_u64().context("no pause in the order")?),
         stop: AtomicBool::new(false),
         begun: Instant::now(),
     });
@@ -232,7 +239,10 @@ struct Count {
 
 async fn ask(client: Client, job: Arc<Job>) -> Count {
     let mut count = Count::default();
+    let mut due = tokio::time::Instant::now();
     while !job.stop.load(Ordering::Relaxed) {
+        tokio::time::sleep_until(due).await;
+        due = tokio::time::Instant::now() + job.every;
         let begun = Instant::now();
         let answer = client
             .post(&job.url)

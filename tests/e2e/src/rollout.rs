@@ -123,6 +123,7 @@ impl Bench<'_> {
             image: self.case.image(Registry::Ghcr, "v1"),
             expected: self.case.image(Registry::Acr, "v1"),
             connections: self.connections,
+            every: Duration::ZERO,
         }
     }
 

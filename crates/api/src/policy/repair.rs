@@ -2,7 +2,7 @@
 
 use catamaran_core::policy::{RepairDirection, RepairMode, RepairPolicy};
 
-use super::{PolicyError, within};
+use super::checks::{PolicyError, within};
 use crate::mirror::{MissingTags, RegistryMirrorSpec, RepairDirectionName};
 use crate::rules::{BYTES_PER_SECOND, CONCURRENCY};
 

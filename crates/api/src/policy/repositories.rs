@@ -7,7 +7,7 @@ use catamaran_core::reference::is_repository_path;
 use catamaran_core::side::{Side, Sides};
 use catamaran_core::tags::TagFilter;
 
-use super::{PolicyError, check_unique};
+use super::checks::{PolicyError, check_unique};
 use crate::mirror::{Repository, TagRules};
 use crate::rules::{MAX_PATTERN, MAX_PATTERNS, MAX_REPOSITORIES};
 

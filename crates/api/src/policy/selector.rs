@@ -3,7 +3,7 @@
 use catamaran_core::selector::{Operator, Requirement, Selector};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 
-use super::PolicyError;
+use super::checks::PolicyError;
 
 const FIELD: &str = "spec.namespaceSelector";
 

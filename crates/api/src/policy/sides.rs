@@ -4,7 +4,8 @@ use catamaran_core::policy::{IdentityPolicy, ManagedIdentity, Provider, SidePoli
 use catamaran_core::reference::{is_repository_path, parse_registry};
 use catamaran_core::side::Sides;
 
-use super::{PolicyError, check_unique, repositories, within};
+use super::checks::{PolicyError, check_unique, within};
+use super::repositories;
 use crate::mirror::{IdentityKind, ProviderName, PullSecret, RegistrySide, SecretName, SideIdentity};
 use crate::rules::{
     MAX_ID, MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY, MAX_RESOURCE_ID, MAX_TOKEN_HOSTS, REQUESTS_PER_MINUTE,

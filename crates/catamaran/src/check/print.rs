@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use serde_json::{Value, json};
 
-use super::Climb;
+use super::climb::Climb;
 use super::line::{Line, Mark};
 use crate::table;
 

@@ -9,7 +9,7 @@ use catamaran_core::side::{Side, Sides};
 use catamaran_core::tags::TagFilter;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::Comparison;
+use super::comparison::Comparison;
 use super::place::{Found, Listed, Place};
 use super::progress::Progress;
 use super::target::{Tags, Targets};

@@ -6,7 +6,7 @@ use catamaran_core::digest::Digest;
 use catamaran_core::parity::DifferenceKind;
 use serde_json::{Value, json};
 
-use super::Comparison;
+use super::comparison::Comparison;
 use crate::table;
 
 /// Hexadecimal characters of a digest in a table.

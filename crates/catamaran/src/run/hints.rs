@@ -6,8 +6,8 @@ use catamaran_controller::context::Context;
 use catamaran_controller::notifications::{Answer, Inbox};
 use tokio::net::TcpListener;
 
-use super::listen;
 use crate::cli::RunArguments;
+use crate::listener;
 use crate::notifications::Desk;
 use crate::notifications::keyfile::KeyFile;
 use crate::notifications::leader::{self, Whereabouts};
@@ -15,7 +15,7 @@ use crate::notifications::leader::{self, Whereabouts};
 /// Listens, if anybody may notify us.
 pub async fn listener(arguments: &RunArguments) -> anyhow::Result<Option<TcpListener>> {
     match &arguments.notifications_secret_file {
-        Some(_) => Ok(Some(listen(arguments.notifications_address).await?)),
+        Some(_) => Ok(Some(listener::bind(arguments.notifications_address).await?)),
         None => Ok(None),
     }
 }

@@ -48,7 +48,7 @@ fn hand_out(context: &Context, seen: &Seen, table: &watch::Sender<Arc<RouteTable
     view.publish(RouteTable::clone(&seen.table), Instant::now());
     table.send_replace(Arc::clone(&seen.table));
     context.memories.retain(|uid| seen.mirrors.contains_key(uid));
-    context.workers.retain(|uid| seen.mirrors.contains_key(uid));
+    context.crews.retain(|uid| seen.mirrors.contains_key(uid));
     context.connections.retain(|uid| seen.mirrors.contains_key(uid));
     context.readings.retain(|uid| seen.mirrors.contains_key(uid));
     context

@@ -20,7 +20,8 @@ use tracing::{info, warn};
 use super::issue::IssueError;
 use super::material::{Authority, Material, MaterialError, VerifyError, bundle, encode_bundle, verify};
 use super::plan::{self, GivenError, Seen, State, Step, plan};
-use super::{CertificateSettings, ServingCertificate, Source};
+use super::serving::ServingCertificate;
+use super::settings::{CertificateSettings, Source};
 use crate::lease::{self, Leadership};
 use crate::secrets;
 

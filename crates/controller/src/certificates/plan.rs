@@ -6,12 +6,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 
-use super::Schedule;
 use super::issue::{self, BACKDATE, IssueError};
 use super::material::{
     Authority, CA_CERTIFICATE, CA_KEY, Material, MaterialError, TLS_CERTIFICATE, TLS_KEY, VerifyError, encode_bundle,
     verify,
 };
+use super::schedule::Schedule;
 
 /// More authorities than this are never kept: a bundle must stay small, and two are enough for a rotation.
 const MOST_AUTHORITIES: usize = 8;
@@ -75,7 +75,7 @@ pub fn plan(state: &State<'_>, now: Timestamp) -> Step {
     };
     // An authority near its end can only sign leaves that are due at once.
     let usable =
-        |newest: &&Authority| newest.is_valid(now) && left(newest.not_after, now) > state.schedule.leaf * 3 / 4;
+        |newest: &&Authority| newest.is_valid(now) && left(newest.not_after, now) > state.schedule.leaf() * 3 / 4;
     let Some(newest) = material.signing_authority().filter(usable) else {
         return Step::AddAuthority;
     };
@@ -85,9 +85,9 @@ pub fn plan(state: &State<'_>, now: Timestamp) -> Step {
     match leaf(state, material, newest, now) {
         Leaf::Aged | Leaf::Broken => Step::IssueLeaf,
         Leaf::Superseded if is_settled(state, now) => Step::IssueLeaf,
-        leaf if is_due(left(newest.not_after, now), state.schedule.authority) => match leaf {
+        leaf if is_due(left(newest.not_after, now), state.schedule.authority()) => match leaf {
             // A rotation begins with a leaf that has time to wait for its end.
-            Leaf::Fine { left } if left < state.schedule.leaf * 2 / 3 => Step::IssueLeaf,
+            Leaf::Fine { left } if left < state.schedule.leaf() * 2 / 3 => Step::IssueLeaf,
             _ => Step::AddAuthority,
         },
         Leaf::Fine { .. } if needed(material, state.schedule, now).count() < material.authorities.len() => {
@@ -161,7 +161,7 @@ pub fn bundle<'a>(state: &State<'a>, leads: bool, now: Timestamp) -> Vec<&'a Aut
 }
 
 fn is_foreign_for_long(state: &State<'_>, now: Timestamp) -> bool {
-    has_passed(state.seen.foreign, FOREIGN_KEPT.min(state.schedule.leaf / 6), now)
+    has_passed(state.seen.foreign, FOREIGN_KEPT.min(state.schedule.leaf() / 6), now)
 }
 
 fn has_passed(since: Option<Timestamp>, time: Duration, now: Timestamp) -> bool {
@@ -189,7 +189,7 @@ fn leaf(state: &State<'_>, material: &Material, newest: &Authority, now: Timesta
     };
     if verifies(std::slice::from_ref(newest)) {
         let left = left(pair.not_after, now);
-        if is_due(left, state.schedule.leaf) {
+        if is_due(left, state.schedule.leaf()) {
             Leaf::Aged
         } else {
             Leaf::Fine { left }
@@ -213,7 +213,7 @@ fn left(not_after: Timestamp, now: Timestamp) -> Duration {
 
 /// The stored bundle has been published for long enough that every API server knows it.
 fn is_settled(state: &State<'_>, now: Timestamp) -> bool {
-    has_passed(state.seen.whole, state.schedule.propagation, now)
+    has_passed(state.seen.whole, state.schedule.propagation(), now)
 }
 
 /// The authorities that a leaf which some replica may still serve could need. No leaf of an older authority was issued
@@ -223,7 +223,7 @@ fn needed<'a>(material: &'a Material, schedule: &Schedule, now: Timestamp) -> im
     let last_leaf_expires = newest.and_then(|newest| {
         newest
             .not_before
-            .checked_add(BACKDATE + schedule.leaf + schedule.propagation)
+            .checked_add(BACKDATE + schedule.leaf() + schedule.propagation())
             .ok()
     });
     let only_newest = last_leaf_expires.is_some_and(|expires| now >= expires);
@@ -245,9 +245,9 @@ pub fn data(step: Step, state: &State<'_>, now: Timestamp) -> Result<Option<BTre
     match step {
         Step::Wait | Step::Publish => return Ok(None),
         Step::Create | Step::AddAuthority => {
-            let (newest, key) = issue::authority(now, state.schedule.authority)?;
+            let (newest, key) = issue::authority(now, state.schedule.authority())?;
             if step == Step::Create {
-                let (chain, leaf_key) = issue::leaf(&newest, &key, state.names, now, state.schedule.leaf)?;
+                let (chain, leaf_key) = issue::leaf(&newest, &key, state.names, now, state.schedule.leaf())?;
                 put(TLS_CERTIFICATE, chain);
                 put(TLS_KEY, leaf_key);
             }
@@ -261,7 +261,7 @@ pub fn data(step: Step, state: &State<'_>, now: Timestamp) -> Result<Option<BTre
             let material = state.stored.ok_or(IssueError::NoAuthority)?;
             let newest = material.signing_authority().ok_or(IssueError::NoAuthority)?;
             let key = material.authority_key.as_deref().ok_or(IssueError::NoAuthority)?;
-            let (chain, leaf_key) = issue::leaf(newest, key, state.names, now, state.schedule.leaf)?;
+            let (chain, leaf_key) = issue::leaf(newest, key, state.names, now, state.schedule.leaf())?;
             put(TLS_CERTIFICATE, chain);
             put(TLS_KEY, leaf_key);
         }

@@ -36,7 +36,7 @@ pub enum NotReady {
 impl ServingCertificate {
     /// Nothing to serve yet, for the Service `service` in `namespace`.
     pub fn new(service: &str, namespace: &str) -> Self {
-        let name = super::dns_names(service, namespace).swap_remove(0);
+        let name = super::settings::dns_names(service, namespace).swap_remove(0);
         Self {
             name,
             pair: ArcSwapOption::empty(),

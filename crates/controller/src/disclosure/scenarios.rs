@@ -2,10 +2,38 @@
 
 use catamaran_registry::scripted::{Certificate, What, Wire};
 
-use super::secrets::Kind;
-use super::server;
+use super::secrets::{Broken, Kind};
 
 const DIGEST: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+
+/// What goes wrong with Secrets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// There are none.
+    Missing,
+    /// They may not be read.
+    Forbidden,
+    /// The answer is no Secret, and holds what one would.
+    Garbled,
+    /// The answer is not even text.
+    Binary,
+    /// The credentials can't be read, or not be used.
+    Content(Broken),
+    /// What was written comes back garbled.
+    GarbledWrites,
+}
+
+impl Refusal {
+    pub(super) const ALL: [(&'static str, Refusal); 7] = [
+        ("missing", Refusal::Missing),
+        ("forbidden", Refusal::Forbidden),
+        ("garbled", Refusal::Garbled),
+        ("binary", Refusal::Binary),
+        ("cut", Refusal::Content(Broken::Cut)),
+        ("fine-grained", Refusal::Content(Broken::FineGrained)),
+        ("garbled-writes", Refusal::GarbledWrites),
+    ];
+}
 
 /// What goes wrong in a scenario, and until when it is watched.
 pub(super) struct Scenario {
@@ -14,7 +42,7 @@ pub(super) struct Scenario {
     /// What both registries do.
     pub(super) trouble: Option<Trouble>,
     /// What the API server does about the Secret that is read.
-    pub(super) refuses: Option<server::Refusal>,
+    pub(super) refuses: Option<Refusal>,
     pub(super) until: Until,
 }
 
@@ -106,7 +134,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         for (name, trouble, until) in troubles() {
             all.push(Scenario::new(format!("{word}-{name}"), kind, Some(trouble)).until(until));
         }
-        for (name, refusal) in server::Refusal::ALL {
+        for (name, refusal) in Refusal::ALL {
             let scenario = Scenario::new(format!("{word}-{name}"), kind, None);
             all.push(Scenario {
                 refuses: Some(refusal),

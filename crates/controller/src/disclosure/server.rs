@@ -10,41 +10,12 @@ use catamaran_registry::scripted::Registry;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 
-use super::scenarios::Scenario;
-use super::secrets::{self, Broken};
+use super::scenarios::{Refusal, Scenario};
+use super::secrets;
 use crate::testbed;
 
 const OWN: &str = "/api/v1/namespaces/catamaran-system/secrets/";
 const PODS: &str = "/api/v1/namespaces/apps/secrets";
-
-/// What goes wrong with Secrets.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// There are none.
-    Missing,
-    /// They may not be read.
-    Forbidden,
-    /// The answer is no Secret, and holds what one would.
-    Garbled,
-    /// The answer is not even text.
-    Binary,
-    /// The credentials can't be read, or not be used.
-    Content(Broken),
-    /// What was written comes back garbled.
-    GarbledWrites,
-}
-
-impl Refusal {
-    pub(super) const ALL: [(&'static str, Refusal); 7] = [
-        ("missing", Refusal::Missing),
-        ("forbidden", Refusal::Forbidden),
-        ("garbled", Refusal::Garbled),
-        ("binary", Refusal::Binary),
-        ("cut", Refusal::Content(Broken::Cut)),
-        ("fine-grained", Refusal::Content(Broken::FineGrained)),
-        ("garbled-writes", Refusal::GarbledWrites),
-    ];
-}
 
 /// What it holds and what it was sent.
 pub(super) struct Server {

@@ -126,7 +126,7 @@ impl World {
         self.hint();
         self.rescue().await;
         stop.cancel();
-        self.context.workers.stop("uid");
+        self.context.crews.stop("uid");
         minting.await.unwrap();
         self
     }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 
-use super::LeaseSettings;
+use super::settings::LeaseSettings;
 
 /// The precision of the times in a record.
 const MICROSECOND: Duration = Duration::from_micros(1);

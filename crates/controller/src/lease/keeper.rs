@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::election::{Election, Step};
-use super::{Leadership, LeaseSettings};
+use super::leadership::Leadership;
+use super::settings::LeaseSettings;
 
 /// A process that ends doesn't wait long for the API server.
 const RELEASE_PATIENCE: Duration = Duration::from_secs(2);

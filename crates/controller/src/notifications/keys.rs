@@ -6,7 +6,7 @@ use catamaran_registry::Secret;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
-use super::Sender;
+use super::sender::Sender;
 
 /// A shorter secret could be guessed.
 const SHORTEST: usize = 16;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::Sender;
+use super::sender::Sender;
 
 /// Hints that count at once: the tags of a large push.
 pub const BURST: usize = 120;

@@ -4,7 +4,7 @@ use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Sender;
+use super::sender::Sender;
 
 /// Hints of one notification that count: Event Grid may batch thousands, which the next pass finds as well.
 const MOST_HINTS: usize = 256;

@@ -3,7 +3,7 @@
 use catamaran_core::digest::Digest;
 use serde::Deserialize;
 
-use super::CopyError;
+use super::error::CopyError;
 
 /// Blobs and manifests that one manifest may list; the image specification has no limit, and no image has a tenth of it.
 const MOST_PARTS: usize = 4096;

@@ -4,9 +4,6 @@
 //! asked for by a new credential and kept by [`Identity`].
 
 use std::collections::HashMap;
-use std::env;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -19,15 +16,17 @@ use azure_identity::{
 };
 
 use super::{CloudToken, CloudTokens, Identity, IdentityError, TokenSource};
-use crate::client::ClientError;
+use crate::error::ClientError;
 use crate::failure::one_line;
 use crate::jwt::Claims;
 use crate::mask::without_tokens;
 use crate::secret::Secret;
 
+mod endpoints;
 mod transport;
 
-use transport::Transport;
+pub use self::endpoints::Endpoints;
+use self::transport::Transport;
 
 /// What a token for any Azure registry is asked for, in every cloud. Audiences of single registries do not exist.
 const SCOPE: &str = "https://containerregistry.azure.net/.default";
@@ -52,40 +51,6 @@ pub enum AzureIdentity {
     Object(String),
     /// The same, by resource id (`/subscriptions/…`). App Service does not know it.
     Resource(String),
-}
-
-/// Where identity services are. The default knows none of this process' environment.
-#[derive(Clone, Debug, Default)]
-pub struct Endpoints {
-    /// `https://host/` of Microsoft Entra ID; absent: by the registry's cloud.
-    pub authority: Option<String>,
-    /// The service account's token, projected into the pod.
-    pub federated_token_file: Option<PathBuf>,
-    /// The client id where none is given.
-    pub client_id: Option<String>,
-    /// The tenant where none is given.
-    pub tenant_id: Option<String>,
-    /// Certificates (PEM) that are trusted besides the system's.
-    pub extra_ca: Option<Vec<u8>>,
-    /// Fixed addresses, by host name, instead of DNS.
-    pub resolve: Vec<(String, SocketAddr)>,
-    /// Where instance metadata is served, if not at 169.254.169.254.
-    pub metadata: Option<SocketAddr>,
-}
-
-impl Endpoints {
-    /// What the webhook of Azure workload identity puts into a pod: `AZURE_AUTHORITY_HOST`, `AZURE_FEDERATED_TOKEN_FILE`,
-    /// `AZURE_CLIENT_ID`, `AZURE_TENANT_ID`.
-    pub fn from_environment() -> Endpoints {
-        let variable = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
-        Endpoints {
-            authority: variable("AZURE_AUTHORITY_HOST"),
-            federated_token_file: variable("AZURE_FEDERATED_TOKEN_FILE").map(PathBuf::from),
-            client_id: variable("AZURE_CLIENT_ID"),
-            tenant_id: variable("AZURE_TENANT_ID"),
-            ..Endpoints::default()
-        }
-    }
 }
 
 /// All identities of a process, each once.
@@ -321,6 +286,8 @@ fn told(error: &azure_core::Error) -> IdentityError {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
 
     #[test]

@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::budget::Budget;
-use crate::connection::{Connection, Limits};
+use crate::connection::Connection;
 use crate::dns::{Looking, Lookup};
+use crate::limits::Limits;
 
 fn unknown(_: String) -> Looking {
     Box::pin(async { Err(io::Error::other("Name or service not known")) })

@@ -6,55 +6,16 @@ use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
-use crate::client::ListedTag;
+use super::tag::{ListedTag, Lock};
+use crate::ask::Ask;
 use crate::failure::{Failure, Rung};
 use crate::json;
 use crate::path;
-use crate::provider::Listing;
+use crate::provider::site::Listing;
 use crate::session::Session;
-use crate::transport::Ask;
 
 /// Values of a page: a thousand tags have a dozen each. Attributes are read as any value, which takes memory.
 const MOST_VALUES: usize = 64_000;
-
-/// What a registry forbids about a tag (`changeableAttributes`; Azure's image locks and quarantine).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "four attributes that the service sets one by one"
-)]
-pub struct Lock {
-    /// It is left out of lists (`listEnabled: false`), and can be pulled all the same.
-    pub hidden: bool,
-    /// Nobody can pull it (`readEnabled: false`), though it is there.
-    pub unreadable: bool,
-    /// Nobody can overwrite or delete it (`writeEnabled: false`).
-    pub unwritable: bool,
-    /// Its manifest waits for a scanner (`quarantineState`): the registry says that it is not there.
-    pub quarantined: bool,
-}
-
-impl Lock {
-    /// Whether the content is there and can't be pulled.
-    pub fn withholds(&self) -> bool {
-        self.unreadable || self.quarantined
-    }
-
-    /// What is locked, for people: `locked against reading (readEnabled is false)`.
-    pub fn describe(&self) -> &'static str {
-        match self {
-            Lock { quarantined: true, .. } => "in quarantine: it can be pulled once it is released",
-            Lock { unreadable: true, .. } => "locked against reading (readEnabled is false)",
-            Lock { hidden: true, .. } => "hidden from lists (listEnabled is false)",
-            Lock { unwritable: true, .. } => "locked against writing (writeEnabled is false)",
-            Lock { .. } => "not locked",
-        }
-    }
-
-    fn any(self) -> Option<Lock> {
-        (self != Lock::default()).then_some(self)
-    }
-}
 
 /// What a repository looked like: two that are equal say that nothing was pushed, moved or deleted in between.
 ///
@@ -95,7 +56,7 @@ impl Attributes {
 
 #[derive(Deserialize)]
 struct Page {
-    #[serde(default, deserialize_with = "super::present")]
+    #[serde(default, deserialize_with = "json::present")]
     tags: Option<Vec<Tag>>,
 }
 

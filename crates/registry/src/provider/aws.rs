@@ -1,27 +1,26 @@
 //! Amazon Elastic Container Registry: the credential itself, as Basic. With the identity of the machine or pod
 //! (the feature `aws`) that credential is fetched, and the account's interface lists images with their digests.
 
-use super::{Protocol, Scheme, Site};
+use super::site::{Protocol, Scheme, Site};
 use crate::credentials::Credentials;
 
 #[cfg(feature = "aws")]
-mod call;
+pub(crate) mod call;
 #[cfg(feature = "aws")]
-mod identity;
+mod chain;
+#[cfg(feature = "aws")]
+pub(crate) mod identity;
 #[cfg(feature = "aws")]
 mod images;
 #[cfg(feature = "aws")]
 mod login;
-mod place;
+#[cfg(feature = "aws")]
+mod password;
+pub(crate) mod place;
 #[cfg(feature = "aws")]
 mod rules;
 
-#[cfg(feature = "aws")]
-pub(crate) use call::Ecr;
-#[cfg(feature = "aws")]
-pub use identity::AwsIdentity;
-pub(crate) use place::Place;
-
+#[derive(Debug)]
 pub(super) struct Aws;
 
 impl Protocol for Aws {

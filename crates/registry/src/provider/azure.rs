@@ -4,13 +4,14 @@ use http::Method;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
-use super::{Context, Listing, Protocol, Scheme, Site, basic_token_ask};
+use super::site::{Context, Listing, Protocol, Scheme, Site, basic_token_ask};
+use crate::ask::Ask;
 use crate::credentials::{AZURE_TOKEN_USER, Credentials};
 use crate::failure::{Class, Failure, Rung};
 use crate::jwt::Claims;
 use crate::secret::Secret;
-use crate::transport::Ask;
 
+#[derive(Debug)]
 pub(super) struct Azure;
 
 impl Protocol for Azure {
@@ -63,6 +64,22 @@ impl Protocol for Azure {
         url.set_path("/oauth2/exchange");
         url.set_query(None);
         Some(url)
+    }
+
+    /// Microsoft Entra ID's token for a refresh token of the registry.
+    fn exchange_ask(&self, realm: &Url, service: Option<&str>, token: &Secret<String>) -> Option<Ask> {
+        let mut form = Serializer::new(String::new());
+        form.append_pair("grant_type", "access_token");
+        if let Some(service) = service {
+            form.append_pair("service", service);
+        }
+        if let Some(tenant) = Claims::of(token.expose()).and_then(|claims| claims.tid) {
+            form.append_pair("tenant", &tenant);
+        }
+        form.append_pair("access_token", token.expose());
+        let mut ask = Ask::new(Method::POST, self.exchange_url(realm)?, Rung::Exchange);
+        ask.form = Some(Secret::new(form.finish()));
+        Some(ask)
     }
 
     fn explain(&self, site: &Site, failure: &mut Failure, context: &Context<'_>) {
@@ -146,22 +163,6 @@ fn roles(context: &Context<'_>) -> String {
     )
 }
 
-/// Microsoft Entra ID's token for a refresh token of the registry.
-pub(super) fn exchange_ask(url: Url, service: Option<&str>, token: &Secret<String>) -> Ask {
-    let mut form = Serializer::new(String::new());
-    form.append_pair("grant_type", "access_token");
-    if let Some(service) = service {
-        form.append_pair("service", service);
-    }
-    if let Some(tenant) = Claims::of(token.expose()).and_then(|claims| claims.tid) {
-        form.append_pair("tenant", &tenant);
-    }
-    form.append_pair("access_token", token.expose());
-    let mut ask = Ask::new(Method::POST, url, Rung::Exchange);
-    ask.form = Some(Secret::new(form.finish()));
-    ask
-}
-
 /// Refresh tokens are exchanged by a form: as a Basic password they can't list.
 fn refresh_ask(realm: &Url, service: Option<&str>, scope: Option<&str>, refresh_token: &Secret<String>) -> Ask {
     let mut form = Serializer::new(String::new());
@@ -192,7 +193,7 @@ mod tests {
             credentials,
             ..Connection::default()
         };
-        Site::new(&connection).unwrap()
+        crate::provider::site(&connection).unwrap()
     }
 
     fn user(username: &str, password: &str) -> Credentials {

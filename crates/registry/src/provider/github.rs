@@ -3,17 +3,15 @@
 use http::StatusCode;
 use url::Url;
 
-use super::{Protocol, Scheme, Site, basic_token_ask};
+use super::site::{Protocol, Scheme, Site, basic_token_ask};
+use crate::ask::Ask;
 use crate::credentials::Credentials;
 use crate::failure::{Class, Failure, Rung};
-use crate::session::Session;
-use catamaran_core::policy::Provider;
 
 mod pages;
-mod versions;
+pub(super) mod versions;
 
-pub(crate) use versions::Versions;
-
+#[derive(Debug)]
 pub(super) struct GitHub;
 
 impl Protocol for GitHub {
@@ -27,46 +25,45 @@ impl Protocol for GitHub {
     fn admits(&self, site: &Site, realm: &Url) -> bool {
         site.owns(realm) && realm.path() == "/token"
     }
-}
 
-/// Tells a wrong credential from one without access.
-///
-/// GitHub answers both with 403 `denied` where tokens are issued, and a wrong one even for public packages. What happens
-/// without a credential tells them apart as far as can be told.
-pub(crate) async fn told_apart(
-    session: &Session,
-    mut failure: Failure,
-    realm: &Url,
-    service: Option<&str>,
-    scope: Option<&str>,
-) -> Failure {
-    let site = &session.site;
-    let denied = site.provider == Provider::GitHub
-        && site.credentials != Credentials::Anonymous
-        && (failure.rung, &failure.class, failure.status) == (Rung::Token, &Class::Forbidden, Some(403));
-    if !denied {
-        return failure;
-    }
-    if scope.is_none() {
-        // Nothing was asked for, so it is not access that lacks.
-        failure.class = Class::Unauthorized;
-        failure.message.push_str(WRONG);
-        return failure;
-    }
-    let mut ask = basic_token_ask(site, realm, service, scope);
-    ask.authorization = None;
-    let status = session.send(&ask).await.map(|reply| reply.status());
-    match status {
-        Ok(StatusCode::OK) => {
+    /// GitHub answers 403 `denied` where tokens are issued both to a wrong credential and to one without access, and to a wrong one
+    /// even for public packages. What happens without a credential tells them apart as far as can be told.
+    fn anonymous_retry(
+        &self,
+        site: &Site,
+        failure: &mut Failure,
+        realm: &Url,
+        service: Option<&str>,
+        scope: Option<&str>,
+    ) -> Option<Ask> {
+        let denied = site.credentials != Credentials::Anonymous
+            && (failure.rung, &failure.class, failure.status) == (Rung::Token, &Class::Forbidden, Some(403));
+        if !denied {
+            return None;
+        }
+        if scope.is_none() {
+            // Nothing was asked for, so it is not access that lacks.
             failure.class = Class::Unauthorized;
             failure.message.push_str(WRONG);
-            failure.message.push_str("; without one this package can be read");
+            return None;
         }
-        Ok(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => failure.message.push_str(NO_ACCESS),
-        // Then nothing more is known than before.
-        Ok(_) | Err(_) => {}
+        let mut ask = basic_token_ask(site, realm, service, scope);
+        ask.authorization = None;
+        Some(ask)
     }
-    failure
+
+    fn retried_anonymously(&self, failure: &mut Failure, status: StatusCode) {
+        match status {
+            StatusCode::OK => {
+                failure.class = Class::Unauthorized;
+                failure.message.push_str(WRONG);
+                failure.message.push_str("; without one this package can be read");
+            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => failure.message.push_str(NO_ACCESS),
+            // Then nothing more is known than before.
+            _ => {}
+        }
+    }
 }
 
 const WRONG: &str = ": the credential is wrong or has expired";

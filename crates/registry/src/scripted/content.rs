@@ -5,6 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use bytes::Bytes;
 use catamaran_core::digest::Digest;
 
+/// The media type of the image manifests that [`Registry::push`] makes.
+pub const IMAGE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of image indexes.
+pub const IMAGE_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
 #[derive(Default)]
 pub(crate) struct Content {
     repositories: HashMap<String, Repository>,
@@ -45,13 +50,13 @@ impl Content {
         let layer = Bytes::from(format!("layer of {content}"));
         let body = format!(
             r#"{{"schemaVersion":2,"mediaType":"{manifest}","config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{config}","size":{config_size}}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{layer}","size":{layer_size}}}]}}"#,
-            manifest = super::IMAGE_MANIFEST,
+            manifest = IMAGE_MANIFEST,
             config_size = config.len(),
             layer_size = layer.len(),
             config = self.put_blob(config),
             layer = self.put_blob(layer),
         );
-        self.put_manifest(repository, Some(tag), super::IMAGE_MANIFEST, body.into())
+        self.put_manifest(repository, Some(tag), IMAGE_MANIFEST, body.into())
     }
 
     pub(crate) fn put_manifest(

@@ -26,6 +26,7 @@ use super::fault::What;
 use super::state::{Recorded, State, Wire};
 
 mod answers;
+mod plain;
 mod uploads;
 
 /// Serves until it is dropped, and every connection with it.
@@ -109,7 +110,7 @@ async fn answer(request: Request<Incoming>, certified: bool, state: Arc<State>) 
     match fault {
         None => Ok(right()),
         Some(What::Answer { status, headers, body }) => {
-            let mut response = answers::plain(status, "text/plain", body.into());
+            let mut response = plain::plain(status, "text/plain", body.into());
             apply(&mut response, &headers);
             Ok(response)
         }

@@ -7,7 +7,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::sync::SemaphorePermit;
 
-use super::connection::Shared;
+use super::shared::Shared;
 
 /// Bodies up to this size don't wait for room: 256 of them are 16 MiB.
 const SMALL: usize = 64 << 10;

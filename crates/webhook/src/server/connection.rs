@@ -7,47 +7,13 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
-use tokio_util::sync::CancellationToken;
 
+use super::request;
+use super::shared::Shared;
 use super::watch::{Phase, Progress, TICK, Watch, Watched};
-use super::{Limits, request};
-use crate::admission::Admission;
 use crate::metrics::Refusal;
-
-/// What all connections share.
-#[derive(Debug)]
-pub(super) struct Shared {
-    pub(super) admission: Arc<Admission>,
-    pub(super) limits: Limits,
-    /// Room for bodies, in KiB.
-    pub(super) room: Semaphore,
-    /// Answers close their connections from here on.
-    pub(super) closing: CancellationToken,
-    /// Idle connections are closed from here on.
-    pub(super) finish: CancellationToken,
-    /// Connections are dropped as they are.
-    pub(super) abort: CancellationToken,
-}
-
-impl Shared {
-    pub(super) fn new(admission: Arc<Admission>, limits: Limits, closing: CancellationToken) -> Self {
-        Shared {
-            admission,
-            room: Semaphore::new(limits.bodies.div_ceil(1024)),
-            limits,
-            closing,
-            finish: CancellationToken::new(),
-            abort: CancellationToken::new(),
-        }
-    }
-
-    pub(super) fn refused(&self, refusal: Refusal) {
-        self.admission.metrics().refused(refusal);
-    }
-}
 
 /// Counts a connection for as long as it is open, however its task ends.
 struct Open<'a>(&'a Shared);

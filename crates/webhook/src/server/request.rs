@@ -8,10 +8,12 @@ use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 
-use super::PATH;
 use super::body::{self, BodyError};
-use super::connection::Shared;
+use super::shared::Shared;
 use crate::metrics::Refusal;
+
+/// The path that reviews are posted to.
+pub const PATH: &str = "/mutate";
 
 /// Answers one request.
 pub(super) async fn answer(request: Request<Incoming>, shared: &Shared) -> Response<Full<Bytes>> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Limits;
+use super::limits::Limits;
 
 /// The time between two looks at a connection.
 pub(super) const TICK: Duration = Duration::from_secs(1);

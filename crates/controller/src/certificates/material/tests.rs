@@ -12,7 +12,7 @@ fn later(passed: Duration) -> Timestamp {
 }
 
 fn names() -> Vec<String> {
-    crate::certificates::dns_names("catamaran", "catamaran-system")
+    crate::certificates::settings::dns_names("catamaran", "catamaran-system")
 }
 
 fn issued() -> (Authority, Pair) {

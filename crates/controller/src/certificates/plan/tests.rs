@@ -12,7 +12,7 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn names() -> Vec<String> {
-    crate::certificates::dns_names("catamaran", "catamaran-system")
+    crate::certificates::settings::dns_names("catamaran", "catamaran-system")
 }
 
 /// The cluster as far as certificates are concerned.
@@ -307,7 +307,7 @@ fn what_somebody_changed_by_hand_is_put_right() {
 fn a_leaf_for_other_names_is_replaced() {
     let world = settled();
     let material = world.material();
-    let names = crate::certificates::dns_names("renamed", "catamaran-system");
+    let names = crate::certificates::settings::dns_names("renamed", "catamaran-system");
     let state = State {
         stored: material.as_ref(),
         published: world.published.as_deref(),

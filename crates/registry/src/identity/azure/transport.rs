@@ -12,9 +12,9 @@ use bytes::BytesMut;
 use reqwest::redirect::Policy;
 use url::Url;
 
-use super::Endpoints;
+use super::endpoints::Endpoints;
 use crate::broken;
-use crate::client::ClientError;
+use crate::error::ClientError;
 use crate::tls::{self, Progress, Trust};
 
 /// The fixed address of instance metadata.

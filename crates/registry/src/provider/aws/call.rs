@@ -13,14 +13,17 @@ use serde::Deserialize;
 use serde_json::Value;
 use url::Url;
 
-use super::identity::{AwsIdentity, Chain};
-use super::login::Login;
+use super::chain::{self, Chain};
+use super::identity::AwsIdentity;
+use super::password::Login;
 use super::place::Place;
+use crate::ask::Ask;
 use crate::budget::{Budget, Budgets};
-use crate::client::ClientError;
+use crate::error::ClientError;
 use crate::failure::{Class, Failure, Rung, one_line};
+use crate::reply::Reply;
 use crate::tls::Trust;
-use crate::transport::{Ask, Http, Reply};
+use crate::transport::Http;
 use crate::wait;
 
 /// Far below what is throttled: Amazon publishes no number for listing images.
@@ -48,7 +51,7 @@ impl Ecr {
         let url = Url::parse(&format!("https://{}/", place.api)).map_err(|_| ClientError::BadRegistry {
             registry: place.api.clone(),
         })?;
-        let context = identity.context(http.clone(), trust)?;
+        let context = chain::context(identity, http.clone(), trust)?;
         let signer = Signer::new(
             context,
             Chain::new(&place.region),

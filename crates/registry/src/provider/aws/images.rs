@@ -5,10 +5,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::call::Ecr;
-use crate::client::{ListedTag, Resolved};
 use crate::failure::{Class, Failure, Rung};
 use crate::json;
-use crate::listing::{Gathered, Seen};
+use crate::listing::pages::{Gathered, Seen};
+use crate::listing::tag::ListedTag;
+use crate::manifest::Resolved;
 use crate::path;
 
 /// The most that Amazon gives at once.

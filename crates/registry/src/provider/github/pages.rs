@@ -10,7 +10,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::json;
-use crate::listing::link;
+use crate::listing::link::link;
 use crate::path;
 
 /// More pages than this are never read: a repository with so many versions is cheaper to ask tag by tag.

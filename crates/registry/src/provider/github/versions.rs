@@ -16,13 +16,15 @@ use url::Url;
 
 use super::pages::{self, Tagged};
 use crate::answer;
+use crate::ask::Ask;
 use crate::budget::{Budget, Budgets};
-use crate::client::ListedTag;
 use crate::credentials::{Credentials, GitHubToken};
 use crate::failure::{Class, Failure, Rung};
-use crate::provider::{Site, secret_header};
-use crate::session::Session;
-use crate::transport::{Ask, Reply};
+use crate::listing::tag::ListedTag;
+use crate::provider::site::Site;
+use crate::reply::Reply;
+use crate::secret::secret_header;
+use crate::transport::Http;
 
 /// The one host that the token is sent to besides the registry.
 const HOST: &str = "api.github.com";
@@ -90,14 +92,14 @@ impl Versions {
     }
 
     /// Adds the digests that versions tell to the tags that the registry lists. A tag that was moved meanwhile stays without.
-    pub(crate) async fn add_digests(&self, session: &Session, repository: &str, tags: &mut [ListedTag]) {
+    pub(crate) async fn add_digests(&self, http: &Http, site: &Site, repository: &str, tags: &mut [ListedTag]) {
         if !pages::cheaper(1, tags.len()) || self.paused(repository) {
             return;
         }
-        let read = match self.read(session, repository, tags.len()).await {
+        let read = match self.read(http, repository, tags.len()).await {
             Ok(read) => read,
             Err(failure) => {
-                let failure = session.site.credentials.scrub(failure.message);
+                let failure = site.credentials.scrub(failure.message);
                 tracing::debug!(repository, failure, "package versions can't be read; asking tag by tag");
                 return;
             }
@@ -111,14 +113,14 @@ impl Versions {
     }
 
     /// Every page; none when they are too many, or the budget is used up: half of the pages would hide a move.
-    async fn read(&self, session: &Session, repository: &str, tags: usize) -> Result<Vec<Arc<Page>>, Failure> {
+    async fn read(&self, http: &Http, repository: &str, tags: usize) -> Result<Vec<Arc<Page>>, Failure> {
         let mut read: Vec<Arc<Page>> = Vec::new();
         loop {
             let number = read.len() + 1;
             if !self.budget.try_acquire() {
                 return Ok(Vec::new());
             }
-            let page = self.page(session, repository, number).await?;
+            let page = self.page(http, repository, number).await?;
             if !pages::cheaper(page.last.max(number), tags) {
                 self.pause(repository, REST);
                 return Ok(Vec::new());
@@ -132,13 +134,13 @@ impl Versions {
     }
 
     /// One page. Whether the owner is an organisation or a user is found out with the first.
-    async fn page(&self, session: &Session, repository: &str, number: usize) -> Result<Arc<Page>, Failure> {
+    async fn page(&self, http: &Http, repository: &str, number: usize) -> Result<Arc<Page>, Failure> {
         let (owner, known) = self.known(repository, number);
-        let asked = self.ask(session, repository, owner, number, known.as_ref()).await;
+        let asked = self.ask(http, repository, owner, number, known.as_ref()).await;
         let absent = matches!(&asked, Err(failure) if failure.status == Some(404));
         let page = match owner {
             Owner::Organisation if absent && number == 1 => {
-                let page = self.ask(session, repository, Owner::User, number, None).await;
+                let page = self.ask(http, repository, Owner::User, number, None).await;
                 if page.is_ok() {
                     self.with(|memory| memory.note_user(repository));
                 }
@@ -156,7 +158,7 @@ impl Versions {
 
     async fn ask(
         &self,
-        session: &Session,
+        http: &Http,
         repository: &str,
         owner: Owner,
         number: usize,
@@ -171,7 +173,7 @@ impl Versions {
         if let Some(etag) = known.and_then(|page| page.etag.clone()) {
             ask.headers.insert(IF_NONE_MATCH, etag);
         }
-        let reply = session.http.exchange(&ask).await?;
+        let reply = http.exchange(&ask).await?;
         match (reply.status(), known) {
             (StatusCode::NOT_MODIFIED, Some(page)) => {
                 self.budget.succeeded();
@@ -179,9 +181,9 @@ impl Versions {
             }
             (StatusCode::OK, _) => {
                 self.budget.succeeded();
-                page(reply, session.http.limits.page_bytes).await
+                page(reply, http.limits.page_bytes).await
             }
-            _ => Err(answer::failure(reply, &ask.method, false, session.http.limits.error_bytes).await),
+            _ => Err(answer::failure(reply, &ask.method, false, http.limits.error_bytes).await),
         }
     }
 
@@ -347,7 +349,7 @@ mod tests {
                 },
                 ..Connection::default()
             };
-            let versions = Versions::new(&Site::new(&connection).unwrap(), &Budgets::new());
+            let versions = Versions::new(&crate::provider::site(&connection).unwrap(), &Budgets::new());
             assert_eq!(versions.is_some(), expected, "{registry} {password}");
         }
         let anonymous = Connection {
@@ -355,6 +357,6 @@ mod tests {
             provider: Provider::GitHub,
             ..Connection::default()
         };
-        assert!(Versions::new(&Site::new(&anonymous).unwrap(), &Budgets::new()).is_none());
+        assert!(Versions::new(&crate::provider::site(&anonymous).unwrap(), &Budgets::new()).is_none());
     }
 }

@@ -6,13 +6,14 @@ use std::sync::atomic::Ordering;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, LINK, LOCATION, WWW_AUTHENTICATE};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::header::{LINK, LOCATION, WWW_AUTHENTICATE};
+use http::{Method, Response};
 use url::form_urlencoded;
 
 use crate::scripted::body::Scripted;
 use crate::scripted::state::{Auth, Recorded, State};
 
+use super::plain::{error, insert, plain};
 use super::uploads;
 
 /// What a signed URL ends with; a client that shows it in a message has leaked it.
@@ -390,23 +391,4 @@ pub(crate) fn echo(request: &Recorded, status: u16) -> Response<Scripted> {
     insert(&mut response, "x-amzn-errortype", &credential);
     insert(&mut response, "warning", &format!("299 - \"{encoded}\""));
     response
-}
-
-/// A response with a body.
-pub(crate) fn plain(status: u16, media_type: &str, body: Bytes) -> Response<Scripted> {
-    let mut response = Response::new(Scripted::whole(body));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    insert(&mut response, CONTENT_TYPE, media_type);
-    response
-}
-
-pub(crate) fn error(status: u16, code: &str, message: &str) -> Response<Scripted> {
-    let body = serde_json::json!({ "errors": [{ "code": code, "message": message }] });
-    plain(status, "application/json", body.to_string().into())
-}
-
-pub(crate) fn insert(response: &mut Response<Scripted>, name: impl http::header::IntoHeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        response.headers_mut().insert(name, value);
-    }
 }

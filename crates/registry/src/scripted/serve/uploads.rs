@@ -6,8 +6,9 @@ use http::header::LOCATION;
 use http::{Method, Response};
 use url::form_urlencoded;
 
-use super::answers::{error, insert, plain};
+use super::plain::{error, insert, plain};
 use crate::scripted::body::Scripted;
+use crate::scripted::content::IMAGE_INDEX;
 use crate::scripted::state::{Recorded, State};
 
 /// Everything below `/blobs/uploads/`; without an id an upload is begun, or a blob mounted.
@@ -131,9 +132,8 @@ pub(super) fn referrers(state: &State, repository: &str, subject: &str) -> Respo
     let found = state.content(|content| content.referrers(repository, subject));
     let descriptor = |(digest, media_type, size): (String, String, usize)| serde_json::json!({ "mediaType": media_type, "digest": digest, "size": size });
     let manifests: Vec<_> = found.into_iter().map(descriptor).collect();
-    let index =
-        serde_json::json!({ "schemaVersion": 2, "mediaType": crate::scripted::IMAGE_INDEX, "manifests": manifests });
-    plain(200, crate::scripted::IMAGE_INDEX, index.to_string().into())
+    let index = serde_json::json!({ "schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": manifests });
+    plain(200, IMAGE_INDEX, index.to_string().into())
 }
 
 fn located(status: u16, location: &str) -> Response<Scripted> {
