@@ -80,7 +80,8 @@ meanwhile:
 
 .PHONY: unit
 unit: ## Unit, property, webhook, registry and command-line tests
-	cargo test --locked
+	@# Many wait for a clock or for another process, and not for a processor.
+	RUST_TEST_THREADS=8 cargo test --locked
 
 .PHONY: cluster-test
 cluster-test: cluster-build ## Tests of the test cluster itself
