@@ -234,6 +234,10 @@ pub struct CheckArguments {
     /// The operator's service account
     #[arg(long, default_value = "catamaran", value_name = "NAME")]
     pub service_account: String,
+    /// Where a mirror names no Secret, use the cloud identity of the pod or machine that this runs in: within a pod of the
+    /// operator, the operator's
+    #[arg(long)]
+    pub with_identity: bool,
     /// Where to find the cluster
     #[command(flatten)]
     pub cluster: ClusterArguments,

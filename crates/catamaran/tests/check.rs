@@ -268,12 +268,21 @@ const SECRETS: &str = "/api/v1/namespaces/catamaran-system/secrets";
 
 /// A mirror whose sides are both on the harness's registry, and what the API server says about its Secrets.
 fn with_mirror(harness: &Harness, secrets: &[(&str, (&'static str, Value))]) -> String {
+    let credential = json!({"secretRef": {"name": "pull"}});
+    with_primary(harness, &credential, secrets)
+}
+
+/// The same, whose primary is authenticated with in a way of its own.
+fn with_primary(harness: &Harness, credential: &Value, secrets: &[(&str, (&'static str, Value))]) -> String {
     let registry = harness.registry.address().to_string();
+    let mut primary = json!({"registry": registry, "certSecretRef": {"name": "ca"}});
+    let (into, from) = (primary.as_object_mut().unwrap(), credential.as_object().unwrap());
+    into.extend(from.clone());
     let mirror = json!({
         "apiVersion": "catamaran.dev/v1alpha1", "kind": "RegistryMirror",
         "metadata": {"name": "images", "uid": "1"},
         "spec": {
-            "primary": {"registry": registry, "secretRef": {"name": "pull"}, "certSecretRef": {"name": "ca"}},
+            "primary": primary,
             "fallback": {"registry": registry, "prefix": "team", "certSecretRef": {"name": "ca"}},
             "repositories": [{"name": "site", "primary": "team/web"}],
         },
@@ -324,6 +333,21 @@ async fn both_sides_of_a_mirror_are_climbed_with_what_its_secrets_hold() {
         "{}",
         ran.out
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_identity_that_can_not_be_had_is_told_before_the_first_rung_and_only_when_asked_for() {
+    let harness = Harness::start().await;
+    let managed = json!({"provider": "azure", "identity": {"kind": "Managed"}});
+    let kubeconfig = with_primary(&harness, &managed, &good_secrets(&harness));
+    let arguments = ["check", "images", "--kubeconfig", &kubeconfig];
+    let ran = harness.run(&arguments).await;
+    assert!(!ran.out.contains("identity at Azure"), "{}", ran.out);
+    let ran = harness.run(&[&arguments[..], &["--with-identity"]].concat()).await;
+    assert_eq!(ran.code, 1, "{ran:?}");
+    // The host is none of Azure's.
+    assert!(ran.out.contains("failed to use an identity at Azure"), "{}", ran.out);
+    assert!(ran.out.contains("in a pod of the operator"), "{}", ran.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -210,7 +210,10 @@ impl Connections {
 }
 
 /// What a side without a Secret authenticates with.
-fn ambient(identities: &Identities, side: &SidePolicy) -> Result<Credentials, ConnectionError> {
+///
+/// # Errors
+/// [`ConnectionError::Client`] for an identity that no registry of this name takes, or that nothing here offers.
+pub fn ambient(identities: &Identities, side: &SidePolicy) -> Result<Credentials, ConnectionError> {
     let wanted = match &side.identity {
         IdentityPolicy::Ambient
             if side.provider == Provider::Azure && identities.offers_workload_identity(&side.registry) =>

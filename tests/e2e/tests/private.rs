@@ -76,6 +76,7 @@ fn scenario(case: &Case<'_>, azure: &mut Azure<'_>) -> anyhow::Result<()> {
     let first = case.ground.get(&case.name, &format!("secret/{MINTED}"))?;
     it_is_for_one_registry_and_says_what_it_is(&first)?;
     case.ground.observed(&case.name, begun)?;
+    the_ladder_is_climbed_as_the_operator_does(case)?;
     it_is_minted_again_before_it_ends(case, azure, &first)?;
     after_the_flip_pods_pull_with_their_own(case)?;
     told_that_one_is_foreign(case)?;
@@ -181,6 +182,29 @@ fn the_secret_is_named_before_it_exists(case: &Case<'_>, azure: &mut Azure<'_>) 
     );
     azure.identity.tell("latency 0")?;
     Ok(begun)
+}
+
+/// In one of its pods, with the identity that these have.
+fn the_ladder_is_climbed_as_the_operator_does(case: &Case<'_>) -> anyhow::Result<()> {
+    let namespace = operator::NAMESPACE;
+    let command = [
+        "/catamaran",
+        "check",
+        &case.name,
+        "--namespace",
+        namespace,
+        "--with-identity",
+    ];
+    let exec = ["-n", namespace, "exec", "deployment/catamaran", "--"];
+    let climbed = case.ground.cluster.kubectl(&[&exec[..], &command].concat())?;
+    for seen in [
+        "the credential is an identity of Azure's",
+        "serves its blobs from",
+        "lists its tags",
+    ] {
+        ensure!(climbed.contains(seen), "{seen:?} is not in what was printed: {climbed}");
+    }
+    Ok(())
 }
 
 fn it_is_for_one_registry_and_says_what_it_is(secret: &Value) -> anyhow::Result<()> {

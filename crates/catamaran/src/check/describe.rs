@@ -67,7 +67,7 @@ impl<'l> Describe<'l> {
             .is_some_and(|identity| identity.kind == CredentialKind::Anonymous);
         // The operator may be let in where this command, without the operator's identity, is not.
         let mark = match &self.ladder.whose {
-            Whose::Operator { identity: true, .. } if refused && anonymous => Mark::Unknown,
+            Whose::Operator { exec: Some(_), .. } if refused && anonymous => Mark::Unknown,
             _ => Mark::Failed,
         };
         Line {
@@ -276,6 +276,19 @@ pub fn about_secret(mark: Mark, text: String, hint: String) -> Line {
         text,
         details: Vec::new(),
         hint: Some(hint),
+    }
+}
+
+/// A line about an identity that can't be had, before the first rung.
+pub fn about_identity(problem: String) -> Line {
+    Line {
+        rung: "identity",
+        mark: Mark::Failed,
+        text: problem,
+        details: Vec::new(),
+        hint: Some(
+            "run it where the identity is, as in a pod of the operator, or correct the mirror's `identity`".to_owned(),
+        ),
     }
 }
 

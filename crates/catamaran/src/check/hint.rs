@@ -174,18 +174,18 @@ fn operators_identity(about: &About<'_>) -> Option<String> {
     let Whose::Operator {
         namespace,
         subject,
-        identity: true,
+        exec: Some(exec),
     } = about.whose
     else {
         return None;
     };
     Some(match about.provider {
         Provider::Aws => format!(
-            "the operator uses its own identity: let the role trust '{subject}' and give it \
+            "the operator uses its own identity: climb with it by `{exec}`. Let the role trust '{subject}' and give it \
              AmazonEC2ContainerRegistryReadOnly"
         ),
         _ => format!(
-            "the operator uses its own identity: give it a federated credential with the subject '{subject}' \
+            "the operator uses its own identity: climb with it by `{exec}`. Give it a federated credential with the subject '{subject}' \
              (`az identity federated-credential create --subject {subject} ...`), and {}; or name a Secret of \
              namespace '{namespace}' in secretRef",
             roles(about.registry)

@@ -16,8 +16,9 @@ pub enum Whose {
         namespace: String,
         /// The subject that identity providers know the operator by.
         subject: String,
-        /// Whether it has an identity of its own there, which this command can't take on.
-        identity: bool,
+        /// What takes its place inside of one of its pods, where it has an identity of its own and this command was not told to use
+        /// that of its surroundings.
+        exec: Option<String>,
     },
 }
 

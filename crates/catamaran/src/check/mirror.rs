@@ -6,11 +6,13 @@ use catamaran_api::policy::policy;
 use catamaran_controller::connections;
 use catamaran_core::policy::{MirrorPolicy, Provider, Repositories, SidePolicy};
 use catamaran_core::side::Side;
-use catamaran_registry::{Client, ClientIdentity, Connection, Credentials, LadderTarget, Limits};
+use catamaran_registry::{
+    Client, ClientIdentity, Connection, Credentials, Endpoints, Identities, LadderTarget, Limits,
+};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
-use super::describe::about_secret;
+use super::describe::{about_identity, about_secret};
 use super::ladder::{Ladder, Whose};
 use super::line::{Line, Mark};
 use super::target::extra_ca;
@@ -39,7 +41,7 @@ async fn ladder(
     let place = &policy.sides[side];
     let target = target(mirror, policy, side);
     let secrets = Api::namespaced(cluster.client.clone(), &arguments.namespace);
-    let (material, notes) = material(&secrets, place, &arguments.namespace).await;
+    let (material, notes) = material(&secrets, place, arguments).await;
     let client = material
         .map(|material| connect(arguments, place, material))
         .transpose()?;
@@ -57,11 +59,21 @@ async fn ladder(
                 "system:serviceaccount:{}:{}",
                 arguments.namespace, arguments.service_account
             ),
-            identity: place.credentials_secret.is_none() && matches!(place.provider, Provider::Azure | Provider::Aws),
+            exec: exec(arguments, &policy.id.name).filter(|_| {
+                place.credentials_secret.is_none() && matches!(place.provider, Provider::Azure | Provider::Aws)
+            }),
         },
         notes,
         client,
         target,
+    })
+}
+
+/// How to climb as the operator does, for whoever does not yet.
+fn exec(arguments: &CheckArguments, mirror: &str) -> Option<String> {
+    let (namespace, operator) = (&arguments.namespace, &arguments.service_account);
+    (!arguments.with_identity).then(|| {
+        format!("kubectl -n {namespace} exec deployment/{operator} -- /catamaran check {mirror} --namespace {namespace} --with-identity")
     })
 }
 
@@ -109,9 +121,20 @@ struct Material {
 }
 
 /// What the Secrets of a side hold. What may not be read leaves a stranger; what is missing or wrong leaves no client.
-async fn material(secrets: &Api<Secret>, place: &SidePolicy, namespace: &str) -> (Option<Material>, Vec<Line>) {
+async fn material(
+    secrets: &Api<Secret>,
+    place: &SidePolicy,
+    arguments: &CheckArguments,
+) -> (Option<Material>, Vec<Line>) {
+    let namespace = &arguments.namespace;
     let mut material = Material::default();
     let mut notes = Vec::new();
+    if place.credentials_secret.is_none() && arguments.with_identity {
+        match connections::ambient(&Identities::new(Endpoints::from_environment()), place) {
+            Ok(credentials) => material.credentials = credentials,
+            Err(error) => notes.push(about_identity(error.to_string())),
+        }
+    }
     if let Some(name) = &place.credentials_secret {
         let read = |secret: &Secret| connections::credentials(secret, &place.registry);
         match read_secret(secrets, name, namespace, read).await {

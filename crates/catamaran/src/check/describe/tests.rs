@@ -169,10 +169,10 @@ fn refused(step: Step) -> Climbed {
 
 #[test]
 fn what_only_the_operators_identity_may_do_could_not_be_told() {
-    let operator = |identity| Whose::Operator {
+    let operator = |identity: bool| Whose::Operator {
         namespace: "catamaran-system".to_owned(),
         subject: "system:serviceaccount:catamaran-system:catamaran".to_owned(),
-        identity,
+        exec: identity.then(|| "kubectl exec ...".to_owned()),
     };
     let cases = [
         (operator(true), CredentialKind::Anonymous, Mark::Unknown),

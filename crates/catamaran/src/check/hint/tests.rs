@@ -1,5 +1,7 @@
 use super::*;
 
+const EXEC: &str = "kubectl -n catamaran-system exec deployment/catamaran -- /catamaran check apps --with-identity";
+
 fn failure(class: Class, message: &str) -> Failure {
     Failure {
         rung: catamaran_registry::Rung::Challenge,
@@ -10,11 +12,12 @@ fn failure(class: Class, message: &str) -> Failure {
     }
 }
 
+/// The operator; whether it has an identity that this command does not.
 fn operator(identity: bool) -> Whose {
     Whose::Operator {
         namespace: "catamaran-system".to_owned(),
         subject: "system:serviceaccount:catamaran-system:catamaran".to_owned(),
-        identity,
+        exec: identity.then(|| EXEC.to_owned()),
     }
 }
 
@@ -221,6 +224,7 @@ fn each_failing_rung_says_what_to_run() {
                 "Container Registry Repository Reader",
                 "system:serviceaccount:catamaran-system:catamaran",
                 "federated-credential",
+                EXEC,
             ],
         )
         .of(operator(true)),
