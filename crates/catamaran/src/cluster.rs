@@ -36,11 +36,21 @@ impl Cluster {
         Ok(Cluster { client, server })
     }
 
-    /// One mirror.
+    /// One mirror. Who may not get it may list it, as the operator itself.
     pub async fn mirror(&self, name: &str) -> anyhow::Result<RegistryMirror> {
         let api: Api<RegistryMirror> = Api::all(self.client.clone());
-        let found = api.get(name).await;
-        found.map_err(|error| explain(&error, &self.server, Some(name)))
+        let refused = match api.get(name).await {
+            Ok(mirror) => return Ok(mirror),
+            Err(error) => error,
+        };
+        if matches!(&refused, kube::Error::Api(status) if status.code == 403) {
+            let named = ListParams::default().fields(&format!("metadata.name={name}"));
+            if let Ok(listed) = api.list(&named).await {
+                let found = listed.items.into_iter().next();
+                return found.ok_or_else(|| anyhow!("there is no RegistryMirror '{name}'"));
+            }
+        }
+        Err(explain(&refused, &self.server, Some(name)))
     }
 
     /// All mirrors.

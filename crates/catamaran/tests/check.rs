@@ -264,6 +264,7 @@ fn secret(name: &str, data: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "catamaran-system"}, "data": data})
 }
 
+const MIRRORS: &str = "/apis/catamaran.dev/v1alpha1/registrymirrors";
 const SECRETS: &str = "/api/v1/namespaces/catamaran-system/secrets";
 
 /// A mirror whose sides are both on the harness's registry, and what the API server says about its Secrets.
@@ -274,11 +275,20 @@ fn with_mirror(harness: &Harness, secrets: &[(&str, (&'static str, Value))]) -> 
 
 /// The same, whose primary is authenticated with in a way of its own.
 fn with_primary(harness: &Harness, credential: &Value, secrets: &[(&str, (&'static str, Value))]) -> String {
+    let mirror = mirror(harness, credential);
+    let mut answers = HashMap::from([(format!("{MIRRORS}/images"), ("200 OK", mirror))]);
+    for (name, answer) in secrets {
+        answers.insert(format!("{SECRETS}/{name}"), answer.clone());
+    }
+    kubeconfig(harness, answers)
+}
+
+fn mirror(harness: &Harness, credential: &Value) -> Value {
     let registry = harness.registry.address().to_string();
     let mut primary = json!({"registry": registry, "certSecretRef": {"name": "ca"}});
     let (into, from) = (primary.as_object_mut().unwrap(), credential.as_object().unwrap());
     into.extend(from.clone());
-    let mirror = json!({
+    json!({
         "apiVersion": "catamaran.dev/v1alpha1", "kind": "RegistryMirror",
         "metadata": {"name": "images", "uid": "1"},
         "spec": {
@@ -286,14 +296,11 @@ fn with_primary(harness: &Harness, credential: &Value, secrets: &[(&str, (&'stat
             "fallback": {"registry": registry, "prefix": "team", "certSecretRef": {"name": "ca"}},
             "repositories": [{"name": "site", "primary": "team/web"}],
         },
-    });
-    let mut answers = HashMap::from([(
-        "/apis/catamaran.dev/v1alpha1/registrymirrors/images".to_owned(),
-        ("200 OK", mirror),
-    )]);
-    for (name, answer) in secrets {
-        answers.insert(format!("{SECRETS}/{name}"), answer.clone());
-    }
+    })
+}
+
+/// Leads to an API server that gives these answers.
+fn kubeconfig(harness: &Harness, answers: HashMap<String, (&'static str, Value)>) -> String {
     let server = api_server(answers);
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "here",
@@ -382,6 +389,27 @@ async fn a_mirror_that_is_not_there_could_not_be_told() {
     let ran = harness.run(&["check", "others", "--kubeconfig", &kubeconfig]).await;
     assert_eq!((ran.code, ran.out.as_str()), (2, ""), "{ran:?}");
     assert!(ran.err.starts_with("error: "), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_only_list_mirrors_checks_one_all_the_same() {
+    let harness = Harness::start().await;
+    let mirror = mirror(&harness, &json!({"secretRef": {"name": "pull"}}));
+    let list = json!({"apiVersion": "catamaran.dev/v1alpha1", "kind": "RegistryMirrorList",
+        "metadata": {}, "items": [mirror]});
+    let mut answers = HashMap::from([
+        (
+            format!("{MIRRORS}/images"),
+            ("403 Forbidden", status(403, "cannot get resource")),
+        ),
+        (MIRRORS.to_owned(), ("200 OK", list)),
+    ]);
+    for (name, answer) in good_secrets(&harness) {
+        answers.insert(format!("{SECRETS}/{name}"), answer);
+    }
+    let kubeconfig = kubeconfig(&harness, answers);
+    let ran = harness.run(&["check", "images", "--kubeconfig", &kubeconfig]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

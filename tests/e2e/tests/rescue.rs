@@ -269,8 +269,15 @@ fn hanging_pods_are_replaced(case: &Case<'_>) -> anyhow::Result<()> {
     case.mirror(|spec| spec["rescue"] = json!({"mode": "PatchOrReplace"}))?;
     let since = case.ground.fault(Registry::Acr, Fault::BlackHole)?;
     case.apply(&deployment("web", &case.image(Registry::Acr, "web"), 3))?;
-    let flipped = case.active("Fallback", since, PATIENCE)?;
+    // Seconds before the flip: those that hang are gone a moment after it.
+    case.ground.pods.wait("three pods", PATIENCE, |seen| {
+        let pods = present(seen, &case.name);
+        (pods.len() == 3)
+            .then(|| pods.into_iter().map(|pod| pod.at).max())
+            .flatten()
+    })?;
     let before = names(case);
+    let flipped = case.active("Fallback", since, PATIENCE)?;
     let ready = case.ground.pods.wait("three Ready pods", PATIENCE, |seen| {
         let ready = present(seen, &case.name)
             .into_iter()
