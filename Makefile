@@ -18,13 +18,14 @@ STATIC := -C target-feature=+crt-static -C link-arg=-Wl,--icf=all -C link-arg=-W
 RELEASE := --locked --target $(TARGET)
 BENCH := RUSTFLAGS="$(STATIC)" cargo bench $(RELEASE)
 PACKAGES := runc iproute2 nftables iptables util-linux curl git ca-certificates
-# Unoptimized, as the tests are: only the operator itself is built for speed, and its dependencies twice. No command names the
-# packages that it is for: Cargo would choose other features of what they share, and build it once more.
+# Unoptimized, as the tests are: only the operator itself is built for speed, and its dependencies twice. No command that
+# builds so names the packages that it is for: Cargo would choose other features of what they share, and build it once more.
 CLUSTER := cargo run --quiet --locked --bin cluster --
 CLUSTER_TOOL = $(CARGO_TARGET_DIR)/debug/cluster
 OPERATOR = $(CARGO_TARGET_DIR)/$(TARGET)/release/catamaran
-# What needs the programs of the test cluster.
-ON_CLUSTERS := --test smoke --test copying --test rendering --test e2e
+# What needs the programs of the test cluster; the first is the cluster's own test.
+SMOKE := --test smoke
+END_TO_END := --test copying --test rendering --test e2e
 
 .PHONY: help
 help: ## List the targets
@@ -62,7 +63,7 @@ cluster-tool:
 
 # Lists the tests' programs with their folders.
 harness: cluster-tool
-	$(BY_ITSELF) cargo test --locked --no-run --message-format=json-render-diagnostics $(ON_CLUSTERS) \
+	$(BY_ITSELF) cargo test --locked --no-run --message-format=json-render-diagnostics $(SMOKE) $(END_TO_END) \
 	  | sed -nE 's/.*"manifest_path":"([^"]*)\/Cargo.toml".*"kind":\["test"\].*"executable":"([^"]*)".*/\1 \2/p' \
 	  >"$(CARGO_TARGET_DIR)/on-clusters"
 
@@ -85,12 +86,12 @@ unit: ## Unit, property, webhook, registry and command-line tests
 
 .PHONY: cluster-test
 cluster-test: cluster-build ## Tests of the test cluster itself
-	cargo test --locked --test smoke
+	cargo test --locked $(SMOKE)
 
 .PHONY: e2e
 e2e: cluster-build image-binary ## End-to-end tests on a real cluster (FILTER=name runs some)
 	@tests/idle.sh $(CLUSTER_TOOL) build helm3 flux & status=0; \
-	CATAMARAN_BINARY="$(OPERATOR)" cargo test --locked --test copying --test rendering --test e2e -- $(FILTER) || status=$$?; \
+	CATAMARAN_BINARY="$(OPERATOR)" cargo test --locked $(END_TO_END) -- $(FILTER) || status=$$?; \
 	wait $$! || true; exit $$status
 
 .PHONY: test-live

@@ -1,8 +1,8 @@
 //! The README and the installation pages, followed as a new user would: every block of shell is copied from the page and run.
 //!
 //! Blocks that open with three backquotes and `sh` are run, in order; a `text` block after one holds lines that its output must
-//! contain, with `…` for what differs. `yaml NAME` is written to a file of that name first. `sh cloud` needs an account at a cloud, K3s or Flux' command line, `sh by-hand` would take
-//! from other scenarios what they use: those are not run, and counted.
+//! contain, with `…` for what differs. `yaml NAME` is written to a file of that name. `sh cloud` needs an account at a cloud, K3s
+//! or Flux' command line, `sh by-hand` would take from other scenarios what they use: those are not run, and counted.
 
 mod fleet;
 mod page;

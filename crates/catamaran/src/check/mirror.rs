@@ -59,9 +59,7 @@ async fn ladder(
                 "system:serviceaccount:{}:{}",
                 arguments.namespace, arguments.service_account
             ),
-            exec: exec(arguments, &policy.id.name).filter(|_| {
-                place.credentials_secret.is_none() && matches!(place.provider, Provider::Azure | Provider::Aws)
-            }),
+            exec: exec(arguments, place, &policy.id.name),
         },
         notes,
         client,
@@ -69,11 +67,15 @@ async fn ladder(
     })
 }
 
-/// How to climb as the operator does, for whoever does not yet.
-fn exec(arguments: &CheckArguments, mirror: &str) -> Option<String> {
+/// How to climb with the operator's own identity, where it has one and this command is not to use that of its surroundings.
+fn exec(arguments: &CheckArguments, place: &SidePolicy, mirror: &str) -> Option<String> {
+    let own = place.credentials_secret.is_none() && matches!(place.provider, Provider::Azure | Provider::Aws);
     let (namespace, operator) = (&arguments.namespace, &arguments.service_account);
-    (!arguments.with_identity).then(|| {
-        format!("kubectl -n {namespace} exec deployment/{operator} -- /catamaran check {mirror} --namespace {namespace} --with-identity")
+    (own && !arguments.with_identity).then(|| {
+        format!(
+            "kubectl -n {namespace} exec deployment/{operator} -- /catamaran check {mirror} --namespace {namespace} \
+             --with-identity"
+        )
     })
 }
 
