@@ -130,7 +130,6 @@ const COMPONENTS: [Component; 11] = [
         variables: &[],
         definitions: &[],
     },
-    // Its module has the versions of the other Helm's, so that Go compiles once what both need.
     Component {
         name: "helm3",
         module: "components/helm3",
@@ -309,7 +308,19 @@ fn sorted(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+
+    /// What each component has as it was released: it is itself under test (the Helm inside of Flux, how a resource's state is
+    /// judged, how an expression is evaluated), or does not compile with another (containerd).
+    /// Of everything else two components need the same version, which Go then compiles once.
+    const AS_RELEASED: [&str; 4] = [
+        "helm.sh/helm/v4",
+        "github.com/fluxcd/cli-utils",
+        "github.com/google/cel-go",
+        "k8s.io/cri-api",
+    ];
 
     #[test]
     fn a_stamp_changes_with_the_files_the_flags_and_the_go_version() {
@@ -330,6 +341,46 @@ mod tests {
         assert_ne!(first, component(&[("v", "1")]).stamp(folder.path(), "go1").unwrap());
         fs::write(folder.path().join("main.go"), "").unwrap();
         assert_ne!(first, plain.stamp(folder.path(), "go1").unwrap());
+    }
+
+    /// The modules that a component is built with, and their versions: what it requires, or what that is replaced by.
+    fn versions(component: &Component) -> BTreeMap<String, String> {
+        let text = fs::read_to_string(component.source().join("go.mod")).unwrap();
+        let (mut versions, mut replaced) = (BTreeMap::new(), BTreeMap::new());
+        for line in text.lines() {
+            let line = line.trim_start_matches("require ").trim_start_matches("replace ");
+            match line.split_whitespace().collect::<Vec<_>>()[..] {
+                [module, "=>", _, version] => replaced.insert(module.to_owned(), version.to_owned()),
+                [module, version, ..] if version.starts_with('v') => {
+                    versions.insert(module.to_owned(), version.to_owned())
+                }
+                _ => None,
+            };
+        }
+        // What is replaced and not required is not there.
+        replaced.retain(|module, _| versions.contains_key(module));
+        versions.extend(replaced);
+        versions
+    }
+
+    #[test]
+    fn what_components_share_has_one_version() {
+        let mut known: BTreeMap<String, (&str, String)> = BTreeMap::new();
+        let mut apart = Vec::new();
+        // What is measured beside the operator is as it was released, whole.
+        for component in COMPONENTS.iter().filter(|component| component.name != "regsync") {
+            for (module, version) in versions(component) {
+                let (first, other) = known.entry(module.clone()).or_insert((component.name, version.clone()));
+                if *other != version && !AS_RELEASED.contains(&module.as_str()) {
+                    apart.push(format!(
+                        "{module} is {other} in {first} and {version} in {}: `go get` one there, or replace it",
+                        component.name
+                    ));
+                }
+            }
+        }
+        assert!(known.len() > 300, "only {} modules were read", known.len());
+        assert!(apart.is_empty(), "{}", apart.join("\n"));
     }
 
     #[test]
