@@ -1,5 +1,6 @@
 //! The harness on the command line: `cluster up`, look around, `cluster down`.
 
+use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -153,7 +154,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Action::Down => Cluster::destroy(&name)?,
         Action::Status => return status(&running()?),
-        Action::Env => print_environment(&running()?),
+        Action::Env => print_environment(&running()?)?,
         Action::Exec { words } => return become_child(&running()?, &words[0], &words[1..]),
         Action::Kubectl { words } => return become_child(&running()?, "kubectl", &words),
         Action::Helm { words } => return become_child(&running()?, "helm", &words),
@@ -170,7 +171,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
                 command,
             };
             let to = to.map_or_else(|| Registry::ALL.to_vec(), |registry| vec![registry]);
-            println!("{}", running()?.push(&to, repository, tag, &image)?);
+            print(&format!("{}\n", running()?.push(&to, repository, tag, &image)?))?;
         }
         Action::Untag { registry, image } => {
             let (repository, tag) = split(&image)?;
@@ -185,7 +186,7 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         }
         Action::RemoveImages { part } => running()?.remove_images(&part)?,
         Action::Restart { component } => running()?.restart(&component)?,
-        Action::Logs { component } => print!("{}", running()?.logs(&component)?),
+        Action::Logs { component } => print(&running()?.logs(&component)?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -205,33 +206,36 @@ fn become_child(cluster: &Cluster, program: &str, words: &[String]) -> anyhow::R
         .map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
+/// Prints to whoever still reads: `cluster logs kubelet | head` has seen enough.
+fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn status(cluster: &Cluster) -> anyhow::Result<ExitCode> {
     let components = cluster.status()?;
     for component in &components {
-        println!(
-            "{:<24} {}",
-            component.component,
-            if component.alive { "up" } else { "DOWN" }
-        );
+        let state = if component.alive { "up" } else { "DOWN" };
+        print(&format!("{:<24} {state}\n", component.component))?;
     }
     for registry in Registry::ALL {
         let fault = cluster.current_fault(registry);
-        println!(
-            "{:<24} {}",
-            registry.host(),
-            if fault.is_empty() { "well" } else { &fault }
-        );
+        let state = if fault.is_empty() { "well" } else { &fault };
+        print(&format!("{:<24} {state}\n", registry.host()))?;
     }
-    print!("{}", cluster.kubectl(&["get", "nodes", "--no-headers"])?);
+    print(&cluster.kubectl(&["get", "nodes", "--no-headers"])?)?;
     let all = components.iter().all(|component| component.alive);
     Ok(if all { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn print_environment(cluster: &Cluster) {
-    println!("export KUBECONFIG='{}'", cluster.kubeconfig().display());
+fn print_environment(cluster: &Cluster) -> io::Result<()> {
     // Word-split on purpose: $CATAMARAN_EXEC program arguments
-    println!(
-        "export CATAMARAN_EXEC='nsenter -t {} -m -p -n --'",
+    print(&format!(
+        "export KUBECONFIG='{}'\nexport CATAMARAN_EXEC='nsenter -t {} -m -p -n --'\n",
+        cluster.kubeconfig().display(),
         cluster.anchor_pid()
-    );
+    ))
 }
