@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::io::BufReader;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -41,6 +41,8 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     news: Condvar,
     ended: AtomicBool,
+    /// How often kubectl was started: the API server hangs up on one that reads too slowly.
+    starts: AtomicU32,
     /// The process group of the running kubectl; 0 if there is none.
     group: Mutex<u32>,
 }
@@ -70,7 +72,8 @@ impl Watch {
         command
             .arg("get")
             .args(arguments)
-            .args(["--watch", "--output-watch-events", "-o", "json"])
+            // In chunks, kubectl lists more than 500 and then refuses to watch them.
+            .args(["--watch", "--output-watch-events", "-o", "json", "--chunk-size=0"])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -114,7 +117,13 @@ impl Watch {
             }
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                bail!("failed to see {what} within {} s", patience.as_secs());
+                bail!(
+                    "failed to see {what} within {} s; kubectl watches for the {}. time and told something {:.1} s ago",
+                    patience.as_secs(),
+                    self.shared.starts.load(Ordering::SeqCst),
+                    seen.last()
+                        .map_or(f64::INFINITY, |last| last.at.elapsed().as_secs_f64()),
+                );
             }
             drop(
                 self.shared
@@ -222,6 +231,7 @@ fn spawn(command: &mut Command, shared: &Shared) -> anyhow::Result<Child> {
     let mut group = shared.group();
     let child = command.spawn().context("failed to start `kubectl get --watch`")?;
     *group = child.id();
+    shared.starts.fetch_add(1, Ordering::SeqCst);
     Ok(child)
 }
 
