@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
 use reqsign_aws_v4::{
     AssumeRoleWithWebIdentityCredentialProvider, Credential, ECSCredentialProvider, EnvCredentialProvider,
     IMDSv2CredentialProvider,
@@ -133,16 +132,15 @@ fn local(trust: &Trust) -> std::result::Result<reqwest::Client, ClientError> {
 
 impl HttpSend for Sender {
     async fn http_send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>> {
-        let (parts, body) = request.into_parts();
-        let url: Url = parts
-            .uri
+        let url: Url = request
+            .uri()
             .to_string()
             .parse()
             .map_err(|_| Error::config_invalid("the endpoint is not a URL"))?;
         let (status, body) = if url.scheme() == "https" {
-            self.remote(parts.method, url, parts.headers, body).await?
+            self.remote(url, request).await?
         } else if is_local(&url) {
-            self.nearby(parts.method, url, parts.headers, body).await?
+            self.nearby(url, request).await?
         } else {
             return Err(Error::config_invalid(
                 "an identity endpoint must be https, or on this machine",
@@ -155,30 +153,20 @@ impl HttpSend for Sender {
 }
 
 impl Sender {
-    async fn remote(
-        &self,
-        method: http::Method,
-        url: Url,
-        headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<(http::StatusCode, Bytes)> {
-        let mut ask = Ask::new(method, url, Rung::Token);
-        (ask.headers, ask.body) = (headers, Some(body));
+    async fn remote(&self, url: Url, request: http::Request<Bytes>) -> Result<(http::StatusCode, Bytes)> {
+        let (parts, body) = request.into_parts();
+        let mut ask = Ask::new(parts.method, url, Rung::Token);
+        (ask.headers, ask.body) = (parts.headers, Some(body));
         let failed = |failure: crate::failure::Failure| Error::unexpected(failure.message);
         let reply = self.http.exchange(&ask).await.map_err(failed)?;
         let status = reply.status();
         Ok((status, reply.body(MOST).await.map_err(failed)?))
     }
 
-    async fn nearby(
-        &self,
-        method: http::Method,
-        url: Url,
-        headers: HeaderMap,
-        body: Bytes,
-    ) -> Result<(http::StatusCode, Bytes)> {
+    async fn nearby(&self, url: Url, request: http::Request<Bytes>) -> Result<(http::StatusCode, Bytes)> {
+        let (parts, body) = request.into_parts();
         let failed = |error: reqwest::Error| Error::unexpected(crate::broken::root_cause(&error));
-        let request = self.local.request(method, url).headers(headers).body(body);
+        let request = self.local.request(parts.method, url).headers(parts.headers).body(body);
         let mut response = request.send().await.map_err(failed)?;
         let mut content = BytesMut::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
