@@ -89,7 +89,7 @@ cluster-test: cluster-build ## Tests of the test cluster itself
 	cargo test --locked $(SMOKE)
 
 .PHONY: e2e
-e2e: cluster-build image-binary ## End-to-end tests on a real cluster (FILTER=name runs some)
+e2e: cluster-build image-binary ## End-to-end tests on a real cluster (FILTER=name runs some, REPEAT=3 each three times)
 	@tests/idle.sh $(CLUSTER_TOOL) build helm3 flux & status=0; \
 	CATAMARAN_BINARY="$(OPERATOR)" cargo test --locked $(END_TO_END) -- $(FILTER) || status=$$?; \
 	wait $$! || true; exit $$status

@@ -2,7 +2,8 @@
 //!
 //! `cargo test --test e2e -- words` runs those whose names contain one of the words. They are two [`Suite`]s,
 //! which run beside each other, each on a new cluster: `catamaran-e2e` (or what `CATAMARAN_CLUSTER` names), and the same name
-//! with `-releases`. With `KEEP=1` the clusters stay up afterwards.
+//! with `-releases`. With `KEEP=1` the clusters stay up afterwards; with `REPEAT=3` each scenario must pass three times, under
+//! names of its own, which finds what passes only on a new cluster or only by luck.
 
 mod bad_input;
 mod certificates;
@@ -32,7 +33,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use catamaran_cluster::{Cluster, Options};
 use catamaran_e2e::runner::{self, Scenario, Tally};
 use catamaran_e2e::{Ground, interrupt, load, operator};
@@ -61,6 +62,10 @@ fn ended(result: anyhow::Result<()>) -> ExitCode {
 }
 
 fn test(arguments: Vec<String>) -> ExitCode {
+    let repeat = match repeat(&std::env::var("REPEAT").unwrap_or_default()) {
+        Ok(repeat) => repeat,
+        Err(error) => return ended(Err(error)),
+    };
     let (options, words): (Vec<_>, Vec<_>) = arguments.into_iter().partition(|word| word.starts_with('-'));
     let mut suites = suites();
     let count = |suites: &[Suite]| suites.iter().flat_map(Suite::all).count();
@@ -85,7 +90,7 @@ fn test(arguments: Vec<String>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let begun = Instant::now();
-    let tally = match run(&suites) {
+    let tally = match run(&suites, repeat) {
         Ok(tally) => tally,
         Err(error) => return ended(Err(error)),
     };
@@ -101,6 +106,18 @@ fn test(arguments: Vec<String>) -> ExitCode {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// How often each scenario runs: once, unless the words say another number.
+fn repeat(words: &str) -> anyhow::Result<usize> {
+    match words {
+        "" => Ok(1),
+        words => words
+            .parse()
+            .ok()
+            .filter(|repeat| *repeat > 0)
+            .with_context(|| format!("failed to read REPEAT={words:?}: it is how often each scenario runs, at least 1")),
     }
 }
 
@@ -167,7 +184,7 @@ fn suites() -> Vec<Suite> {
 }
 
 /// Runs suites beside each other and takes their clusters down. An error is one of the machine's: a scenario's is in the tally.
-fn run(suites: &[Suite]) -> anyhow::Result<Tally> {
+fn run(suites: &[Suite], repeat: usize) -> anyhow::Result<Tally> {
     interrupt::destroys(suites.iter().map(|suite| suite.cluster.clone()).collect());
     let keep = std::env::var("KEEP").is_ok_and(|keep| !matches!(keep.as_str(), "" | "0"));
     // Once for all; each cluster would find it anyway.
@@ -180,7 +197,7 @@ fn run(suites: &[Suite]) -> anyhow::Result<Tally> {
                 working: working.clone(),
                 ended: &ended,
             };
-            scope.spawn(move || Suite::run(suite, others, keep))
+            scope.spawn(move || Suite::run(suite, others, repeat, keep))
         };
         let threads: Vec<_> = suites.iter().map(start).collect();
         drop(working);
@@ -216,8 +233,8 @@ impl Suite {
         self.beside.iter().chain(&self.alone)
     }
 
-    fn run(&self, others: Others<'_>, keep: bool) -> anyhow::Result<Tally> {
-        let tally = self.attempt(others).unwrap_or_else(|error| {
+    fn run(&self, others: Others<'_>, repeat: usize, keep: bool) -> anyhow::Result<Tally> {
+        let tally = self.attempt(others, repeat).unwrap_or_else(|error| {
             interrupt::rest_if_interrupted();
             eprintln!("{}: {error:#}", self.cluster);
             Tally {
@@ -231,7 +248,7 @@ impl Suite {
         Ok(tally)
     }
 
-    fn attempt(&self, others: Others<'_>) -> anyhow::Result<Tally> {
+    fn attempt(&self, others: Others<'_>, repeat: usize) -> anyhow::Result<Tally> {
         let options = Options {
             name: self.cluster.clone(),
             audit_user: Some(operator::account()),
@@ -242,10 +259,10 @@ impl Suite {
         let ground = Ground::start(&options, &operator::VALUES, |what, took| {
             println!("{}: {what} ({:.1} s)", self.cluster, took.as_secs_f64());
         })?;
-        let mut tally = runner::run(&ground, &self.beside);
+        let mut tally = runner::run(&ground, &self.beside, repeat);
         if !self.alone.is_empty() {
             others.wait();
-            tally += runner::run(&ground, &self.alone);
+            tally += runner::run(&ground, &self.alone, repeat);
         }
         Ok(tally)
     }

@@ -47,12 +47,12 @@ pub fn example(case: &Case<'_>, file: &str) -> anyhow::Result<Vec<Value>> {
 }
 
 /// What differs between the examples and the test cluster: where things are, and how long one waits for them.
-pub fn here(mut object: Value) -> Value {
+fn here(case: &Case<'_>, mut object: Value) -> Value {
     let kind = text(&object, "/kind").to_owned();
     let spec = &mut object["spec"];
     match kind.as_str() {
         "OCIRepository" => {
-            spec["url"] = json!(format!("oci://ghcr.io/{ORGANISATION}/charts/catamaran"));
+            spec["url"] = json!(format!("{}/catamaran", charts(case)));
             spec["certSecretRef"] = json!({"name": CA_SECRET});
             spec["interval"] = json!("1m");
         }
@@ -74,14 +74,16 @@ pub fn here(mut object: Value) -> Value {
 pub fn installation(case: &Case<'_>) -> anyhow::Result<Vec<Value>> {
     Ok(example(case, "catamaran/operator.yaml")?
         .into_iter()
-        .map(here)
+        .map(|object| here(case, object))
         .collect())
 }
 
 /// A Kustomization of an example's file.
 pub fn kustomization(case: &Case<'_>, file: &str, named: &str) -> anyhow::Result<Value> {
     let found = example(case, file)?.into_iter().find(|object| name(object) == named);
-    found.map(here).with_context(|| format!("{file} has no {named}"))
+    found
+        .map(|object| here(case, object))
+        .with_context(|| format!("{file} has no {named}"))
 }
 
 /// Puts what a team keeps in Git where Flux finds it, and makes it look.
@@ -165,6 +167,11 @@ pub fn applied(case: &Case<'_>, object: &str, patience: Duration) -> anyhow::Res
     })
 }
 
+/// Where the charts of this scenario are: the newest of another one would be newer than what this one begins with.
+fn charts(case: &Case<'_>) -> String {
+    format!("oci://ghcr.io/{ORGANISATION}/{}/charts", case.name)
+}
+
 /// Pushes a chart as its users would.
 pub fn push_chart(case: &Case<'_>, chart: &Path) -> anyhow::Result<()> {
     let folder = tempfile::tempdir()?;
@@ -176,12 +183,11 @@ pub fn push_chart(case: &Case<'_>, chart: &Path) -> anyhow::Result<()> {
         .context("nothing was packaged")??;
     let (username, password) = cluster.credentials();
     let archive = archive.path().display().to_string();
-    let charts = format!("oci://ghcr.io/{ORGANISATION}/charts");
     cluster
         .helm(&[
             "push",
             &archive,
-            &charts,
+            &charts(case),
             "--username",
             &username,
             "--password",
