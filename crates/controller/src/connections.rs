@@ -17,6 +17,7 @@ use catamaran_registry::{
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
+use tokio::sync::Semaphore;
 
 pub use contents::{certificates, credentials};
 pub use error::{ConnectionError, Problem};
@@ -25,6 +26,10 @@ use crate::secrets;
 
 /// How long a Secret's content is believed.
 pub const REREAD: Duration = Duration::from_mins(1);
+
+/// Sides whose Secrets are read for the first time at a time. When the operator starts, all tasks of all mirrors ask at once,
+/// each on a connection of its own: ten mirrors opened two dozen, and what connections take in memory stays with the process.
+const FIRST_AT_A_TIME: usize = 4;
 
 struct Cached {
     client: Client,
@@ -40,6 +45,8 @@ pub struct Connections {
     budgets: Arc<Budgets>,
     identities: Identities,
     cache: Mutex<HashMap<(Arc<str>, Side), Cached>>,
+    /// Places for those who read a side's Secrets for the first time.
+    first: Semaphore,
     /// Where hosts are, for tests whose registries are on this machine.
     #[cfg(test)]
     pub(crate) pinned: Vec<(String, std::net::SocketAddr)>,
@@ -55,6 +62,7 @@ impl Connections {
             budgets,
             identities: Identities::new(Endpoints::from_environment()),
             cache: Mutex::default(),
+            first: Semaphore::new(FIRST_AT_A_TIME),
             #[cfg(test)]
             pinned: Vec::new(),
         }
@@ -67,6 +75,20 @@ impl Connections {
         if let Some(client) = self.cached(&key, wanted, |cached| cached.read.elapsed() < REREAD) {
             return Ok(client);
         }
+        if wanted.credentials_secret.is_none() && wanted.ca_secret.is_none()
+            || self.cached(&key, wanted, |_| true).is_some()
+        {
+            return self.renewed(key, wanted).await;
+        }
+        // Never closed; and what another task has made meanwhile is as good.
+        let _place = self.first.acquire().await;
+        match self.cached(&key, wanted, |_| true) {
+            Some(client) => Ok(client),
+            None => self.renewed(key, wanted).await,
+        }
+    }
+
+    async fn renewed(&self, key: (Arc<str>, Side), wanted: &SidePolicy) -> Result<Client, ConnectionError> {
         match self.read(wanted).await {
             Ok(material) => self.keep(key, wanted, material),
             Err(error) if !error.needs_a_person() => self.cached(&key, wanted, |_| true).ok_or(error),
@@ -262,7 +284,58 @@ struct Material {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use serde_json::json;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_start_reads_each_sides_secrets_once_and_few_at_a_time() {
+        let (under_way, most, reads) = <(Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+        let counts = (Arc::clone(&under_way), Arc::clone(&most), Arc::clone(&reads));
+        let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+            let (under_way, most, reads) = counts.clone();
+            async move {
+                reads.fetch_add(1, Ordering::Relaxed);
+                most.fetch_max(under_way.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                under_way.fetch_sub(1, Ordering::Relaxed);
+                let secret = json!({
+                    "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pull", "resourceVersion": "1"},
+                    "data": {"username": "Ym90", "password": "aHVzaA=="},
+                });
+                let body = kube::client::Body::from(secret.to_string().into_bytes());
+                Ok::<_, std::convert::Infallible>(http::Response::new(body))
+            }
+        });
+        let client = kube::Client::new(service, "catamaran-system");
+        let connections = Connections::new(client, "catamaran-system", Arc::new(Budgets::new()));
+        let mirror = |uid: usize| -> MirrorPolicy {
+            let mirror = json!({
+                "apiVersion": "catamaran.dev/v1alpha1", "kind": "RegistryMirror",
+                "metadata": {"name": format!("apps-{uid}"), "uid": uid.to_string()},
+                "spec": {
+                    "primary": {"registry": "kracr.azurecr.io", "secretRef": {"name": "pull"}},
+                    "fallback": {"registry": "ghcr.io", "secretRef": {"name": "pull"}},
+                    "repositories": [{"name": "web"}],
+                },
+            });
+            catamaran_api::policy::policy(&serde_json::from_value(mirror).unwrap()).unwrap()
+        };
+        let policies: Vec<_> = (0..10).map(mirror).collect();
+        let ask = |side| {
+            let connections = &connections;
+            policies.iter().map(move |policy| connections.client(policy, side))
+        };
+        // A prober and a scanner of each side.
+        let asked = Side::ALL.into_iter().chain(Side::ALL).flat_map(ask);
+        for client in futures::future::join_all(asked).await {
+            client.unwrap();
+        }
+        assert_eq!(reads.load(Ordering::Relaxed), 20);
+        assert_eq!(most.load(Ordering::Relaxed), FIRST_AT_A_TIME);
+    }
 
     #[test]
     fn without_a_secret_the_spec_or_the_environment_says_who_we_are() {

@@ -131,7 +131,10 @@ fn diagnosis(ground: &Ground, namespace: &str, since: Duration) -> String {
             "operator",
             kubectl(&["-n", operator::NAMESPACE, "get", "pods", "-o", "wide"]),
         ),
-        ("API server", failed_open(ground).unwrap_or_else(|error| format!("{error:#}"))),
+        (
+            "API server",
+            failed_open(ground).unwrap_or_else(|error| format!("{error:#}")),
+        ),
         (
             "logs",
             operator::logs(&ground.cluster, since).unwrap_or_else(|error| format!("{error:#}")),

@@ -113,11 +113,9 @@ fn test(arguments: Vec<String>) -> ExitCode {
 fn repeat(words: &str) -> anyhow::Result<usize> {
     match words {
         "" => Ok(1),
-        words => words
-            .parse()
-            .ok()
-            .filter(|repeat| *repeat > 0)
-            .with_context(|| format!("failed to read REPEAT={words:?}: it is how often each scenario runs, at least 1")),
+        words => words.parse().ok().filter(|repeat| *repeat > 0).with_context(|| {
+            format!("failed to read REPEAT={words:?}: it is how often each scenario runs, at least 1")
+        }),
     }
 }
 
