@@ -162,6 +162,9 @@ fn rendered_pods_pass_the_restricted_level(case: &Case<'_>) -> anyhow::Result<()
 
 const MEGABYTE: f64 = 1_000_000.0;
 
+/// What a replica with ten mirrors may have in memory when it is idle, in megabytes.
+const MOST_RESIDENT: f64 = 20.0;
+
 fn the_operator_is_small_and_soon_ready(case: &Case<'_>) -> anyhow::Result<()> {
     image_size(case)?;
     start_to_ready(case)?;
@@ -226,29 +229,52 @@ fn start_to_ready(case: &Case<'_>) -> anyhow::Result<()> {
     case.ground.cluster.kubectl(&whole).map(drop)
 }
 
+/// Connections that happen to be open at the same moment make up to a megabyte of difference from one start to the next: where
+/// the first is above the bar, the next two must be within.
 fn memory_with_ten_mirrors(case: &Case<'_>) -> anyhow::Result<()> {
-    let since = Instant::now();
     let mirrors: Vec<String> = (0..10).map(|number| format!("idle-{number}")).collect();
     for mirror in &mirrors {
         case.ground.push(&catamaran_cluster::Registry::ALL, mirror, "v1")?;
+    }
+    if most_resident(case, &mirrors)? <= MOST_RESIDENT {
+        return Ok(());
+    }
+    for _ in 0..2 {
+        let delete = ["delete", "registrymirrors", "--all", "--timeout=20s"];
+        case.ground.cluster.kubectl(&delete)?;
+        operator::roll(&case.ground.cluster)?;
+        let most = most_resident(case, &mirrors)?;
+        ensure!(
+            most <= MOST_RESIDENT,
+            "a replica with 10 mirrors has {most:.1} MB resident, and so had one before"
+        );
+    }
+    Ok(())
+}
+
+/// Applies the mirrors and lets the replicas rest; what the larger one has in memory, in megabytes.
+fn most_resident(case: &Case<'_>, mirrors: &[String]) -> anyhow::Result<f64> {
+    let since = Instant::now();
+    for mirror in mirrors {
         case.ground.apply("default", &manifests::mirror(mirror, &[mirror]))?;
     }
-    for mirror in &mirrors {
+    for mirror in mirrors {
         case.ground.observed(mirror, since)?;
     }
     // Idle is the state after the first passes, with probes going on.
     std::thread::sleep(Duration::from_secs(15));
     let replicas = resident(case)?;
     ensure!(replicas.len() >= 2, "expected two replicas, found {replicas:?}");
+    let mut most = 0.0_f64;
     for Resident { own, executable } in replicas {
         let total = own + executable;
         case.note(format!(
-            "a replica with 10 mirrors: {total:.1} MB resident with the pages of its executable (bar: 20 MB), {own:.1} MB of its \
-             own"
+            "a replica with 10 mirrors: {total:.1} MB resident with the pages of its executable (bar: {MOST_RESIDENT} MB), \
+             {own:.1} MB of its own"
         ));
-        ensure!(total <= 20.0, "a replica with 10 mirrors has {total:.1} MB resident");
+        most = most.max(total);
     }
-    Ok(())
+    Ok(most)
 }
 
 /// What a replica has in memory, in megabytes.
