@@ -75,9 +75,9 @@ impl Connections {
         if let Some(client) = self.cached(&key, wanted, |cached| cached.read.elapsed() < REREAD) {
             return Ok(client);
         }
-        if wanted.credentials_secret.is_none() && wanted.ca_secret.is_none()
-            || self.cached(&key, wanted, |_| true).is_some()
-        {
+        // Who asks the API server nothing has nobody to wait for.
+        let reads = wanted.credentials_secret.is_some() || wanted.ca_secret.is_some();
+        if !reads || self.cached(&key, wanted, |_| true).is_some() {
             return self.renewed(key, wanted).await;
         }
         // Never closed; and what another task has made meanwhile is as good.

@@ -119,6 +119,28 @@ impl<'g> Case<'g> {
         Ok(serde_json::from_str(&admitted)?)
     }
 
+    /// Asks what admission would make of a pod until it is as `holds` says; that pod.
+    pub fn admitted_as(
+        &self,
+        pod: &Value,
+        what: &str,
+        since: Instant,
+        patience: Duration,
+        holds: impl Fn(&Value) -> bool,
+    ) -> anyhow::Result<Value> {
+        loop {
+            let admitted = self.admitted(pod)?;
+            if holds(&admitted) {
+                return Ok(admitted);
+            }
+            ensure!(
+                since.elapsed() < patience,
+                "failed to see a pod {what} within {} s: it is {admitted}",
+                patience.as_secs()
+            );
+        }
+    }
+
     /// Creates a pod with one container and reads back its image.
     pub fn admitted_image(&self, name: &str, image: &str) -> anyhow::Result<String> {
         let created = self.create_pod(&manifests::pod(name, image))?;

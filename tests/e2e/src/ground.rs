@@ -160,6 +160,12 @@ impl Ground {
         })
     }
 
+    /// Deletes all mirrors and waits until they are gone.
+    pub fn delete_mirrors(&self) -> anyhow::Result<()> {
+        let arguments = ["delete", "registrymirrors", "--all", "--timeout=20s"];
+        self.cluster.kubectl(&arguments).map(drop)
+    }
+
     /// Deletes a namespace without waiting; its pods go at once.
     pub fn delete_namespace(&self, namespace: &str) -> anyhow::Result<()> {
         let arguments = ["delete", "namespace", namespace, "--ignore-not-found", "--wait=false"];

@@ -165,8 +165,7 @@ fn clean(ground: &Ground, name: &str) {
             problems.extend(ground.cluster.heal(registry).err());
         }
     }
-    let mirrors = ["delete", "registrymirrors", "--all", "--timeout=20s"];
-    problems.extend(ground.cluster.kubectl(&mirrors).err());
+    problems.extend(ground.delete_mirrors().err());
     problems.extend(ground.delete_namespace(name).err());
     for problem in problems {
         println!("    failed to clean up after {name}: {problem:#}");
@@ -188,7 +187,10 @@ mod tests {
                 time.set(time.get() + 100);
                 ends[attempts - 1]
             },
-            || Ticks::at(time.get(), time.get() * percent / 100),
+            || {
+                let stolen = time.get() * percent / 100;
+                Ticks::of(&format!("cpu {} 0 0 0 0 0 0 {stolen}", time.get() - stolen))
+            },
         );
         (passed, attempts)
     }

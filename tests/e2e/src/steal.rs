@@ -14,15 +14,9 @@ impl Ticks {
         Self::of(&stat)
     }
 
-    /// Those of a machine that does not exist.
-    #[cfg(test)]
-    pub fn at(all: u64, stolen: u64) -> Ticks {
-        Self { all, stolen }
-    }
-
     /// Reads the first line of `/proc/stat` (proc(5)): user, nice, system, idle, iowait, irq, softirq, steal; what guests
     /// have is within user and nice.
-    fn of(stat: &str) -> Ticks {
+    pub(crate) fn of(stat: &str) -> Ticks {
         let first = stat.lines().next().unwrap_or_default();
         let ticks: Vec<u64> = first
             .split_whitespace()

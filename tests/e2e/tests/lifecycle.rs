@@ -85,16 +85,10 @@ fn a_deleted_mirror_leaves_pods_alone(case: &Case<'_>) -> anyhow::Result<()> {
     );
     let since = Instant::now();
     case.ground.cluster.kubectl(&["delete", "registrymirror", &case.name])?;
-    let admitted = loop {
-        let admitted = case.admitted(&pod("unchanged", &written))?;
-        if image(&admitted, "app") == written {
-            break admitted;
-        }
-        ensure!(
-            since.elapsed() < Duration::from_secs(5),
-            "pods are still rewritten 5 s after the mirror was deleted"
-        );
-    };
+    let asked = pod("unchanged", &written);
+    let admitted = case.admitted_as(&asked, "left alone", since, Duration::from_secs(5), |pod| {
+        image(pod, "app") == written
+    })?;
     case.note(format!(
         "mirror deleted -> pods admitted unchanged: {:.2} s",
         since.elapsed().as_secs_f64()
@@ -124,10 +118,11 @@ fn a_killed_leader_is_replaced(case: &Case<'_>) -> anyhow::Result<()> {
     operator::kill(&case.ground.cluster, &leader)?;
     // The other replica serves meanwhile, and nobody is sent to the registry that is down.
     let written = pod("meanwhile", &case.image(Registry::Acr, "v1"));
-    while image(&case.admitted(&written)?, "app") != case.image(Registry::Ghcr, "v1") {
-        // The cluster's network sends admissions to the dead one until it knows.
-        ensure!(killed.elapsed() < PATIENCE, "pods are not rewritten any more");
-    }
+    let wanted = case.image(Registry::Ghcr, "v1");
+    // The cluster's network sends admissions to the dead one until it knows.
+    case.admitted_as(&written, "rewritten by the other replica", killed, PATIENCE, |pod| {
+        image(pod, "app") == wanted
+    })?;
     let served = killed.elapsed();
     case.bar(
         "leader killed -> pods rewritten by the other",

@@ -109,18 +109,11 @@ fn tag_and_state(divergence: &Value) -> String {
 
 /// The evidence is written after the status, and read by a watch.
 fn eventually_kept(case: &Case<'_>, written: &str, reason: &str) -> anyhow::Result<Value> {
-    let end = Instant::now() + Duration::from_secs(5);
-    loop {
-        let admitted = case.admitted(&pod("kept", written))?;
-        let reasons = annotation(&admitted, "catamaran.dev/reasons").to_owned();
-        if reasons == format!(r#"{{"app":"{reason}"}}"#) {
-            return Ok(admitted);
-        }
-        ensure!(
-            Instant::now() < end,
-            "the reasons for {written} are {reasons}, not {reason}"
-        );
-    }
+    let (asked, wanted) = (pod("kept", written), format!(r#"{{"app":"{reason}"}}"#));
+    let what = format!("kept for {reason}");
+    case.admitted_as(&asked, &what, Instant::now(), Duration::from_secs(5), |pod| {
+        annotation(pod, "catamaran.dev/reasons") == wanted
+    })
 }
 
 fn tags_of_pods_are_verified_without_a_list(case: &Case<'_>) -> anyhow::Result<()> {

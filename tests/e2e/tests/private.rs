@@ -166,13 +166,10 @@ fn the_secret_is_named_before_it_exists(case: &Case<'_>, azure: &mut Azure<'_>) 
     spec["fallback"]["imagePullSecrets"] = json!([{"name": OWN}]);
     case.ground.apply("default", &mirror)?;
     let written = private_image(case, Registry::Acr, "v1");
-    let admitted = loop {
-        let admitted = case.admitted(&pod("first", &written))?;
-        if !pull_secrets(&admitted).is_empty() {
-            break admitted;
-        }
-        ensure!(begun.elapsed() < PATIENCE, "no pull secret is added to pods");
-    };
+    let asked = pod("first", &written);
+    let admitted = case.admitted_as(&asked, "with a pull secret", begun, PATIENCE, |pod| {
+        !pull_secrets(pod).is_empty()
+    })?;
     let added = pull_secrets(&admitted);
     ensure!(added == [MINTED, FOREIGN, OWN], "the pull secrets are {added:?}");
     case.create_pod(&pod("first", &written))?;

@@ -165,17 +165,9 @@ pub fn rewrites(case: &Case<'_>, expected: bool) -> anyhow::Result<()> {
     } else {
         written.clone()
     };
-    let pod = manifests::pod("looked-at", &written);
-    let end = Instant::now() + PATIENCE;
-    loop {
-        let admitted = case.admitted(&pod)?;
-        let image = image(&admitted, "app");
-        if image == wanted {
-            return Ok(());
-        }
-        ensure!(Instant::now() < end, "a pod of {written} is admitted with {image}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    let (pod, what) = (manifests::pod("looked-at", &written), format!("with {wanted}"));
+    case.admitted_as(&pod, &what, Instant::now(), PATIENCE, |pod| image(pod, "app") == wanted)
+        .map(drop)
 }
 
 /// What is there of the operator: every object of every kind that is named or labelled after it, as KIND/NAME.

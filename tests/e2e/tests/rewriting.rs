@@ -237,13 +237,11 @@ fn only_selected_namespaces_are_rewritten(case: &Case<'_>) -> anyhow::Result<()>
     let since = Instant::now();
     let label = ["label", "namespace", &case.name, "example.com/mirrored=true"];
     case.ground.cluster.kubectl(&label)?;
-    while image(&case.admitted(&pod("app", &written))?, "app") != case.image(Registry::Acr, "v1") {
-        ensure!(
-            since.elapsed() < Duration::from_secs(5),
-            "the label is not taken up within 5 s"
-        );
-    }
-    Ok(())
+    let (asked, wanted) = (pod("app", &written), case.image(Registry::Acr, "v1"));
+    case.admitted_as(&asked, "rewritten by its label", since, Duration::from_secs(5), |pod| {
+        image(pod, "app") == wanted
+    })
+    .map(drop)
 }
 
 fn kubectl_tells_how_it_stands(case: &Case<'_>) -> anyhow::Result<()> {
