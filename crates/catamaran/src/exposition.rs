@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use catamaran_controller::certificates::ServingCertificate;
-use catamaran_controller::lease::Leadership;
+use catamaran_lease::Leadership;
 use catamaran_webhook::View;
 use catamaran_webhook::metrics::{DURATION_BUCKETS, ImageOutcome, Metrics as Webhook, Outcome, Refusal};
 use prometheus_client::collector::Collector;

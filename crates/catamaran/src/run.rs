@@ -11,10 +11,10 @@ use catamaran_controller::contact::{Contact, ContactLayer};
 use catamaran_controller::context::{self, Context, Mirror};
 use catamaran_controller::crews::Crews;
 use catamaran_controller::feed::{self, View as Seen};
-use catamaran_controller::lease::{self, LeaseSettings};
 use catamaran_controller::memory::Memories;
 use catamaran_controller::readings::Readings;
 use catamaran_controller::{pods, pull_secrets, reconcile};
+use catamaran_lease::{Leadership, LeaseSettings};
 use catamaran_registry::Budgets;
 use catamaran_webhook::{Admission, Identity, View};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -107,7 +107,7 @@ struct Parts {
     seen: watch::Receiver<Seen>,
     seen_sender: watch::Sender<Seen>,
     table_sender: watch::Sender<Arc<catamaran_core::routes::RouteTable>>,
-    leadership_sender: watch::Sender<lease::Leadership>,
+    leadership_sender: watch::Sender<Leadership>,
     triggers: mpsc::UnboundedReceiver<ObjectRef<Mirror>>,
     view: Arc<View>,
     admission: Arc<Admission>,
@@ -130,7 +130,7 @@ impl Parts {
     ) -> anyhow::Result<Parts> {
         let (seen_sender, seen) = watch::channel(Seen::default());
         let (table_sender, table) = watch::channel(Arc::default());
-        let (leadership_sender, leadership) = lease::channel();
+        let (leadership_sender, leadership) = catamaran_lease::channel();
         let (triggers_sender, triggers) = mpsc::unbounded_channel();
         let context = Context {
             excluded_namespaces: context::excluded_namespaces(&arguments.namespace, &arguments.excluded_namespaces),
@@ -246,7 +246,7 @@ impl Parts {
         ];
         let settings =
             LeaseSettings::new(&*arguments.namespace, &*arguments.lease, &*arguments.pod_name).owned_by(self.owner);
-        let lease = tokio::spawn(lease::run(
+        let lease = tokio::spawn(catamaran_lease::run(
             client(),
             settings,
             self.leadership_sender,

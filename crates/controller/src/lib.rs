@@ -10,8 +10,8 @@
 //! mirrors of the same repositories share what they read, [`connections`] turns [`secrets`] into registry clients, [`in_use`] says
 //! which images pods use. [`pods`] watches pods that wait and [`rescue`] patches them; [`repair`] copies tags that one side lacks;
 //! [`pull_secrets`] mints credentials for pods; [`pull_through`] looks after a side that is a cache of the other. [`feed`] builds
-//! the webhook's snapshot. [`notifications`] takes a registry's word that a tag has moved as a reason to look. [`lease`] elects the
-//! leader, [`certificates`] keeps the webhook's own.
+//! the webhook's snapshot. [`notifications`] takes a registry's word that a tag has moved as a reason to look.
+//! [`certificates`] keeps the webhook's own.
 
 pub mod apply;
 pub mod assess;
@@ -27,7 +27,6 @@ pub mod events;
 pub mod evidence_store;
 pub mod feed;
 pub mod in_use;
-pub mod lease;
 pub mod memory;
 pub mod metrics;
 pub mod notifications;

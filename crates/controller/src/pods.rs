@@ -17,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::contact::WATCH_SECONDS;
 use crate::context::Context;
-use crate::lease;
 use crate::memory::RepositoryTag;
 use crate::rescue::{self, Rescuer};
 
@@ -41,11 +40,11 @@ pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
     let mut leadership = context.leadership.clone();
     let work = async {
         loop {
-            lease::gained(&mut leadership).await;
+            catamaran_lease::gained(&mut leadership).await;
             let mut until = leadership.clone();
             tokio::select! {
                 () = lead(&context) => {}
-                () = lease::lost(&mut until) => {}
+                () = catamaran_lease::lost(&mut until) => {}
             }
         }
     };

@@ -24,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::{CONTROLLER, Context};
 use crate::feed::View;
-use crate::lease;
 use crate::secrets;
 
 mod complaints;
@@ -61,7 +60,7 @@ pub async fn run(
     };
     loop {
         tokio::select! {
-            () = lease::gained(&mut leadership) => {}
+            () = catamaran_lease::gained(&mut leadership) => {}
             () = shutdown.cancelled() => return,
         }
         let view = seen.borrow_and_update().clone();

@@ -16,7 +16,6 @@ use futures::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
 use crate::context::Context;
-use crate::lease;
 use crate::memory::{MirrorMemory, RepositoryTag};
 
 pub(crate) mod rule;
@@ -43,14 +42,14 @@ pub async fn run(context: Arc<Context>, policy: Arc<MirrorPolicy>, cache: Side) 
         rules_at: Instant::now(),
     };
     loop {
-        lease::gained(&mut leadership).await;
+        catamaran_lease::gained(&mut leadership).await;
         memory.cache_passed.notified().await;
         if !context.leads() {
             continue;
         }
         tokio::select! {
             () = keeper.round(&context, &memory) => {}
-            () = lease::lost(&mut leadership) => {}
+            () = catamaran_lease::lost(&mut leadership) => {}
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use catamaran_lease::Leadership;
 use futures::StreamExt as _;
 use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
@@ -16,7 +17,6 @@ use crate::apply::{self, ApplyError};
 use crate::assess::assess;
 use crate::contact::WATCH_SECONDS;
 use crate::context::{Context, Mirror};
-use crate::lease::{self, Leadership};
 use crate::report::report;
 
 /// Mirrors reconciled at a time.
@@ -67,9 +67,9 @@ pub async fn run(
 fn terms(leadership: watch::Receiver<Leadership>) -> impl futures::Stream<Item = ()> + Send + 'static {
     futures::stream::unfold((leadership, false), |(mut leadership, led)| async move {
         if led {
-            lease::lost(&mut leadership).await;
+            catamaran_lease::lost(&mut leadership).await;
         }
-        lease::gained(&mut leadership).await;
+        catamaran_lease::gained(&mut leadership).await;
         Some(((), (leadership, true)))
     })
 }

@@ -18,7 +18,6 @@ use kube::Resource as _;
 
 use crate::context::Context;
 use crate::events;
-use crate::lease;
 use crate::memory::MirrorMemory;
 use crate::scanner;
 
@@ -36,14 +35,14 @@ pub async fn run(context: Arc<Context>, policy: Arc<MirrorPolicy>) {
     let mut leadership = context.leadership.clone();
     let mut attempts = Attempts::default();
     loop {
-        lease::gained(&mut leadership).await;
+        catamaran_lease::gained(&mut leadership).await;
         memory.passed.notified().await;
         if !context.leads() {
             continue;
         }
         tokio::select! {
             () = round(&context, &policy, &memory, &mut attempts) => {}
-            () = lease::lost(&mut leadership) => {
+            () = catamaran_lease::lost(&mut leadership) => {
                 tracing::info!(mirror = %policy.id, "stopped copying: another replica leads");
             }
         }

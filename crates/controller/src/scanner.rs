@@ -17,7 +17,6 @@ use jiff::Timestamp;
 use crate::clock::Clock;
 use crate::context::Context;
 use crate::in_use::{self, InUse};
-use crate::lease;
 use crate::memory::{MirrorMemory, PassResult, Unreadable};
 use crate::readings::Readings;
 
@@ -38,7 +37,7 @@ pub async fn run(context: Arc<Context>, policy: Arc<MirrorPolicy>) {
     let mut leadership = context.leadership.clone();
     context.readings.claim(&policy);
     loop {
-        lease::gained(&mut leadership).await;
+        catamaran_lease::gained(&mut leadership).await;
         let begun = context.clock.now();
         match pass(&context, &policy, &memory, begun).await {
             Ok(()) => context.trigger(&policy.id),

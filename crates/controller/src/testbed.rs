@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_core::routes::RouteTable;
+use catamaran_lease::Leadership;
 use catamaran_registry::Budgets;
 use kube::client::Body;
 use tokio::sync::{mpsc, watch};
@@ -13,7 +14,6 @@ use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::context::{Context, excluded_namespaces, recorder};
 use crate::crews::Crews;
-use crate::lease::{self, Leadership};
 use crate::memory::Memories;
 use crate::readings::Readings;
 
@@ -42,7 +42,7 @@ pub(crate) fn nobody() -> kube::Client {
 
 /// A replica that sees these routes; if it leads, then for an hour.
 pub(crate) fn replica(client: kube::Client, table: Arc<RouteTable>, leads: bool) -> Arc<Context> {
-    let (publish, leadership) = lease::channel();
+    let (publish, leadership) = catamaran_lease::channel();
     if leads {
         let hour = tokio::time::Instant::now() + Duration::from_hours(1);
         publish.send_replace(Leadership::until(hour));

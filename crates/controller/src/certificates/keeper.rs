@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use catamaran_lease::Leadership;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
@@ -22,7 +23,6 @@ use super::material::{Authority, Material, MaterialError, VerifyError, bundle, e
 use super::plan::{self, GivenError, Seen, State, Step, plan};
 use super::serving::ServingCertificate;
 use super::settings::{CertificateSettings, Source};
-use crate::lease::{self, Leadership};
 use crate::secrets;
 
 const FIELD_MANAGER: &str = "catamaran-certificates";
@@ -69,7 +69,7 @@ pub async fn run(
             () = shutdown.cancelled() => return,
             () = sleep(pause) => {}
             // A new leader looks at once: at the first start everybody waits for its caBundle.
-            () = lease::gained(&mut leadership), if !led => {}
+            () = catamaran_lease::gained(&mut leadership), if !led => {}
         }
     }
 }

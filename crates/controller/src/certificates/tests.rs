@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use catamaran_lease::Leadership;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -17,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 use super::material::{Authority, Pair, bundle, verify};
 use super::settings::dns_names;
 use super::*;
-use crate::lease::{self, Leadership};
 
 const NAME: &str = "catamaran.catamaran-system.svc";
 
@@ -257,7 +257,7 @@ fn replica_with(
         schedule,
     };
     let serving = Arc::new(ServingCertificate::new("catamaran", "catamaran-system"));
-    let (leadership, watched) = lease::channel();
+    let (leadership, watched) = catamaran_lease::channel();
     let task = run(
         client,
         settings,

@@ -34,8 +34,8 @@ impl Leadership {
     }
 }
 
-/// A channel for [`super::run`] to publish on. Nobody leads yet. The receiver is woken at each renewal too; who cares
-/// for the turns only uses [`gained`] and [`lost`].
+/// A channel for [`crate::run`] to publish on. No process leads yet. The receiver is woken at each renewal too; use
+/// [`gained`] and [`lost`] to wait for changes only.
 pub fn channel() -> (watch::Sender<Leadership>, watch::Receiver<Leadership>) {
     watch::channel(Leadership::NONE)
 }
@@ -47,7 +47,7 @@ pub async fn gained(leadership: &mut watch::Receiver<Leadership>) {
     }
 }
 
-/// Returns as soon as this process doesn't lead, also when the lease just runs out because nothing renews it.
+/// Returns as soon as this process doesn't lead, also when the lease expires because nothing renews it.
 pub async fn lost(leadership: &mut watch::Receiver<Leadership>) {
     loop {
         let current = *leadership.borrow_and_update();
@@ -57,7 +57,7 @@ pub async fn lost(leadership: &mut watch::Receiver<Leadership>) {
         tokio::select! {
             () = sleep_until(end) => {}
             changed = leadership.changed() => if changed.is_err() {
-                // Nobody renews any more, but what was granted stays granted.
+                // The election has ended, but what was granted stays granted.
                 sleep_until(end).await;
             }
         }

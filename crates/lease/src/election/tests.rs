@@ -1,7 +1,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
 use super::*;
-use crate::lease::Timing;
+use crate::Timing;
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -49,7 +49,7 @@ fn spec(step: Step) -> LeaseSpec {
 }
 
 #[test]
-fn a_created_lease_goes_with_its_owner() {
+fn created_lease_has_its_owner() {
     let owner = OwnerReference {
         uid: "u1".to_owned(),
         ..OwnerReference::default()
@@ -62,7 +62,7 @@ fn a_created_lease_goes_with_its_owner() {
 }
 
 #[test]
-fn a_missing_lease_is_created_with_no_transition() {
+fn missing_lease_is_created_with_no_transition() {
     let mut a = election("a");
     a.observe(None, s(0));
     let Step::Create(lease) = a.decide(s(0), wall(7)) else {
@@ -79,7 +79,7 @@ fn a_missing_lease_is_created_with_no_transition() {
 }
 
 #[test]
-fn a_foreign_record_is_judged_by_when_it_was_seen_to_change() {
+fn foreign_record_expires_from_when_it_was_seen_to_change() {
     // (case, the record's own renew time relative to this process's wall clock, when seen, when asked, taken)
     let table = [
         ("a fresh record holds", 0, 0, s(14), false),
@@ -110,7 +110,7 @@ fn a_foreign_record_is_judged_by_when_it_was_seen_to_change() {
 }
 
 #[test]
-fn a_renewal_by_the_holder_starts_the_wait_anew() {
+fn renewal_by_holder_restarts_the_wait() {
     let mut a = election("a");
     a.observe(Some(lease("b", 0, 1)), s(0));
     a.observe(Some(lease("b", 2, 2)), s(10));
@@ -119,7 +119,7 @@ fn a_renewal_by_the_holder_starts_the_wait_anew() {
 }
 
 #[test]
-fn a_label_on_the_lease_does_not_prolong_a_dead_holders_time() {
+fn label_on_lease_does_not_prolong_a_dead_holders_time() {
     let mut a = election("a");
     a.observe(Some(lease("b", 0, 1)), s(0));
     a.observe(Some(lease("b", 0, 2)), s(14));
@@ -134,7 +134,7 @@ fn a_label_on_the_lease_does_not_prolong_a_dead_holders_time() {
 }
 
 #[test]
-fn a_record_is_respected_for_as_long_as_it_asks() {
+fn foreign_record_is_respected_for_its_own_duration() {
     for (asked, from) in [(Some(40), 40), (Some(3), 3), (Some(0), 15), (Some(-5), 15), (None, 15)] {
         let mut a = election("a");
         let mut foreign = lease("b", 0, 1);
@@ -146,7 +146,7 @@ fn a_record_is_respected_for_as_long_as_it_asks() {
 }
 
 #[test]
-fn a_follower_looks_again_at_the_moment_at_which_a_foreign_record_runs_out() {
+fn follower_reads_again_when_foreign_record_expires() {
     let mut a = election("a");
     assert_eq!(a.pause(s(0)), s(2), "nothing is known yet");
     a.observe(Some(lease("b", 0, 1)), s(0));
@@ -162,7 +162,7 @@ fn a_follower_looks_again_at_the_moment_at_which_a_foreign_record_runs_out() {
 }
 
 #[test]
-fn a_released_lease_is_taken_at_once() {
+fn released_lease_is_taken_at_once() {
     for holder in [Some(String::new()), None] {
         let mut a = election("a");
         let mut released = lease("", 0, 1);
@@ -182,7 +182,7 @@ fn a_released_lease_is_taken_at_once() {
 }
 
 #[test]
-fn a_renewal_keeps_what_tells_of_the_acquisition() {
+fn renewal_keeps_acquire_time_and_transitions() {
     let mut a = election("a");
     a.observe(Some(lease("a", 0, 1)), s(0));
     let spec = spec(a.decide(s(1), wall(9)));
@@ -192,7 +192,7 @@ fn a_renewal_keeps_what_tells_of_the_acquisition() {
 }
 
 #[test]
-fn a_renewal_changes_the_record_even_when_the_wall_clock_stands_or_steps_back() {
+fn renewal_changes_record_when_wall_clock_steps_back() {
     let mut a = election("a");
     for now in [0, 0, -500] {
         let before = lease("a", 0, 1);
@@ -205,7 +205,7 @@ fn a_renewal_changes_the_record_even_when_the_wall_clock_stands_or_steps_back() 
 }
 
 #[test]
-fn leading_lasts_from_the_beginning_of_the_request_to_the_renew_deadline() {
+fn leading_lasts_from_request_start_to_renew_deadline() {
     let mut a = election("a");
     a.observe(None, s(0));
     a.written(lease("a", 0, 1), s(3));
@@ -217,14 +217,14 @@ fn leading_lasts_from_the_beginning_of_the_request_to_the_renew_deadline() {
 }
 
 #[test]
-fn seeing_our_own_name_grants_nothing() {
+fn own_name_in_record_grants_nothing() {
     let mut a = election("a");
     a.observe(Some(lease("a", 0, 1)), s(0));
     assert!(!a.is_leading(s(0)), "a restarted process must renew before it leads");
 }
 
 #[test]
-fn a_failed_renewal_keeps_what_was_granted_and_asks_for_a_read() {
+fn failed_renewal_keeps_the_grant_and_asks_for_a_read() {
     let mut a = election("a");
     a.written(lease("a", 0, 1), s(0));
     assert!(!a.must_read(s(2)), "a leader in good standing renews without reading");
@@ -235,7 +235,7 @@ fn a_failed_renewal_keeps_what_was_granted_and_asks_for_a_read() {
 }
 
 #[test]
-fn leading_ends_at_once_when_the_lease_is_gone_or_another_has_it() {
+fn leading_ends_when_lease_is_deleted_or_taken() {
     for found in [None, Some(lease("b", 1, 2)), Some(lease("", 1, 2))] {
         let mut a = election("a");
         a.written(lease("a", 0, 1), s(0));
@@ -246,7 +246,7 @@ fn leading_ends_at_once_when_the_lease_is_gone_or_another_has_it() {
 }
 
 #[test]
-fn releasing_empties_the_holder_and_only_the_holder_releases() {
+fn release_empties_the_holder_and_only_for_the_holder() {
     let mut a = election("a");
     a.written(lease("a", 0, 7), s(0));
     assert!(a.may_hold());
@@ -359,7 +359,7 @@ fn step(replica: &mut Replica, stored: &mut Option<Lease>, version: &mut u64, di
 }
 
 #[test]
-fn never_do_two_processes_lead_at_once_whatever_their_clocks_and_the_network_do() {
+fn two_processes_never_lead_at_once_in_simulation() {
     let mut led = 0_u64;
     let mut turns = 0_u64;
     for seed in 1..=20 {
@@ -401,7 +401,7 @@ fn never_do_two_processes_lead_at_once_whatever_their_clocks_and_the_network_do(
 }
 
 #[test]
-fn a_timing_must_leave_room_between_the_holders_end_and_the_leases() {
+fn timing_without_margin_is_refused() {
     let ms = Duration::from_millis;
     for (case, duration, deadline, retry, accepted) in [
         ("client-go's", s(15), s(10), s(2), true),

@@ -9,21 +9,21 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::{Leadership, LeaseSettings, channel, lost, run};
+use crate::{Leadership, LeaseSettings, channel, lost, run};
 
 /// An API server that knows one Lease, checks `resourceVersion` and does what the test tells it.
 #[derive(Default)]
 struct Server {
     lease: Option<Lease>,
     version: u64,
-    mood: Mood,
+    mode: Mode,
     requests: Vec<String>,
 }
 
 #[derive(Clone, Copy, Default, PartialEq)]
-enum Mood {
+enum Mode {
     #[default]
-    Well,
+    Answers,
     /// Answers nothing, stores nothing.
     Hangs,
     /// Answers every request with this status.
@@ -84,18 +84,18 @@ impl Server {
 async fn serve(server: Shared, request: http::Request<Body>) -> Result<http::Response<Body>, std::convert::Infallible> {
     let (parts, body) = request.into_parts();
     let body = body.collect_bytes().await.unwrap();
-    let (mood, answer) = {
+    let (mode, answer) = {
         let mut server = server.lock().unwrap();
         server.requests.push(format!("{} {}", parts.method, parts.uri.path()));
-        match server.mood {
-            Mood::Hangs => (Mood::Hangs, failure(500)),
-            Mood::Refuses(code) => (Mood::Well, failure(code)),
-            mood => (mood, server.answer(&parts.method, &body)),
+        match server.mode {
+            Mode::Hangs => (Mode::Hangs, failure(500)),
+            Mode::Refuses(code) => (Mode::Answers, failure(code)),
+            mode => (mode, server.answer(&parts.method, &body)),
         }
     };
-    match mood {
-        Mood::Well | Mood::Refuses(_) => Ok(answer),
-        Mood::Hangs | Mood::LosesAnswers => std::future::pending().await,
+    match mode {
+        Mode::Answers | Mode::Refuses(_) => Ok(answer),
+        Mode::Hangs | Mode::LosesAnswers => std::future::pending().await,
     }
 }
 
@@ -122,9 +122,9 @@ fn candidate(server: &Shared, identity: &str) -> Candidate {
     }
 }
 
-/// Like [`super::gained`], but a test that waits in vain fails instead of hanging.
+/// Like [`crate::gained`], but a test that waits in vain fails instead of hanging.
 async fn gained(leadership: &mut watch::Receiver<Leadership>) {
-    tokio::time::timeout(Duration::from_hours(1), super::gained(leadership))
+    tokio::time::timeout(Duration::from_hours(1), crate::gained(leadership))
         .await
         .expect("leads within the hour");
 }
@@ -134,7 +134,7 @@ fn seconds(start: Instant) -> u64 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_first_candidate_leads_at_once_and_renews_by_one_request_every_retry() {
+async fn first_candidate_leads_at_once_and_renews_by_one_request() {
     let server = Shared::default();
     let mut a = candidate(&server, "a");
     gained(&mut a.leadership).await;
@@ -152,7 +152,7 @@ async fn the_first_candidate_leads_at_once_and_renews_by_one_request_every_retry
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_shuts_down_is_followed_within_one_retry() {
+async fn leader_that_shuts_down_is_replaced_within_one_retry() {
     let server = Shared::default();
     let mut a = candidate(&server, "a");
     gained(&mut a.leadership).await;
@@ -169,7 +169,7 @@ async fn a_leader_that_shuts_down_is_followed_within_one_retry() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_that_dies_is_followed_when_its_lease_has_run_out() {
+async fn leader_that_dies_is_replaced_when_its_lease_expires() {
     let server = Shared::default();
     let mut a = candidate(&server, "a");
     gained(&mut a.leadership).await;
@@ -182,23 +182,23 @@ async fn a_leader_that_dies_is_followed_when_its_lease_has_run_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_leader_without_an_api_server_stops_acting_before_the_lease_ends_and_comes_back() {
-    for mood in [Mood::Hangs, Mood::Refuses(500), Mood::Refuses(403), Mood::LosesAnswers] {
+async fn leader_without_api_server_stops_before_lease_expires() {
+    for mode in [Mode::Hangs, Mode::Refuses(500), Mode::Refuses(403), Mode::LosesAnswers] {
         let server = Shared::default();
         let mut a = candidate(&server, "a");
         gained(&mut a.leadership).await;
-        server.lock().unwrap().mood = mood;
+        server.lock().unwrap().mode = mode;
         let start = Instant::now();
         lost(&mut a.leadership).await;
         assert!((6..=8).contains(&seconds(start)), "after {} s", seconds(start));
-        server.lock().unwrap().mood = Mood::Well;
+        server.lock().unwrap().mode = Mode::Answers;
         gained(&mut a.leadership).await;
         assert!(seconds(start) <= 20);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn losing_is_noticed_even_when_nobody_renews_or_publishes_any_more() {
+async fn lost_returns_when_lease_expires_without_a_publication() {
     let (publish, mut leadership) = channel();
     publish.send_replace(Leadership::until(Instant::now() + Duration::from_secs(10)));
     drop(publish);
@@ -208,7 +208,7 @@ async fn losing_is_noticed_even_when_nobody_renews_or_publishes_any_more() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_edit_by_a_person_costs_one_read_and_not_the_leadership() {
+async fn leader_after_foreign_edit_reads_once_and_still_leads() {
     let server = Shared::default();
     let mut a = candidate(&server, "a");
     gained(&mut a.leadership).await;
@@ -225,7 +225,7 @@ async fn an_edit_by_a_person_costs_one_read_and_not_the_leadership() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lease_touched_right_before_the_shutdown_is_given_back_all_the_same() {
+async fn shutdown_right_after_foreign_edit_releases_the_lease() {
     let server = Shared::default();
     let mut a = candidate(&server, "a");
     gained(&mut a.leadership).await;
@@ -241,11 +241,11 @@ async fn a_lease_touched_right_before_the_shutdown_is_given_back_all_the_same() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_without_an_api_server_ends_in_time() {
+async fn shutdown_without_api_server_ends_in_time() {
     let server = Shared::default();
     let mut a = candidate(&server, "a");
     gained(&mut a.leadership).await;
-    server.lock().unwrap().mood = Mood::Hangs;
+    server.lock().unwrap().mode = Mode::Hangs;
     let start = Instant::now();
     a.shutdown.cancel();
     a.task.await.unwrap();
@@ -254,7 +254,7 @@ async fn a_shutdown_without_an_api_server_ends_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_follower_leaves_the_lease_alone_at_shutdown() {
+async fn follower_at_shutdown_leaves_the_lease_alone() {
     let server = Shared::default();
     let mut a = candidate(&server, "a");
     gained(&mut a.leadership).await;

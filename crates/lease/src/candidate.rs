@@ -1,4 +1,4 @@
-//! The thin half: carries the election out against the API server.
+//! The I/O: carries the election out against the API server.
 
 use std::time::Duration;
 
@@ -11,15 +11,15 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::election::{Election, Step};
-use super::leadership::Leadership;
-use super::settings::LeaseSettings;
+use crate::election::{Election, Step};
+use crate::leadership::Leadership;
+use crate::settings::LeaseSettings;
 
-/// A process that ends doesn't wait long for the API server.
-const RELEASE_PATIENCE: Duration = Duration::from_secs(2);
+/// A process that shuts down doesn't wait long for the API server.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 const FIELD_MANAGER: &str = "catamaran-lease";
 
-/// Takes part in the election until `shutdown`, publishes on `publish`, and gives the lease back at the end. Needs the
+/// Takes part in the election until `shutdown`, publishes on `publish`, and releases the lease at the end. Needs the
 /// rights `get`, `create` and `update` on the Lease. `clock` is only for the times written into the record.
 ///
 /// Cancel `shutdown` when the leader's work has stopped: the next leader may begin at once.
@@ -30,11 +30,11 @@ pub async fn run(
     clock: impl Fn() -> Timestamp,
     shutdown: CancellationToken,
 ) {
-    let mut keeper = Keeper {
+    let mut candidate = LeaseCandidate {
         api: Api::namespaced(client, &settings.namespace),
         name: settings.name.clone(),
         // Two attempts must fit between a renewal and its deadline, even if the first one hangs.
-        patience: settings.timing.renew_deadline() / 2,
+        request_timeout: settings.timing.renew_deadline() / 2,
         election: Election::new(settings),
         publish,
         clock,
@@ -45,10 +45,10 @@ pub async fn run(
         // A request in flight is abandoned at shutdown; its result is unknown, so `release` reads first.
         let ended = tokio::select! {
             () = shutdown.cancelled() => true,
-            () = async { keeper.round().await; sleep(keeper.pause()).await } => false,
+            () = async { candidate.round().await; sleep(candidate.pause()).await } => false,
         };
         if ended {
-            break keeper.release().await;
+            break candidate.release().await;
         }
     }
 }
@@ -64,30 +64,30 @@ enum RoundError {
     Timeout { verb: &'static str, after: Duration },
 }
 
-struct Keeper<C> {
+struct LeaseCandidate<C> {
     api: Api<Lease>,
     name: String,
-    patience: Duration,
+    request_timeout: Duration,
     election: Election,
     publish: watch::Sender<Leadership>,
     clock: C,
     /// Where the election's monotonic time begins.
     zero: Instant,
-    /// What was told last, for the log.
+    /// What was logged last.
     led: bool,
 }
 
-impl<C: Fn() -> Timestamp> Keeper<C> {
-    /// One look at the lease and, if it is ours to take or renew, one write.
+impl<C: Fn() -> Timestamp> LeaseCandidate<C> {
+    /// Reads the lease if necessary and, if this process may take or renew it, writes it.
     async fn round(&mut self) {
         if let Err(error) = self.attempt().await {
             if self.led {
-                warn!(%error, "the lease could not be renewed");
+                warn!(%error, "failed to renew the lease");
             } else {
-                debug!(%error, "the lease could not be had");
+                debug!(%error, "failed to acquire the lease");
             }
         }
-        self.announce();
+        self.publish_leadership();
     }
 
     fn pause(&self) -> Duration {
@@ -98,8 +98,8 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
         if self.election.must_read(self.zero.elapsed()) {
             let read = self.bounded("read", self.api.get_opt(&self.name)).await?;
             self.election.observe(read, self.zero.elapsed());
-            // Told before the write below, which may hang.
-            self.announce();
+            // Published before the write below, which may hang.
+            self.publish_leadership();
         }
         // Time runs from before the request: the API server may have accepted it at its very beginning.
         let begun = self.zero.elapsed();
@@ -129,20 +129,20 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
         verb: &'static str,
         request: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, RoundError> {
-        match timeout(self.patience, request).await {
+        match timeout(self.request_timeout, request).await {
             Ok(answer) => answer.map_err(|source| RoundError::Api {
                 verb,
                 source: Box::new(source),
             }),
             Err(_) => Err(RoundError::Timeout {
                 verb,
-                after: self.patience,
+                after: self.request_timeout,
             }),
         }
     }
 
-    /// Publishes what the election says, if it says something new.
-    fn announce(&mut self) {
+    /// Publishes what the election says, if that has changed.
+    fn publish_leadership(&mut self) {
         let granted = self.election.leading_until().map(|until| self.zero + until);
         let granted = granted.map_or(Leadership::NONE, Leadership::until);
         self.publish
@@ -160,22 +160,22 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
     }
 
     async fn release(&mut self) {
-        // First stop acting, then say so to the others.
+        // First stop acting, then let others take the lease.
         self.publish.send_replace(Leadership::NONE);
-        self.patience = self.patience.min(RELEASE_PATIENCE);
+        self.request_timeout = self.request_timeout.min(RELEASE_TIMEOUT);
         for _ in 0..2 {
             if !self.election.may_hold() {
                 return;
             }
-            match self.give_back().await {
+            match self.release_record().await {
                 Ok(()) => return,
-                Err(error) => warn!(%error, "the lease could not be given back; it runs out by itself"),
+                Err(error) => warn!(%error, "failed to release the lease; it expires by itself"),
             }
         }
     }
 
-    /// Empties the record if it is ours. A second call reads first: somebody may have touched the object.
-    async fn give_back(&mut self) -> Result<(), RoundError> {
+    /// Empties the record if this process holds it. A second call reads first: the object may have been edited.
+    async fn release_record(&mut self) -> Result<(), RoundError> {
         if self.election.must_read(self.zero.elapsed()) {
             let read = self.bounded("read", self.api.get_opt(&self.name)).await?;
             self.election.observe(read, self.zero.elapsed());
@@ -190,7 +190,7 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
         };
         self.bounded("release", self.api.replace(&self.name, &options, &lease))
             .await?;
-        info!(lease = self.name, "gave the lease back");
+        info!(lease = self.name, "released the lease");
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! The pure half: which record to write, and until when this process leads.
+//! The pure state machine: which record to write, and until when this process leads.
 //!
 //! `now` is a length on one monotonic clock of this process (its zero doesn't matter); `wall` only goes into records.
 
@@ -8,27 +8,27 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 
-use super::settings::LeaseSettings;
+use crate::settings::LeaseSettings;
 
 /// The precision of the times in a record.
 const MICROSECOND: Duration = Duration::from_micros(1);
 
 /// What to do about the lease now.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Step {
+pub(crate) enum Step {
     /// There is none: create this one.
     Create(Box<Lease>),
     /// Take or renew it: replace it by this one, which carries the `resourceVersion` that was seen.
     Replace(Box<Lease>),
-    /// Somebody else holds it.
+    /// Another process holds it.
     Wait,
 }
 
-/// One process's view of the election. See the module's parent for the rules.
+/// One process's view of the election. See the crate's description for the rules.
 #[derive(Clone, Debug)]
-pub struct Election {
+pub(crate) struct Election {
     settings: LeaseSettings,
-    seen: Option<Seen>,
+    seen: Option<ObservedLease>,
     /// The last write failed or its result is unknown: what was seen may be outdated.
     doubtful: bool,
     leading_until: Option<Duration>,
@@ -36,14 +36,14 @@ pub struct Election {
 
 /// The lease as last seen, and when its record was first seen so.
 #[derive(Clone, Debug)]
-struct Seen {
+struct ObservedLease {
     lease: Lease,
     since: Duration,
 }
 
 impl Election {
     /// Knows nothing, leads nothing.
-    pub fn new(settings: LeaseSettings) -> Self {
+    pub(crate) fn new(settings: LeaseSettings) -> Self {
         Self {
             settings,
             seen: None,
@@ -53,27 +53,27 @@ impl Election {
     }
 
     /// Until when this process may act, counted from the beginning of its last successful write. May have passed.
-    pub fn leading_until(&self) -> Option<Duration> {
+    pub(crate) fn leading_until(&self) -> Option<Duration> {
         self.leading_until
     }
 
     /// Leads at `now`.
-    pub fn is_leading(&self, now: Duration) -> bool {
+    pub(crate) fn is_leading(&self, now: Duration) -> bool {
         self.leading_until.is_some_and(|until| now < until)
     }
 
     /// The lease must be read before [`Election::decide`]: always, but for a leader whose last write succeeded.
-    pub fn must_read(&self, now: Duration) -> bool {
+    pub(crate) fn must_read(&self, now: Duration) -> bool {
         self.doubtful || self.seen.is_none() || !self.is_leading(now)
     }
 
     /// This process holds the lease as last seen, or may have just got it.
-    pub fn may_hold(&self) -> bool {
+    pub(crate) fn may_hold(&self) -> bool {
         self.doubtful || self.holder().is_some_and(|holder| holder == self.settings.identity)
     }
 
-    /// Who holds the lease, as last seen; an empty name means nobody.
-    pub fn holder(&self) -> Option<&str> {
+    /// Who holds the lease, as last seen; an empty name means no holder.
+    pub(crate) fn holder(&self) -> Option<&str> {
         self.seen
             .as_ref()
             .map(|seen| holder(&seen.lease))
@@ -81,19 +81,19 @@ impl Election {
     }
 
     /// A read that ended at `now` found this (`None`: there is no lease).
-    pub fn observe(&mut self, lease: Option<Lease>, now: Duration) {
+    pub(crate) fn observe(&mut self, lease: Option<Lease>, now: Duration) {
         self.doubtful = false;
         if lease
             .as_ref()
             .is_none_or(|lease| holder(lease) != self.settings.identity)
         {
-            // Deleted or taken: whoever writes next may lead at once, so this process doesn't any more.
+            // Deleted or taken: the next writer may lead at once, so this process doesn't any more.
             self.leading_until = None;
         }
         self.seen = lease.map(|lease| {
-            // Only the record counts: a label that somebody sets must not prolong a dead holder's time.
+            // Only the record counts: an edited label must not prolong a dead holder's time.
             let unchanged = self.seen.take().filter(|seen| seen.lease.spec == lease.spec);
-            Seen {
+            ObservedLease {
                 since: unchanged.map_or(now, |seen| seen.since),
                 lease,
             }
@@ -101,19 +101,19 @@ impl Election {
     }
 
     /// A write that began at `begun` was accepted, and the API server answered with this.
-    pub fn written(&mut self, lease: Lease, begun: Duration) {
+    pub(crate) fn written(&mut self, lease: Lease, begun: Duration) {
         self.doubtful = false;
         self.leading_until = Some(begun + self.settings.timing.renew_deadline());
-        self.seen = Some(Seen { lease, since: begun });
+        self.seen = Some(ObservedLease { lease, since: begun });
     }
 
-    /// A write failed, or nobody knows. What was granted before stays granted until its end.
-    pub fn refused(&mut self) {
+    /// A write failed, or its result is unknown. What was granted before stays granted until its end.
+    pub(crate) fn refused(&mut self) {
         self.doubtful = true;
     }
 
     /// What to do at `now`, given what was observed.
-    pub fn decide(&self, now: Duration, wall: Timestamp) -> Step {
+    pub(crate) fn decide(&self, now: Duration, wall: Timestamp) -> Step {
         let Some(seen) = &self.seen else {
             return Step::Create(Box::new(self.first_record(wall)));
         };
@@ -127,21 +127,21 @@ impl Election {
         }
     }
 
-    /// How long to wait at `now` for the next look: no longer than until a foreign record runs out.
-    pub fn pause(&self, now: Duration) -> Duration {
+    /// How long to wait at `now` for the next attempt: no longer than until a foreign record expires.
+    pub(crate) fn pause(&self, now: Duration) -> Duration {
         let retry = self.settings.timing.retry();
         let foreign = self.seen.as_ref().filter(|seen| {
             let holder = holder(&seen.lease);
             !holder.is_empty() && holder != self.settings.identity
         });
         let left = foreign.map(|seen| (seen.since + self.lasts(&seen.lease)).saturating_sub(now));
-        // One that has run out and could not be taken is tried again at the usual pace.
+        // One that has expired and could not be taken is tried again at the usual pace.
         left.filter(|left| !left.is_zero())
             .map_or(retry, |left| left.min(retry))
     }
 
     /// Leads no more from here on. The record to write so that the next one needn't wait, if this process holds the lease.
-    pub fn release(&mut self, wall: Timestamp) -> Option<Lease> {
+    pub(crate) fn release(&mut self, wall: Timestamp) -> Option<Lease> {
         self.leading_until = None;
         let seen = self
             .seen

@@ -39,7 +39,7 @@ impl LeaseSettings {
     }
 }
 
-/// The three lengths of an election. [`Default`]: 12 s, 8 s, 2 s, so that a leader that is gone is followed within 15 s: it may
+/// The three lengths of an election. [`Default`]: 12 s, 8 s, 2 s, so that a leader that is gone is replaced within 15 s: it may
 /// take [`Timing::retry`] until its last renewal is seen, and [`Timing::duration`] from there. The proportions, and with them
 /// how much faster one machine's clock may run than another's, are client-go's (15 s, 10 s, 2 s).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Timing {
         self.renew_deadline
     }
 
-    /// The pause between two looks at the lease.
+    /// The pause between two attempts.
     pub fn retry(&self) -> Duration {
         self.retry
     }
