@@ -22,7 +22,7 @@ forbid() {
     done
 }
 
-every=(catamaran-api catamaran-lease catamaran-registry catamaran-webhook catamaran-controller catamaran)
+every=(catamaran-api catamaran-secrets catamaran-lease catamaran-certificates catamaran-registry catamaran-webhook catamaran-controller catamaran)
 # Decisions are pure.
 forbid catamaran-core tokio kube kube-core kube-client hyper reqwest h2 rustls "${every[@]}"
 # The words depend on the decisions, never the other way round.
@@ -32,7 +32,11 @@ forbid catamaran-registry kube kube-core kube-client k8s-openapi catamaran-api c
 # No admission can wait for a registry or the API server: there is no client to wait with.
 forbid catamaran-webhook reqwest kube-client kube-runtime hyper-rustls catamaran-registry catamaran-controller catamaran
 # Leader election knows nothing of mirrors.
-forbid catamaran-lease catamaran-core catamaran-api catamaran-registry catamaran-webhook catamaran-controller catamaran
+mirrors=(catamaran-core catamaran-api catamaran-registry catamaran-webhook catamaran-controller catamaran)
+forbid catamaran-lease catamaran-secrets catamaran-certificates "${mirrors[@]}"
+# The certificate and the reader of Secrets know nothing of them either.
+forbid catamaran-certificates "${mirrors[@]}"
+forbid catamaran-secrets catamaran-lease catamaran-certificates "${mirrors[@]}"
 # The controller does not serve admissions.
 forbid catamaran-controller catamaran-webhook catamaran
 # The emulators say what the clouds do, not what we believe.
@@ -41,7 +45,7 @@ forbid catamaran-emulators catamaran-core "${every[@]}"
 forbid catamaran ring openssl-sys native-tls
 
 # Each crate builds alone, with its own features only. That the program does, `make image-binary` shows.
-for crate in catamaran-core catamaran-api catamaran-lease catamaran-registry catamaran-webhook catamaran-controller; do
+for crate in catamaran-core catamaran-api catamaran-secrets catamaran-lease catamaran-certificates catamaran-registry catamaran-webhook catamaran-controller; do
     cargo check --locked --quiet --package "$crate" || { echo "$crate does not build alone"; failed=1; }
 done
 cargo check --locked --quiet --package catamaran-registry --no-default-features ||

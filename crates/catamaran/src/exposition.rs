@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use catamaran_controller::certificates::ServingCertificate;
+use catamaran_certificates::ServingCertificate;
 use catamaran_lease::Leadership;
 use catamaran_webhook::View;
 use catamaran_webhook::metrics::{DURATION_BUCKETS, ImageOutcome, Metrics as Webhook, Outcome, Refusal};

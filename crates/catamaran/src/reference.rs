@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use catamaran_api::mirror::RegistryMirrorStatus;
-use catamaran_controller::certificates::ServingCertificate;
+use catamaran_certificates::ServingCertificate;
 use catamaran_controller::events;
 use catamaran_controller::metrics::Metrics;
 use catamaran_controller::notifications::Sender;

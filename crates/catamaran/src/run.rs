@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use catamaran_controller::certificates::{self, CertificateSettings, Schedule, ServingCertificate, Source};
+use catamaran_certificates::{CertificateSettings, Schedule, ServingCertificate, Source};
 use catamaran_controller::clock::Clock;
 use catamaran_controller::connections::Connections;
 use catamaran_controller::contact::{Contact, ContactLayer};
@@ -226,7 +226,7 @@ impl Parts {
                 self.contact,
             )),
             tokio::spawn(http::serve(self.http, status, end.clone())),
-            tokio::spawn(certificates::run(
+            tokio::spawn(catamaran_certificates::run(
                 client(),
                 certificates,
                 serving,

@@ -22,8 +22,6 @@ use tokio::sync::Semaphore;
 pub use contents::{certificates, credentials};
 pub use error::{ConnectionError, Problem};
 
-use crate::secrets;
-
 /// How long a Secret's content is believed.
 pub const REREAD: Duration = Duration::from_mins(1);
 
@@ -217,7 +215,7 @@ impl Connections {
     }
 
     async fn get(&self, name: &str) -> Result<Secret, ConnectionError> {
-        match secrets::get_opt(&self.secrets, name).await {
+        match catamaran_secrets::get_opt(&self.secrets, name).await {
             Ok(Some(secret)) => Ok(secret),
             Ok(None) => Err(ConnectionError::NotFound {
                 name: name.to_owned(),

@@ -7,15 +7,13 @@
 //! Reading order: [`reconcile`] is the table of contents, with one file per step: [`assess`] (gather and decide), [`report`]
 //! (pure: what to tell, [`events`] among it), [`apply`] (the only writes to a mirror). [`memory`] is what a process knows of each
 //! mirror. [`workers`] fill it in the background, kept by [`crews`]: [`prober`], [`scanner`] and [`verifier`]; [`readings`] lets
-//! mirrors of the same repositories share what they read, [`connections`] turns [`secrets`] into registry clients, [`in_use`] says
+//! mirrors of the same repositories share what they read, [`connections`] turns Secrets into registry clients, [`in_use`] says
 //! which images pods use. [`pods`] watches pods that wait and [`rescue`] patches them; [`repair`] copies tags that one side lacks;
 //! [`pull_secrets`] mints credentials for pods; [`pull_through`] looks after a side that is a cache of the other. [`feed`] builds
 //! the webhook's snapshot. [`notifications`] takes a registry's word that a tag has moved as a reason to look.
-//! [`certificates`] keeps the webhook's own.
 
 pub mod apply;
 pub mod assess;
-pub mod certificates;
 pub mod clock;
 pub mod connections;
 pub mod contact;
@@ -40,7 +38,6 @@ pub mod repair;
 pub mod report;
 pub mod rescue;
 pub mod scanner;
-pub mod secrets;
 #[cfg(test)]
 mod testbed;
 pub mod verifier;

@@ -24,7 +24,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::context::{CONTROLLER, Context};
 use crate::feed::View;
-use crate::secrets;
 
 mod complaints;
 mod object;
@@ -148,7 +147,7 @@ impl Keeper {
     }
 
     async fn look(&self, place: &Place) -> Result<Existing, kube::Error> {
-        let found = secrets::get_opt(&self.secrets(place), &place.name).await?;
+        let found = catamaran_secrets::get_opt(&self.secrets(place), &place.name).await?;
         Ok(found.map_or(Existing::Absent, |secret| object::read(&secret)))
     }
 
@@ -185,11 +184,11 @@ impl Keeper {
             ..PostParams::default()
         };
         let written = match ours {
-            None => secrets::create(&api, &params, &secret).await,
+            None => catamaran_secrets::create(&api, &params, &secret).await,
             Some(ours) => {
                 // With the version that was looked at: what has changed since is looked at again.
                 secret.metadata.resource_version.clone_from(&ours.version);
-                secrets::replace(&api, &wanted.place.name, &params, &secret).await
+                catamaran_secrets::replace(&api, &wanted.place.name, &params, &secret).await
             }
         };
         written.map_err(|error| error.to_string())?;

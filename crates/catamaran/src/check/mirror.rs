@@ -164,7 +164,7 @@ async fn read_secret<T>(
     read: impl Fn(&Secret) -> Result<T, String>,
 ) -> Result<T, Line> {
     let told = |mark, problem: String, hint: String| about_secret(mark, format!("secret '{name}': {problem}"), hint);
-    match catamaran_controller::secrets::get_opt(secrets, name).await {
+    match catamaran_secrets::get_opt(secrets, name).await {
         Ok(Some(secret)) => read(&secret).map_err(|problem| {
             let hint = format!("look at its keys: `kubectl -n {namespace} describe secret {name}`");
             told(Mark::Failed, problem, hint)

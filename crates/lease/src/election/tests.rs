@@ -153,7 +153,7 @@ fn follower_reads_again_when_foreign_record_expires() {
     for (now, pause, case) in [
         (s(5), s(2), "far from its end"),
         (s(14), s(1), "near its end"),
-        (s(15), s(2), "it has run out, and somebody else was faster"),
+        (s(15), s(2), "it has expired, and another process was faster"),
     ] {
         assert_eq!(a.pause(now), pause, "{case}");
     }
@@ -300,7 +300,7 @@ impl Replica {
     }
 }
 
-/// Replaces `stored` if nobody was faster, as an API server does.
+/// Replaces `stored` if its version is still current, as an API server does.
 fn store(stored: &mut Option<Lease>, lease: &Lease, version: &mut u64) -> Result<Lease, ()> {
     let current = stored
         .as_ref()
@@ -395,7 +395,7 @@ fn two_processes_never_lead_at_once_in_simulation() {
     }
     assert!(
         led > 20 * 300_000 / 4,
-        "somebody leads for a good part of the time: {led} ms"
+        "a process leads for a good part of the time: {led} ms"
     );
     assert!(turns > 40, "and not always the same one: {turns} turns");
 }

@@ -1,4 +1,4 @@
-//! The keeper against a scripted API server, with a clock that the test moves, and real handshakes.
+//! `run` against a scripted API server, with a clock that the test moves, and real handshakes.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,16 +15,16 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use super::material::{Authority, Pair, bundle, verify};
-use super::settings::dns_names;
-use super::*;
+use crate::material::{CaCertificate, Pair, bundle, verify};
+use crate::settings::dns_names;
+use crate::*;
 
 const NAME: &str = "catamaran.catamaran-system.svc";
 
 /// An API server that knows one Secret and one webhook configuration, and is as reliable as the test wants it.
 struct Server {
     secret: Option<Value>,
-    /// The Secret of somebody else.
+    /// A Secret that the operator does not manage.
     given: Option<Value>,
     configuration: Option<Value>,
     version: u64,
@@ -32,7 +32,7 @@ struct Server {
     failing: u64,
     dice: u64,
     /// Every bundle that was published, with when.
-    history: Vec<(Instant, Vec<Authority>)>,
+    history: Vec<(Instant, Vec<CaCertificate>)>,
     /// Every write: verb and path.
     writes: Vec<String>,
 }
@@ -131,7 +131,7 @@ impl Server {
         Answer::Now(200, object)
     }
 
-    fn published(&self) -> Vec<Authority> {
+    fn published(&self) -> Vec<CaCertificate> {
         let webhooks = self.configuration.as_ref().unwrap()["webhooks"].as_array().unwrap();
         let ours = webhooks
             .iter()
@@ -142,13 +142,13 @@ impl Server {
     }
 
     /// What an API server trusts that learns of a new bundle only after `lag`.
-    fn trusted(&self, lag: Duration) -> Vec<Authority> {
+    fn trusted(&self, lag: Duration) -> Vec<CaCertificate> {
         let known = self.history.iter().rev().find(|(at, _)| at.elapsed() >= lag);
-        known.map(|(_, authorities)| authorities.clone()).unwrap_or_default()
+        known.map(|(_, cas)| cas.clone()).unwrap_or_default()
     }
 }
 
-/// A strategic merge patch as far as the keeper uses it: webhooks are merged by name.
+/// A strategic merge patch as far as `run` uses it: webhooks are merged by name.
 fn patched(mut stored: Value, patch: &Value) -> Value {
     for change in patch["webhooks"].as_array().unwrap() {
         assert_eq!(
@@ -275,7 +275,7 @@ fn replica_with(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fresh_installation_is_ready_within_seconds_and_every_replica_serves_the_same() {
+async fn fresh_install_is_ready_in_seconds_with_one_certificate() {
     let (server, zero) = (server(), Instant::now());
     let replicas = [replica(&server, zero), replica(&server, zero)];
     replicas[1].lead(true);
@@ -295,7 +295,7 @@ async fn a_fresh_installation_is_ready_within_seconds_and_every_replica_serves_t
     assert_eq!(
         webhooks[0]["clientConfig"].get("caBundle"),
         None,
-        "somebody else's webhook is left alone"
+        "a foreign webhook is left alone"
     );
     let secret = server.secret.as_ref().unwrap();
     assert_eq!(secret["type"], "kubernetes.io/tls");
@@ -309,7 +309,7 @@ async fn a_fresh_installation_is_ready_within_seconds_and_every_replica_serves_t
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_leader_a_secret_is_created_but_nothing_is_published() {
+async fn run_without_leader_creates_secret_and_publishes_nothing() {
     let (server, zero) = (server(), Instant::now());
     let replica = replica(&server, zero);
     sleep(Duration::from_secs(5)).await;
@@ -327,10 +327,10 @@ async fn without_a_leader_a_secret_is_created_but_nothing_is_published() {
     );
 }
 
-/// A pair of PEM texts, encoded as a Secret's data: what `authority` signed at `now` for an hour.
-fn stored(authority: &(Authority, String), now: Timestamp) -> (Value, Value) {
+/// A pair of PEM texts, encoded as a Secret's data: what `ca` signed at `now` for an hour.
+fn stored(ca: &(CaCertificate, String), now: Timestamp) -> (Value, Value) {
     let names = dns_names("catamaran", "catamaran-system");
-    let (chain, key) = issue::leaf(&authority.0, &authority.1, &names, now, Duration::from_hours(1)).unwrap();
+    let (chain, key) = issue::leaf(&ca.0, &ca.1, &names, now, Duration::from_hours(1)).unwrap();
     (
         json!(ByteString(chain.into_bytes())),
         json!(ByteString(key.into_bytes())),
@@ -338,12 +338,12 @@ fn stored(authority: &(Authority, String), now: Timestamp) -> (Value, Value) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_unusable_secret_leaves_the_last_good_certificate_in_use_and_raises_an_alarm() {
+async fn unusable_secret_keeps_last_certificate_and_is_reported() {
     let (server, zero) = (server(), Instant::now());
     let replica = replica(&server, zero);
     replica.lead(true);
     sleep(Duration::from_secs(3)).await;
-    // What is damaged here is not mended: nobody leads.
+    // No replica leads, so the damage is not repaired.
     replica.lead(false);
     let before = replica.serving.not_after();
     let good = server.lock().unwrap().secret.as_ref().unwrap()["data"].clone();
@@ -353,7 +353,7 @@ async fn an_unusable_secret_leaves_the_last_good_certificate_in_use_and_raises_a
         data
     };
     let now = clock(zero)();
-    let foreign = stored(&issue::authority(now, Duration::from_hours(9)).unwrap(), now);
+    let foreign = stored(&issue::ca(now, Duration::from_hours(9)).unwrap(), now);
     let text: ByteString = serde_json::from_value(good["tls.crt"].clone()).unwrap();
     let truncated = json!(ByteString(text.0[..text.0.len() / 2].to_vec()));
     let decoded: ByteString = serde_json::from_value(good["ca.key"].clone()).unwrap();
@@ -364,7 +364,7 @@ async fn an_unusable_secret_leaves_the_last_good_certificate_in_use_and_raises_a
         ("garbled", with(&json!("Z2FyYmFnZQ=="), &json!("Z2FyYmFnZQ=="))),
         ("truncated", with(&truncated, &good["tls.key"])),
         ("a key of another certificate", with(&good["tls.crt"], &foreign.1)),
-        ("a pair of another authority", with(&foreign.0, &foreign.1)),
+        ("a pair of another CA", with(&foreign.0, &foreign.1)),
         ("an expired pair", with(&expired.0, &expired.1)),
         ("empty", json!({})),
         ("without data", Value::Null),
@@ -384,7 +384,7 @@ async fn an_unusable_secret_leaves_the_last_good_certificate_in_use_and_raises_a
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_bundle_that_somebody_removes_is_published_again() {
+async fn removed_bundle_is_published_again() {
     let (server, zero) = (server(), Instant::now());
     let replica = replica(&server, zero);
     replica.lead(true);
@@ -406,7 +406,7 @@ async fn a_bundle_that_somebody_removes_is_published_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_webhook_added_without_a_bundle_does_not_make_the_replicas_unready() {
+async fn webhook_without_bundle_keeps_replicas_ready() {
     let (server, zero) = (server(), Instant::now());
     let replica = replica(&server, zero);
     replica.lead(true);
@@ -421,7 +421,7 @@ async fn a_webhook_added_without_a_bundle_does_not_make_the_replicas_unready() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_configuration_that_is_gone_makes_unready_and_is_not_recreated() {
+async fn deleted_configuration_makes_unready_and_stays_deleted() {
     let (server, zero) = (server(), Instant::now());
     let replica = replica(&server, zero);
     replica.lead(true);
@@ -501,7 +501,7 @@ async fn rotate(seed: u64) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rotating_without_end_never_breaks_a_handshake_whatever_fails_meanwhile() {
+async fn rotation_with_failing_requests_breaks_no_handshake() {
     let mut publications = 0;
     for seed in 1..=2 {
         publications += rotate(seed * 7919).await;
@@ -513,7 +513,7 @@ async fn rotating_without_end_never_breaks_a_handshake_whatever_fails_meanwhile(
 }
 
 #[tokio::test(start_paused = true)]
-async fn clocks_that_are_ten_minutes_wrong_break_no_handshake_while_leaders_change() {
+async fn clocks_ten_minutes_wrong_break_no_handshake() {
     const WRONG_BY: [i64; 3] = [-600, 0, 600];
     let (server, zero) = (server(), Instant::now());
     let off_by = |seconds: i64| {
@@ -554,10 +554,10 @@ async fn clocks_that_are_ten_minutes_wrong_break_no_handshake_while_leaders_chan
 }
 
 /// A handshake in memory, as an API server with this bundle would do it at the real present time.
-fn handshake(serving: &Arc<ServingCertificate>, trusted: &[Authority]) -> Result<(), rustls::Error> {
+fn handshake(serving: &Arc<ServingCertificate>, trusted: &[CaCertificate]) -> Result<(), rustls::Error> {
     let mut roots = RootCertStore::empty();
-    for authority in trusted {
-        roots.add(authority.certificate.clone())?;
+    for ca in trusted {
+        roots.add(ca.certificate.clone())?;
     }
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let client = ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
@@ -585,14 +585,14 @@ fn pass<A, B>(from: &mut rustls::ConnectionCommon<A>, to: &mut rustls::Connectio
     to.read_tls(&mut wire.as_slice()).expect("memory gives everything");
 }
 
-fn issued(names: &[String]) -> (Authority, Pair) {
-    let (authority, key) = issue::authority(Timestamp::now(), Duration::from_hours(3)).unwrap();
-    let (chain, leaf_key) = issue::leaf(&authority, &key, names, Timestamp::now(), Duration::from_hours(1)).unwrap();
-    (authority, Pair::new(chain.as_bytes(), leaf_key.as_bytes()).unwrap())
+fn issued(names: &[String]) -> (CaCertificate, Pair) {
+    let (ca, key) = issue::ca(Timestamp::now(), Duration::from_hours(3)).unwrap();
+    let (chain, leaf_key) = issue::leaf(&ca, &key, names, Timestamp::now(), Duration::from_hours(1)).unwrap();
+    (ca, Pair::new(chain.as_bytes(), leaf_key.as_bytes()).unwrap())
 }
 
 #[test]
-fn a_handshake_uses_the_newest_pair_that_is_trusted() {
+fn handshake_uses_newest_trusted_pair() {
     let now = Timestamp::now();
     let serving = Arc::new(ServingCertificate::new("catamaran", "catamaran-system"));
     let (first, first_pair) = issued(&dns_names("catamaran", "catamaran-system"));
@@ -629,30 +629,26 @@ fn a_handshake_uses_the_newest_pair_that_is_trusted() {
 }
 
 #[test]
-fn a_schedule_must_let_a_rotation_end_before_the_next_begins() {
+fn schedule_with_overlapping_rotations_is_refused() {
     let s = Duration::from_secs;
-    for (case, authority, leaf, propagation, poll, accepted) in [
+    for (case, ca, leaf, propagation, poll, accepted) in [
         ("seconds, for tests", s(60), s(20), s(2), s(1), true),
-        ("a leaf too long for its authority", s(59), s(20), s(2), s(1), false),
+        ("a leaf too long for its CA", s(59), s(20), s(2), s(1), false),
         ("a leaf too short for whole seconds", s(60), s(9), s(1), s(1), false),
         ("no time to spread", s(60), s(11), s(2), s(1), false),
         ("replicas that look too seldom", s(60), s(20), s(2), s(3), false),
         ("replicas that look without pause", s(60), s(20), s(2), s(0), false),
         ("longer than dates reach", s(u64::MAX / 4), s(20), s(2), s(1), false),
     ] {
-        assert_eq!(
-            Schedule::new(authority, leaf, propagation, poll).is_ok(),
-            accepted,
-            "{case}"
-        );
+        assert_eq!(Schedule::new(ca, leaf, propagation, poll).is_ok(), accepted, "{case}");
     }
-    for (case, authority, leaf, pauses) in [
+    for (case, ca, leaf, pauses) in [
         ("a year and a month", 365 * 86_400, 30 * 86_400, Some((60, 10))),
         ("a rotation every minute", 270, 90, Some((15, 10))),
         ("the shortest", 180, 60, Some((10, 10))),
-        ("an authority too short for its leaf", 179, 60, None),
+        ("a CA too short for its leaf", 179, 60, None),
     ] {
-        let lasting = Schedule::lasting(s(authority), s(leaf));
+        let lasting = Schedule::lasting(s(ca), s(leaf));
         let found = lasting.ok().map(|schedule| (schedule.propagation(), schedule.poll()));
         assert_eq!(
             found,
@@ -661,23 +657,18 @@ fn a_schedule_must_let_a_rotation_end_before_the_next_begins() {
         );
     }
     let default = Schedule::default();
-    assert_eq!(Schedule::lasting(default.authority(), default.leaf()), Ok(default));
-    let again = Schedule::new(
-        default.authority(),
-        default.leaf(),
-        default.propagation(),
-        default.poll(),
-    );
+    assert_eq!(Schedule::lasting(default.ca(), default.leaf()), Ok(default));
+    let again = Schedule::new(default.ca(), default.leaf(), default.propagation(), default.poll());
     assert_eq!(again, Ok(default));
 }
 
-/// What somebody else could put into the Secret: an authority, and a leaf of it for `names`.
+/// What an administrator could put into the Secret: a CA, and a leaf of it for `names`.
 fn given(now: Timestamp, names: &[String]) -> serde_json::Map<String, Value> {
-    let (authority, key) = issue::authority(now, Duration::from_hours(24)).unwrap();
-    let (chain, leaf_key) = issue::leaf(&authority, &key, names, now, Duration::from_hours(1)).unwrap();
+    let (ca, key) = issue::ca(now, Duration::from_hours(24)).unwrap();
+    let (chain, leaf_key) = issue::leaf(&ca, &key, names, now, Duration::from_hours(1)).unwrap();
     let mut data = serde_json::Map::new();
     for (name, text) in [
-        ("ca.crt", material::encode_bundle([&authority])),
+        ("ca.crt", material::encode_bundle([&ca])),
         ("tls.crt", chain),
         ("tls.key", leaf_key),
     ] {
@@ -691,7 +682,7 @@ fn fill(server: &Shared, data: &serde_json::Map<String, Value>) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_of_somebody_else_is_published_and_followed_but_never_written() {
+async fn given_secret_is_published_and_never_written() {
     let (server, zero) = (server(), Instant::now());
     let names = dns_names("catamaran", "catamaran-system");
     let replicas = [
@@ -722,7 +713,7 @@ async fn a_secret_of_somebody_else_is_published_and_followed_but_never_written()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_given_secret_that_would_break_admissions_is_not_published() {
+async fn given_secret_that_fails_verification_is_not_published() {
     let (server, zero) = (server(), Instant::now());
     let now = clock(zero)();
     let names = dns_names("catamaran", "catamaran-system");
@@ -740,11 +731,8 @@ async fn a_given_secret_that_would_break_admissions_is_not_published() {
         data
     };
     for (case, data) in [
-        (
-            "an authority that did not sign",
-            changed("ca.crt", Some(&other["ca.crt"])),
-        ),
-        ("no authority", changed("ca.crt", None)),
+        ("a CA that did not sign", changed("ca.crt", Some(&other["ca.crt"]))),
+        ("no CA", changed("ca.crt", None)),
         ("a truncated certificate", changed("tls.crt", Some(&json!("LS0tLS1C")))),
         (
             "a key of another certificate",
@@ -771,7 +759,7 @@ async fn a_given_secret_that_would_break_admissions_is_not_published() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_cert_manager_keeps_is_served_and_nothing_is_written() {
+async fn injected_certificate_is_served_and_nothing_is_written() {
     let (server, zero) = (server(), Instant::now());
     let replica = replica_of(Source::Injected, &server, zero);
     replica.lead(true);
@@ -802,7 +790,7 @@ async fn pass_time(server: &Shared, replicas: &[&Replica], zero: Instant, second
     }
 }
 
-/// Ends replicas, whoever of them leads.
+/// Ends all replicas.
 fn end(replicas: &[Replica]) {
     for replica in replicas {
         replica.lead(false);
@@ -810,13 +798,13 @@ fn end(replicas: &[Replica]) {
     }
 }
 
-/// How many authorities are published.
+/// How many CAs are published.
 fn published(server: &Shared) -> usize {
     server.lock().unwrap().published().len()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_goes_over_to_a_given_secret_and_back_and_every_replica_is_trusted_all_the_while() {
+async fn change_of_source_keeps_every_replica_trusted() {
     let (server, zero) = (server(), Instant::now());
     let replica = |source| replica_with(source, Schedule::default(), &server, clock(zero));
     let old = [replica(Source::Own), replica(Source::Own)];
@@ -828,7 +816,7 @@ async fn a_release_goes_over_to_a_given_secret_and_back_and_every_replica_is_tru
         &given(clock(zero)(), &dns_names("catamaran", "catamaran-system")),
     );
 
-    // As a rolling update does: nobody old goes before somebody new is ready.
+    // As a rolling update does: no old replica ends before a new one is ready.
     let new = [replica(Source::Given), replica(Source::Given)];
     pass_time(&server, &[&old[0], &old[1]], zero, 60, "the new ones are coming").await;
     pass_time(
@@ -846,7 +834,7 @@ async fn a_release_goes_over_to_a_given_secret_and_back_and_every_replica_is_tru
     assert_eq!(
         published(&server),
         1,
-        "what nobody serves any more is not trusted any more"
+        "a CA that no replica serves under is not trusted any more"
     );
 
     let back = replica(Source::Own);

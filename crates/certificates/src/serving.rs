@@ -9,13 +9,13 @@ use jiff::Timestamp;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use super::material::{Authority, Pair, VerifyError, verify};
+use crate::material::{CaCertificate, Pair, VerifyError, verify};
 
-/// The certificate of this replica: read by every handshake, swapped by the keeper, never waited for.
+/// The certificate of this replica: read by every handshake, replaced by [`crate::run`], never waited for.
 pub struct ServingCertificate {
     name: String,
     pair: ArcSwapOption<Pair>,
-    published: ArcSwap<Vec<Authority>>,
+    published: ArcSwap<Vec<CaCertificate>>,
     unusable: AtomicBool,
 }
 
@@ -36,7 +36,7 @@ pub enum NotReady {
 impl ServingCertificate {
     /// Nothing to serve yet, for the Service `service` in `namespace`.
     pub fn new(service: &str, namespace: &str) -> Self {
-        let name = super::settings::dns_names(service, namespace).swap_remove(0);
+        let name = crate::settings::dns_names(service, namespace).swap_remove(0);
         Self {
             name,
             pair: ArcSwapOption::empty(),
@@ -45,17 +45,17 @@ impl ServingCertificate {
         }
     }
 
-    /// Whether what is stored can't be served with, for an alarm: the last good pair is used until it expires.
+    /// Whether what is stored can't be served with, for an alert: the last good pair is used until it expires.
     pub fn is_stored_unusable(&self) -> bool {
         self.unusable.load(Ordering::Relaxed)
     }
 
-    pub(super) fn stored_is_unusable(&self, unusable: bool) {
+    pub(crate) fn stored_is_unusable(&self, unusable: bool) {
         self.unusable.store(unusable, Ordering::Relaxed);
     }
 
     /// The Service's name, which API servers ask for.
-    pub(super) fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
@@ -78,12 +78,12 @@ impl ServingCertificate {
 
     /// What is served with now.
     #[cfg(test)]
-    pub(super) fn pair(&self) -> Option<Arc<Pair>> {
+    pub(crate) fn pair(&self) -> Option<Arc<Pair>> {
         self.pair.load_full()
     }
 
     /// The configuration was read and trusts these.
-    pub(super) fn trust(&self, published: Vec<Authority>) {
+    pub(crate) fn trust(&self, published: Vec<CaCertificate>) {
         if **self.published.load() != published {
             self.published.store(Arc::new(published));
         }
@@ -91,7 +91,7 @@ impl ServingCertificate {
 
     /// The Secret was read and holds this pair. It is taken unless that would break what works: a pair that API servers
     /// don't trust yet waits while the present one is trusted. Returns whether the pair in use changed.
-    pub(super) fn offer(&self, offered: &Pair, now: Timestamp) -> bool {
+    pub(crate) fn offer(&self, offered: &Pair, now: Timestamp) -> bool {
         let current = self.pair.load();
         if current
             .as_ref()

@@ -1,8 +1,8 @@
-//! Which objects hold the certificate, and who keeps them.
+//! Which objects hold the certificate, and what manages them.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
-use super::schedule::Schedule;
+use crate::schedule::Schedule;
 
 /// Which objects, and how long things last.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,33 +17,33 @@ pub struct CertificateSettings {
     pub configuration: String,
     /// The Service in front of the webhook. Only webhooks that point at it are touched.
     pub service: String,
-    /// Who keeps the Secret and the caBundle.
+    /// What manages the Secret and the caBundle.
     pub source: Source,
     /// How long things last.
     pub schedule: Schedule,
 }
 
-/// Who keeps the Secret and the caBundle.
+/// What manages the Secret and the caBundle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Source {
-    /// The operator keeps both.
+    /// The operator manages both.
     #[default]
     Own,
-    /// Somebody keeps the Secret, with `tls.crt`, `tls.key` and `ca.crt`; the leader publishes its `ca.crt`, once that vouches
+    /// The administrator manages the Secret, with `tls.crt`, `tls.key` and `ca.crt`; the leader publishes its `ca.crt`, once that vouches
     /// for the certificate beside it. Rights: `get` on the Secret.
     Given,
-    /// Somebody keeps both, as cert-manager and its cainjector do. Rights: `get` on both.
+    /// Another controller manages both, as cert-manager and its cainjector do. Rights: `get` on both.
     Injected,
 }
 
 impl CertificateSettings {
     /// The DNS names of the leaf; the first is the one that the API server asks for.
-    pub fn dns_names(&self) -> Vec<String> {
+    pub(crate) fn dns_names(&self) -> Vec<String> {
         dns_names(&self.service, &self.namespace)
     }
 }
 
-pub(super) fn dns_names(service: &str, namespace: &str) -> Vec<String> {
+pub(crate) fn dns_names(service: &str, namespace: &str) -> Vec<String> {
     let short = format!("{service}.{namespace}");
     vec![format!("{short}.svc"), format!("{short}.svc.cluster.local"), short]
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::certificates::issue;
+use crate::issue;
 
 const LIFE: Duration = Duration::from_hours(24);
 
@@ -12,21 +12,21 @@ fn later(passed: Duration) -> Timestamp {
 }
 
 fn names() -> Vec<String> {
-    crate::certificates::settings::dns_names("catamaran", "catamaran-system")
+    crate::settings::dns_names("catamaran", "catamaran-system")
 }
 
-fn issued() -> (Authority, Pair) {
-    let (authority, key) = issue::authority(now(), LIFE * 3).unwrap();
-    let (chain, leaf_key) = issue::leaf(&authority, &key, &names(), now(), LIFE).unwrap();
-    (authority, Pair::new(chain.as_bytes(), leaf_key.as_bytes()).unwrap())
+fn issued() -> (CaCertificate, Pair) {
+    let (ca, key) = issue::ca(now(), LIFE * 3).unwrap();
+    let (chain, leaf_key) = issue::leaf(&ca, &key, &names(), now(), LIFE).unwrap();
+    (ca, Pair::new(chain.as_bytes(), leaf_key.as_bytes()).unwrap())
 }
 
 #[test]
-fn a_leaf_verifies_for_its_names_within_its_life_and_under_its_authority_alone() {
-    let (authority, pair) = issued();
-    let (other, _) = issue::authority(now(), LIFE * 3).unwrap();
-    let ours = vec![authority.clone()];
-    let both = vec![other.clone(), authority];
+fn leaf_verifies_only_for_its_names_lifetime_and_ca() {
+    let (ca, pair) = issued();
+    let (other, _) = issue::ca(now(), LIFE * 3).unwrap();
+    let ours = vec![ca.clone()];
+    let both = vec![other.clone(), ca];
     let svc = "catamaran.catamaran-system.svc";
     for (case, bundle, name, at, good) in [
         ("the API server's name", &ours, svc, now(), true),
@@ -40,7 +40,7 @@ fn a_leaf_verifies_for_its_names_within_its_life_and_under_its_authority_alone()
         ("the short name", &ours, "catamaran.catamaran-system", now(), true),
         ("a bundle of two", &both, svc, now(), true),
         ("another service", &ours, "other.catamaran-system.svc", now(), false),
-        ("another authority", &vec![other], svc, now(), false),
+        ("another CA", &vec![other], svc, now(), false),
         ("an empty bundle", &vec![], svc, now(), false),
         (
             "the last second",
@@ -81,25 +81,22 @@ fn a_leaf_verifies_for_its_names_within_its_life_and_under_its_authority_alone()
 }
 
 #[test]
-fn an_expired_authority_vouches_for_nobody() {
-    let (authority, key) = issue::authority(now(), LIFE).unwrap();
-    let (mut authority, (chain, leaf_key)) = (
-        authority.clone(),
-        issue::leaf(&authority, &key, &names(), now(), LIFE).unwrap(),
-    );
+fn expired_ca_verifies_no_leaf() {
+    let (ca, key) = issue::ca(now(), LIFE).unwrap();
+    let (mut ca, (chain, leaf_key)) = (ca.clone(), issue::leaf(&ca, &key, &names(), now(), LIFE).unwrap());
     let pair = Pair::new(chain.as_bytes(), leaf_key.as_bytes()).unwrap();
-    authority.not_after = later(LIFE / 2);
+    ca.not_after = later(LIFE / 2);
     let name = &names()[0];
-    assert!(verify(&pair, std::slice::from_ref(&authority), name, later(LIFE / 3)).is_ok());
-    assert!(verify(&pair, &[authority], name, later(LIFE / 2)).is_err());
+    assert!(verify(&pair, std::slice::from_ref(&ca), name, later(LIFE / 3)).is_ok());
+    assert!(verify(&pair, &[ca], name, later(LIFE / 2)).is_err());
 }
 
 #[test]
-fn a_leaf_never_outlasts_its_authority() {
-    let (authority, key) = issue::authority(now(), LIFE).unwrap();
-    let (chain, leaf_key) = issue::leaf(&authority, &key, &names(), later(LIFE / 2), LIFE).unwrap();
+fn leaf_never_outlasts_its_ca() {
+    let (ca, key) = issue::ca(now(), LIFE).unwrap();
+    let (chain, leaf_key) = issue::leaf(&ca, &key, &names(), later(LIFE / 2), LIFE).unwrap();
     let pair = Pair::new(chain.as_bytes(), leaf_key.as_bytes()).unwrap();
-    assert_eq!(pair.not_after, authority.not_after);
+    assert_eq!(pair.not_after, ca.not_after);
 }
 
 /// The key inside of a PKCS#8 document: SEC1 of an EC key, PKCS#1 of an RSA key.
@@ -117,7 +114,7 @@ fn pem(label: &str, der: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn keys_are_accepted_in_pkcs8_pkcs1_and_sec1() {
+fn private_key_in_pkcs8_pkcs1_and_sec1_is_accepted() {
     let ec = rcgen::KeyPair::generate().unwrap();
     let rsa = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
     for (key, label) in [(&ec, "EC PRIVATE KEY"), (&rsa, "RSA PRIVATE KEY")] {
@@ -148,10 +145,10 @@ fn keys_are_accepted_in_pkcs8_pkcs1_and_sec1() {
 }
 
 #[test]
-fn what_is_missing_or_garbled_is_named_by_its_key_and_never_quoted() {
+fn unreadable_part_is_named_by_key_and_never_quoted() {
     let (chain, leaf_key) = {
-        let (authority, key) = issue::authority(now(), LIFE).unwrap();
-        issue::leaf(&authority, &key, &names(), now(), LIFE).unwrap()
+        let (ca, key) = issue::ca(now(), LIFE).unwrap();
+        issue::leaf(&ca, &key, &names(), now(), LIFE).unwrap()
     };
     let data = |entries: &[(&str, &str)]| {
         entries
@@ -180,10 +177,7 @@ fn what_is_missing_or_garbled_is_named_by_its_key_and_never_quoted() {
     ] {
         let material = Material::read(&data);
         assert_eq!(material.pair.as_ref().unwrap_err().to_string(), message, "{case}");
-        assert!(
-            material.authorities.is_empty() && material.signing_authority().is_none(),
-            "{case}"
-        );
+        assert!(material.cas.is_empty() && material.signing_ca().is_none(), "{case}");
     }
     let cut = chain.replace("MII", "AAA");
     let material = Material::read(&data(&[("tls.crt", &cut), ("tls.key", &leaf_key)]));
@@ -197,9 +191,9 @@ fn what_is_missing_or_garbled_is_named_by_its_key_and_never_quoted() {
 }
 
 #[test]
-fn a_bundle_survives_writing_and_reading_and_loses_only_what_is_unreadable() {
-    let (first, _) = issue::authority(now(), LIFE).unwrap();
-    let (second, _) = issue::authority(now(), LIFE).unwrap();
+fn bundle_written_and_read_loses_only_unreadable_parts() {
+    let (first, _) = issue::ca(now(), LIFE).unwrap();
+    let (second, _) = issue::ca(now(), LIFE).unwrap();
     let pem = encode_bundle([&first, &second]);
     assert!(pem.lines().all(|line| line.len() <= 64));
     assert_eq!(bundle(pem.as_bytes()), [first.clone(), second.clone()]);
@@ -212,34 +206,34 @@ fn a_bundle_survives_writing_and_reading_and_loses_only_what_is_unreadable() {
 }
 
 #[test]
-fn an_authority_signs_only_with_its_own_key() {
-    let (first, first_key) = issue::authority(now(), LIFE).unwrap();
-    let (second, second_key) = issue::authority(now(), LIFE).unwrap();
+fn ca_signs_only_with_its_own_key() {
+    let (first, first_key) = issue::ca(now(), LIFE).unwrap();
+    let (second, second_key) = issue::ca(now(), LIFE).unwrap();
     let material = |key: Option<&String>| Material {
-        authorities: vec![first.clone(), second.clone()],
-        authority_key: key.cloned(),
+        cas: vec![first.clone(), second.clone()],
+        ca_key: key.cloned(),
         pair: Err(MaterialError::Missing { key: TLS_CERTIFICATE }),
     };
-    assert_eq!(material(Some(&first_key)).signing_authority(), Some(&first));
+    assert_eq!(material(Some(&first_key)).signing_ca(), Some(&first));
     assert_eq!(
-        material(Some(&second_key)).signing_authority(),
+        material(Some(&second_key)).signing_ca(),
         None,
         "the key of the second, not of the newest"
     );
-    assert_eq!(material(Some(&"nonsense".to_owned())).signing_authority(), None);
-    assert_eq!(material(None).signing_authority(), None);
+    assert_eq!(material(Some(&"nonsense".to_owned())).signing_ca(), None);
+    assert_eq!(material(None).signing_ca(), None);
 }
 
 #[test]
-fn nothing_secret_is_shown_for_debugging() {
-    let (authority, key) = issue::authority(now(), LIFE).unwrap();
-    let (chain, leaf_key) = issue::leaf(&authority, &key, &names(), now(), LIFE).unwrap();
+fn debug_output_shows_no_secret() {
+    let (ca, key) = issue::ca(now(), LIFE).unwrap();
+    let (chain, leaf_key) = issue::leaf(&ca, &key, &names(), now(), LIFE).unwrap();
     let pair = Pair::new(chain.as_bytes(), leaf_key.as_bytes());
     let shown = format!(
         "{:?}",
         Material {
-            authorities: vec![authority],
-            authority_key: Some(key.clone()),
+            cas: vec![ca],
+            ca_key: Some(key.clone()),
             pair
         }
     );

@@ -13,18 +13,18 @@ use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::sign::CertifiedKey;
 
-/// Key of the bundle of authorities in the Secret, newest first.
-pub const CA_CERTIFICATE: &str = "ca.crt";
-/// Key of the newest authority's private key in the Secret.
-pub const CA_KEY: &str = "ca.key";
+/// Key of the bundle of CAs in the Secret, newest first.
+pub(crate) const CA_CERTIFICATE: &str = "ca.crt";
+/// Key of the newest CA's private key in the Secret.
+pub(crate) const CA_KEY: &str = "ca.key";
 /// Key of the leaf (and what else belongs to its chain) in the Secret.
-pub const TLS_CERTIFICATE: &str = "tls.crt";
+pub(crate) const TLS_CERTIFICATE: &str = "tls.crt";
 /// Key of the leaf's private key in the Secret.
-pub const TLS_KEY: &str = "tls.key";
+pub(crate) const TLS_KEY: &str = "tls.key";
 
 /// Why a part of the Secret, or a certificate, can't be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MaterialError {
+pub(crate) enum MaterialError {
     /// The Secret has no such key.
     #[error("failed to find {key:?} in the secret")]
     Missing {
@@ -44,20 +44,20 @@ pub enum MaterialError {
     Mismatch(String),
 }
 
-/// One authority of a bundle.
+/// One CA of a bundle.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Authority {
+pub(crate) struct CaCertificate {
     /// The certificate.
-    pub certificate: CertificateDer<'static>,
+    pub(crate) certificate: CertificateDer<'static>,
     /// Not valid before.
-    pub not_before: Timestamp,
+    pub(crate) not_before: Timestamp,
     /// Not valid after.
-    pub not_after: Timestamp,
+    pub(crate) not_after: Timestamp,
 }
 
-impl Authority {
+impl CaCertificate {
     /// Reads one certificate.
-    pub fn new(certificate: CertificateDer<'static>) -> Result<Self, MaterialError> {
+    pub(crate) fn new(certificate: CertificateDer<'static>) -> Result<Self, MaterialError> {
         let (not_before, not_after) = validity(&certificate, CA_CERTIFICATE)?;
         Ok(Self {
             certificate,
@@ -66,24 +66,24 @@ impl Authority {
         })
     }
 
-    /// Valid at `now`. An API server (Go's `crypto/x509`) checks this for authorities too.
-    pub fn is_valid(&self, now: Timestamp) -> bool {
+    /// Valid at `now`. An API server (Go's `crypto/x509`) checks this for CAs too.
+    pub(crate) fn is_valid(&self, now: Timestamp) -> bool {
         self.not_before <= now && now < self.not_after
     }
 }
 
 /// A leaf with its chain and its key, ready to serve with.
 #[derive(Clone)]
-pub struct Pair {
+pub(crate) struct Pair {
     /// What rustls serves.
-    pub key: Arc<CertifiedKey>,
+    pub(crate) key: Arc<CertifiedKey>,
     /// Not valid after.
-    pub not_after: Timestamp,
+    pub(crate) not_after: Timestamp,
 }
 
 impl Pair {
     /// Reads a PEM chain and a PEM key in PKCS#8, PKCS#1 or SEC1, and checks that they belong together.
-    pub fn new(chain: &[u8], key: &[u8]) -> Result<Self, MaterialError> {
+    pub(crate) fn new(chain: &[u8], key: &[u8]) -> Result<Self, MaterialError> {
         let chain = certificates(chain, TLS_CERTIFICATE)?;
         let leaf = chain.first().ok_or(MaterialError::Missing { key: TLS_CERTIFICATE })?;
         let (_, not_after) = validity(leaf, TLS_CERTIFICATE)?;
@@ -112,36 +112,36 @@ impl fmt::Debug for Pair {
 
 /// The Secret, read.
 #[derive(Clone)]
-pub struct Material {
-    /// The readable authorities of `ca.crt`, newest first.
-    pub authorities: Vec<Authority>,
+pub(crate) struct Material {
+    /// The readable CAs of `ca.crt`, newest first.
+    pub(crate) cas: Vec<CaCertificate>,
     /// `ca.key` as it stands.
-    pub(super) authority_key: Option<String>,
+    pub(crate) ca_key: Option<String>,
     /// The leaf, or why there is none.
-    pub pair: Result<Pair, MaterialError>,
+    pub(crate) pair: Result<Pair, MaterialError>,
 }
 
 impl Material {
     /// Reads the data of the Secret.
-    pub fn read(data: &BTreeMap<String, ByteString>) -> Self {
+    pub(crate) fn read(data: &BTreeMap<String, ByteString>) -> Self {
         let get = |key| {
             data.get(key)
                 .map(|value| value.0.as_slice())
                 .ok_or(MaterialError::Missing { key })
         };
         let pair = get(TLS_CERTIFICATE).and_then(|chain| Pair::new(chain, get(TLS_KEY)?));
-        let authority_key = get(CA_KEY).ok().and_then(|key| String::from_utf8(key.to_vec()).ok());
+        let ca_key = get(CA_KEY).ok().and_then(|key| String::from_utf8(key.to_vec()).ok());
         Self {
-            authorities: get(CA_CERTIFICATE).map(bundle).unwrap_or_default(),
-            authority_key,
+            cas: get(CA_CERTIFICATE).map(bundle).unwrap_or_default(),
+            ca_key,
             pair,
         }
     }
 
-    /// The authority that signs, if its key is there and fits.
-    pub fn signing_authority(&self) -> Option<&Authority> {
-        let newest = self.authorities.first()?;
-        let key = rcgen::KeyPair::from_pem(self.authority_key.as_deref()?).ok()?;
+    /// The CA that signs, if its key is there and fits.
+    pub(crate) fn signing_ca(&self) -> Option<&CaCertificate> {
+        let newest = self.cas.first()?;
+        let key = rcgen::KeyPair::from_pem(self.ca_key.as_deref()?).ok()?;
         let (_, parsed) = x509_parser::parse_x509_certificate(&newest.certificate).ok()?;
         (parsed.public_key().raw == rcgen::PublicKeyData::subject_public_key_info(&key).as_slice()).then_some(newest)
     }
@@ -151,26 +151,23 @@ impl fmt::Debug for Material {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Material");
         shown
-            .field("authorities", &self.authorities.len())
+            .field("cas", &self.cas.len())
             .field("pair", &self.pair)
             .finish_non_exhaustive()
     }
 }
 
-/// The readable authorities of a PEM bundle, in its order; what can't be read is left out.
-pub fn bundle(pem: &[u8]) -> Vec<Authority> {
+/// The readable CAs of a PEM bundle, in its order; what can't be read is left out.
+pub(crate) fn bundle(pem: &[u8]) -> Vec<CaCertificate> {
     CertificateDer::pem_slice_iter(pem)
         .flatten()
-        .filter_map(|certificate| Authority::new(certificate).ok())
+        .filter_map(|certificate| CaCertificate::new(certificate).ok())
         .collect()
 }
 
-/// A PEM bundle of these authorities, in their order.
-pub fn encode_bundle<'a>(authorities: impl IntoIterator<Item = &'a Authority>) -> String {
-    authorities
-        .into_iter()
-        .map(|authority| encode(&authority.certificate))
-        .collect()
+/// A PEM bundle of these CAs, in their order.
+pub(crate) fn encode_bundle<'a>(cas: impl IntoIterator<Item = &'a CaCertificate>) -> String {
+    cas.into_iter().map(|ca| encode(&ca.certificate)).collect()
 }
 
 /// RFC 7468: lines of 64 characters.
@@ -197,16 +194,16 @@ pub struct VerifyError {
     pub message: String,
 }
 
-/// Checks, as an API server does, that this pair is to be trusted for `name` at `now` under these authorities.
-pub fn verify(pair: &Pair, authorities: &[Authority], name: &str, now: Timestamp) -> Result<(), VerifyError> {
+/// Checks, as an API server does, that this pair is to be trusted for `name` at `now` under these CAs.
+pub(crate) fn verify(pair: &Pair, cas: &[CaCertificate], name: &str, now: Timestamp) -> Result<(), VerifyError> {
     let failed = |message: String| VerifyError {
         name: name.to_owned(),
         message,
     };
-    let anchors: Vec<_> = authorities
+    let anchors: Vec<_> = cas
         .iter()
-        .filter(|authority| authority.is_valid(now))
-        .filter_map(|authority| webpki::anchor_from_trusted_cert(&authority.certificate).ok())
+        .filter(|ca| ca.is_valid(now))
+        .filter_map(|ca| webpki::anchor_from_trusted_cert(&ca.certificate).ok())
         .collect();
     let (leaf, intermediates) = pair
         .key

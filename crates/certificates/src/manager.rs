@@ -18,18 +18,18 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::issue::IssueError;
-use super::material::{Authority, Material, MaterialError, VerifyError, bundle, encode_bundle, verify};
-use super::plan::{self, GivenError, Seen, State, Step, plan};
-use super::serving::ServingCertificate;
-use super::settings::{CertificateSettings, Source};
-use crate::secrets;
+use crate::issue::IssueError;
+use crate::material::{CaCertificate, Material, MaterialError, VerifyError, bundle, encode_bundle, verify};
+use crate::plan::{self, GivenError, Seen, State, Step, plan};
+use crate::serving::ServingCertificate;
+use crate::settings::{CertificateSettings, Source};
 
 const FIELD_MANAGER: &str = "catamaran-certificates";
-/// The pause after a step, before what follows from it is looked at; doubled while step follows step.
+/// The pause after a step, before the next one is decided; doubled while step follows step.
 const NEXT_STEP: Duration = Duration::from_millis(250);
 /// The pause while this replica waits for its first usable certificate.
 const NOT_READY: Duration = Duration::from_secs(1);
+
 /// Keeps `serving` up to date until `shutdown` and, while `leadership` says so, the Secret and the caBundle.
 pub async fn run(
     client: kube::Client,
@@ -39,7 +39,7 @@ pub async fn run(
     clock: impl Fn() -> Timestamp,
     shutdown: CancellationToken,
 ) {
-    let mut keeper = Keeper {
+    let mut manager = CertificateManager {
         secrets: Api::namespaced(client.clone(), &settings.namespace),
         configurations: Api::all(client),
         names: settings.dns_names(),
@@ -49,33 +49,33 @@ pub async fn run(
         clock,
         stored: Vec::new(),
         seen: Seen::default(),
-        complaint: String::new(),
+        logged: String::new(),
     };
     let mut steps_in_a_row = 0;
     loop {
         let led = leadership.borrow_and_update().is_leading_now();
         let round = tokio::select! {
             () = shutdown.cancelled() => return,
-            round = keeper.round() => round,
+            round = manager.round() => round,
         };
         steps_in_a_row = if matches!(round, Ok(Step::Wait) | Err(_)) {
             0
         } else {
             steps_in_a_row + 1
         };
-        let pause = keeper.pause(steps_in_a_row);
-        keeper.complain(round.err());
+        let pause = manager.pause(steps_in_a_row);
+        manager.log_once(round.err());
         tokio::select! {
             () = shutdown.cancelled() => return,
             () = sleep(pause) => {}
-            // A new leader looks at once: at the first start everybody waits for its caBundle.
+            // A new leader does not wait: at the first start every replica waits for its caBundle.
             () = catamaran_lease::gained(&mut leadership), if !led => {}
         }
     }
 }
 
 #[derive(Debug, thiserror::Error)]
-enum KeepError {
+enum RoundError {
     #[error("failed to {verb} {object}: {source}")]
     Api {
         verb: &'static str,
@@ -106,7 +106,7 @@ enum Object {
     Configuration,
 }
 
-struct Keeper<C> {
+struct CertificateManager<C> {
     secrets: Api<Secret>,
     configurations: Api<MutatingWebhookConfiguration>,
     settings: CertificateSettings,
@@ -114,17 +114,17 @@ struct Keeper<C> {
     serving: Arc<ServingCertificate>,
     leadership: watch::Receiver<Leadership>,
     clock: C,
-    /// What was stored at the last look.
-    stored: Vec<Authority>,
+    /// What was stored in the last round.
+    stored: Vec<CaCertificate>,
     /// How what was published stood to that, and since when.
     seen: Seen,
-    /// What was logged last: the same trouble is told once.
-    complaint: String,
+    /// What was logged last: the same error is logged once.
+    logged: String,
 }
 
-impl<C: Fn() -> Timestamp> Keeper<C> {
-    /// One look at both objects and at most one write.
-    async fn round(&mut self) -> Result<Step, KeepError> {
+impl<C: Fn() -> Timestamp> CertificateManager<C> {
+    /// Reads both objects and writes at most one.
+    async fn round(&mut self) -> Result<Step, RoundError> {
         // In this order: a leader that was superseded in between fails on the configuration's resourceVersion rather than
         // publish an older bundle.
         let configuration = self.configuration().await?;
@@ -139,8 +139,8 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
             .as_ref()
             .map(|secret| Material::read(secret.data.as_ref().unwrap_or(&BTreeMap::new())));
         self.serve(material.as_ref(), &trusted, now);
-        let trouble = material.as_ref().and_then(|material| self.trouble(material, now));
-        self.serving.stored_is_unusable(trouble.is_some());
+        let stored_error = material.as_ref().and_then(|material| self.stored_error(material, now));
+        self.serving.stored_is_unusable(stored_error.is_some());
         self.note(material.as_ref(), published, now);
         let state = State {
             stored: material.as_ref(),
@@ -160,10 +160,10 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
             Step::Wait => false,
             Step::Create => true,
             Step::Publish => leads || plan::joins(&state, now),
-            Step::AddAuthority | Step::IssueLeaf | Step::DropAuthorities => leads,
+            Step::AddCa | Step::IssueLeaf | Step::DropCas => leads,
         };
         if !mine {
-            return trouble.map_or(Ok(Step::Wait), Err);
+            return stored_error.map_or(Ok(Step::Wait), Err);
         }
         info!(?step, leads, "certificates");
         let written = if let Some(data) = plan::data(step, &state, now)? {
@@ -173,18 +173,18 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
             self.publish(configuration.as_ref(), &bundle).await
         };
         match written {
-            // Somebody was faster: look at what they wrote.
-            Err(KeepError::Api { source, .. }) if is_conflict(&source) => Ok(step),
+            // Another write came first: read it in the next round.
+            Err(RoundError::Api { source, .. }) if is_conflict(&source) => Ok(step),
             written => written.map(|()| step),
         }
     }
 
     /// Serves with what was read, if that is better than what is served with.
-    fn serve(&self, material: Option<&Material>, trusted: &[Vec<Authority>], now: Timestamp) {
-        // A webhook that an upgrade has just added trusts nobody yet; that must not make the others unready.
+    fn serve(&self, material: Option<&Material>, trusted: &[Vec<CaCertificate>], now: Timestamp) {
+        // A webhook that an upgrade has just added trusts no CA yet; that must not make the others unready.
         let mut trusted = trusted.iter().filter(|bundle| !bundle.is_empty());
         let mut published = trusted.next().cloned().unwrap_or_default();
-        trusted.for_each(|other| published.retain(|authority| other.contains(authority)));
+        trusted.for_each(|other| published.retain(|ca| other.contains(ca)));
         self.serving.trust(published);
         let Some(Ok(pair)) = material.map(|material| &material.pair) else {
             return;
@@ -194,21 +194,21 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
         }
     }
 
-    /// Why the stored pair can't be served with: nobody could read it, or nobody who trusts the stored bundle would accept it.
-    /// A Secret that others fill may have no bundle; then only what is published says whether the pair is accepted.
-    fn trouble(&self, material: &Material, now: Timestamp) -> Option<KeepError> {
+    /// Why the stored pair can't be served with: it is unreadable, or a client that trusts the stored bundle would refuse it.
+    /// A Secret of another manager may have no bundle; then only what is published says whether the pair is accepted.
+    fn stored_error(&self, material: &Material, now: Timestamp) -> Option<RoundError> {
         match &material.pair {
-            Ok(_) if material.authorities.is_empty() && self.settings.source == Source::Injected => None,
-            Ok(pair) => verify(pair, &material.authorities, self.serving.name(), now)
+            Ok(_) if material.cas.is_empty() && self.settings.source == Source::Injected => None,
+            Ok(pair) => verify(pair, &material.cas, self.serving.name(), now)
                 .err()
-                .map(KeepError::from),
+                .map(RoundError::from),
             Err(error) => Some(error.clone().into()),
         }
     }
 
     /// Notes since when what is stored and published has stood to each other as it does now.
-    fn note(&mut self, material: Option<&Material>, published: Option<&[Authority]>, now: Timestamp) {
-        let stored = material.map_or(&[][..], |material| &material.authorities);
+    fn note(&mut self, material: Option<&Material>, published: Option<&[CaCertificate]>, now: Timestamp) {
+        let stored = material.map_or(&[][..], |material| &material.cas);
         let Some(published) = published else {
             self.seen = Seen::default();
             return;
@@ -230,7 +230,7 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
     fn webhooks<'a>(
         &'a self,
         configuration: Option<&'a MutatingWebhookConfiguration>,
-    ) -> impl Iterator<Item = (&'a str, Vec<Authority>)> {
+    ) -> impl Iterator<Item = (&'a str, Vec<CaCertificate>)> {
         let webhooks = configuration
             .and_then(|configuration| configuration.webhooks.as_deref())
             .unwrap_or_default();
@@ -247,20 +247,20 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
         })
     }
 
-    async fn configuration(&self) -> Result<Option<MutatingWebhookConfiguration>, KeepError> {
+    async fn configuration(&self) -> Result<Option<MutatingWebhookConfiguration>, RoundError> {
         let name = &self.settings.configuration;
         self.bounded("read", Object::Configuration, self.configurations.get_opt(name))
             .await
     }
 
-    async fn secret(&self) -> Result<Option<Secret>, KeepError> {
+    async fn secret(&self) -> Result<Option<Secret>, RoundError> {
         let name = &self.settings.secret;
-        self.bounded("read", Object::Secret, secrets::get_opt(&self.secrets, name))
+        self.bounded("read", Object::Secret, catamaran_secrets::get_opt(&self.secrets, name))
             .await
     }
 
-    /// Creates the Secret, or replaces these keys of the one that was read; somebody else's write in between is a conflict.
-    async fn store(&self, read: Option<Secret>, data: BTreeMap<String, ByteString>) -> Result<(), KeepError> {
+    /// Creates the Secret, or replaces these keys of the one that was read; another write in between is a conflict.
+    async fn store(&self, read: Option<Secret>, data: BTreeMap<String, ByteString>) -> Result<(), RoundError> {
         let name = &self.settings.secret;
         let options = PostParams {
             field_manager: Some(FIELD_MANAGER.to_owned()),
@@ -281,23 +281,23 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
                 data: Some(data),
                 ..Secret::default()
             };
-            let created = secrets::create(&self.secrets, &options, &secret);
+            let created = catamaran_secrets::create(&self.secrets, &options, &secret);
             let created = self.bounded("create", Object::Secret, created).await;
             return created.map(|_| ());
         };
         secret.data.get_or_insert_default().extend(data);
-        let replaced = secrets::replace(&self.secrets, name, &options, &secret);
+        let replaced = catamaran_secrets::replace(&self.secrets, name, &options, &secret);
         self.bounded("replace", Object::Secret, replaced).await.map(|_| ())
     }
 
     /// Publishes a bundle by a strategic merge patch: it addresses webhooks by name, so an index can't go wrong;
-    /// it owns nothing but `caBundle`, so whoever applies the rest of the configuration (Helm, Flux, the AKS enforcer) meets
-    /// no conflict; and, unlike a server-side apply, it can't create the object that somebody has just deleted.
+    /// it owns nothing but `caBundle`, so Helm, Flux or the AKS enforcer, which apply the rest of the configuration, meet
+    /// no conflict; and, unlike a server-side apply, it can't create the object that has just been deleted.
     async fn publish(
         &self,
         configuration: Option<&MutatingWebhookConfiguration>,
-        bundle: &[&Authority],
-    ) -> Result<(), KeepError> {
+        bundle: &[&CaCertificate],
+    ) -> Result<(), RoundError> {
         let name = &self.settings.configuration;
         let pem = ByteString(encode_bundle(bundle.iter().copied()).into_bytes());
         let webhooks: Vec<_> = self
@@ -305,7 +305,7 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
             .map(|(webhook, _)| json!({"name": webhook, "clientConfig": {"caBundle": pem}}))
             .collect();
         if webhooks.is_empty() {
-            return Err(KeepError::NoWebhook {
+            return Err(RoundError::NoWebhook {
                 name: name.clone(),
                 service: self.settings.service.clone(),
             });
@@ -320,25 +320,25 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
         self.bounded("patch", Object::Configuration, patched).await.map(|_| ())
     }
 
-    /// Waits for an answer no longer than for the next look: a hanging connection must not hold back a renewal.
+    /// Waits for an answer no longer than for the next round: a hanging connection must not hold back a renewal.
     async fn bounded<T>(
         &self,
         verb: &'static str,
         object: Object,
         request: impl Future<Output = kube::Result<T>>,
-    ) -> Result<T, KeepError> {
+    ) -> Result<T, RoundError> {
         let after = self.settings.schedule.poll();
         let object = match object {
             Object::Secret => format!("secret {:?}", self.settings.secret),
             Object::Configuration => format!("webhook configuration {:?}", self.settings.configuration),
         };
         match timeout(after, request).await {
-            Ok(answer) => answer.map_err(|source| KeepError::Api {
+            Ok(answer) => answer.map_err(|source| RoundError::Api {
                 verb,
                 object,
                 source: Box::new(source),
             }),
-            Err(_) => Err(KeepError::Timeout { verb, object, after }),
+            Err(_) => Err(RoundError::Timeout { verb, object, after }),
         }
     }
 
@@ -352,17 +352,17 @@ impl<C: Fn() -> Timestamp> Keeper<C> {
         pause.min(poll)
     }
 
-    fn complain(&mut self, error: Option<KeepError>) {
-        let complaint = error.map(|error| error.to_string()).unwrap_or_default();
-        if !complaint.is_empty() && complaint != self.complaint {
-            warn!(error = complaint, "the certificates could not be kept up");
+    fn log_once(&mut self, error: Option<RoundError>) {
+        let message = error.map(|error| error.to_string()).unwrap_or_default();
+        if !message.is_empty() && message != self.logged {
+            warn!(error = message, "failed to update the certificates");
         }
-        self.complaint = complaint;
+        self.logged = message;
     }
 }
 
 /// What all of our webhooks trust alike; where they differ, nothing is published and all are written anew.
-fn in_common(trusted: &[Vec<Authority>]) -> Option<&[Authority]> {
+fn in_common(trusted: &[Vec<CaCertificate>]) -> Option<&[CaCertificate]> {
     let first = trusted.first()?;
     Some(if trusted.iter().all(|other| other == first) {
         first

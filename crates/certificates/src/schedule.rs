@@ -5,35 +5,30 @@ use std::time::Duration;
 /// X.509 counts whole seconds: a shorter life could be due as soon as it begins.
 const SHORTEST_LEAF: Duration = Duration::from_secs(10);
 
-/// Lifetimes and pauses. [`Default`]: authority 1 year, leaf 30 days, propagation 1 minute, poll 10 s.
+/// Lifetimes and pauses. [`Default`]: CA 1 year, leaf 30 days, propagation 1 minute, poll 10 s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Schedule {
-    authority: Duration,
+    ca: Duration,
     leaf: Duration,
     propagation: Duration,
     poll: Duration,
 }
 
 impl Schedule {
-    /// An authority and a leaf are replaced when a third of their life is left, so a leaf may last a third of an
-    /// authority's life at most, six propagations and 10 s at least, and a poll no longer than a propagation.
-    pub fn new(
-        authority: Duration,
-        leaf: Duration,
-        propagation: Duration,
-        poll: Duration,
-    ) -> Result<Self, ScheduleError> {
-        let bounded = authority <= Duration::from_hours(24 * 3650) && leaf >= SHORTEST_LEAF;
-        if bounded && leaf * 3 <= authority && propagation * 6 <= leaf && poll <= propagation && !poll.is_zero() {
+    /// A CA and a leaf are replaced when a third of their life is left, so a leaf may last a third of an
+    /// CA's life at most, six propagations and 10 s at least, and a poll no longer than a propagation.
+    pub fn new(ca: Duration, leaf: Duration, propagation: Duration, poll: Duration) -> Result<Self, ScheduleError> {
+        let bounded = ca <= Duration::from_hours(24 * 3650) && leaf >= SHORTEST_LEAF;
+        if bounded && leaf * 3 <= ca && propagation * 6 <= leaf && poll <= propagation && !poll.is_zero() {
             Ok(Self {
-                authority,
+                ca,
                 leaf,
                 propagation,
                 poll,
             })
         } else {
             Err(ScheduleError {
-                authority,
+                ca,
                 leaf,
                 propagation,
                 poll,
@@ -43,15 +38,15 @@ impl Schedule {
 
     /// A schedule for these lives, with the usual pauses or, for lives of minutes, shorter ones. Below an hour the clocks of all
     /// replicas and API servers must agree to the second.
-    pub fn lasting(authority: Duration, leaf: Duration) -> Result<Self, ScheduleError> {
+    pub fn lasting(ca: Duration, leaf: Duration) -> Result<Self, ScheduleError> {
         let usual = Self::default();
         let propagation = usual.propagation.min(leaf / 6);
-        Self::new(authority, leaf, propagation, usual.poll.min(propagation))
+        Self::new(ca, leaf, propagation, usual.poll.min(propagation))
     }
 
-    /// How long an authority lasts.
-    pub fn authority(&self) -> Duration {
-        self.authority
+    /// How long a CA lasts.
+    pub fn ca(&self) -> Duration {
+        self.ca
     }
 
     /// How long a leaf lasts.
@@ -65,7 +60,7 @@ impl Schedule {
         self.propagation
     }
 
-    /// The pause between two looks at the Secret and the configuration.
+    /// The pause between two reads of the Secret and the configuration.
     pub fn poll(&self) -> Duration {
         self.poll
     }
@@ -74,7 +69,7 @@ impl Schedule {
 impl Default for Schedule {
     fn default() -> Self {
         Self {
-            authority: Duration::from_hours(24 * 365),
+            ca: Duration::from_hours(24 * 365),
             leaf: Duration::from_hours(24 * 30),
             propagation: Duration::from_mins(1),
             poll: Duration::from_secs(10),
@@ -86,15 +81,15 @@ impl Default for Schedule {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "failed to accept the certificate schedule: poll {poll:?} must not exceed propagation {propagation:?}, six propagations \
-     and 10 s must fit into leaf {leaf:?}, three leaves into authority {authority:?}, that into ten years"
+     and 10 s must fit into leaf {leaf:?}, three leaves into CA {ca:?}, that into ten years"
 )]
 pub struct ScheduleError {
-    /// The refused lifetime of an authority.
-    pub authority: Duration,
+    /// The refused lifetime of a CA.
+    pub ca: Duration,
     /// The refused lifetime of a leaf.
     pub leaf: Duration,
     /// The refused propagation time.
     pub propagation: Duration,
-    /// The refused pause between two looks.
+    /// The refused pause between two reads.
     pub poll: Duration,
 }

@@ -9,54 +9,54 @@ use rcgen::{
 };
 use rustls::pki_types::CertificateDer;
 
-use super::material::{Authority, MaterialError};
+use crate::material::{CaCertificate, MaterialError};
 
 /// How far the clock of an API server, or of another replica, may lag behind ours without refusing a new certificate: twice
 /// the ten minutes that a machine's clock may be wrong by, and some more.
-pub const BACKDATE: Duration = Duration::from_mins(25);
+pub(crate) const BACKDATE: Duration = Duration::from_mins(25);
 
 /// Why something could not be issued.
 #[derive(Debug, thiserror::Error)]
-pub enum IssueError {
+pub(crate) enum IssueError {
     /// The certificate library refused.
     #[error("failed to issue a certificate: {0}")]
     Generate(#[from] rcgen::Error),
     /// What was just made can't be read back.
     #[error("failed to read the issued certificate: {0}")]
     Read(#[from] MaterialError),
-    /// There is no authority with its key.
-    #[error("failed to find an authority to sign with")]
-    NoAuthority,
+    /// There is no CA with its key.
+    #[error("failed to find a CA to sign with")]
+    NoCa,
 }
 
-/// A new authority and its key in PEM.
-pub fn authority(now: Timestamp, lifetime: Duration) -> Result<(Authority, String), IssueError> {
+/// A new CA and its key in PEM.
+pub(crate) fn ca(now: Timestamp, lifetime: Duration) -> Result<(CaCertificate, String), IssueError> {
     let mut params = params(now, lifetime);
     // The date makes subjects differ, so that a verifier with both in its bundle finds the right one at once.
-    params.distinguished_name = name(&format!("catamaran webhook authority {now:.0}"));
+    params.distinguished_name = name(&format!("catamaran webhook CA {now:.0}"));
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::DigitalSignature];
     let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
     let key = issuer.key().serialize_pem();
-    Ok((Authority::new(issuer.der().clone())?, key))
+    Ok((CaCertificate::new(issuer.der().clone())?, key))
 }
 
-/// A new leaf in PEM and its key in PEM, signed by this authority. It never outlasts the authority.
-pub fn leaf(
-    authority: &Authority,
-    authority_key: &str,
+/// A new leaf in PEM and its key in PEM, signed by this CA. It never outlasts the CA.
+pub(crate) fn leaf(
+    ca: &CaCertificate,
+    ca_key: &str,
     names: &[String],
     now: Timestamp,
     lifetime: Duration,
 ) -> Result<(String, String), IssueError> {
-    let left = Duration::try_from(authority.not_after.duration_since(now)).unwrap_or_default();
+    let left = Duration::try_from(ca.not_after.duration_since(now)).unwrap_or_default();
     let mut params = params(now, lifetime.min(left));
     params.distinguished_name = name("catamaran webhook");
     params.subject_alt_names = CertificateParams::new(names)?.subject_alt_names;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     params.use_authority_key_identifier_extension = true;
-    let issuer = issuer(&authority.certificate, authority_key)?;
+    let issuer = issuer(&ca.certificate, ca_key)?;
     let key = KeyPair::generate()?;
     Ok((params.signed_by(&key, &issuer)?.pem(), key.serialize_pem()))
 }

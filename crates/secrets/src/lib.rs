@@ -1,5 +1,5 @@
-//! Reads and writes Secrets so that nothing of one is told when the API server's answer can't be read: kube's own calls log
-//! such an answer as a warning, and its error repeats values of it.
+//! Reads and writes Secrets without ever logging or returning a part of one in an error. kube's own calls log an answer that
+//! can't be parsed as a warning, and their error repeats values of it.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -19,14 +19,14 @@ pub async fn get_opt(api: &Api<Secret>, name: &str) -> Result<Option<Secret>, ku
     }
 }
 
-/// Creates a Secret; as it is kept.
+/// Creates a Secret; returns it as stored.
 pub async fn create(api: &Api<Secret>, params: &PostParams, secret: &Secret) -> Result<Secret, kube::Error> {
     let body = serde_json::to_vec(secret).map_err(kube::Error::SerdeError)?;
     let request = Request::new(api.resource_url()).create(params, body);
     answer(api, request.map_err(kube::Error::BuildRequest)?).await
 }
 
-/// Replaces a Secret; as it is kept.
+/// Replaces a Secret; returns it as stored. A `resourceVersion` that is not current is a conflict (409).
 pub async fn replace(
     api: &Api<Secret>,
     name: &str,

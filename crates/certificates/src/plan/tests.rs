@@ -1,7 +1,7 @@
 use super::*;
-use crate::certificates::material::Pair;
+use crate::material::Pair;
 
-/// A world that is quick enough to watch: authority 36 s, leaf 12 s, propagation 2 s, poll 1 s.
+/// A world that is quick enough to watch: CA 36 s, leaf 12 s, propagation 2 s, poll 1 s.
 fn schedule() -> Schedule {
     let s = Duration::from_secs;
     Schedule::new(s(36), s(12), s(2), s(1)).unwrap()
@@ -12,14 +12,14 @@ fn at(second: i64) -> Timestamp {
 }
 
 fn names() -> Vec<String> {
-    crate::certificates::settings::dns_names("catamaran", "catamaran-system")
+    crate::settings::dns_names("catamaran", "catamaran-system")
 }
 
 /// The cluster as far as certificates are concerned.
 #[derive(Clone, Default)]
 struct World {
     secret: Option<BTreeMap<String, ByteString>>,
-    published: Option<Vec<Authority>>,
+    published: Option<Vec<CaCertificate>>,
 }
 
 impl World {
@@ -37,7 +37,7 @@ impl World {
     /// What the plan says, and the world after that step. `since` as in [`Seen::whole`]; what is foreign has been so for long.
     fn step(&self, since: Option<Timestamp>, now: Timestamp) -> (Step, Self) {
         let (material, names, schedule) = (self.material(), names(), schedule());
-        let foreign = |published: &Vec<Authority>| !covers(&self.authorities(), published);
+        let foreign = |published: &Vec<CaCertificate>| !covers(&self.cas(), published);
         let state = State {
             stored: material.as_ref(),
             published: self.published.as_deref(),
@@ -63,8 +63,8 @@ impl World {
         (step, after)
     }
 
-    fn authorities(&self) -> Vec<Authority> {
-        self.material().map(|material| material.authorities).unwrap_or_default()
+    fn cas(&self) -> Vec<CaCertificate> {
+        self.material().map(|material| material.cas).unwrap_or_default()
     }
 
     fn pair(&self) -> Pair {
@@ -94,30 +94,30 @@ fn settled() -> World {
 }
 
 #[test]
-fn a_fresh_cluster_gets_a_secret_and_a_bundle_and_then_rest() {
+fn fresh_cluster_gets_secret_and_bundle_then_waits() {
     let mut world = World::new();
     assert_eq!(world.settle(at(0)), [Step::Create, Step::Publish]);
-    assert_eq!(world.authorities().len(), 1);
+    assert_eq!(world.cas().len(), 1);
     assert!(verify(&world.pair(), world.published.as_ref().unwrap(), &names()[0], at(0)).is_ok());
     assert_eq!(world.step(None, at(7)).0, Step::Wait);
 }
 
 #[test]
-fn a_leaf_is_renewed_at_two_thirds_of_its_life_by_the_same_authority() {
+fn leaf_is_renewed_at_two_thirds_by_the_same_ca() {
     let mut world = settled();
-    let authorities = world.authorities();
+    let cas = world.cas();
     assert_eq!(world.step(Some(at(0)), at(7)).0, Step::Wait);
     assert_eq!(world.settle(at(8)), [Step::IssueLeaf]);
-    assert_eq!(world.authorities(), authorities);
+    assert_eq!(world.cas(), cas);
     assert_eq!(world.pair().not_after, at(20));
 }
 
 #[test]
-fn an_authority_is_followed_at_two_thirds_of_its_life_step_by_step() {
+fn ca_is_replaced_at_two_thirds_step_by_step() {
     let mut world = settled();
     world.settle(at(8));
     world.settle(at(16));
-    let old = world.authorities()[0].clone();
+    let old = world.cas()[0].clone();
     assert_eq!(world.step(Some(at(0)), at(23)).0, Step::Wait);
 
     let (step, world) = world.step(Some(at(0)), at(24));
@@ -127,9 +127,9 @@ fn an_authority_is_followed_at_two_thirds_of_its_life_step_by_step() {
         "due at the same time, and the rotation may take a while"
     );
     let (step, world) = world.step(Some(at(0)), at(24));
-    assert_eq!(step, Step::AddAuthority);
-    assert_eq!(world.authorities().len(), 2);
-    assert_eq!(world.authorities()[1], old, "newest first");
+    assert_eq!(step, Step::AddCa);
+    assert_eq!(world.cas().len(), 2);
+    assert_eq!(world.cas()[1], old, "newest first");
     let leaf = world.pair().key.cert.clone();
 
     let (step, world) = world.step(None, at(24));
@@ -152,24 +152,24 @@ fn an_authority_is_followed_at_two_thirds_of_its_life_step_by_step() {
     );
     let (step, mut world) = world.step(Some(at(24)), at(26));
     assert_eq!(step, Step::IssueLeaf);
-    assert!(verify(&world.pair(), &world.authorities()[..1], &names()[0], at(26)).is_ok());
+    assert!(verify(&world.pair(), &world.cas()[..1], &names()[0], at(26)).is_ok());
     assert!(verify(&world.pair(), &[old], &names()[0], at(26)).is_err());
 
-    // The last leaf of the old authority may have been issued at 24 and so be served until 36; propagation on top.
+    // The last leaf of the old CA may have been issued at 24 and so be served until 36; propagation on top.
     world.settle(at(34));
-    assert_eq!(world.authorities().len(), 2);
+    assert_eq!(world.cas().len(), 2);
     assert_eq!(world.step(Some(at(24)), at(35)).0, Step::Wait);
-    assert_eq!(world.settle(at(38)), [Step::DropAuthorities, Step::Publish]);
-    assert_eq!(world.authorities().len(), 1);
-    assert_eq!(world.published, Some(world.authorities()));
+    assert_eq!(world.settle(at(38)), [Step::DropCas, Step::Publish]);
+    assert_eq!(world.cas().len(), 1);
+    assert_eq!(world.published, Some(world.cas()));
 }
 
 #[test]
-fn a_rotation_begins_with_a_leaf_that_has_time_to_wait_for_its_end() {
-    // Ages of the leaf when its authority is due, and what comes first.
+fn rotation_starts_with_a_leaf_that_outlasts_it() {
+    // Ages of the leaf when its CA is due, and what comes first.
     for (age, first) in [
-        (3, Step::AddAuthority),
-        (4, Step::AddAuthority),
+        (3, Step::AddCa),
+        (4, Step::AddCa),
         (5, Step::IssueLeaf),
         (7, Step::IssueLeaf),
     ] {
@@ -182,7 +182,7 @@ fn a_rotation_begins_with_a_leaf_that_has_time_to_wait_for_its_end() {
 }
 
 #[test]
-fn every_crash_point_of_a_rotation_leads_to_the_same_end() {
+fn rotation_after_any_crash_ends_the_same() {
     // A crash loses [`Seen`] and nothing else; the next leader goes on from what is stored.
     for crash_after in 0..9 {
         let mut world = settled();
@@ -191,7 +191,7 @@ fn every_crash_point_of_a_rotation_leads_to_the_same_end() {
         let mut kinds = Vec::new();
         for second in 1..=46 {
             loop {
-                let current = world.published == Some(world.authorities());
+                let current = world.published == Some(world.cas());
                 since = if current { since.or(Some(at(second))) } else { None };
                 let (step, after) = world.step(since, at(second));
                 if step == Step::Wait {
@@ -212,9 +212,9 @@ fn every_crash_point_of_a_rotation_leads_to_the_same_end() {
             );
         }
         let count = |step| kinds.iter().filter(|kind| **kind == step).count();
-        assert_eq!(world.authorities().len(), 1, "crash after {crash_after}: {kinds:?}");
+        assert_eq!(world.cas().len(), 1, "crash after {crash_after}: {kinds:?}");
         assert_eq!(
-            (count(Step::AddAuthority), count(Step::DropAuthorities)),
+            (count(Step::AddCa), count(Step::DropCas)),
             (1, 1),
             "crash after {crash_after}"
         );
@@ -223,7 +223,7 @@ fn every_crash_point_of_a_rotation_leads_to_the_same_end() {
 
 type Change = fn(&mut World, &World);
 
-/// What somebody did, and the steps that put it right.
+/// A manual change, and the steps that repair it.
 const CHANGES: [(&str, Change, &[Step]); 9] = [
     (
         "the bundle was removed from the configuration",
@@ -236,8 +236,8 @@ const CHANGES: [(&str, Change, &[Step]); 9] = [
         &[Step::Publish],
     ),
     (
-        "another authority was added to the configuration",
-        |w, o| w.published.as_mut().unwrap().extend(o.authorities()),
+        "another CA was added to the configuration",
+        |w, o| w.published.as_mut().unwrap().extend(o.cas()),
         &[Step::Publish],
     ),
     (
@@ -251,7 +251,7 @@ const CHANGES: [(&str, Change, &[Step]); 9] = [
         &[Step::IssueLeaf],
     ),
     (
-        "the leaf was replaced by one of somebody else",
+        "the leaf was replaced by a foreign one",
         |w, o| {
             let foreign = o.secret.clone().unwrap();
             let secret = w.secret.as_mut().unwrap();
@@ -260,9 +260,9 @@ const CHANGES: [(&str, Change, &[Step]); 9] = [
         &[Step::IssueLeaf],
     ),
     (
-        "the authority's key was removed",
+        "the CA's key was removed",
         |w, _| drop(w.secret.as_mut().unwrap().remove(CA_KEY)),
-        &[Step::AddAuthority, Step::Publish, Step::IssueLeaf],
+        &[Step::AddCa, Step::Publish, Step::IssueLeaf],
     ),
     (
         "the bundle in the secret was garbled",
@@ -270,7 +270,7 @@ const CHANGES: [(&str, Change, &[Step]); 9] = [
             let garbled = ByteString(b"-----BEGIN CERTIFICATE-----\nnonsense".to_vec());
             w.secret.as_mut().unwrap().insert(CA_CERTIFICATE.to_owned(), garbled);
         },
-        &[Step::AddAuthority, Step::Publish, Step::IssueLeaf],
+        &[Step::AddCa, Step::Publish, Step::IssueLeaf],
     ),
     (
         "the secret was deleted",
@@ -280,7 +280,7 @@ const CHANGES: [(&str, Change, &[Step]); 9] = [
 ];
 
 #[test]
-fn what_somebody_changed_by_hand_is_put_right() {
+fn manual_changes_are_repaired() {
     let other = settled();
     for (case, change, expected) in CHANGES {
         let mut world = settled();
@@ -304,10 +304,10 @@ fn what_somebody_changed_by_hand_is_put_right() {
 }
 
 #[test]
-fn a_leaf_for_other_names_is_replaced() {
+fn leaf_for_other_names_is_replaced() {
     let world = settled();
     let material = world.material();
-    let names = crate::certificates::settings::dns_names("renamed", "catamaran-system");
+    let names = crate::settings::dns_names("renamed", "catamaran-system");
     let state = State {
         stored: material.as_ref(),
         published: world.published.as_deref(),
@@ -319,18 +319,18 @@ fn a_leaf_for_other_names_is_replaced() {
 }
 
 #[test]
-fn without_a_configuration_the_leaf_is_kept_fresh_and_a_new_authority_is_not_relied_on_before_its_time() {
+fn missing_configuration_renews_leaf_under_the_old_ca() {
     let mut world = settled();
     world.published = None;
     for (second, step) in [
         (9, Step::IssueLeaf),
         (17, Step::IssueLeaf),
         (24, Step::IssueLeaf),
-        (24, Step::AddAuthority),
+        (24, Step::AddCa),
         (25, Step::Wait),
         (35, Step::Wait),
-        (36, Step::IssueLeaf), // the old authority has expired: nothing to lose
-        (36, Step::DropAuthorities),
+        (36, Step::IssueLeaf), // the old ca has expired: nothing to lose
+        (36, Step::DropCas),
         (36, Step::Wait),
     ] {
         let (taken, after) = world.step(None, at(second));
@@ -340,29 +340,26 @@ fn without_a_configuration_the_leaf_is_kept_fresh_and_a_new_authority_is_not_rel
 }
 
 #[test]
-fn a_long_absence_of_every_leader_ends_with_fresh_certificates() {
+fn long_absence_of_leaders_ends_with_fresh_certificates() {
     let mut world = settled();
-    assert_eq!(
-        world.settle(at(10_000)),
-        [Step::AddAuthority, Step::Publish, Step::IssueLeaf]
-    );
-    assert_eq!(world.authorities().len(), 1, "what has expired is not carried along");
+    assert_eq!(world.settle(at(10_000)), [Step::AddCa, Step::Publish, Step::IssueLeaf]);
+    assert_eq!(world.cas().len(), 1, "what has expired is not carried along");
 }
 
 #[test]
-fn a_bundle_stays_small_whatever_is_published() {
+fn bundle_stays_small_whatever_is_published() {
     let mut world = settled();
     for _ in 0..20 {
-        let (authority, _) = issue::authority(at(0), schedule().authority()).unwrap();
-        world.published.as_mut().unwrap().push(authority);
+        let (ca, _) = issue::ca(at(0), schedule().ca()).unwrap();
+        world.published.as_mut().unwrap().push(ca);
     }
     world.secret = None;
     world.settle(at(1));
-    assert_eq!(world.authorities().len(), MOST_AUTHORITIES);
+    assert_eq!(world.cas().len(), MAX_CAS);
 }
 
 #[test]
-fn steps_that_need_an_authority_say_so_when_there_is_none() {
+fn step_without_its_ca_is_an_error() {
     let (names, schedule) = (names(), schedule());
     let state = State {
         stored: None,
@@ -371,16 +368,13 @@ fn steps_that_need_an_authority_say_so_when_there_is_none() {
         names: &names,
         schedule: &schedule,
     };
-    for step in [Step::IssueLeaf, Step::DropAuthorities] {
-        assert!(
-            matches!(data(step, &state, at(0)), Err(IssueError::NoAuthority)),
-            "{step:?}"
-        );
+    for step in [Step::IssueLeaf, Step::DropCas] {
+        assert!(matches!(data(step, &state, at(0)), Err(IssueError::NoCa)), "{step:?}");
     }
 }
 
 #[test]
-fn lives_that_were_shortened_count_at_once() {
+fn shortened_lifetimes_apply_at_once() {
     let (names, usual) = (names(), Schedule::default());
     let state = State {
         stored: None,
@@ -391,25 +385,25 @@ fn lives_that_were_shortened_count_at_once() {
     };
     let mut world = World::new();
     world.secret = data(Step::Create, &state, at(0)).unwrap();
-    world.published = Some(world.authorities());
-    let old = world.authorities().remove(0);
+    world.published = Some(world.cas());
+    let old = world.cas().remove(0);
     let steps = world.settle(at(1));
-    let expected = [Step::IssueLeaf, Step::AddAuthority, Step::Publish, Step::IssueLeaf];
+    let expected = [Step::IssueLeaf, Step::AddCa, Step::Publish, Step::IssueLeaf];
     assert_eq!(steps, expected);
     assert!(
-        world.authorities().contains(&old),
-        "whoever still serves the old leaf is trusted"
+        world.cas().contains(&old),
+        "a replica that still serves the old leaf is trusted"
     );
     assert!(left(world.pair().not_after, at(1)) <= schedule().leaf());
-    assert!(left(world.authorities()[0].not_after, at(1)) <= schedule().authority());
+    assert!(left(world.cas()[0].not_after, at(1)) <= schedule().ca());
 }
 
 #[test]
-fn what_another_keeper_has_published_is_left_for_a_while_and_then_taken_out() {
+fn foreign_bundle_is_kept_for_a_while_and_then_removed() {
     let (own, other) = (settled(), settled());
     let material = own.material().unwrap();
-    let alone = own.authorities();
-    let both = [own.authorities(), other.authorities()].concat();
+    let alone = own.cas();
+    let both = [own.cas(), other.cas()].concat();
     let state = State {
         stored: Some(&material),
         published: Some(&both),
@@ -425,26 +419,22 @@ fn what_another_keeper_has_published_is_left_for_a_while_and_then_taken_out() {
     // A sixth of a leaf's life.
     for (second, expected, led) in [(1, Step::Wait, &both), (2, Step::Publish, &alone)] {
         assert_eq!(plan(&state, at(second)), expected, "{second} s");
-        assert_eq!(
-            given(&state, at(second)),
-            Ok(expected),
-            "{second} s, kept by somebody else"
-        );
+        assert_eq!(given(&state, at(second)), Ok(expected), "{second} s, managed elsewhere");
         assert_eq!(&of(true, at(second)), led, "{second} s");
         assert_eq!(of(false, at(second)), both, "{second} s: who doesn't lead only adds");
     }
 }
 
 #[test]
-fn a_replica_that_does_not_lead_joins_a_foreign_bundle_but_publishes_no_first_one() {
+fn follower_joins_foreign_bundle_but_publishes_no_first() {
     let (own, other) = (settled(), settled());
     let material = own.material();
     let absent = Seen {
         absent: Some(at(0)),
         ..Seen::default()
     };
-    let nothing: &[Authority] = &[];
-    let foreign = other.authorities();
+    let nothing: &[CaCertificate] = &[];
+    let foreign = other.cas();
     for (case, published, seen, second, expected) in [
         ("too soon", Some(&foreign[..]), absent, 14, false),
         ("in time", Some(&foreign[..]), absent, 15, true),
@@ -464,9 +454,9 @@ fn a_replica_that_does_not_lead_joins_a_foreign_bundle_but_publishes_no_first_on
 }
 
 #[test]
-fn a_bundle_with_what_is_foreign_has_its_bounds_and_nothing_that_has_expired() {
+fn bundle_with_foreign_cas_is_bounded_and_has_no_expired() {
     let own = settled();
-    let many: Vec<Authority> = (0..20).flat_map(|_| settled().authorities()).collect();
+    let many: Vec<CaCertificate> = (0..20).flat_map(|_| settled().cas()).collect();
     let material = own.material();
     let state = State {
         stored: material.as_ref(),
@@ -476,11 +466,11 @@ fn a_bundle_with_what_is_foreign_has_its_bounds_and_nothing_that_has_expired() {
         schedule: &schedule(),
     };
     let found = bundle(&state, true, at(1));
-    assert_eq!(found.len(), MOST_AUTHORITIES);
-    assert_eq!(found[0], &own.authorities()[0], "ours first");
+    assert_eq!(found.len(), MAX_CAS);
+    assert_eq!(found[0], &own.cas()[0], "ours first");
     assert_eq!(
         bundle(&state, true, at(10_000)).len(),
         1,
-        "what has expired vouches for nobody"
+        "an expired CA verifies nothing"
     );
 }
