@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Checks the boundaries that docs/architecture.md draws, with cargo's own view of what each crate depends on.
+# Checks the boundaries that docs/architecture.md draws, with cargo's own view of what each crate depends on, and between modules
+# with tests/boundaries.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -50,6 +51,9 @@ for crate in catamaran-core catamaran-api catamaran-secrets catamaran-lease cata
 done
 cargo check --locked --quiet --package catamaran-registry --no-default-features ||
     { echo "catamaran-registry does not build without Amazon's interface"; failed=1; }
+
+# Between the modules of a crate, too, dependencies go one way.
+cargo run --locked --quiet --bin module-cycles || failed=1
 
 [ "$failed" = 0 ] && echo "boundaries hold"
 exit "$failed"
