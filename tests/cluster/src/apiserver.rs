@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::command::{host, output, output_with, until};
 use crate::pki::{Authority, SigningKey, kubeconfig};
-use crate::{components, state};
+use crate::{cache, components};
 
 /// etcd and kube-apiserver; both end when the value is dropped, or with the process that holds it.
 #[derive(Debug)]
@@ -105,9 +105,9 @@ impl Programs {
         }
         components::build(&["kubernetes", "etcd"])?;
         Ok(Self {
-            etcd: state::binary("etcd", "etcd"),
-            apiserver: state::binary("kubernetes", "kube-apiserver"),
-            kubectl: state::binary("kubernetes", "kubectl"),
+            etcd: cache::binary("etcd", "etcd"),
+            apiserver: cache::binary("kubernetes", "kube-apiserver"),
+            kubectl: cache::binary("kubernetes", "kubectl"),
         })
     }
 }

@@ -6,47 +6,17 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
-use serde::{Deserialize, Serialize};
 
+use crate::cache::{self, binary};
 use crate::command::{host, output, output_with, search_path, until};
 use crate::fault::Fault;
 use crate::images::{self, Image, TestImage};
+use crate::options::Options;
 use crate::processes::Anchor;
 use crate::registry::Registry;
 use crate::standin::{self, Place};
-use crate::state::{self, State, binary};
+use crate::state::State;
 use crate::{cgroups, components, config, kubernetes, network, registries};
-
-/// How a cluster is started. One that runs with other options is replaced.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Options {
-    /// Tells clusters of one machine apart: `CATAMARAN_CLUSTER`, or `catamaran`.
-    pub name: String,
-    /// The kubelet's setting. `true`, its default, makes a hanging pull hold up all others.
-    pub serialize_image_pulls: bool,
-    /// How long containerd waits for a connection to a registry; its default is 30 s.
-    pub dial_timeout: Option<Duration>,
-    /// Further arguments of kube-apiserver; of two equal flags the later one counts.
-    pub apiserver_args: Vec<String>,
-    /// Further arguments of the kubelet.
-    pub kubelet_args: Vec<String>,
-    /// The user whose requests kube-apiserver writes down: [`Cluster::logs`] of [`Cluster::AUDIT`] has one a line.
-    pub audit_user: Option<String>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        let name = std::env::var("CATAMARAN_CLUSTER").ok().filter(|name| !name.is_empty());
-        Self {
-            name: name.unwrap_or_else(|| "catamaran".to_owned()),
-            serialize_image_pulls: false,
-            dial_timeout: None,
-            apiserver_args: Vec::new(),
-            kubelet_args: Vec::new(),
-            audit_user: None,
-        }
-    }
-}
 
 /// A running cluster. It outlives this value: [`Cluster::down`] ends it.
 #[derive(Debug)]
@@ -82,7 +52,7 @@ pub struct Status {
 impl Cluster {
     /// The log of [`Options::audit_user`]'s requests: `audit.k8s.io/v1` Events as JSON, one a line. Of Leases it has what was
     /// sent, of all else only the metadata.
-    pub const AUDIT: &str = "audit";
+    pub const AUDIT: &str = config::AUDIT;
 
     /// Builds the components that are missing or stale.
     pub fn build() -> anyhow::Result<()> {
@@ -94,7 +64,7 @@ impl Cluster {
         let state = State::new(&options.name)?;
         check_host()?;
         components::build(&[])?;
-        let _lock = state::lock(&format!("cluster-{}", options.name))?;
+        let _lock = cache::lock(&format!("cluster-{}", options.name))?;
         if let Some(running) = Self::find(&state)? {
             let same = serde_json::from_str::<Options>(&state.read("ready")?).is_ok_and(|old| old == *options);
             if same && running.status()?.iter().all(|component| component.alive) {
@@ -141,7 +111,7 @@ impl Cluster {
     /// As [`Cluster::down`], for one that may be dead or half up.
     pub fn destroy(name: &str) -> anyhow::Result<()> {
         let state = State::new(name)?;
-        let _lock = state::lock(&format!("cluster-{name}"))?;
+        let _lock = cache::lock(&format!("cluster-{name}"))?;
         tear_down(&state)
     }
 

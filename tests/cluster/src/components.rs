@@ -11,7 +11,7 @@ use std::time::Instant;
 use anyhow::{Context as _, ensure};
 use sha2::{Digest as _, Sha256};
 
-use crate::{command, state};
+use crate::{cache, command};
 
 /// A Go module of the harness and what is built from it.
 struct Component {
@@ -185,24 +185,24 @@ pub fn build(only: &[&str]) -> anyhow::Result<()> {
 
 /// Where a program of a component is, once that is built: for what needs no cluster, as rendering a chart does.
 pub fn program(component: &str, program: &str) -> PathBuf {
-    state::binary(component, program)
+    cache::binary(component, program)
 }
 
 /// The resource definitions of a component that has some, as YAML documents.
 pub(crate) fn definitions(component: &str) -> anyhow::Result<String> {
-    let path = state::binary(component, DEFINITIONS);
+    let path = cache::binary(component, DEFINITIONS);
     fs::read_to_string(&path).with_context(|| format!("failed to read \"{}\"", path.display()))
 }
 
 impl Component {
     fn build(&self, go: &str) -> anyhow::Result<()> {
         // Each by itself: what waits for one component need not wait for another.
-        let _lock = state::lock(&format!("build-{}", self.name))?;
+        let _lock = cache::lock(&format!("build-{}", self.name))?;
         let stamp = self.stamp(&self.source(), go)?;
-        let stamp_file = state::cache().join("stamps").join(self.name);
+        let stamp_file = cache::folder().join("stamps").join(self.name);
         let mut files = self.programs.to_vec();
         files.extend((!self.definitions.is_empty()).then_some(DEFINITIONS));
-        let complete = files.iter().all(|file| state::binary(self.name, file).is_file());
+        let complete = files.iter().all(|file| cache::binary(self.name, file).is_file());
         if complete && fs::read_to_string(&stamp_file).is_ok_and(|old| old == stamp) {
             return Ok(());
         }
@@ -211,7 +211,7 @@ impl Component {
         self.compile()
             .and_then(|()| self.keep_definitions())
             .with_context(|| format!("failed to build \"{}\"", self.name))?;
-        fs::create_dir_all(state::cache().join("stamps"))?;
+        fs::create_dir_all(cache::folder().join("stamps"))?;
         fs::write(&stamp_file, stamp)?;
         eprintln!("cluster: built {} in {} s", self.name, start.elapsed().as_secs());
         Ok(())
@@ -249,7 +249,7 @@ impl Component {
     }
 
     fn compile(&self) -> anyhow::Result<()> {
-        let target = state::cache().join("bin").join(self.name);
+        let target = cache::folder().join("bin").join(self.name);
         fs::create_dir_all(&target)?;
         // Go puts several programs into a folder, under the names of their packages; one alone can be named.
         let output = if let [program] = self.programs {
@@ -291,7 +291,7 @@ impl Component {
                 let _ = write!(text, "---\n{}\n", fs::read_to_string(&file)?);
             }
         }
-        let file = state::binary(self.name, DEFINITIONS);
+        let file = cache::binary(self.name, DEFINITIONS);
         fs::write(&file, text).with_context(|| format!("failed to write \"{}\"", file.display()))
     }
 }

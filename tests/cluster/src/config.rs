@@ -6,14 +6,17 @@ use std::io::Read as _;
 
 use anyhow::Context as _;
 
-use crate::cluster::Options;
+use crate::cache::binary;
 use crate::network::{API_SERVICE, DNS_SERVICE, NODE, PODS};
+use crate::options::Options;
 use crate::pki::{Authority, Identity, SigningKey, kubeconfig};
 use crate::registry::Registry;
-use crate::state::{State, binary};
+use crate::state::State;
 
 /// Loaded into containerd, never pulled: a faulted registry must not stop sandboxes.
 pub const PAUSE_IMAGE: &str = "registry.k8s.io/pause:3.10.1";
+/// The log of requests, among the daemons' logs.
+pub const AUDIT: &str = "audit";
 /// The user who may pull everything and push.
 pub const USER: &str = "catamaran";
 /// Where distribution listens, in its registry's namespace.

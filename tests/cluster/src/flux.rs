@@ -8,12 +8,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde_json::json;
 
+use crate::cache::binary;
 use crate::cluster::Cluster;
 use crate::command::{output, until};
 use crate::components;
 use crate::network::NODE;
 use crate::processes::Daemon;
-use crate::state::binary;
 
 /// The namespace of Flux' own objects.
 pub const NAMESPACE: &str = "flux-system";

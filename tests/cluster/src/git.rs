@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::cache::binary;
 use crate::cluster::Cluster;
 use crate::command::{host, output, until};
 use crate::processes::Daemon;
-use crate::state::binary;
 
 /// The node is a network of its own, so the port is free in each cluster.
 const ADDRESS: &str = "127.0.0.1:9450";

@@ -7,9 +7,10 @@ use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::cache::binary;
 use crate::command::{host, output};
 use crate::processes::Anchor;
-use crate::state::{State, binary};
+use crate::state::State;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";

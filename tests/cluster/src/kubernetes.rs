@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use anyhow::ensure;
 
-use crate::cluster::{Cluster, Options};
+use crate::cache::binary;
 use crate::command::{output, output_with, until};
-use crate::config::PAUSE_IMAGE;
+use crate::config::{AUDIT, PAUSE_IMAGE};
 use crate::images::Image;
 use crate::network::{DNS_SERVICE, NODE, PODS, SERVICES};
+use crate::options::Options;
 use crate::processes::{Anchor, Daemon};
 use crate::registry::Registry;
-use crate::state::{State, binary};
+use crate::state::State;
 
 /// Starts everything and returns when the node is ready, names resolve and the registries answer.
 pub fn bring_up(state: &State, anchor: &Anchor, options: &Options) -> anyhow::Result<()> {
@@ -179,7 +180,7 @@ fn api_server(state: &State, options: &Options) -> Daemon {
     if options.audit_user.is_some() {
         arguments.extend([
             format!("--audit-policy-file={}", state.text("etc/audit.yaml")),
-            format!("--audit-log-path={}", state.log(Cluster::AUDIT).display()),
+            format!("--audit-log-path={}", state.log(AUDIT).display()),
             // One file, however long the run.
             "--audit-log-maxsize=2048".to_owned(),
         ]);

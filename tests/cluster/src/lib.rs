@@ -8,14 +8,15 @@
 //!
 //! This crate knows nothing of Catamaran: it may not depend on another crate of the workspace.
 //!
-//! Reading order: [`cluster`] (what a test holds), [`registry`] and [`fault`] (the words),
-//! `state` (where things are), `components` (the builds), `network`, `processes` and `cgroups`
+//! Reading order: [`cluster`] (what a test holds), `options` (how it is started), [`registry`] and [`fault`] (the words),
+//! `cache` and `state` (where things are), `components` (the builds), `network`, `processes` and `cgroups`
 //! (what the kernel gives), `pki` and `config` (the files), `kubernetes` (the order in which it
 //! comes up), `registries` (pushes and faults), `standin` (another program in a registry's place), [`images`],
 //! [`flux`] (its controllers, beside the cluster), [`git`] (repositories for it), and [`apiserver`]
 //! (an API server alone).
 
 pub mod apiserver;
+mod cache;
 mod cgroups;
 pub mod cluster;
 mod command;
@@ -27,6 +28,7 @@ pub mod git;
 pub mod images;
 mod kubernetes;
 mod network;
+mod options;
 mod pki;
 mod processes;
 mod registries;
@@ -35,8 +37,9 @@ mod standin;
 mod state;
 
 pub use apiserver::ApiServer;
-pub use cluster::{Access, Cluster, Options};
+pub use cluster::{Access, Cluster};
 pub use fault::Fault;
 pub use images::TestImage;
+pub use options::Options;
 pub use registry::Registry;
 pub use standin::Place;

@@ -11,9 +11,10 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::cache;
 use crate::command::{host, output, until};
 use crate::network::namespace_path;
-use crate::state::{self, State};
+use crate::state::State;
 
 /// A daemon as it was started, kept so that it can be started again.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,7 +43,7 @@ impl Anchor {
         command
             .arg(namespace)
             .arg("--")
-            .arg(state::binary("tool", "tool"))
+            .arg(cache::binary("tool", "tool"))
             .arg("anchor")
             .arg(state.folder());
         output(&mut command)?;
@@ -103,7 +104,7 @@ impl Anchor {
         let script = r#"log=$1 pid=$2; shift 2; setsid "$@" >>"$log" 2>&1 </dev/null & echo $! >"$pid""#;
         let mut command = self.enter(daemon.namespace.as_deref(), "/", "sh");
         let path = [
-            state::cache().join("bin/containerd").display().to_string(),
+            cache::folder().join("bin/containerd").display().to_string(),
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
         ];
         command

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
+use crate::cache::binary;
 use crate::command::output;
 use crate::fault::Fault;
 use crate::images::{Image, blobs};
@@ -13,7 +14,7 @@ use crate::network;
 use crate::processes::Anchor;
 use crate::registry::Registry;
 use crate::standin;
-use crate::state::{State, binary};
+use crate::state::State;
 
 /// Puts an image into a registry past its front: faults do not stop it.
 pub fn push(

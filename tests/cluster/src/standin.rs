@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::cache::binary;
 use crate::command::{output, until};
 use crate::kubernetes;
 use crate::processes::{Anchor, Daemon};
 use crate::registry::Registry;
-use crate::state::{State, binary};
+use crate::state::State;
 
 /// Where the registry's content is served once more, to whoever is in its network namespace.
 const OPEN: &str = "127.0.0.1:5001";

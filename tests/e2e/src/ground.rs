@@ -11,8 +11,7 @@ use crate::operator;
 use crate::view::{condition, says};
 use crate::watch::{Seen, Watch};
 
-/// How long something may take that is not itself measured.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+pub use crate::watch::PATIENCE;
 
 /// A running cluster with the operator, and eyes on its mirrors and pods.
 #[derive(Debug)]

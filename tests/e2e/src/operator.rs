@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use catamaran_cluster::Cluster;
 
-use crate::ground::PATIENCE;
+use crate::watch::PATIENCE;
 
 /// The namespace of the installation.
 pub const NAMESPACE: &str = "catamaran-system";

@@ -18,6 +18,9 @@ use serde_json::{Deserializer, Value};
 
 use crate::view::{image, is_ready, name, namespace};
 
+/// How long something may take that is not itself measured.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
 /// One object at one moment.
 #[derive(Debug, Clone)]
 pub struct Seen {
