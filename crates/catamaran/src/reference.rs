@@ -228,7 +228,7 @@ fn sources(directory: &Path) -> Vec<(PathBuf, String)> {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if path.is_dir() {
-            if !matches!(&*name, "tests" | "benches" | "scripted") {
+            if !matches!(&*name, "tests" | "benches") {
                 found.extend(sources(&path));
             }
         } else if path.extension().is_some_and(|extension| extension == "rs")

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
 
-use catamaran_registry::scripted::{Auth, Certificate, Fault, Registry, What};
+use catamaran_scripted_registry::{Auth, Certificate, Fault, Registry, What};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -8,7 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
-use catamaran_registry::scripted::{Auth, Fault, Registry, What};
+use catamaran_scripted_registry::{Auth, Fault, Registry, What};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

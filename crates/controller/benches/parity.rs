@@ -18,8 +18,8 @@ use catamaran_controller::readings::Readings;
 use catamaran_controller::scanner::{Clients, scan_all};
 use catamaran_core::policy::{MirrorPolicy, Provider};
 use catamaran_core::side::{Side, Sides};
-use catamaran_registry::scripted::Registry;
 use catamaran_registry::{Budget, Client, Connection, Limits};
+use catamaran_scripted_registry::Registry;
 use futures::stream::{self, StreamExt as _};
 use serde_json::json;
 

@@ -12,7 +12,7 @@
 //! authenticate (`renewed` keeps what expires, `jwt` reads how soon, `json` what strangers write); `session` joins them;
 //! [`budget`] paces them. `listing`, `manifest` and `blob` are what it is for. [`client`] is the face of all that, [`probe`] climbs
 //! the ladder that a kubelet would, [`ladder`] does so for a person; [`pull`] makes credentials for pods, [`copy`](mod@copy) brings
-//! a tag to another registry. `scripted` (a feature) is an in-process registry for tests and benchmarks.
+//! a tag to another registry.
 
 mod address;
 mod answer;
@@ -43,8 +43,6 @@ mod provider;
 pub mod pull;
 mod renewed;
 mod reply;
-#[cfg(feature = "scripted")]
-pub mod scripted;
 pub mod secret;
 mod session;
 mod tls;

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use catamaran_core::digest::Digest;
 use catamaran_core::policy::Provider;
 use catamaran_registry::copy::{Count, Placed, Tally};
-use catamaran_registry::scripted::{IMAGE_INDEX, IMAGE_MANIFEST, Registry as Scripted};
 use catamaran_registry::{
     Budget, Client, Connection, Copied, Copier, CopyBudget, CopyLimits, CopySettings, Image, Limits,
 };
+use catamaran_scripted_registry::{IMAGE_INDEX, IMAGE_MANIFEST, Registry as Scripted};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
@@ -272,7 +272,7 @@ async fn a_copy_to_a_real_registry_that_was_killed_goes_on_and_sends_no_blob_twi
 
 #[tokio::test]
 async fn a_damaged_blob_leaves_nothing_behind_at_a_real_registry() {
-    use catamaran_registry::scripted::{Fault, What};
+    use catamaran_scripted_registry::{Fault, What};
     let source = Scripted::start().await.unwrap();
     let digest = push_index(&source, "web", "1.0");
     let base: Vec<u8> = (0..PIECE * 5 / 2).map(|n| ((n * 31 / 7) % 251) as u8).collect();

@@ -141,8 +141,8 @@ fn joined<T>((primary, fallback): (anyhow::Result<T>, anyhow::Result<T>)) -> any
 #[cfg(test)]
 mod tests {
     use catamaran_core::policy::Provider;
-    use catamaran_registry::scripted::Registry;
     use catamaran_registry::{Client, Limits};
+    use catamaran_scripted_registry::Registry;
 
     use super::*;
 

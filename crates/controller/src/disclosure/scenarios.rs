@@ -1,6 +1,6 @@
 //! What goes wrong, one thing at a time.
 
-use catamaran_registry::scripted::{Certificate, What, Wire};
+use catamaran_scripted_registry::{Certificate, What, Wire};
 
 use super::secrets::{Broken, Kind};
 

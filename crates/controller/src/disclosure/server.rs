@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use catamaran_core::side::Sides;
-use catamaran_registry::scripted::Registry;
+use catamaran_scripted_registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 

@@ -11,7 +11,7 @@ use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::routes::{Route, RouteTable};
 use catamaran_core::side::{Side, Sides};
 use catamaran_registry::Budgets;
-use catamaran_registry::scripted::{Clients, Fault, Registry};
+use catamaran_scripted_registry::{Clients, Fault, Registry};
 use http::{HeaderMap, HeaderValue};
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::DeserializeGuard;

@@ -8,8 +8,8 @@ use catamaran_core::evidence::Verdict;
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::routes::Route;
 use catamaran_core::side::Side;
-use catamaran_registry::scripted::Registry;
 use catamaran_registry::{Client, Limits};
+use catamaran_scripted_registry::Registry;
 use http::{HeaderName, HeaderValue};
 use serde_json::json;
 

@@ -9,8 +9,8 @@ use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::policy;
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::routes::Route;
-use catamaran_registry::scripted::{Fault, Registry, What};
 use catamaran_registry::{Client, Credentials, Limits};
+use catamaran_scripted_registry::{Fault, Registry, What};
 use serde_json::{Value, json};
 
 use super::*;

@@ -8,8 +8,8 @@ use catamaran_core::digest::Digest;
 use catamaran_core::policy::Provider;
 use catamaran_core::repair::Errand;
 use catamaran_registry::copy::Count;
-use catamaran_registry::scripted::{Fault, Registry, What};
 use catamaran_registry::{Budget, Client, CopyBudget, Limits};
+use catamaran_scripted_registry::{Fault, Registry, What};
 use http::Method;
 use serde_json::json;
 

@@ -1,7 +1,7 @@
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_core::policy::Provider;
-use catamaran_registry::scripted::Registry;
 use catamaran_registry::{Budget, Client, Limits};
+use catamaran_scripted_registry::Registry;
 use serde_json::json;
 
 use super::*;

@@ -5,11 +5,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use catamaran_scripted_registry::Registry;
+
 use super::*;
 use crate::budget::{Budget, Budgets};
 use crate::connection::Connection;
 use crate::dns::{Looking, Lookup};
-use crate::scripted::Registry;
 
 fn unknown(_: String) -> Looking {
     Box::pin(async {

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use catamaran_core::digest::Digest;
 use catamaran_core::policy::Provider;
 use catamaran_registry::copy::{Count, Pace, Placed, Tally};
-use catamaran_registry::scripted::{Auth, Fault, IMAGE_INDEX, IMAGE_MANIFEST, Recorded, Registry, What};
 use catamaran_registry::{
     Budget, Client, Copied, Copier, CopyBudget, CopyError, CopyLimits, CopySettings, Credentials, Image,
 };
+use catamaran_scripted_registry::{Auth, Fault, IMAGE_INDEX, IMAGE_MANIFEST, Recorded, Registry, What};
 use http::Method;
 use tokio::task::JoinSet;
 

@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use catamaran_core::policy::Provider;
-use catamaran_registry::scripted::{Auth, Fault, Recorded, Registry, What};
 use catamaran_registry::{Class, Client, ProbeTarget};
+use catamaran_scripted_registry::{Auth, Fault, Recorded, Registry, What};
 
 use crate::{AZURE, GENERIC, GITHUB, basic, client, registry_with_image};
 

@@ -1,7 +1,7 @@
 //! Another client, written by others, sees the same.
 
 use catamaran_core::policy::Provider;
-use catamaran_registry::scripted::Registry;
+use catamaran_scripted_registry::Registry;
 use oci_client::client::{Certificate, CertificateEncoding, ClientConfig};
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference};

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use catamaran_core::health::Unavailable;
 use catamaran_core::policy::Provider;
-use catamaran_registry::scripted::{Certificate, Fault, Registry, What, Wire};
 use catamaran_registry::{Class, Client, Failure};
+use catamaran_scripted_registry::{Certificate, Fault, Registry, What, Wire};
 
 use crate::{GENERIC, answer, brief, client, registry_with_image, unavailable};
 

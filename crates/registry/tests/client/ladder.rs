@@ -3,8 +3,8 @@
 use catamaran_core::health::Unavailable;
 use catamaran_core::policy::Provider;
 use catamaran_registry::ladder::{Climbed, CredentialKind, Finding, Step, Wants};
-use catamaran_registry::scripted::{Auth, Certificate, Fault, Registry, What, Wire};
 use catamaran_registry::{Class, Client, Connection, LadderTarget};
+use catamaran_scripted_registry::{Auth, Certificate, Fault, Registry, What, Wire};
 
 use crate::{AZURE, GENERIC, GITHUB, basic, brief, limits, registry_with_image, unavailable};
 

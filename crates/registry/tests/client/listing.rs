@@ -2,8 +2,8 @@
 
 use catamaran_core::health::Unavailable;
 use catamaran_core::policy::Provider;
-use catamaran_registry::scripted::{Fault, Registry, What};
 use catamaran_registry::{Budget, Class, Client, Limits};
+use catamaran_scripted_registry::{Fault, Registry, What};
 
 use crate::{AZURE, GITHUB, answer, client, generic, limits, registry_with_image, unavailable};
 

@@ -16,8 +16,8 @@ mod tokens;
 use std::time::Duration;
 
 use catamaran_core::policy::Provider;
-use catamaran_registry::scripted::{Registry, What};
 use catamaran_registry::{Class, Client, Connection, Credentials, Limits, Secret};
+use catamaran_scripted_registry::{Registry, What};
 
 pub(crate) const AZURE: &str = "kracr.azurecr.io";
 pub(crate) const GITHUB: &str = "ghcr.io";

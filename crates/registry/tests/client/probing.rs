@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use catamaran_core::health::{Outcome, Unavailable};
 use catamaran_core::policy::Provider;
-use catamaran_registry::scripted::{Auth, Certificate, Fault, IMAGE_INDEX, Registry, What, Wire};
 use catamaran_registry::{Budget, Client, Connection, Limits, ProbeReport, ProbeTarget, Rung};
+use catamaran_scripted_registry::{Auth, Certificate, Fault, IMAGE_INDEX, Registry, What, Wire};
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::{AZURE, GENERIC, GITHUB, basic, client, registry_with_image};

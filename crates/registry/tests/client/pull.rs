@@ -3,8 +3,8 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use catamaran_core::policy::Provider;
-use catamaran_registry::scripted::{Fault, What};
 use catamaran_registry::{Class, Credentials, PullError};
+use catamaran_scripted_registry::{Fault, What};
 
 use crate::{AZURE, basic, client, registry_with_image};
 

@@ -3,8 +3,8 @@
 use catamaran_core::digest::Digest;
 use catamaran_core::health::Unavailable;
 use catamaran_core::policy::Provider;
-use catamaran_registry::scripted::{Auth, Fault, IMAGE_INDEX, Registry, What};
 use catamaran_registry::{Class, Rung};
+use catamaran_scripted_registry::{Auth, Fault, IMAGE_INDEX, Registry, What};
 use http::Method;
 
 use crate::{AZURE, GENERIC, GITHUB, client, generic, registry_with_image, unavailable};

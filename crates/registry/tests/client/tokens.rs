@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use catamaran_core::health::Unavailable;
 use catamaran_core::policy::Provider;
-use catamaran_registry::scripted::{Auth, Fault, What};
 use catamaran_registry::{Budget, Class, Client, Rung};
+use catamaran_scripted_registry::{Auth, Fault, What};
 use tokio::task::JoinSet;
 
 use crate::{AZURE, GENERIC, GITHUB, basic, client, limits, registry_with_image, unavailable};

@@ -10,11 +10,11 @@ use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use catamaran_core::policy::Provider;
 use catamaran_registry::identity::{CloudToken, CloudTokens, TokenSource};
-use catamaran_registry::scripted::{Auth, Fault, Registry, What};
 use catamaran_registry::{
     AwsIdentity, Budget, Client, ClientIdentity, Connection, Copier, CopyBudget, CopySettings, Credentials, Identity,
     Image, LadderTarget, ProbeTarget, Secret,
 };
+use catamaran_scripted_registry::{Auth, Fault, Registry, What};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{basic, limits};

@@ -2,8 +2,8 @@
 
 use catamaran_core::health::Outcome;
 use catamaran_core::policy::Provider;
-use catamaran_registry::scripted::{Auth, Clients, Registry};
 use catamaran_registry::{Class, Client, ClientError, ClientIdentity, Connection, LadderTarget, ProbeTarget, Secret};
+use catamaran_scripted_registry::{Auth, Clients, Registry};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
 use crate::limits;

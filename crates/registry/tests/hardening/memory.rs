@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use catamaran_core::policy::Provider;
-use catamaran_registry::scripted::{Fault, Registry, What};
 use catamaran_registry::{Budgets, Client, Connection, LadderTarget, Limits};
+use catamaran_scripted_registry::{Fault, Registry, What};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 

@@ -3,8 +3,8 @@
 //! What each says is taken from its documentation and from reports of its users; none of them runs here.
 
 use catamaran_core::policy::Provider;
-use catamaran_registry::scripted::{Auth, Fault, Recorded, Registry, What};
 use catamaran_registry::{Class, Client, Connection};
+use catamaran_scripted_registry::{Auth, Fault, Recorded, Registry, What};
 use url::Url;
 
 use crate::{basic, limits};

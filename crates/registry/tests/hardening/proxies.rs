@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use catamaran_core::policy::Provider;
-use catamaran_registry::scripted::Registry;
 use catamaran_registry::{Client, Connection, LadderTarget, ProbeTarget};
+use catamaran_scripted_registry::Registry;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 

@@ -20,10 +20,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
-use super::authority::Authority;
-use super::body::{End, Scripted};
-use super::fault::What;
-use super::state::{Recorded, State, Wire};
+use crate::authority::Authority;
+use crate::body::{End, Scripted};
+use crate::fault::What;
+use crate::state::{Recorded, State, Wire};
 
 mod answers;
 mod plain;

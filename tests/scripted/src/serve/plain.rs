@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response, StatusCode};
 
-use crate::scripted::body::Scripted;
+use crate::body::Scripted;
 
 /// A response with a body.
 pub(crate) fn plain(status: u16, media_type: &str, body: Bytes) -> Response<Scripted> {

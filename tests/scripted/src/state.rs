@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::content::Content;
-use super::fault::{Fault, What};
+use crate::content::Content;
+use crate::fault::{Fault, What};
 
 /// How clients must authenticate.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,8 +7,8 @@
 //! ```no_run
 //! # async fn example() -> std::io::Result<()> {
 //! use catamaran_core::policy::Provider;
-//! use catamaran_registry::scripted::{Fault, Registry, What};
 //! use catamaran_registry::{Client, Limits};
+//! use catamaran_scripted_registry::{Fault, Registry, What};
 //!
 //! let registry = Registry::start().await?;
 //! registry.push("krateo/web", "1.0", "first");
@@ -26,10 +26,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use catamaran_core::digest::Digest;
 use catamaran_core::policy::Provider;
+use catamaran_registry::Connection;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-
-use crate::connection::Connection;
 
 mod authority;
 mod body;

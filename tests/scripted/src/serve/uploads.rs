@@ -7,9 +7,9 @@ use http::{Method, Response};
 use url::form_urlencoded;
 
 use super::plain::{error, insert, plain};
-use crate::scripted::body::Scripted;
-use crate::scripted::content::IMAGE_INDEX;
-use crate::scripted::state::{Recorded, State};
+use crate::body::Scripted;
+use crate::content::IMAGE_INDEX;
+use crate::state::{Recorded, State};
 
 /// Everything below `/blobs/uploads/`; without an id an upload is begun, or a blob mounted.
 pub(super) fn upload(
@@ -35,9 +35,8 @@ pub(super) fn upload(
         return located(202, &format!("/v2/{repository}/blobs/uploads/{id}?state=0"));
     }
     let known = id.parse().ok().filter(|id| {
-        let repository_of = |content: &mut crate::scripted::content::Content| {
-            content.upload(*id).map(|upload| upload.repository.clone())
-        };
+        let repository_of =
+            |content: &mut crate::content::Content| content.upload(*id).map(|upload| upload.repository.clone());
         state.content(repository_of).as_deref() == Some(repository)
     });
     let Some(id) = known else {

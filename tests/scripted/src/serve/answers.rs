@@ -10,8 +10,8 @@ use http::header::{LINK, LOCATION, WWW_AUTHENTICATE};
 use http::{Method, Response};
 use url::form_urlencoded;
 
-use crate::scripted::body::Scripted;
-use crate::scripted::state::{Auth, Recorded, State};
+use crate::body::Scripted;
+use crate::state::{Auth, Recorded, State};
 
 use super::plain::{error, insert, plain};
 use super::uploads;
