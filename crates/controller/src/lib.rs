@@ -19,7 +19,9 @@ pub mod connections;
 pub mod contact;
 pub mod context;
 pub mod crews;
+// Its parts are in tests/ and see what is private, which an integration test could not.
 #[cfg(test)]
+#[path = "../tests/disclosure/mod.rs"]
 mod disclosure;
 pub mod events;
 pub mod evidence_store;
@@ -39,6 +41,7 @@ pub mod report;
 pub mod rescue;
 pub mod scanner;
 #[cfg(test)]
+#[path = "../tests/testbed/mod.rs"]
 mod testbed;
 pub mod verifier;
 pub mod workers;

@@ -47,3 +47,6 @@ async fn answer(api: &Api<Secret>, request: http::Request<Vec<u8>>) -> Result<Se
     };
     serde_json::from_str(&text).map_err(|_| unreadable())
 }
+
+#[cfg(test)]
+mod tests;
