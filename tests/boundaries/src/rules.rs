@@ -11,7 +11,12 @@ pub(crate) enum Rule {
 }
 
 /// By the crate's folder.
-pub(crate) const RULES: &[(&str, Rule)] = &[("crates/registry", Rule::Exempt)];
+pub(crate) const RULES: &[(&str, Rule)] = &[
+    // Its modules are told apart when it is built in layers.
+    ("crates/registry", Rule::Exempt),
+    // The state that its parts share becomes the mirrors' own.
+    ("crates/controller", Rule::Exempt),
+];
 
 /// The rule for the crate in this folder, if it has one.
 pub(crate) fn rule(folder: &str) -> Option<Rule> {
