@@ -94,11 +94,13 @@ finish() {
 # sees by the end of its input that the script has ended.
 watch() {
     trap '' INT TERM HUP PIPE
-    local word heard
+    local word= part heard
     reason=
     while :; do
-        heard=0 word=
-        read -r -t 1 word || heard=$?
+        heard=0 part=
+        read -r -t 1 part || heard=$?
+        # A word may arrive in the moment in which the second is over.
+        word+=$part
         if [ "$heard" = 0 ]; then
             [ "$word" = over ] || reason=$word
             break
