@@ -35,17 +35,29 @@ help: ## List the targets
 demo: deps cluster-build image-binary ## Show an outage and the way back on a throwaway local cluster (KEEP=1 leaves it up)
 	KEEP=$(KEEP) cargo run --quiet --locked --bin demo
 
+# Neither an interrupt nor the end of what started make leaves a build or one of these clusters behind. The programs take their
+# clusters down themselves when they are told to end, which takes a while.
+CLUSTERS = $(or $(CATAMARAN_CLUSTER),catamaran-e2e) $(or $(CATAMARAN_CLUSTER),catamaran-e2e)-releases
+DOWN = for name in $(CLUSTERS); do test ! -x "$(CLUSTER_TOOL)" || "$(CLUSTER_TOOL)" --name "$$name" down; done
+SESSION = GRACE=90 AFTERWARDS='$(DOWN)' tests/session.sh
+
 # What runs on clusters is built, and then runs, and mostly waits there: for kubelets, leases, stable minutes. The time that this
 # leaves compiles everything else, and lints it; its tests, some of which look at a clock, come last and have the machine.
-.PHONY: test
-test: deps formatted ## Lint, check generated files, run every test; installs what it needs
-	$(MAKE) --no-print-directory harness
-	@mkdir -p "$(CATAMARAN_CACHE)"; log=$$(mktemp "$(CATAMARAN_CACHE)/meanwhile.XXXXXX"); status=0; \
-	tests/idle.sh $(ALONE) meanwhile >"$$log" 2>&1 & meanwhile=$$!; trap 'kill $$meanwhile 2>/dev/null || true' EXIT; \
-	{ $(MAKE) --no-print-directory --jobs=2 programs operator && $(ALONE) on-clusters; } || status=$$?; \
-	wait $$meanwhile || status=$$?; trap - EXIT; echo "meanwhile:"; cat "$$log"; rm "$$log"; exit $$status
+# The first part that fails is the last.
+.PHONY: test whole clusters
+test: CLUSTERS += smoke
+test: ## Lint, check generated files, run every test; installs what it needs
+	@$(SESSION) $(ALONE) whole
+
+whole: deps formatted
+	$(ALONE) harness
+	@MAKE="$(ALONE)" tests/beside.sh clusters meanwhile
 	$(ALONE) unit
 	@echo "everything passed; nothing was skipped"
+
+clusters:
+	$(MAKE) --no-print-directory --jobs=2 programs operator
+	$(ALONE) on-clusters
 
 # Inside of what runs beside others, Cargo is not to count its jobs with make.
 BY_ITSELF := env --unset=MAKEFLAGS --unset=MFLAGS
@@ -69,30 +81,39 @@ harness: cluster-tool
 
 # By their programs: Cargo would wait for the Cargo that builds the sources.
 on-clusters:
-	@status=0; while read -r folder program; do \
-	  echo "running $$program"; (cd "$$folder" && CATAMARAN_BINARY="$(OPERATOR)" "$$program") || status=1; \
-	done <"$(CARGO_TARGET_DIR)/on-clusters"; exit $$status
+	@while read -r folder program; do \
+	  echo "running $$program"; (cd "$$folder" && CATAMARAN_BINARY="$(OPERATOR)" "$$program" </dev/null); \
+	done <"$(CARGO_TARGET_DIR)/on-clusters"
 
 # Helm 3 and Flux are for later scenarios; one that comes too soon waits for them.
 meanwhile:
 	$(CLUSTER_TOOL) build helm3 flux
 	$(ALONE) lint boundaries
 	cargo test --locked --no-run
+	tests/interrupt.sh
 
 .PHONY: unit
 unit: ## Unit, property, webhook, registry and command-line tests
 	@# Many wait for a clock or for another process, and not for a processor.
-	RUST_TEST_THREADS=8 cargo test --locked
+	RUST_TEST_THREADS=8 tests/counted.sh unit cargo test --locked
 
 .PHONY: cluster-test
+cluster-test: CLUSTERS = smoke
 cluster-test: cluster-build ## Tests of the test cluster itself
-	cargo test --locked $(SMOKE)
+	@$(SESSION) cargo test --locked $(SMOKE)
 
-.PHONY: e2e
+.PHONY: e2e scenarios
 e2e: cluster-build image-binary ## End-to-end tests on a real cluster (FILTER=name runs some, REPEAT=3 each three times)
+	@$(SESSION) $(ALONE) scenarios
+
+scenarios:
 	@tests/idle.sh $(CLUSTER_TOOL) build helm3 flux & status=0; \
 	CATAMARAN_BINARY="$(OPERATOR)" cargo test --locked $(END_TO_END) -- $(FILTER) || status=$$?; \
 	wait $$! || true; exit $$status
+
+.PHONY: interrupt
+interrupt: ## Check that an interrupted make leaves nothing running
+	tests/interrupt.sh
 
 .PHONY: test-live
 test-live: ## The registry client against live services (docs/testing.md says which variables name them)

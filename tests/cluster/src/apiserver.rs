@@ -4,7 +4,6 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use tempfile::TempDir;
@@ -29,6 +28,11 @@ impl ApiServer {
     /// and `kubectl`), or else with the harness's own builds. Needs no privileges.
     pub fn start() -> anyhow::Result<Self> {
         let programs = Programs::find()?;
+        // A port that was free a moment ago may be somebody else's by now.
+        Self::attempt(&programs).or_else(|_| Self::attempt(&programs))
+    }
+
+    fn attempt(programs: &Programs) -> anyhow::Result<Self> {
         let folder = TempDir::with_prefix("catamaran-apiserver-")?;
         let (store_port, port) = (free_port()?, free_port()?);
         let url = format!("https://127.0.0.1:{port}");
@@ -51,15 +55,17 @@ impl ApiServer {
         let started = Self {
             server,
             store,
-            kubectl: programs.kubectl,
+            kubectl: programs.kubectl.clone(),
             folder,
             kubeconfig,
         };
-        until("the API server", Duration::from_mins(1), || {
-            started.store.check()?;
-            started.server.check()?;
-            started.kubectl(&["get", "--raw", "/readyz"])
-        })?;
+        until("the API server", || {
+            // What has ended does not come up.
+            if let Err(ended) = started.store.check().and(started.server.check()) {
+                return Ok(Err(ended));
+            }
+            started.kubectl(&["get", "--raw", "/readyz"]).map(Ok)
+        })??;
         Ok(started)
     }
 

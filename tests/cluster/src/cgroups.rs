@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::command::until;
 
@@ -34,9 +33,7 @@ pub fn create(name: &str) -> anyhow::Result<()> {
 /// Removes the folders and all below. Their processes are dead, but may still be on their way out.
 pub fn remove(name: &str) -> anyhow::Result<()> {
     for folder in folders(name)? {
-        until("the end of the cluster's cgroups", Duration::from_secs(10), || {
-            remove_tree(&folder)
-        })?;
+        until("the end of the cluster's cgroups", || remove_tree(&folder))?;
     }
     Ok(())
 }

@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
@@ -353,7 +352,7 @@ fn tear_down(state: &State) -> anyhow::Result<()> {
         return Ok(());
     }
     // The mounts of a dead namespace may take a moment to go.
-    until("the end of the cluster's files", Duration::from_secs(10), || {
+    until("the end of the cluster's files", || {
         fs::remove_dir_all(state.folder()).with_context(|| format!("failed to remove \"{}\"", state.folder().display()))
     })
 }

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
+/// How long anything may take that the harness waits for: a busy machine is slow, and is not to be taken for a broken one.
+pub const PATIENCE: Duration = Duration::from_mins(3);
+
 /// `PATH` of everything that the harness runs: administrators' tools are often not on a user's.
 pub fn search_path() -> String {
     let path = std::env::var("PATH").unwrap_or_default();
@@ -63,14 +66,14 @@ fn command_line(command: &Command) -> String {
     words[start..].join(" ")
 }
 
-/// Tries until it succeeds, at most for `patience`; the error is that of the last try.
-pub fn until<T>(what: &str, patience: Duration, mut attempt: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    let end = Instant::now() + patience;
+/// Tries until it succeeds, at most for [`PATIENCE`]; the error is that of the last try.
+pub fn until<T>(what: &str, mut attempt: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let end = Instant::now() + PATIENCE;
     loop {
         match attempt() {
             Ok(value) => return Ok(value),
             Err(error) if Instant::now() >= end => {
-                return Err(error.context(format!("failed to see {what} within {} s", patience.as_secs())));
+                return Err(error.context(format!("failed to see {what} within {} s", PATIENCE.as_secs())));
             }
             Err(_) => std::thread::sleep(Duration::from_millis(100)),
         }

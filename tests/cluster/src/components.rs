@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -208,6 +209,13 @@ impl Component {
         }
         eprintln!("cluster: building {}", self.name);
         let start = Instant::now();
+        // A build that is interrupted leaves programs of which none may be taken for one of the last whole build.
+        match fs::remove_file(&stamp_file) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("failed to remove \"{}\"", stamp_file.display()));
+            }
+            _ => {}
+        }
         self.compile()
             .and_then(|()| self.keep_definitions())
             .with_context(|| format!("failed to build \"{}\"", self.name))?;

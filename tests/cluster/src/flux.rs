@@ -3,8 +3,6 @@
 //! That is the right that Flux' own installation gives them (`cluster-admin` for those that apply what others wrote). Their
 //! definitions come from the pinned modules. Artifacts are pulled from the cluster's registries, under their real names.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use serde_json::json;
 
@@ -34,7 +32,7 @@ impl Cluster {
         self.kubectl_stdin(&apply, &definitions)?;
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
         self.kubectl_stdin(&apply, &namespace.to_string())?;
-        self.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=30s"])?;
+        self.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=180s"])?;
         let storage = self.state().path("flux");
         std::fs::create_dir_all(&storage).with_context(|| format!("failed to create \"{}\"", storage.display()))?;
         for (name, program, health) in CONTROLLERS {
@@ -43,10 +41,10 @@ impl Cluster {
             }
         }
         for (name, _, health) in CONTROLLERS {
-            until(&format!("{name} to be ready"), Duration::from_mins(1), || {
+            until(&format!("{name} to be ready"), || {
                 output(
                     self.command("curl")
-                        .args(["-sf", "-m", "2", &format!("http://{health}/readyz")]),
+                        .args(["-sf", "-m", "10", &format!("http://{health}/readyz")]),
                 )
             })?;
         }

@@ -1,7 +1,5 @@
 //! Git repositories on the node, as a team would have them at its Git host: what Flux reads and `git push` writes.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 
 use crate::cache::binary;
@@ -51,7 +49,7 @@ impl Cluster {
             })?;
         }
         let url = format!("http://{ADDRESS}/{name}.git");
-        until("the Git server to answer", Duration::from_secs(10), || {
+        until("the Git server to answer", || {
             output(self.command("git").args(["ls-remote", &url]))
         })?;
         Ok(url)

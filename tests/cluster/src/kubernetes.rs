@@ -1,7 +1,5 @@
 //! The order in which everything comes up, and how to tell that it has.
 
-use std::time::Duration;
-
 use anyhow::ensure;
 
 use crate::cache::binary;
@@ -20,14 +18,12 @@ pub fn bring_up(state: &State, anchor: &Anchor, options: &Options) -> anyhow::Re
         anchor.spawn(&daemon)?;
     }
     anchor.spawn(&api_server(state, options))?;
-    until("containerd", Duration::from_secs(30), || {
+    until("containerd", || {
         output(anchor.enter(None, "/", &text("containerd", "ctr")).arg("version"))
     })?;
     let pause = Image::of_tool(state, "pause", &["pause"])?;
     pause.load(state, anchor, PAUSE_IMAGE)?;
-    until("the API server", Duration::from_mins(1), || {
-        api_get(state, anchor, "/readyz")
-    })?;
+    until("the API server", || api_get(state, anchor, "/readyz"))?;
     for daemon in second(state, options) {
         anchor.spawn(&daemon)?;
     }
@@ -46,7 +42,7 @@ pub fn bring_up(state: &State, anchor: &Anchor, options: &Options) -> anyhow::Re
 }
 
 fn ready(state: &State, anchor: &Anchor) -> anyhow::Result<()> {
-    until("the node to be ready", Duration::from_mins(1), || {
+    until("the node to be ready", || {
         let node: serde_json::Value = serde_json::from_str(&api_get(state, anchor, "/api/v1/nodes/node")?)?;
         let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let ready = conditions
@@ -61,13 +57,13 @@ fn ready(state: &State, anchor: &Anchor) -> anyhow::Result<()> {
         );
         Ok(())
     })?;
-    until("the default service account", Duration::from_secs(30), || {
+    until("the default service account", || {
         api_get(state, anchor, "/api/v1/namespaces/default/serviceaccounts/default")
     })?;
     for registry in Registry::ALL {
         asks_for_a_token(anchor, registry)?;
     }
-    until("names to resolve", Duration::from_secs(30), || {
+    until("names to resolve", || {
         let name = "kubernetes.default.svc.cluster.local.";
         output(anchor.enter(None, "/", &text("tool", "tool")).args(["lookup", name]))
     })?;
@@ -77,9 +73,9 @@ fn ready(state: &State, anchor: &Anchor) -> anyhow::Result<()> {
 /// Waits until a registry's front answers as it should.
 pub fn asks_for_a_token(anchor: &Anchor, registry: Registry) -> anyhow::Result<()> {
     let what = format!("{} to ask for a token", registry.host());
-    until(&what, Duration::from_secs(15), || {
+    until(&what, || {
         let url = format!("https://{}/v2/", registry.host());
-        let arguments = ["-s", "-m", "2", "-o", "/dev/null", "-w", "%{http_code}", &url];
+        let arguments = ["-s", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", &url];
         let status = output(anchor.enter(None, "/", "curl").args(arguments))?;
         ensure!(status == "401", "status is {status}");
         Ok(())
@@ -94,7 +90,7 @@ fn api_get(state: &State, anchor: &Anchor, path: &str) -> anyhow::Result<String>
     let arguments = [
         "-sSf",
         "-m",
-        "5",
+        "30",
         "--cacert",
         &authority,
         "--cert",

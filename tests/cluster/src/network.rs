@@ -4,7 +4,6 @@
 //! default route in it: whatever is not the cluster's fails at once.
 
 use std::fmt::Write as _;
-use std::time::Duration;
 
 use crate::command::{host, output, output_with, until};
 use crate::registry::Registry;
@@ -100,7 +99,7 @@ pub fn remove(state: &State) -> anyhow::Result<()> {
         if !existing.contains(&namespace.as_str()) {
             continue;
         }
-        until("the end of the cluster's processes", Duration::from_secs(20), || {
+        until("the end of the cluster's processes", || {
             let left = output(host("ip").args(["netns", "pids", &namespace]))?;
             let left: Vec<_> = left.split_whitespace().collect();
             if left.is_empty() {

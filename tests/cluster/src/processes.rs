@@ -6,7 +6,6 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
@@ -89,7 +88,7 @@ impl Anchor {
     /// Ends everything, and waits until it has.
     pub fn kill(self) -> anyhow::Result<()> {
         output(host("kill").args(["-KILL", &self.pid.to_string()]))?;
-        until("the end of the anchor", Duration::from_secs(20), || {
+        until("the end of the anchor", || {
             ensure!(Self::find(&self.state).is_none(), "process {} is still there", self.pid);
             Ok(())
         })
@@ -131,7 +130,7 @@ impl Anchor {
 
     /// Kills a daemon; fine if it is dead.
     pub fn stop(&self, name: &str) -> anyhow::Result<()> {
-        until(&format!("the end of \"{name}\""), Duration::from_secs(10), || {
+        until(&format!("the end of \"{name}\""), || {
             if !self.alive(name) {
                 return Ok(());
             }

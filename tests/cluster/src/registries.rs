@@ -2,12 +2,11 @@
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
 use crate::cache::binary;
-use crate::command::output;
+use crate::command::{PATIENCE, output};
 use crate::fault::Fault;
 use crate::images::{Image, blobs};
 use crate::network;
@@ -91,7 +90,7 @@ pub fn current_fault(state: &State, registry: Registry) -> String {
 fn tell_front(state: &State, registry: Registry, line: &str) -> anyhow::Result<()> {
     let path = state.path(&format!("front-{registry}.sock"));
     let mut front = UnixStream::connect(&path).with_context(|| format!("failed to reach the front of {registry}"))?;
-    front.set_read_timeout(Some(Duration::from_secs(5)))?;
+    front.set_read_timeout(Some(PATIENCE))?;
     writeln!(front, "{line}")?;
     let mut answer = String::new();
     front.read_to_string(&mut answer)?;

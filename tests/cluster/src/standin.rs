@@ -1,7 +1,6 @@
 //! Room for another program in a registry's place: under its names and certificate, in front of its content.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::cache::binary;
 use crate::command::{output, until};
@@ -33,9 +32,9 @@ pub fn vacate(state: &State, anchor: &Anchor, registry: Registry) -> anyhow::Res
         anchor.spawn(&open(state, registry, &name)?)?;
     }
     let upstream = format!("http://{OPEN}/");
-    until("the registry without its front", Duration::from_secs(15), || {
+    until("the registry without its front", || {
         let mut curl = anchor.enter(Some(&state.registry_namespace(registry)), "/", "curl");
-        output(curl.args(["-sSf", "-m", "2", "-o", "/dev/null", &format!("{upstream}v2/")]))
+        output(curl.args(["-sSf", "-m", "10", "-o", "/dev/null", &format!("{upstream}v2/")]))
     })?;
     anchor.stop(&front(registry))?;
     Ok(Place {

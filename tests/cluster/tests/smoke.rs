@@ -10,6 +10,9 @@ use catamaran_cluster::{ApiServer, Cluster, Fault, Options, Registry, TestImage}
 
 const NAME: &str = "smoke";
 
+/// What curl says of an answer that does not come within two seconds.
+const LATE: &str = "000 28";
+
 /// Takes the cluster down whether the test passes or not.
 struct Ended;
 
@@ -94,8 +97,19 @@ fn run(cluster: &Cluster, pod: &str, image: &str) {
 
 fn ready(cluster: &Cluster, pod: &str) {
     cluster
-        .kubectl(&["wait", "--for=condition=Ready", "--timeout=40s", &format!("pod/{pod}")])
+        .kubectl(&["wait", "--for=condition=Ready", "--timeout=180s", &format!("pod/{pod}")])
         .unwrap();
+}
+
+/// The same, asked again where a machine that is busy may have been too slow: an answer that is not to be missing.
+fn answer(cluster: &Cluster, arguments: &[&str], expected: &str) -> String {
+    let end = Instant::now() + Duration::from_mins(1);
+    loop {
+        let seen = curl(cluster, arguments);
+        if seen != LATE || expected == LATE || Instant::now() > end {
+            return seen;
+        }
+    }
 }
 
 /// What curl made of a request from inside: the status and its exit code.
@@ -143,7 +157,7 @@ fn a_service_is_reached_and_names_resolve(cluster: &Cluster) {
         ])
         .unwrap();
     let mut answer = String::new();
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + Duration::from_mins(3);
     while answer.is_empty() && Instant::now() < end {
         let output = cluster
             .command("curl")
@@ -191,12 +205,16 @@ fn every_fault_shows_and_heals(cluster: &Cluster) {
         cluster.fault(Registry::Acr, fault.parse().unwrap()).unwrap();
         assert_eq!(cluster.current_fault(Registry::Acr), fault);
         let start = Instant::now();
-        assert_eq!(curl(cluster, &[root]), at_root, "{fault} at the root");
+        assert_eq!(answer(cluster, &[root], at_root), at_root, "{fault} at the root");
         assert!(fault != "delay=300ms" || start.elapsed() >= Duration::from_millis(300));
-        assert_eq!(curl(cluster, &[token]), at_token, "{fault} at the token endpoint");
-        assert_eq!(curl(cluster, &[blob]), at_blob, "{fault} at the blob host");
         assert_eq!(
-            curl(cluster, &["https://ghcr.io/v2/"]),
+            answer(cluster, &[token], at_token),
+            at_token,
+            "{fault} at the token endpoint"
+        );
+        assert_eq!(answer(cluster, &[blob], at_blob), at_blob, "{fault} at the blob host");
+        assert_eq!(
+            answer(cluster, &["https://ghcr.io/v2/"], "401 0"),
             "401 0",
             "{fault} is the other registry's too"
         );
@@ -211,10 +229,9 @@ fn every_fault_shows_and_heals(cluster: &Cluster) {
         )
         .unwrap();
     cluster.heal(Registry::Acr).unwrap();
-    assert_eq!(
-        [curl(cluster, &[root]), curl(cluster, &[token]), curl(cluster, &[blob])],
-        ["401 0", "200 0", "404 0"]
-    );
+    for (url, healed) in [(root, "401 0"), (token, "200 0"), (blob, "404 0")] {
+        assert_eq!(answer(cluster, &[url], healed), healed, "{url}");
+    }
 }
 
 fn private_repositories_need_credentials(cluster: &Cluster) {
@@ -229,9 +246,9 @@ fn private_repositories_need_credentials(cluster: &Cluster) {
             registry.host(),
             registry.token_path()
         );
-        assert_eq!(curl(cluster, &[&url]), "401 0");
-        assert_eq!(curl(cluster, &["-u", &wrong, &url]), refusal);
-        assert_eq!(curl(cluster, &["-u", &right, &url]), "200 0");
+        assert_eq!(answer(cluster, &[&url], "401 0"), "401 0");
+        assert_eq!(answer(cluster, &["-u", &wrong, &url], refusal), refusal);
+        assert_eq!(answer(cluster, &["-u", &right, &url], "200 0"), "200 0");
     }
     let secret = [
         "create",
@@ -315,7 +332,7 @@ fn loaded_images_static_pods_and_image_volumes_run(cluster: &Cluster) {
         pod.replace("NAME", "static"),
     )
     .unwrap();
-    let end = Instant::now() + Duration::from_secs(40);
+    let end = Instant::now() + Duration::from_mins(3);
     while cluster.kubectl(&["get", "pod", "static-node"]).is_err() && Instant::now() < end {}
     ready(cluster, "static-node");
 }

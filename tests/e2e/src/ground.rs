@@ -7,11 +7,14 @@ use catamaran_cluster::{Cluster, Fault, Options, Registry, TestImage};
 use serde_json::{Value, json};
 
 use crate::manifests::{self, CA_SECRET, NOTIFICATIONS_KEY, NOTIFICATIONS_SECRET};
-use crate::operator;
 use crate::view::{condition, says};
 use crate::watch::{Seen, Watch};
+use crate::{busy, installation, operator};
 
 pub use crate::watch::PATIENCE;
+
+/// How many there are of the operator unless a scenario says otherwise: the chart's default.
+const REPLICAS: u32 = 2;
 
 /// A running cluster with the operator, and eyes on its mirrors and pods.
 #[derive(Debug)]
@@ -36,26 +39,10 @@ impl Ground {
         let since = Instant::now();
         let cluster = Cluster::up(options)?;
         step("the cluster is up: Kubernetes, containerd and two registries", since);
+        busy::belongs(cluster.anchor_pid());
         let since = Instant::now();
         operator::load(&cluster, &binary)?;
-        let namespace = json!({
-            "apiVersion": "v1", "kind": "Namespace",
-            // The operator must run where nothing else than the strictest level is let in.
-            "metadata": {"name": operator::NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
-        });
-        let secret = |name: &str, key: &str, value: String| {
-            json!({
-                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": operator::NAMESPACE},
-                "stringData": {key: value},
-            })
-        };
-        for object in [
-            namespace,
-            secret(CA_SECRET, "ca.crt", cluster.ca_pem()),
-            secret(NOTIFICATIONS_SECRET, "secret", NOTIFICATIONS_KEY.to_owned()),
-        ] {
-            cluster.kubectl_stdin(&["apply", "-f", "-"], &object.to_string())?;
-        }
+        make_namespace(&cluster)?;
         operator::install(&cluster, values)?;
         step("the operator is ready: helm install", since);
         Ok(Self {
@@ -66,10 +53,29 @@ impl Ground {
         })
     }
 
-    /// Brings the release back that all scenarios share, for one that has taken it away.
+    /// Installs the release that all scenarios share, over what there is.
     pub fn reinstall(&self) -> anyhow::Result<()> {
-        let values: Vec<&str> = self.values.iter().map(String::as_str).collect();
-        operator::install(&self.cluster, &values)
+        operator::install(&self.cluster, &self.values())
+    }
+
+    /// Brings the release back that all scenarios share, in place of whatever there is of another one.
+    pub fn restore(&self) -> anyhow::Result<()> {
+        installation::remove(&self.cluster)?;
+        make_namespace(&self.cluster)?;
+        operator::install_anew(&self.cluster, &self.values())
+    }
+
+    /// The same, unless the release is there with all of its replicas.
+    pub fn restore_if_broken(&self) -> anyhow::Result<()> {
+        let deployed = installation::state(&self.cluster)?.as_deref() == Some("deployed");
+        if deployed && operator::scale(&self.cluster, REPLICAS).is_ok() {
+            return Ok(());
+        }
+        self.restore()
+    }
+
+    fn values(&self) -> Vec<&str> {
+        self.values.iter().map(String::as_str).collect()
     }
 
     /// Applies an object; what `kubectl` printed.
@@ -161,7 +167,7 @@ impl Ground {
 
     /// Deletes all mirrors and waits until they are gone.
     pub fn delete_mirrors(&self) -> anyhow::Result<()> {
-        let arguments = ["delete", "registrymirrors", "--all", "--timeout=20s"];
+        let arguments = ["delete", "registrymirrors", "--all", "--timeout=180s"];
         self.cluster.kubectl(&arguments).map(drop)
     }
 
@@ -179,4 +185,27 @@ impl Ground {
             .kubectl_stdin(&["create", "-f", "-"], &object.to_string())
             .map(drop)
     }
+}
+
+/// The operator's namespace, with what its release needs there.
+fn make_namespace(cluster: &Cluster) -> anyhow::Result<()> {
+    let namespace = json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        // The operator must run where nothing else than the strictest level is let in.
+        "metadata": {"name": operator::NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+    });
+    let secret = |name: &str, key: &str, value: String| {
+        json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": operator::NAMESPACE},
+            "stringData": {key: value},
+        })
+    };
+    for object in [
+        namespace,
+        secret(CA_SECRET, "ca.crt", cluster.ca_pem()),
+        secret(NOTIFICATIONS_SECRET, "secret", NOTIFICATIONS_KEY.to_owned()),
+    ] {
+        cluster.kubectl_stdin(&["apply", "-f", "-"], &object.to_string())?;
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the clusters are taken down before the process ends.
+//! Ctrl-C, SIGTERM and a terminal that is closed: the clusters are taken down before the process ends.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -33,9 +33,11 @@ pub fn destroys(names: Vec<String>) {
 async fn interrupt() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     tokio::select! {
         result = tokio::signal::ctrl_c() => result,
         _ = terminate.recv() => Ok(()),
+        _ = hangup.recv() => Ok(()),
     }
 }
 

@@ -5,21 +5,22 @@
 //! being tested. `tests/copying.rs` stands apart: it needs no cluster, only the registry that is built for it, and holds the
 //! registry client against it.
 //!
-//! Reading order: [`ground`] (a cluster with the operator in it), [`operator`] (image, chart, replicas), [`manifests`] (what a
-//! user applies), [`watch`] (what is seen, and when), [`view`] (how objects are read), [`interrupt`] (Ctrl-C), and then
-//! [`chart`] (the chart alone), [`case`], [`runner`] and [`steal`] for the tests, [`audit`] (what the operator asked the API
-//! server for), [`load`] (admissions without end), [`timeline`] for the demo.
+//! Reading order: [`ground`] (a cluster with the operator in it), [`operator`] (image, chart, replicas), [`installation`]
+//! (the release as Helm keeps it), [`manifests`] (what a user applies), [`watch`] (what is seen, and when), [`view`] (how objects
+//! are read), [`interrupt`] (Ctrl-C), and then [`chart`] (the chart alone), [`case`], [`runner`] and [`busy`] for the tests,
+//! [`audit`] (what the operator asked the API server for), [`load`] (admissions without end), [`timeline`] for the demo.
 
 pub mod audit;
+pub mod busy;
 pub mod case;
 pub mod chart;
 pub mod ground;
+pub mod installation;
 pub mod interrupt;
 pub mod load;
 pub mod manifests;
 pub mod operator;
 pub mod runner;
-pub mod steal;
 pub mod timeline;
 pub mod view;
 pub mod watch;

@@ -2,13 +2,15 @@
 //!
 //! `kubectl` is far too slow for that, and a cluster's network is its own. So the program that drives the test starts itself
 //! again in the cluster's namespaces, with [`ARGUMENT`]: there it creates pods (server-side dry run: everything but the storing)
-//! until its standard input is closed, and then prints a [`Tally`].
+//! until its standard input is closed, prints how many it has had from
+//! time to time, and a [`Tally`] at the end.
 
 use std::fs;
-use std::io::Read as _;
-use std::process::{Child, ChildStdin, Stdio};
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
@@ -19,8 +21,11 @@ use serde_json::{Value, json};
 /// The first argument of a program that is to be the client.
 pub const ARGUMENT: &str = "--admit";
 
-/// How long one admission may take: longer than the API server gives a webhook, shorter than anybody would wait.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long one admission may take: as long as the API server gives a request.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// From one line with the number of admissions to the next.
+const PROGRESS: Duration = Duration::from_millis(200);
 
 /// Bad admissions that are told one by one.
 const TOLD: usize = 5;
@@ -114,6 +119,9 @@ fn micros(time: Duration) -> u64 {
 pub struct Load {
     child: Child,
     stdin: Option<ChildStdin>,
+    admitted: Arc<AtomicU64>,
+    /// Ends with the last line that the client has printed.
+    reader: Option<JoinHandle<String>>,
 }
 
 impl Load {
@@ -137,16 +145,52 @@ impl Load {
             .spawn()
             .context("failed to start the client in the cluster")?;
         let stdin = child.stdin.take();
-        Ok(Self { child, stdin })
+        let admitted = Arc::<AtomicU64>::default();
+        let reader = child.stdout.take().map(|stdout| {
+            let admitted = Arc::clone(&admitted);
+            std::thread::spawn(move || follow(stdout, &admitted))
+        });
+        Ok(Self {
+            child,
+            stdin,
+            admitted,
+            reader,
+        })
+    }
+
+    /// How many there were so far, a fraction of a second ago.
+    pub fn admitted(&self) -> u64 {
+        self.admitted.load(Ordering::Relaxed)
+    }
+
+    /// Waits until there were so many.
+    pub fn reaches(&self, wanted: u64, patience: Duration) -> anyhow::Result<()> {
+        let end = Instant::now() + patience;
+        while self.admitted() < wanted {
+            let admitted = self.admitted();
+            ensure!(
+                !self.reader.as_ref().is_none_or(JoinHandle::is_finished),
+                "the client in the cluster has ended after {admitted} admissions"
+            );
+            ensure!(
+                Instant::now() < end,
+                "{admitted} of {wanted} admissions within {} s",
+                patience.as_secs()
+            );
+            std::thread::sleep(PROGRESS);
+        }
+        Ok(())
     }
 
     /// Has it answer for what is under way, and counts.
     pub fn stop(mut self) -> anyhow::Result<Tally> {
         drop(self.stdin.take());
-        let mut text = String::new();
-        if let Some(stdout) = &mut self.child.stdout {
-            stdout.read_to_string(&mut text)?;
-        }
+        // A reader that panicked has read nothing.
+        let text = self
+            .reader
+            .take()
+            .and_then(|reader| reader.join().ok())
+            .unwrap_or_default();
         let status = self.child.wait()?;
         ensure!(status.success(), "the client in the cluster failed: {status}");
         Tally::read(text.trim())
@@ -159,6 +203,18 @@ impl Drop for Load {
         drop(self.stdin.take());
         let _ = self.child.wait();
     }
+}
+
+/// Reads the numbers that a client prints until it ends; the last line, which is none.
+fn follow(stdout: ChildStdout, admitted: &AtomicU64) -> String {
+    let mut last = String::new();
+    for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+        match line.parse() {
+            Ok(number) => admitted.store(number, Ordering::Relaxed),
+            Err(_) => last = line,
+        }
+    }
+    last
 }
 
 /// Is the client, if this program was started as one; `None` if not.
@@ -182,6 +238,7 @@ struct Job {
     expected: String,
     every: Duration,
     stop: AtomicBool,
+    answered: AtomicU64,
     begun: Instant,
 }
 
@@ -198,6 +255,7 @@ async fn admit(order: &Value) -> anyhow::Result<Tally> {
         expected: format!("\"image\":\"{}\"", word("expected")?),
         every: Duration::from_micros(order["every"].as_u64().context("no pause in the order")?),
         stop: AtomicBool::new(false),
+        answered: AtomicU64::new(0),
         begun: Instant::now(),
     });
     let (certificate, key) = (fs::read(word("certificate")?)?, fs::read(word("key")?)?);
@@ -222,11 +280,20 @@ async fn admit(order: &Value) -> anyhow::Result<Tally> {
         let _ = std::io::stdin().read_to_end(&mut rest);
         waiter.stop.store(true, Ordering::Relaxed);
     });
+    let teller = tokio::spawn(tell(Arc::clone(&job)));
     let mut counts = Vec::new();
     for worker in workers {
         counts.push(worker.await?);
     }
+    teller.await?;
     Ok(sum(counts, job.begun.elapsed()))
+}
+
+async fn tell(job: Arc<Job>) {
+    while !job.stop.load(Ordering::Relaxed) {
+        println!("{}", job.answered.load(Ordering::Relaxed));
+        tokio::time::sleep(PROGRESS).await;
+    }
 }
 
 #[derive(Default)]
@@ -252,6 +319,7 @@ async fn ask(client: Client, job: Arc<Job>) -> Count {
             .await;
         let verdict = judge(answer, &job.expected).await;
         count.times.push(begun.elapsed());
+        job.answered.fetch_add(1, Ordering::Relaxed);
         let problem = match verdict {
             Ok(()) => continue,
             Err(Problem::Failed(problem)) => {

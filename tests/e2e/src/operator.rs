@@ -7,13 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use catamaran_cluster::Cluster;
 
+use crate::installation::{self, HELM_PATIENCE};
+pub use crate::installation::{LABEL, NAMESPACE, RELEASE};
 use crate::watch::PATIENCE;
-
-/// The namespace of the installation.
-pub const NAMESPACE: &str = "catamaran-system";
-
-/// The name of the Helm release, and so of the Deployment and the Lease.
-pub const RELEASE: &str = "catamaran";
 
 const REPOSITORY: &str = "ghcr.io/catamaran-dev/catamaran";
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -68,6 +64,17 @@ pub fn image_values() -> [String; 2] {
 
 /// Installs the chart, or upgrades it to these values, and waits until it is ready.
 pub fn install(cluster: &Cluster, values: &[&str]) -> anyhow::Result<()> {
+    installation::settle(cluster)?;
+    helm_install(cluster, values, &[])
+}
+
+/// Installs the chart where nothing of a release may have stayed but a definition, whose fields may belong to Flux: who goes on
+/// with Helm says once that they are Helm's now.
+pub fn install_anew(cluster: &Cluster, values: &[&str]) -> anyhow::Result<()> {
+    helm_install(cluster, values, &["--force-conflicts"])
+}
+
+fn helm_install(cluster: &Cluster, values: &[&str], more: &[&str]) -> anyhow::Result<()> {
     let chart = tree()
         .join("charts/catamaran")
         .canonicalize()
@@ -85,7 +92,16 @@ pub fn install(cluster: &Cluster, values: &[&str]) -> anyhow::Result<()> {
         NAMESPACE,
         "--create-namespace",
     ];
-    arguments.extend(["--wait", "--timeout", "90s", "--set", &image[0], "--set", &image[1]]);
+    arguments.extend([
+        "--wait",
+        "--timeout",
+        HELM_PATIENCE,
+        "--set",
+        &image[0],
+        "--set",
+        &image[1],
+    ]);
+    arguments.extend(more);
     for value in values {
         arguments.extend(["--set", value]);
     }
@@ -104,17 +120,14 @@ pub fn scale(cluster: &Cluster, replicas: u32) -> anyhow::Result<()> {
     let deployment = format!("deployment/{RELEASE}");
     cluster.kubectl(&["-n", NAMESPACE, "scale", &deployment, &format!("--replicas={replicas}")])?;
     if replicas == 0 {
-        let gone = ["wait", "--for=delete", "pod", "-l", LABEL, "--timeout=60s"];
+        let gone = ["wait", "--for=delete", "pod", "-l", LABEL, "--timeout=180s"];
         cluster.kubectl(&[&["-n", NAMESPACE][..], &gone].concat()).map(drop)
     } else {
         cluster
-            .kubectl(&["-n", NAMESPACE, "rollout", "status", &deployment, "--timeout=90s"])
+            .kubectl(&["-n", NAMESPACE, "rollout", "status", &deployment, "--timeout=180s"])
             .map(drop)
     }
 }
-
-/// The label of the operator's pods.
-pub const LABEL: &str = "app.kubernetes.io/name=catamaran";
 
 /// The name of the pod that leads; empty if none does.
 pub fn leader(cluster: &Cluster) -> anyhow::Result<String> {
@@ -182,7 +195,7 @@ pub fn evict(cluster: &Cluster, pod: &str) -> anyhow::Result<()> {
     cluster.kubectl_stdin(&["create", "--raw", &path, "-f", "-"], &eviction.to_string())?;
     wait_gone(cluster, pod)?;
     let deployment = format!("deployment/{RELEASE}");
-    let status = ["-n", NAMESPACE, "rollout", "status", &deployment, "--timeout=90s"];
+    let status = ["-n", NAMESPACE, "rollout", "status", &deployment, "--timeout=180s"];
     cluster.kubectl(&status).map(drop)
 }
 
@@ -190,7 +203,7 @@ pub fn evict(cluster: &Cluster, pod: &str) -> anyhow::Result<()> {
 pub fn wait_gone(cluster: &Cluster, pod: &str) -> anyhow::Result<()> {
     let name = format!("pod/{pod}");
     cluster
-        .kubectl(&["-n", NAMESPACE, "wait", "--for=delete", &name, "--timeout=90s"])
+        .kubectl(&["-n", NAMESPACE, "wait", "--for=delete", &name, "--timeout=180s"])
         .map(drop)
 }
 

@@ -18,8 +18,9 @@ use serde_json::{Deserializer, Value};
 
 use crate::view::{image, is_ready, name, namespace};
 
-/// How long something may take that is not itself measured.
-pub const PATIENCE: Duration = Duration::from_mins(1);
+/// How long something may take that is not itself measured: what comes late on a busy machine has come, and what never comes is
+/// known soon enough.
+pub const PATIENCE: Duration = Duration::from_mins(3);
 
 /// One object at one moment.
 #[derive(Debug, Clone)]

@@ -40,9 +40,14 @@ fn a_given_certificate_is_followed(case: &Case<'_>) -> anyhow::Result<()> {
     let back = lossless(case, "and back", || {
         operator::upgrade(&case.ground.cluster, &operator::VALUES)
     });
-    case.ground
-        .cluster
-        .kubectl(&["-n", operator::NAMESPACE, "delete", "secret", SECRET])?;
+    case.ground.cluster.kubectl(&[
+        "-n",
+        operator::NAMESPACE,
+        "delete",
+        "secret",
+        SECRET,
+        "--ignore-not-found",
+    ])?;
     result.and(back.map(drop))
 }
 

@@ -37,12 +37,12 @@ impl<'g> Definitions<'g> {
         let folder = operator::tree().join("tests/chart/crds").canonicalize()?;
         let folder = folder.to_str().context("the path is not UTF-8")?.to_owned();
         let cluster = &case.ground.cluster;
-        cluster.kubectl(&["apply", "-f", &folder])?;
         let installed = Self(case, folder);
+        cluster.kubectl(&["apply", "-f", &installed.1])?;
         let established = [
             "wait",
             "--for=condition=Established",
-            "--timeout=30s",
+            "--timeout=180s",
             "-f",
             &installed.1,
         ];
@@ -53,7 +53,8 @@ impl<'g> Definitions<'g> {
 
 impl Drop for Definitions<'_> {
     fn drop(&mut self) {
-        let gone = ["delete", "--ignore-not-found", "--wait=false", "-f", &self.1];
+        // What is still being deleted could be applied again, and be gone a moment later.
+        let gone = ["delete", "--ignore-not-found", "--timeout=180s", "-f", &self.1];
         if let Err(error) = self.0.ground.cluster.kubectl(&gone) {
             eprintln!("failed to remove the foreign definitions: {error:#}");
         }
@@ -224,7 +225,7 @@ fn start_to_ready(case: &Case<'_>) -> anyhow::Result<()> {
         "rollout",
         "status",
         &rollout,
-        "--timeout=60s",
+        "--timeout=180s",
     ];
     case.ground.cluster.kubectl(&whole).map(drop)
 }

@@ -48,7 +48,7 @@ impl Real {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_mins(3);
         while TcpStream::connect(address).is_err() {
             assert!(Instant::now() < end, "the registry does not listen");
             std::thread::sleep(Duration::from_millis(50));

@@ -31,7 +31,7 @@ fn failback_waits_for_a_stable_minute(case: &Case<'_>) -> anyhow::Result<()> {
     case.admitted_image("used", &case.image(Registry::Acr, "v1"))?;
     let since = Instant::now();
     case.ground.cluster.heal(Registry::Acr)?;
-    let back = case.active("Primary", since, Duration::from_mins(2))?;
+    let back = case.active("Primary", since, Duration::from_mins(1) + PATIENCE)?;
     let took = back - since;
     ensure!(
         took >= Duration::from_mins(1),

@@ -97,7 +97,7 @@ fn a_refusing_primary_flips(case: &Case<'_>) -> anyhow::Result<()> {
 /// Events follow the status, so they may come a moment later.
 fn an_event_tells(case: &Case<'_>, reason: &str) -> anyhow::Result<()> {
     let about = format!("involvedObject.name={},reason={reason}", case.name);
-    let end = Instant::now() + Duration::from_secs(5);
+    let end = Instant::now() + PATIENCE;
     loop {
         let events =
             case.ground
@@ -108,6 +108,7 @@ fn an_event_tells(case: &Case<'_>, reason: &str) -> anyhow::Result<()> {
             return Ok(());
         }
         ensure!(Instant::now() < end, "there is no Event {reason} about the mirror");
+        std::thread::sleep(Duration::from_millis(200));
     }
 }
 

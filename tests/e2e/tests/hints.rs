@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use catamaran_cluster::Registry;
+use catamaran_e2e::ground::PATIENCE;
 use catamaran_e2e::manifests::{self, NOTIFICATIONS_KEY};
 use catamaran_e2e::runner::Scenario;
 use catamaran_e2e::view::{image, text};
@@ -49,7 +50,7 @@ fn a_notification_has_a_fresh_tag_verified(case: &Case<'_>) -> anyhow::Result<()
     let taken = notify(case, &pushed, NOTIFICATIONS_KEY)?;
     ensure!(taken == "202", "the notification is answered {taken}");
     while admitted()? == written {
-        ensure!(since.elapsed() < Duration::from_secs(30), "the tag was not verified");
+        ensure!(since.elapsed() < PATIENCE, "the tag was not verified");
     }
     case.bar("notified -> verified", since.elapsed(), Duration::from_secs(2))
 }
@@ -64,7 +65,7 @@ fn notify(case: &Case<'_>, body: &Value, secret: &str) -> anyhow::Result<String>
         .ground
         .cluster
         .command("curl")
-        .args(["--silent", "--output", "/dev/null", "--max-time", "10"])
+        .args(["--silent", "--output", "/dev/null", "--max-time", "60"])
         .args([
             "--write-out",
             "%{http_code}",

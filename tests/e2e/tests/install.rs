@@ -16,6 +16,7 @@ use catamaran_e2e::runner::Scenario;
 use catamaran_e2e::{Case, operator};
 
 use self::page::{Substitution, blocks};
+use crate::release::{remove_shared, restore};
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -83,7 +84,7 @@ fn the_readme_can_be_followed(case: &Case<'_>) -> anyhow::Result<()> {
         page: "charts/catamaran --namespace",
         here: format!("{chart} --namespace"),
     });
-    follow(case, "README.md", &here, |_| Ok(()))
+    follow(case, "README.md", &here, |_| Ok(()), || Ok(()))
 }
 
 fn the_helm_page_can_be_followed(case: &Case<'_>) -> anyhow::Result<()> {
@@ -94,7 +95,7 @@ fn the_helm_page_can_be_followed(case: &Case<'_>) -> anyhow::Result<()> {
         here: first_registry(),
     });
     here.extend(examples());
-    follow(case, "docs/install-helm.md", &here, |_| Ok(()))
+    follow(case, "docs/install-helm.md", &here, |_| Ok(()), || Ok(()))
 }
 
 fn the_k3s_page_can_be_followed(case: &Case<'_>) -> anyhow::Result<()> {
@@ -111,7 +112,7 @@ fn the_k3s_page_can_be_followed(case: &Case<'_>) -> anyhow::Result<()> {
         page: "/etc/rancher/k3s/k3s.yaml",
         here: kubeconfig,
     });
-    follow(case, "docs/install-k3s.md", &here, |_| Ok(()))
+    follow(case, "docs/install-k3s.md", &here, |_| Ok(()), || Ok(()))
 }
 
 fn the_flux_page_can_be_followed(case: &Case<'_>) -> anyhow::Result<()> {
@@ -123,18 +124,17 @@ fn the_flux_page_can_be_followed(case: &Case<'_>) -> anyhow::Result<()> {
         here: first_registry(),
     });
     here.extend(examples());
-    let followed = follow(case, "docs/install-aks-flux.md", &here, |folder| {
-        fleet::bootstrap(case, folder)
-    });
-    followed.and(fleet::retire(case))
+    let before = |folder: &Path| fleet::bootstrap(case, folder);
+    follow(case, "docs/install-aks-flux.md", &here, before, || fleet::retire(case))
 }
 
-/// Follows a page in a new folder, which `prepare` makes what the page expects.
+/// Follows a page in a new folder, which `before` makes what the page expects; `after` takes away what the page leaves.
 fn follow(
     case: &Case<'_>,
     page: &str,
     here: &[Substitution],
-    prepare: impl FnOnce(&Path) -> anyhow::Result<()>,
+    before: impl FnOnce(&Path) -> anyhow::Result<()>,
+    after: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let text =
         std::fs::read_to_string(operator::tree().join(page)).with_context(|| format!("failed to read {page}"))?;
@@ -146,41 +146,13 @@ fn follow(
         case.ground.push(&Registry::ALL, repository, "v1")?;
     }
     publish_chart(case)?;
-    let (folder, kept) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    let values = kept.path().join("before.json");
-    let before = case.ground.cluster.helm(&[
-        "get",
-        "values",
-        operator::RELEASE,
-        "-n",
-        operator::NAMESPACE,
-        "-o",
-        "json",
-    ])?;
-    std::fs::write(&values, before)?;
-    case.ground
-        .cluster
-        .helm(&["uninstall", operator::RELEASE, "-n", operator::NAMESPACE, "--wait"])?;
-    let followed = prepare(folder.path()).and_then(|()| page::run(case, &blocks, here, folder.path()));
-    // The other scenarios go on with the release as it was.
-    let chart = catamaran_e2e::chart::folder()?;
-    let restored = case.ground.cluster.helm(&[
-        "upgrade",
-        "--install",
-        operator::RELEASE,
-        chart.to_str().context("the path is not UTF-8")?,
-        "--namespace",
-        operator::NAMESPACE,
-        "--reset-values",
-        // What a page has installed by Flux has left a definition with Flux' name on it.
-        "--force-conflicts",
-        "--values",
-        values.to_str().context("the path is not UTF-8")?,
-        "--wait",
-        "--timeout",
-        "90s",
-    ]);
-    followed.and(restored.map(drop))
+    let folder = tempfile::tempdir()?;
+    let followed = remove_shared(case)
+        .and_then(|()| before(folder.path()))
+        .and_then(|()| page::run(case, &blocks, here, folder.path()));
+    // What a page has given to Flux goes first: Flux would take away the release that comes back.
+    let followed = followed.and(after());
+    restore(case, followed)
 }
 
 /// As a release does: `make chart-push`, to the cluster's ghcr.io.

@@ -86,7 +86,7 @@ fn a_deleted_mirror_leaves_pods_alone(case: &Case<'_>) -> anyhow::Result<()> {
     let since = Instant::now();
     case.ground.cluster.kubectl(&["delete", "registrymirror", &case.name])?;
     let asked = pod("unchanged", &written);
-    let admitted = case.admitted_as(&asked, "left alone", since, Duration::from_secs(5), |pod| {
+    let admitted = case.admitted_as(&asked, "left alone", since, PATIENCE, |pod| {
         image(pod, "app") == written
     })?;
     case.note(format!(

@@ -94,6 +94,13 @@ fn test(arguments: Vec<String>) -> ExitCode {
         Ok(tally) => tally,
         Err(error) => return ended(Err(error)),
     };
+    if !tally.unmeasured.is_empty() {
+        println!(
+            "\nNOT MEASURED, because the machine was busy with something else in {} attempts: bars of {}",
+            runner::ATTEMPTS,
+            tally.unmeasured.join(", ")
+        );
+    }
     println!(
         "\ntest result: {}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
         if tally.failed == 0 { "ok" } else { "FAILED" },
@@ -236,8 +243,8 @@ impl Suite {
             interrupt::rest_if_interrupted();
             eprintln!("{}: {error:#}", self.cluster);
             Tally {
-                passed: 0,
                 failed: self.all().count(),
+                ..Tally::default()
             }
         });
         if !keep {

@@ -36,7 +36,7 @@ fn divergences_are_reported_kept_and_healed(case: &Case<'_>) -> anyhow::Result<(
     let told = case
         .ground
         .mirrors
-        .until(what, Duration::from_secs(90), ("", &case.name), since, |mirror| {
+        .until(what, PATIENCE, ("", &case.name), since, |mirror| {
             number(mirror, "/status/parity/diverged") == 3
         })?;
     case.bar(
@@ -111,7 +111,7 @@ fn tag_and_state(divergence: &Value) -> String {
 fn eventually_kept(case: &Case<'_>, written: &str, reason: &str) -> anyhow::Result<Value> {
     let (asked, wanted) = (pod("kept", written), format!(r#"{{"app":"{reason}"}}"#));
     let what = format!("kept for {reason}");
-    case.admitted_as(&asked, &what, Instant::now(), Duration::from_secs(5), |pod| {
+    case.admitted_as(&asked, &what, Instant::now(), PATIENCE, |pod| {
         annotation(pod, "catamaran.dev/reasons") == wanted
     })
 }

@@ -57,9 +57,8 @@ fn private_images_are_pulled(case: &Case<'_>) -> anyhow::Result<()> {
     values.push(format!("pullSecrets.namespaces={{{}}}", case.name));
     values.push(format!("pullSecrets.names={{{MINTED},{FOREIGN}}}"));
     let values: Vec<&str> = values.iter().map(String::as_str).collect();
-    operator::install(&case.ground.cluster, &values)?;
-    let result = scenario(case, &mut azure);
-    // As it was found, for whoever comes next.
+    let result = operator::install(&case.ground.cluster, &values).and_then(|()| scenario(case, &mut azure));
+    // As it was found, for the scenario that comes next.
     let restored = operator::install(&case.ground.cluster, &operator::VALUES);
     result.and(restored)
 }
@@ -72,7 +71,7 @@ fn scenario(case: &Case<'_>, azure: &mut Azure<'_>) -> anyhow::Result<()> {
     nobody_may_pull_without_a_credential(case)?;
     let before = secrets_of_others(case)?;
     let begun = the_secret_is_named_before_it_exists(case, azure)?;
-    case.ready("first", begun, Duration::from_secs(90))?;
+    case.ready("first", begun, PATIENCE)?;
     let first = case.ground.get(&case.name, &format!("secret/{MINTED}"))?;
     it_is_for_one_registry_and_says_what_it_is(&first)?;
     case.ground.observed(&case.name, begun)?;
@@ -117,7 +116,7 @@ fn token_status(case: &Case<'_>, registry: Registry, user: Option<&str>) -> anyh
         registry.token_path()
     );
     let mut curl = case.ground.cluster.command("curl");
-    curl.args(["-s", "-m", "10", "-o", "/dev/null", "-w", "%{http_code}", &url]);
+    curl.args(["-s", "-m", "60", "-o", "/dev/null", "-w", "%{http_code}", &url]);
     if let Some(user) = user {
         curl.args(["--user", user]);
     }

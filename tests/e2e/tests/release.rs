@@ -12,14 +12,14 @@ use catamaran_cluster::Registry;
 use catamaran_e2e::ground::PATIENCE;
 use catamaran_e2e::manifests::{self, NOTIFICATIONS_SECRET};
 use catamaran_e2e::view::{image, items, name, number, text};
-use catamaran_e2e::{Case, operator};
+use catamaran_e2e::{Case, installation, operator};
 use serde_json::{Value, json};
 
 /// The webhook configuration, which is named as the release.
 pub const WEBHOOK: &str = "mutatingwebhookconfiguration/catamaran";
 
 /// The definition.
-pub const DEFINITION: &str = "customresourcedefinition/registrymirrors.catamaran.dev";
+pub use catamaran_e2e::installation::DEFINITION;
 
 /// The version that [`next_chart`] gives the chart.
 pub const NEXT: &str = "0.99.0";
@@ -63,14 +63,12 @@ pub fn has_new_field(case: &Case<'_>) -> anyhow::Result<bool> {
 
 /// Takes away the release that all scenarios share; its definition stays, and so do mirrors.
 pub fn remove_shared(case: &Case<'_>) -> anyhow::Result<()> {
-    let arguments = ["uninstall", operator::RELEASE, "--namespace", operator::NAMESPACE];
-    let wait = ["--ignore-not-found", "--wait", "--timeout", "60s"];
-    case.ground.cluster.helm(&[&arguments[..], &wait].concat()).map(drop)
+    installation::remove(&case.ground.cluster)
 }
 
 /// Brings back the release that all scenarios share, whatever there is of another one, and then tells of the first trouble.
 pub fn restore(case: &Case<'_>, result: anyhow::Result<()>) -> anyhow::Result<()> {
-    let restored = remove_shared(case).and_then(|()| case.ground.reinstall());
+    let restored = case.ground.restore();
     result.and(restored)
 }
 
@@ -121,8 +119,8 @@ pub fn enforce(case: &Case<'_>) -> anyhow::Result<Value> {
     Ok(webhook(case)?.selector)
 }
 
-/// Nobody writes the webhook configuration, the definition or the Deployment for a while.
-pub fn nobody_fights(case: &Case<'_>, time: Duration) -> anyhow::Result<()> {
+/// Nobody writes the webhook configuration, the definition or the Deployment while one waits.
+pub fn nobody_fights(case: &Case<'_>, wait: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let versions = || -> anyhow::Result<Vec<String>> {
         let deployment = format!("deployment/{}", operator::RELEASE);
         let deployment = case.ground.get(operator::NAMESPACE, &deployment)?;
@@ -135,9 +133,9 @@ pub fn nobody_fights(case: &Case<'_>, time: Duration) -> anyhow::Result<()> {
         ])
     };
     let before = versions()?;
-    std::thread::sleep(time);
+    wait()?;
     let after = versions()?;
-    ensure!(before == after, "written within {time:?}: {before:?} became {after:?}");
+    ensure!(before == after, "written meanwhile: {before:?} became {after:?}");
     Ok(())
 }
 

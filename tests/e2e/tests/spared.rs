@@ -167,7 +167,7 @@ fn told_once(case: &Case<'_>, reason: &str) -> anyhow::Result<String> {
         let events = case.ground.cluster.kubectl(&arguments)?;
         Ok(items(&serde_json::from_str(&events)?))
     };
-    let end = Instant::now() + Duration::from_secs(20);
+    let end = Instant::now() + PATIENCE;
     while events()?.is_empty() {
         ensure!(Instant::now() < end, "there is no Event {reason}");
         std::thread::sleep(Duration::from_millis(200));

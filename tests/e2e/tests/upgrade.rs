@@ -28,7 +28,7 @@ fn upgrade(case: &Case<'_>) -> anyhow::Result<()> {
     let cluster = &case.ground.cluster;
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(RELEASE);
     let file = |name: &str| folder.join(name).display().to_string();
-    cluster.kubectl(&["delete", DEFINITION, "--timeout=60s"])?;
+    cluster.kubectl(&["delete", DEFINITION, "--timeout=180s"])?;
     // In Helm's name: what kubectl applied, Helm 4 would later refuse to take from it.
     let definition = file("catamaran.dev_registrymirrors.yaml");
     cluster.kubectl(&["apply", "--server-side", "--field-manager=helm", "-f", &definition])?;
@@ -41,7 +41,7 @@ fn upgrade(case: &Case<'_>) -> anyhow::Result<()> {
         },
     }});
     case.ground.patch("default", DEFINITION, &marks)?;
-    cluster.kubectl(&["wait", "--for=condition=Established", DEFINITION, "--timeout=30s"])?;
+    cluster.kubectl(&["wait", "--for=condition=Established", DEFINITION, "--timeout=180s"])?;
     cluster.kubectl(&["apply", "-f", &file("mirrors.yaml")])?;
     let before = Stored::read(case)?;
     ensure!(!before.mirrors.is_empty(), "the earlier release has no mirrors");

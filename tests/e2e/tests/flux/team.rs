@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::release::timed;
 
 /// An installation or upgrade under Flux, with all its waiting.
-pub const LONG: Duration = Duration::from_mins(3);
+pub const LONG: Duration = Duration::from_mins(6);
 
 /// The objects of a file below `examples/flux`, as kubectl reads them. Flux' definitions must be there.
 pub fn example(case: &Case<'_>, file: &str) -> anyhow::Result<Vec<Value>> {
@@ -221,7 +221,7 @@ pub fn retire(case: &Case<'_>) -> anyhow::Result<()> {
         "ocirepositories.source.toolkit.fluxcd.io",
         "gitrepositories.source.toolkit.fluxcd.io",
     ] {
-        let arguments = ["-n", NAMESPACE, "delete", kinds, "--all", "--timeout=90s"];
+        let arguments = ["-n", NAMESPACE, "delete", kinds, "--all", "--timeout=180s"];
         case.ground.cluster.kubectl(&arguments)?;
     }
     Ok(())
