@@ -26,6 +26,10 @@ words! {
     /// Annotation of pods: a JSON object from container name to the image it waited for before it was re-pointed.
     RESCUED = "catamaran.dev/rescued-images";
 
+    /// Annotation of pods: a JSON object from container name to the mirror and epoch in which it was last re-pointed, as
+    /// `apps@7`. A container is moved once an epoch only, unless the side that it is on is known not to serve its image.
+    RESCUED_EPOCH = "catamaran.dev/rescued-epoch";
+
     /// Label of Secrets: `catamaran` on those that the operator makes: the webhook's certificate and minted pull secrets.
     MANAGED_BY = "app.kubernetes.io/managed-by";
 
@@ -38,11 +42,13 @@ words! {
     /// Annotation of minted pull secrets: the registry that this one is for, as `host[:port]`.
     REGISTRY = "catamaran.dev/registry";
 
-    /// Annotation of ConfigMaps: the replica that wrote this shard of the evidence. A new leader's first write changes it,
-    /// whatever else it leaves as it was, so that what its predecessor sent before is too late.
+    /// Annotation of ConfigMaps: the replica that wrote this part of the evidence.
     WRITTEN_BY = "catamaran.dev/written-by";
 
-    /// Label of ConfigMaps: this is a shard of the evidence of the mirror that the value names.
+    /// Annotation of ConfigMaps: a hash over this part of the evidence. The leader writes only those parts whose hash differs.
+    REVISION = "catamaran.dev/revision";
+
+    /// Label of ConfigMaps: this is a part of the evidence of the mirror that the value names.
     EVIDENCE = "catamaran.dev/evidence";
 }
 

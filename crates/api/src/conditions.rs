@@ -1,7 +1,7 @@
 //! The words of a mirror's conditions, and how one is set.
 //!
 //! Conditions follow kstatus: `Ready` sums up and means *pods can get their images*, so it stays true through a failover;
-//! `Stalled` is only for what a person must change in the spec or a Secret, never for an outage; `Reconciling` lasts until the
+//! `Stalled` is only for what an administrator must change in the spec or a Secret, never for an outage; `Reconciling` lasts until the
 //! first observation of a generation is complete. `Stalled` and `Reconciling` are removed when they no longer hold.
 
 use jiff::Timestamp;
@@ -28,9 +28,13 @@ words! {
     /// A side that is a pull-through cache lies where the cloud's rule caches the other side. Absent unless its provider is aws, with an
     /// identity.
     PULL_THROUGH_RULE = "PullThroughRule";
+    /// The evidence that webhooks route by is stored in the cluster. Absent unless it is False.
+    EVIDENCE_STORED = "EvidenceStored";
+    /// Templates of workloads are read, so that the images they name count as in use. Absent unless it is False.
+    WORKLOADS_READ = "WorkloadsRead";
     /// The current generation has not been observed completely. Absent when it has.
     RECONCILING = "Reconciling";
-    /// A person must change the spec or a Secret. It never means an outage, and is absent when it does not hold.
+    /// An administrator must change the spec or a Secret. It never means an outage, and is absent when it does not hold.
     STALLED = "Stalled";
 }
 
@@ -98,6 +102,8 @@ pub const VOCABULARY: &[(&str, Truth, &[&str])] = &[
         &[reason::PREFIX_DIFFERS, reason::NO_RULE],
     ),
     (PULL_THROUGH_RULE, Truth::Unknown, &[reason::RULE_UNKNOWN]),
+    (EVIDENCE_STORED, Truth::False, &[reason::WRITE_FAILED]),
+    (WORKLOADS_READ, Truth::False, &[reason::FORBIDDEN, reason::DISABLED]),
     (RECONCILING, Truth::True, &[reason::OBSERVING]),
     (
         STALLED,
@@ -120,7 +126,9 @@ const UNAVAILABLE: &[&str] = &[
     reason::DNS_FAILURE,
     reason::TIMEOUT,
     reason::SERVER_ERROR,
+    reason::UNAUTHORIZED,
     reason::FORBIDDEN,
+    reason::NETWORK_DENIED,
 ];
 
 const AVAILABILITY_UNKNOWN: &[&str] = &[

@@ -1,11 +1,11 @@
 //! The `RegistryMirror` custom resource: its types, its conditions, and how a spec becomes a policy.
 //!
-//! This crate knows the shape of the resource and nothing of clients, clocks or registries. The controller, the webhook
-//! and the command line all read a mirror through [`policy::policy`]; none of them looks at a spec itself.
+//! This crate knows the shape of the resource and nothing of clients, clocks or registries. The controller and the command
+//! line read a mirror through [`policy::policy`]; none of them looks at a spec itself.
 //!
-//! Reading order: [`mirror`] is what a user writes and [`status`] what the operator answers; [`conditions`] holds the words
-//! of that answer and [`kstatus`] how others judge it; [`annotations`] are the marks on pods and on the ConfigMap that
-//! holds evidence; [`policy`] parses a spec; [`crd`] is the definition that is installed.
+//! Reading order: [`mirror`] is what a user writes and [`status`] what the operator reports; [`conditions`] holds the words
+//! of that report and [`kstatus`] how other tools judge it; [`annotations`] are the labels and annotations on pods, Secrets
+//! and the `ConfigMap`s that hold evidence; [`policy`] parses a spec; [`crd`] is the definition that is installed.
 
 pub mod annotations;
 pub mod conditions;

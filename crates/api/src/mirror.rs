@@ -1,6 +1,6 @@
 //! What a user writes: `RegistryMirror` and its spec.
 //!
-//! Defaults and rules stand in the schema, so that `kubectl get -o yaml` shows the former and the API server enforces the
+//! Defaults and rules are in the schema, so that `kubectl get -o yaml` shows the former and the API server enforces the
 //! latter. [`crate::policy`] checks everything again, because an object may be older than a rule.
 
 // Shown as plain text by `kubectl explain`: no Markdown.
@@ -17,12 +17,13 @@ use crate::rules::{
     REQUESTS_PER_MINUTE, RESOURCE_ID, SIDE_RULES, SPEC_RULES, TOKEN_HOST_RULES, rules,
 };
 pub use crate::settings::{
-    ActiveSide, Canary, ControllerOwnedPodsName, Failback, FailbackModeName, HealthCheck, MissingTags, Parity, Repair,
-    RepairDirectionName, Rescue, RescueModeName, Rewrite, TriggerName, UnverifiedTagsName,
+    ActiveSideName, Canary, ControllerOwnedPodsName, Failback, FailbackModeName, HealthCheck, MismatchedTagsName,
+    MissingTags, OnMismatchName, OwnerKindName, Parity, Repair, RepairDirectionName, Rescue, RescueModeName, Rewrite,
+    RewriteModeName, TriggerName, UnverifiedTagsName,
 };
 pub use crate::status::{
-    CanaryStatus, Divergence, DivergenceState, LastFlip, ParityStatus, PlannedCopy, PodCounts, RegistryMirrorStatus,
-    RepairStatus,
+    CanaryStatus, Divergence, DivergenceState, FailbackBlocker, FailbackBlockerReason, FailbackStatus, LastFlip,
+    ParityStatus, PlannedCopy, PodCounts, RegistryMirrorStatus, RepairStatus,
 };
 
 /// Two registries that hold the same images, and how to move between them.
@@ -45,21 +46,21 @@ pub use crate::status::{
     printcolumn = r#"{"name":"Ready","description":"Whether pods can get their images","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].status"}"#,
     printcolumn = r#"{"name":"Tags","description":"Tags compared","type":"integer","jsonPath":".status.parity.tags","priority":1}"#,
     printcolumn = r#"{"name":"Diverged","description":"Tags that are missing on one side or differ","type":"integer","jsonPath":".status.parity.diverged","priority":1}"#,
-    printcolumn = r#"{"name":"Checked","description":"The age of the last complete comparison","type":"date","jsonPath":".status.parity.checkedTime","priority":1}"#,
+    printcolumn = r#"{"name":"Unchanged","description":"How long the result of the comparison has been this","type":"date","jsonPath":".status.parity.checkedTime","priority":1}"#,
     printcolumn = r#"{"name":"Status","description":"The message of Ready","type":"string","jsonPath":".status.conditions[?(@.type==\"Ready\")].message","priority":1}"#,
     printcolumn = r#"{"name":"Age","description":"The age of the object","type":"date","jsonPath":".metadata.creationTimestamp"}"#
 )]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules(SPEC_RULES)))]
 pub struct RegistryMirrorSpec {
-    /// Stops everything for this mirror: no probes, no scans, no rewriting. Pods keep the images they have.
+    /// Stops everything for this mirror: no probes, no comparisons, no rewriting. Pods keep the images they have.
     #[serde(default)]
     pub suspend: bool,
 
-    /// The registry that serves the cluster when all is well.
+    /// The registry that serves the cluster in normal operation.
     pub primary: RegistrySide,
 
-    /// The registry that serves the cluster when the primary can't.
+    /// The registry that serves the cluster while the primary is unavailable.
     pub fallback: RegistrySide,
 
     /// The repositories of this mirror, at most 500. When absent, every repository below the prefixes belongs to it, and those that
@@ -69,7 +70,8 @@ pub struct RegistryMirrorSpec {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub repositories: Option<Vec<Repository>>,
 
-    /// Namespaces whose pods are rewritten, by their labels. Empty: all of them, except kube-system and the operator's own.
+    /// Namespaces whose pods are rewritten, by their labels. Empty: all namespaces. Pods of kube-system, of the operator's own namespace and
+    /// of those in the chart's webhook.excludedNamespaces are never rewritten.
     #[serde(default)]
     #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
     pub namespace_selector: LabelSelector,
@@ -78,10 +80,10 @@ pub struct RegistryMirrorSpec {
     #[serde(default)]
     pub health_check: HealthCheck,
 
-    /// Which side pods are sent to. Auto: the operator decides by the health of both. Primary or Fallback: that side, whatever its
-    /// health, until this is set back to Auto.
+    /// Which side pods are sent to. Auto: the operator decides by the health of both. Primary or Fallback: an override; pods are sent to
+    /// that side regardless of its health until this is set back to Auto.
     #[serde(default)]
-    pub active: ActiveSide,
+    pub active: ActiveSideName,
 
     /// When to go back to the primary after a failover.
     #[serde(default)]
@@ -110,30 +112,31 @@ pub struct RegistryMirrorSpec {
 #[schemars(extend("x-kubernetes-validations" = rules(SIDE_RULES)))]
 pub struct RegistrySide {
     /// The registry's host as image references spell it, in lower case and with a port if they have one: ghcr.io,
-    /// registry.example.com:5000, [2001:db8::1]:5000. No scheme, no path. Docker Hub is docker.io.
+    /// registry.example.com:5000, [2001:db8::1]:5000. No scheme, no path. Docker Hub is docker.io. References that spell the host
+    /// differently (with :443, in upper case, or by a regional endpoint's name) do not belong to the mirror.
     #[schemars(length(min = 1, max = MAX_REGISTRY))]
     #[schemars(extend("x-kubernetes-validations" = rules(REGISTRY_RULES)))]
     pub registry: String,
 
-    /// The path in front of every repository on this side, without slashes at its ends: the organisation at ghcr.io, for example.
+    /// The path in front of every repository on this side, without slashes at its ends: the organization at ghcr.io, for example.
     #[serde(default)]
     #[schemars(length(max = MAX_PREFIX))]
     #[schemars(extend("x-kubernetes-validations" = rules(PREFIX_RULES)))]
     pub prefix: String,
 
-    /// Whose registry this is: generic, github, azure or aws. It selects the provider's token exchange and its faster ways to list
-    /// tags. Credentials come from secretRef or identity; without either, what the operator's environment offers for this provider is used
-    /// (azure: workload identity), or nothing.
+    /// The registry's provider: generic, github, azure or aws. It selects the provider's token exchange and its faster APIs for listing
+    /// tags. Credentials come from secretRef or identity. Without either, the operator's environment is used where it has credentials for
+    /// this provider (azure: workload identity); otherwise requests are anonymous.
     #[serde(default)]
     pub provider: ProviderName,
 
-    /// This side only ever holds what was pulled through it (an ECR pull-through cache, an ACR artifact cache). A tag that it lacks
-    /// is then no divergence.
+    /// This side only holds what was pulled through it (an ECR pull-through cache, an ACR artifact cache). A tag that it lacks is then
+    /// not a divergence.
     #[serde(default)]
     pub pull_through_cache: bool,
 
-    /// Tags that pods use and the pull-through cache lacks are pulled through it by the operator, after each comparison and at most 20
-    /// at a time, so that it has them before it is needed. Only with pullThroughCache.
+    /// After each comparison the operator pulls tags that pods use and the pull-through cache lacks through the cache, at most 20 at a
+    /// time, so that it has them before an outage. Only with pullThroughCache.
     #[serde(default)]
     pub prewarm: bool,
 
@@ -147,26 +150,26 @@ pub struct RegistrySide {
     pub identity: Option<SideIdentity>,
 
     /// Hosts besides the registry's own that may issue its tokens, at most 4, spelled as registry is: gitlab.example.com for
-    /// registry.example.com, for example. The credentials of secretRef are sent to them. Docker Hub's is known.
+    /// registry.example.com, for example. The credentials of secretRef are sent to them. Docker Hub's token host need not be listed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_TOKEN_HOSTS), inner(length(min = 1, max = MAX_REGISTRY)))]
     #[schemars(extend("x-kubernetes-list-type" = "set", "x-kubernetes-validations" = rules(TOKEN_HOST_RULES)))]
     pub token_hosts: Vec<String>,
 
-    /// The Secret with certificates for this registry, in the operator's namespace: additional authorities to trust as PEM in the key
-    /// ca.crt, a client certificate to show with its key in tls.crt and tls.key, or both.
+    /// The Secret with certificates for this registry, in the operator's namespace: a CA bundle to trust besides the usual CAs, as PEM in
+    /// the key ca.crt; a client certificate and its key in tls.crt and tls.key; or both.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cert_secret_ref: Option<SecretName>,
 
     /// The most requests a minute that the verification of tags sends to this registry, 1 to 100000. All mirrors of a registry share
-    /// one budget; of several values the smallest counts. Absent: a fifth of what the provider allows (azure 200, github 8000), 200
-    /// for others. "Too many requests" halves it for a while. Probes are not counted.
+    /// one budget; of several values the smallest applies. Absent: a fifth of what the provider allows (azure 200, github 8000), 200
+    /// for others. The answer 429 (too many requests) halves it for a while. Probes are not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = *REQUESTS_PER_MINUTE.start(), max = *REQUESTS_PER_MINUTE.end()))]
     pub requests_per_minute: Option<i32>,
 
-    /// Pull secrets for pods, at most 8. Those of both sides are added to every pod of this mirror, because a pod can't get one
-    /// later; they must exist in the pod's namespace, or be minted there.
+    /// Pull secrets for pods, at most 8. Those of both sides are added to every pod of this mirror when it is created, because they can't
+    /// be added later; they must exist in the pod's namespace, or be minted there.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_PULL_SECRETS))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -181,23 +184,23 @@ pub struct PullSecret {
     #[schemars(length(min = 1, max = 253), regex(pattern = DNS_SUBDOMAIN))]
     pub name: String,
 
-    /// The operator makes this Secret and renews it before its token ends, in those of the namespaces that the chart's
-    /// pullSecrets.namespaces lists which namespaceSelector selects. Only for provider azure or aws, whose tokens end by themselves.
+    /// The operator creates this Secret and renews it before its token expires, in those namespaces of the chart's
+    /// pullSecrets.namespaces that namespaceSelector selects. Only for provider azure or aws, whose tokens expire.
     #[serde(default)]
     pub mint: bool,
 }
 
-/// An identity that a cloud vouches for.
+/// An identity that a cloud issues tokens for.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules(IDENTITY_RULES)))]
 pub struct SideIdentity {
-    /// Workload: the operator's service account token is exchanged for one of an identity that trusts it. Managed: the identity of the
-    /// machine that the operator runs on. Anonymous: none, whatever the environment offers.
+    /// Workload: the operator's service account token is exchanged for a token of an identity that trusts it. Managed: the identity of the
+    /// machine that the operator runs on. Anonymous: none, also where the environment has one.
     pub kind: IdentityKind,
 
     /// The client ID of the application or user-assigned identity. Absent, with Workload: the one that the operator's service account
-    /// is annotated with; with Managed: the machine's own identity, unless objectID or resourceID name another.
+    /// is annotated with; with Managed: the machine's own identity, unless objectID or resourceID names another.
     #[serde(default, rename = "clientID", skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = MAX_ID), regex(pattern = ID))]
     pub client_id: Option<String>,
@@ -239,11 +242,11 @@ pub struct SecretName {
     pub name: String,
 }
 
-/// Whose registry a side is.
+/// The provider of a registry.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ProviderName {
-    /// Any registry that speaks the OCI distribution protocol.
+    /// Any registry with the OCI distribution API.
     #[default]
     Generic,
     /// GitHub Container Registry.
@@ -258,8 +261,8 @@ pub enum ProviderName {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Repository {
-    /// The repository's name: the path below the prefix of each side, unless primary or fallback say otherwise. Status, metrics and
-    /// commands call it by this name.
+    /// The repository's name: the path below the prefix of each side, unless primary or fallback names another. Status, metrics and
+    /// commands use this name.
     #[schemars(length(min = 1, max = 255))]
     #[schemars(extend("x-kubernetes-validations" = rules(PATH_RULES)))]
     pub name: String,
@@ -285,15 +288,16 @@ pub struct Repository {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct TagRules {
-    /// Regular expressions, at most 16 of at most 128 characters; a tag that matches one of them is verified. Anchor them with ^ and $
-    /// to match whole tags. Empty: every tag.
+    /// Regular expressions, at most 16 of at most 128 characters; a tag that matches one of them is verified and rewritten. Anchor them with ^ and $
+    /// to match whole tags. Empty: every tag. The different expressions of a mirror may take 1 MiB of memory together, which is enough for
+    /// hundreds; equal ones count once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_PATTERNS), inner(length(min = 1, max = MAX_PATTERN)))]
     #[schemars(extend("x-kubernetes-validations" = rules(PATTERN_RULES)))]
     pub include: Vec<String>,
 
-    /// Regular expressions, at most 16 of at most 128 characters; a tag that matches one of them is not verified, even if it is
-    /// included. The tags that attach signatures to images (sha256- and 64 digits) are always left out.
+    /// Regular expressions, at most 16 of at most 128 characters; a tag that matches one of them is not verified and not rewritten, even if
+    /// it is included. Tags that attach signatures to images (sha256- and 64 digits) are always excluded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_PATTERNS), inner(length(min = 1, max = MAX_PATTERN)))]
     #[schemars(extend("x-kubernetes-validations" = rules(PATTERN_RULES)))]

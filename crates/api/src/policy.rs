@@ -4,16 +4,17 @@
 //! can't say. The first error is returned; it names the field as `kubectl explain` knows it.
 
 use catamaran_core::policy::{
-    ControllerOwnedPods, FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, ParityPolicy, RescueMode,
-    RewritePolicy, Tiller, Trigger, UnverifiedTags,
+    ActiveSide, FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, OnMismatch, ParityPolicy,
+    RescueMode, Trigger,
 };
 use catamaran_core::reference::{is_repository_path, is_tag};
 use catamaran_core::side::{Side, Sides};
+use catamaran_core::tags::TagPatterns;
 use jiff::Timestamp;
 
 use crate::mirror::{
-    ActiveSide, ControllerOwnedPodsName, FailbackModeName, HealthCheck, Parity, RegistryMirror, RegistryMirrorSpec,
-    RescueModeName, Rewrite, TriggerName, UnverifiedTagsName,
+    ActiveSideName, FailbackModeName, HealthCheck, OnMismatchName, Parity, RegistryMirror, RegistryMirrorSpec,
+    RescueModeName, TriggerName,
 };
 use crate::rules::{
     FAILURE_THRESHOLD, GRACE_PERIOD, INTERVAL, MAX_NAME, PERIOD_SECONDS, SETTLED_INTERVAL, STABLE_SECONDS,
@@ -23,6 +24,7 @@ use crate::rules::{
 mod checks;
 mod repair;
 mod repositories;
+mod rewrite;
 mod selector;
 mod sides;
 
@@ -32,7 +34,7 @@ use self::checks::{length, seconds, within};
 /// Parses a mirror.
 ///
 /// # Errors
-/// A [`PolicyError`] for the first field that makes no sense.
+/// A [`PolicyError`] for the first field that is invalid.
 pub fn policy(mirror: &RegistryMirror) -> Result<MirrorPolicy, PolicyError> {
     let spec = &mirror.spec;
     let sides = Sides {
@@ -49,13 +51,13 @@ pub fn policy(mirror: &RegistryMirror) -> Result<MirrorPolicy, PolicyError> {
             .as_ref()
             .map_or(Timestamp::MAX, |time| time.0),
         suspended: spec.suspend,
-        repositories: repositories::repositories(spec.repositories.as_deref(), &sides)?,
+        repositories: repositories::repositories(spec.repositories.as_deref(), &sides, &mut TagPatterns::default())?,
         sides,
-        namespaces: selector::selector(&spec.namespace_selector)?,
+        namespaces: selector::selector(&spec.namespace_selector, "spec.namespaceSelector")?,
         health: health(spec)?,
         failover: failover(spec)?,
         parity: parity(&spec.parity)?,
-        rewrite: rewrite(&spec.rewrite),
+        rewrite: rewrite::rewrite(&spec.rewrite)?,
         rescue: match spec.rescue.mode {
             RescueModeName::Patch => RescueMode::Patch,
             RescueModeName::PatchOrReplace => RescueMode::PatchOrReplace,
@@ -157,9 +159,9 @@ fn canary(spec: &RegistryMirrorSpec) -> Result<Option<(String, String)>, PolicyE
 fn failover(spec: &RegistryMirrorSpec) -> Result<FailoverPolicy, PolicyError> {
     Ok(FailoverPolicy {
         active: match spec.active {
-            ActiveSide::Auto => Tiller::Auto,
-            ActiveSide::Primary => Tiller::Fixed(Side::Primary),
-            ActiveSide::Fallback => Tiller::Fixed(Side::Fallback),
+            ActiveSideName::Auto => ActiveSide::Auto,
+            ActiveSideName::Primary => ActiveSide::Fixed(Side::Primary),
+            ActiveSideName::Fallback => ActiveSide::Fixed(Side::Fallback),
         },
         failback: match spec.failback.mode {
             FailbackModeName::Automatic => FailbackMode::Automatic,
@@ -170,6 +172,10 @@ fn failover(spec: &RegistryMirrorSpec) -> Result<FailoverPolicy, PolicyError> {
             &STABLE_SECONDS,
             "spec.failback.stableSeconds",
         )?,
+        on_mismatch: match spec.failback.on_mismatch {
+            OnMismatchName::Wait => OnMismatch::Wait,
+            OnMismatchName::Proceed => OnMismatch::Proceed,
+        },
     })
 }
 
@@ -183,17 +189,4 @@ fn parity(parity: &Parity) -> Result<ParityPolicy, PolicyError> {
             "spec.parity.settledInterval",
         )?,
     })
-}
-
-fn rewrite(rewrite: &Rewrite) -> RewritePolicy {
-    RewritePolicy {
-        unverified: match rewrite.unverified_tags {
-            UnverifiedTagsName::Rewrite => UnverifiedTags::Rewrite,
-            UnverifiedTagsName::Keep => UnverifiedTags::Keep,
-        },
-        controller_owned: match rewrite.controller_owned_pods {
-            ControllerOwnedPodsName::Keep => ControllerOwnedPods::Keep,
-            ControllerOwnedPodsName::Rewrite => ControllerOwnedPods::Rewrite,
-        },
-    }
 }

@@ -20,6 +20,12 @@ pub(crate) const DNS_SUBDOMAIN: &str = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-
 /// A tag, as in the OCI distribution specification.
 pub(crate) const TAG: &str = r"^[A-Za-z0-9_][A-Za-z0-9._-]*$";
 
+/// An API group; empty for the core group.
+pub(crate) const API_GROUP: &str = r"^([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)?$";
+
+/// A kind, as APIs write it.
+pub(crate) const KIND: &str = r"^[A-Z][A-Za-z0-9]*$";
+
 /// Characters of a mirror's name.
 pub(crate) const MAX_NAME: usize = 63;
 /// Repositories of a mirror.
@@ -44,6 +50,23 @@ pub(crate) const RESOURCE_ID: &str = r"^/subscriptions/[^/\s]+/[Rr]esource[Gg]ro
 pub(crate) const MAX_PATTERNS: usize = 16;
 /// Characters of a regular expression.
 pub(crate) const MAX_PATTERN: usize = 128;
+
+/// Kinds of owners.
+pub(crate) const MAX_OWNER_KINDS: usize = 32;
+/// Patterns for images.
+pub(crate) const MAX_EXCLUDED_IMAGES: usize = 32;
+/// Characters of a pattern for images.
+pub(crate) const MAX_IMAGE_PATTERN: usize = 255;
+/// Selectors of pods.
+pub(crate) const MAX_EXCLUDED_PODS: usize = 16;
+/// Labels, and requirements, of a selector.
+pub(crate) const MAX_EXPRESSIONS: usize = 16;
+/// Values of a requirement.
+pub(crate) const MAX_VALUES: usize = 32;
+/// Characters of a label's name: a DNS subdomain of 253, a slash and 63.
+pub(crate) const MAX_LABEL_KEY: usize = 317;
+/// Characters of a label's value.
+pub(crate) const MAX_LABEL_VALUE: usize = 63;
 
 pub(crate) const PERIOD_SECONDS: RangeInclusive<i32> = 1..=3600;
 pub(crate) const TIMEOUT_SECONDS: RangeInclusive<i32> = 1..=60;
@@ -102,11 +125,11 @@ pub(crate) const REGISTRY_RULES: &[Rule] = &[
     ),
     (
         "self.contains('.') || self.contains(':') || self == 'localhost'",
-        "registry must have a dot or a port, or image references would take it for a Docker Hub user",
+        "registry must have a dot or a port; otherwise image references read it as a Docker Hub user",
     ),
 ];
 
-/// Who the operator is at a registry is said in one way.
+/// There is one way to authenticate at a registry.
 pub(crate) const SIDE_RULES: &[Rule] = &[
     (
         "!has(self.identity) || self.provider == 'azure'",
@@ -118,11 +141,11 @@ pub(crate) const SIDE_RULES: &[Rule] = &[
     ),
     (
         "!has(self.imagePullSecrets) || !self.imagePullSecrets.exists(s, s.mint) || self.provider in ['azure', 'aws']",
-        "imagePullSecrets may only be minted for provider azure or aws: only their tokens end by themselves",
+        "imagePullSecrets may only be minted for provider azure or aws, whose tokens expire",
     ),
     (
         "!self.prewarm || self.pullThroughCache",
-        "prewarm is for a side with pullThroughCache: nothing else fills by being asked",
+        "prewarm is for a side with pullThroughCache: only a cache fills when it is pulled from",
     ),
 ];
 
@@ -167,6 +190,25 @@ pub(crate) const PATTERN_RULES: &[Rule] = &[(
     "self.all(p, ''.matches(p) ? true : true)",
     "must be valid regular expressions",
 )];
+
+/// A regular expression is told from a pattern by the characters that images do not have.
+pub(crate) const IMAGE_RULES: &[Rule] = &[(
+    "self.all(i, i.matches('^[A-Za-z0-9._/:@*?-]*$'))",
+    "excludeImages takes patterns of letters, digits, '.', '_', '-', '/', ':', '@' and the wildcards '*' and '?', not regular \
+     expressions",
+)];
+
+pub(crate) const POD_SELECTOR_RULES: &[Rule] = &[
+    (
+        "has(self.matchLabels) && size(self.matchLabels) > 0 || has(self.matchExpressions) && size(self.matchExpressions) > 0",
+        "an empty selector selects every pod: set rewrite.mode to Audit instead, or suspend",
+    ),
+    (
+        "!has(self.matchExpressions) || self.matchExpressions.all(e, \
+         (e.operator in ['In', 'NotIn']) == (has(e.values) && size(e.values) > 0))",
+        "matchExpressions must have values with In and NotIn, and none with Exists and DoesNotExist",
+    ),
+];
 
 pub(crate) const HEALTH_RULES: &[Rule] = &[(
     "self.timeoutSeconds <= self.periodSeconds * self.failureThreshold",

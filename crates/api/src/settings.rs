@@ -11,21 +11,28 @@ use crate::rules::{
     PERIOD_SECONDS, SETTLED_RULES, STABLE_SECONDS, SUCCESS_THRESHOLD, TAG, TIMEOUT_SECONDS, rules,
 };
 
+mod rewrite;
+
+pub use self::rewrite::{
+    ControllerOwnedPodsName, MismatchedTagsName, OwnerKindName, Rewrite, RewriteModeName, UnverifiedTagsName,
+};
+
 /// How the two registries are probed.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = rules(HEALTH_RULES)))]
 pub struct HealthCheck {
-    /// Seconds from the end of one probe to the start of the next while all is well, 1 to 3600. After a failure the next one follows
-    /// sooner, until failureThreshold is reached.
+    /// Seconds from the end of one probe to the start of the next while the registry is available, 1 to 3600. After a failure the next
+    /// probe follows sooner, until failureThreshold is reached.
     #[schemars(range(min = *PERIOD_SECONDS.start(), max = *PERIOD_SECONDS.end()))]
     pub period_seconds: i32,
 
-    /// Seconds after which a probe has failed, 1 to 60.
+    /// The timeout of a probe in seconds, 1 to 60; at most periodSeconds x failureThreshold.
     #[schemars(range(min = *TIMEOUT_SECONDS.start(), max = *TIMEOUT_SECONDS.end()))]
     pub timeout_seconds: i32,
 
-    /// Failures in a row that make a registry unavailable, 1 to 100.
+    /// Failures in a row that make a registry unavailable, 1 to 100. With 1, a single failed probe can cause a failover, also right after
+    /// the operator has started.
     #[schemars(range(min = *FAILURE_THRESHOLD.start(), max = *FAILURE_THRESHOLD.end()))]
     pub failure_threshold: i32,
 
@@ -34,12 +41,12 @@ pub struct HealthCheck {
     pub success_threshold: i32,
 
     /// Which failures count: Unavailable (refused, reset, timed out, DNS or TLS failure, 5xx), Unauthorized (401), Forbidden (403).
-    /// Unavailable always does.
+    /// Unavailable always counts.
     #[schemars(length(max = 3))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub triggers: Vec<TriggerName>,
 
-    /// The image to probe with. When absent, the tag that last came in sync.
+    /// The image to probe with. Absent: the tag that came in sync last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<Canary>,
 }
@@ -82,15 +89,15 @@ pub struct Canary {
     pub tag: String,
 }
 
-/// Who decides which side is active.
+/// How the active side is chosen.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ActiveSide {
-    /// The operator.
+pub enum ActiveSideName {
+    /// By the operator.
     #[default]
     Auto,
-    /// The primary, whatever its health.
+    /// The primary, regardless of its health.
     Primary,
-    /// The fallback, whatever its health.
+    /// The fallback, regardless of its health.
     Fallback,
 }
 
@@ -98,14 +105,19 @@ pub enum ActiveSide {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Failback {
-    /// Automatic: as soon as the primary has been reachable for stableSeconds and has every tag that running pods use. Manual: when
-    /// a person sets active to Primary.
+    /// Automatic: as soon as the primary has been reachable for stableSeconds and has every tag and digest that pods use (onMismatch).
+    /// Manual: only when active is set to Primary.
     pub mode: FailbackModeName,
 
-    /// Seconds for which the primary must have been reachable without a break, 60 to 86400. Each further failover within an hour
+    /// Seconds for which the primary must have been reachable without interruption, 60 to 86400. Each further failover within an hour
     /// doubles it, up to an hour.
     #[schemars(range(min = *STABLE_SECONDS.start(), max = *STABLE_SECONDS.end()))]
     pub stable_seconds: i32,
+
+    /// Whether a failback waits for tags in use that the primary has with another digest than the fallback. Wait: it waits until both
+    /// are the same; status.failback lists what it waits for. Proceed: it does not wait, and pods get the primary's digest afterwards.
+    /// A tag or digest that the primary lacks is always waited for.
+    pub on_mismatch: OnMismatchName,
 }
 
 impl Default for Failback {
@@ -113,18 +125,29 @@ impl Default for Failback {
         Failback {
             mode: FailbackModeName::Automatic,
             stable_seconds: 300,
+            on_mismatch: OnMismatchName::Wait,
         }
     }
 }
 
-/// Whether failback needs a person.
+/// Whether failback is automatic.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailbackModeName {
     /// As soon as it is safe.
     #[default]
     Automatic,
-    /// Only when a person says so.
+    /// Only when active is set to Primary.
     Manual,
+}
+
+/// Whether a failback waits for tags in use that differ between the sides.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnMismatchName {
+    /// It waits until they are the same.
+    #[default]
+    Wait,
+    /// It does not wait.
+    Proceed,
 }
 
 /// How the tags of both sides are compared.
@@ -136,13 +159,14 @@ pub struct Parity {
     #[schemars(extend("x-kubernetes-validations" = rules(INTERVAL_RULES)))]
     pub interval: String,
 
-    /// How long a difference may last before it counts as a divergence, at most 1h: pushes to two registries are never one step.
+    /// How long a difference may last before it counts as a divergence, at most 1h, because images reach two registries one after the
+    /// other. It delays reports and repair. Images are never rewritten to a tag that is known to be missing.
     #[schemars(length(max = 32), regex(pattern = DURATION))]
     #[schemars(extend("x-kubernetes-validations" = rules(GRACE_RULES)))]
     pub grace_period: String,
 
     /// The longest time between two reads of a tag that was equal twice, where a registry can't list digests, 10s to 168h. Such
-    /// tags are read in turn; all others in every comparison.
+    /// tags are read in rotation; all others in every comparison.
     #[schemars(length(max = 32), regex(pattern = DURATION))]
     #[schemars(extend("x-kubernetes-validations" = rules(SETTLED_RULES)))]
     pub settled_interval: String,
@@ -158,45 +182,13 @@ impl Default for Parity {
     }
 }
 
-/// How image references of new pods are rewritten.
-#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Rewrite {
-    /// What happens to a tag that was not compared yet. Rewrite: it is rewritten, and compared at once. Keep: it stays as it is.
-    pub unverified_tags: UnverifiedTagsName,
-
-    /// What happens to pods of other owners than ReplicaSets, StatefulSets, DaemonSets, Jobs and ReplicationControllers. Keep: they
-    /// stay as they are, because such an owner may compare images and recreate the pod for ever. Rewrite: they are rewritten.
-    pub controller_owned_pods: ControllerOwnedPodsName,
-}
-
-/// What happens to a tag that was not compared yet.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum UnverifiedTagsName {
-    /// It is rewritten.
-    #[default]
-    Rewrite,
-    /// It stays.
-    Keep,
-}
-
-/// What happens to pods of custom controllers.
-#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ControllerOwnedPodsName {
-    /// They stay as they are.
-    #[default]
-    Keep,
-    /// They are rewritten.
-    Rewrite,
-}
-
 /// What is done for pods that wait for an image on the wrong side.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Rescue {
-    /// Patch: the image of the waiting container is patched. PatchOrReplace: besides, pods of ReplicaSets that never started and hang
-    /// on a dead registry are deleted, which the operator must be granted. "Off", in quotes, because YAML takes the bare word for
-    /// false: nothing.
+    /// Patch: the image of the waiting container is patched. PatchOrReplace: in addition, pods of ReplicaSets that never started and wait
+    /// for an unavailable registry are deleted; the operator needs permission to delete pods. "Off", in quotes, because YAML reads the bare
+    /// word as false: nothing.
     pub mode: RescueModeName,
 }
 
@@ -206,7 +198,7 @@ pub enum RescueModeName {
     /// Its image is patched.
     #[default]
     Patch,
-    /// Its image is patched, or it is deleted when that is quicker.
+    /// Its image is patched, or it is deleted.
     PatchOrReplace,
     /// Nothing.
     Off,
@@ -216,25 +208,24 @@ pub enum RescueModeName {
 #[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Repair {
-    /// "Off", in quotes, because YAML takes the bare word for false: missing tags are reported, never copied. DryRun: status and
+    /// "Off", in quotes, because YAML reads the bare word as false: missing tags are reported, never copied. DryRun: status and
     /// Events say what would be copied. Copy: a tag that one side is confirmed to lack is copied there from the other side, with
-    /// everything it stands for. A tag that differs is never overwritten, and nothing is ever deleted; a tag that was deleted on one
-    /// side only comes back. The credential of a side that is written must have the right to push.
+    /// its manifests and layers. A tag that differs is never overwritten, and nothing is ever deleted. A tag that was deleted on one
+    /// side only is copied back. The credentials of a side that is written need permission to push.
     pub missing_tags: MissingTags,
 
     /// Which sides are written: Both, ToFallback or ToPrimary. A pull-through cache is never written.
     pub direction: RepairDirectionName,
 
-    /// Whether signatures, attestations and whatever else refers to an image are copied with it: those of the referrers API, and the
-    /// tags sha256-<digest> with .sig, .att and .sbom. Attestations within an image index always are.
+    /// Whether signatures, attestations and other artifacts that refer to an image are copied with it: those of the referrers API, and the
+    /// tags sha256-<digest> with .sig, .att and .sbom. Attestations within an image index are always copied.
     pub referrers: bool,
 
     /// Tags copied at a time, 1 to 8. Each needs 4 MiB of memory.
     #[schemars(range(min = *CONCURRENCY.start(), max = *CONCURRENCY.end()))]
     pub concurrency: i32,
 
-    /// The most bytes that are read in a second, over all copies of this mirror, 65536 to 100000000000. When absent, as many as there
-    /// are.
+    /// The most bytes that are read in a second, over all copies of this mirror, 65536 to 100000000000. Absent: unlimited.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = *BYTES_PER_SECOND.start(), max = *BYTES_PER_SECOND.end()))]
     pub max_bytes_per_second: Option<i64>,
@@ -258,7 +249,7 @@ pub enum MissingTags {
     /// It is reported.
     #[default]
     Off,
-    /// It is told what would be copied.
+    /// What would be copied is reported.
     DryRun,
     /// It is copied.
     Copy,
@@ -267,7 +258,7 @@ pub enum MissingTags {
 /// Which sides are written.
 #[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RepairDirectionName {
-    /// Whichever lacks a tag.
+    /// The side that lacks a tag.
     #[default]
     Both,
     /// The fallback only.

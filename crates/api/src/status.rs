@@ -1,4 +1,4 @@
-//! What the operator answers: the status of a `RegistryMirror`.
+//! What the operator reports: the status of a `RegistryMirror`.
 
 // Shown as plain text by `kubectl explain`: no Markdown.
 #![allow(clippy::doc_markdown)]
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 /// The value of `observedGeneration` before the operator has seen the object.
 ///
-/// No generation has it, so that tools which judge by kstatus (Flux, Helm) never take a brand-new object for a finished one.
+/// No generation has it, so that tools which judge by kstatus (Flux, Helm) never take a new object for a finished one.
 pub const NEVER_OBSERVED: i64 = -1;
 
 /// At most so many divergences are listed in the status; the counts are exact, the list is a sample.
@@ -19,11 +19,18 @@ pub const MAX_DIVERGENCES: usize = 20;
 /// At most so many planned copies are listed.
 pub const MAX_PLANNED: usize = 20;
 
+/// At most so many blockers of a failback are listed; the count is exact, the list is a sample.
+pub const MAX_BLOCKERS: usize = 10;
+
+/// At most so many mappings are remembered as observed: one for each repository that names its paths, and some for edits.
+pub const MAX_OBSERVED_MAPPINGS: usize = 600;
+
 /// The state of the mirror as last observed.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct RegistryMirrorStatus {
-    /// The generation of the spec that this status answers; -1 before the first.
+    /// The generation of the spec that this status belongs to; -1 before the first. While a spec is invalid, the last valid one stays in
+    /// force, as the condition Stalled says.
     pub observed_generation: i64,
 
     /// The side that pods are sent to: Primary or Fallback.
@@ -31,18 +38,31 @@ pub struct RegistryMirrorStatus {
     #[schemars(schema_with = "optional_side")]
     pub active: Option<Side>,
 
-    /// Counts the changes of the active side; it never falls.
+    /// The registry that this is, with the side's prefix: it stays active when the sides change places in the spec.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub active_registry: Option<String>,
+
+    /// Counts the changes of the active side; it never decreases.
     pub epoch: i64,
 
     /// The last change of the active side.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_flip: Option<LastFlip>,
 
-    /// When the operator itself changed sides within the last hour, newest last. Each makes the next failback wait longer.
+    /// The operator's failovers within the last hour, newest last. Each makes the next failback wait longer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub recent_failovers: Vec<Time>,
 
-    /// The image that probes ask for.
+    /// What the next failback waits for, while the fallback is active.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failback: Option<FailbackStatus>,
+
+    /// The mappings of repositories between the two registries of which one side has served an image, 16 hexadecimal digits each, at most
+    /// 600. Images of other mappings are not rewritten yet. An edit that leaves a repository's paths as they are leaves its mapping here.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub observed_mappings: Vec<String>,
+
+    /// The image that probes request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub canary: Option<CanaryStatus>,
 
@@ -58,12 +78,12 @@ pub struct RegistryMirrorStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repair: Option<RepairStatus>,
 
-    /// Pods that this mirror concerns.
+    /// Pods that this mirror affects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods: Option<PodCounts>,
 
-    /// Ready, PrimaryAvailable, FallbackAvailable, InSync, FailedOver; PullThroughRule where there is one to compare with; Reconciling
-    /// and Stalled while they are true.
+    /// Ready, PrimaryAvailable, FallbackAvailable, InSync and FailedOver; PullThroughRule where there is one to compare with; EvidenceStored
+    /// and WorkloadsRead while they are False; Reconciling and Stalled while they are True.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -74,9 +94,12 @@ impl Default for RegistryMirrorStatus {
         RegistryMirrorStatus {
             observed_generation: NEVER_OBSERVED,
             active: None,
+            active_registry: None,
             epoch: 0,
             last_flip: None,
             recent_failovers: Vec::new(),
+            failback: None,
+            observed_mappings: Vec::new(),
             canary: None,
             parity: None,
             divergences: Vec::new(),
@@ -103,7 +126,47 @@ pub struct LastFlip {
     pub reason: String,
 }
 
-/// The image that probes ask for.
+/// What a failback waits for.
+#[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FailbackStatus {
+    /// Tags and digests in use that block the failback.
+    pub blocked: i64,
+    /// A sample of them, at most 10.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub blocked_by: Vec<FailbackBlocker>,
+}
+
+/// A tag or digest in use that blocks a failback.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailbackBlocker {
+    /// The repository's name.
+    pub repository: String,
+    /// The tag, or the digest where pods name only that.
+    pub reference: String,
+    /// MissingOnPrimary, DigestMismatch or NotRead.
+    pub reason: FailbackBlockerReason,
+    /// The digest on the primary.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub primary_digest: Option<String>,
+    /// The digest on the fallback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fallback_digest: Option<String>,
+}
+
+/// Why a tag or digest blocks a failback.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FailbackBlockerReason {
+    /// The primary does not have it.
+    MissingOnPrimary,
+    /// The primary has it with another digest than the fallback.
+    DigestMismatch,
+    /// The primary was not read since it recovered.
+    NotRead,
+}
+
+/// The image that probes request.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CanaryStatus {
@@ -119,7 +182,8 @@ pub struct CanaryStatus {
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ParityStatus {
-    /// When the last complete comparison ended.
+    /// Since when the result of the comparison has been this. When the last comparison ended is the metric
+    /// catamaran_parity_last_pass_timestamp_seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checked_time: Option<Time>,
     /// Repositories compared.
@@ -136,14 +200,14 @@ pub struct ParityStatus {
     pub mismatched: i64,
     /// Tags whose difference is younger than the grace period, or that were not read yet.
     pub pending: i64,
-    /// Tags that the pull-through cache does not hold, which is no divergence.
+    /// Tags that the pull-through cache does not hold, which is not a divergence.
     pub not_cached: i64,
     /// Missing and mismatched tags together.
     pub diverged: i64,
-    /// When the oldest digest that this result rests on was read.
+    /// When the oldest digest in this result was read.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_check_time: Option<Time>,
-    /// A hash over every tag and its state: it changes when, and only when, one of them does.
+    /// A hash over every tag and its state, 16 hexadecimal digits: it changes when, and only when, one of them does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
 }
@@ -188,11 +252,11 @@ pub struct RepairStatus {
     pub last_time: Option<Time>,
     /// Tags that this round copied.
     pub copied: i64,
-    /// Tags whose last copy failed; they are tried again, after ever longer pauses up to six hours.
+    /// Tags whose last copy failed; they are retried with a backoff of up to six hours.
     pub failed: i64,
     /// Tags that are still to be copied, those that failed included.
     pub pending: i64,
-    /// What happened, and what to do about a failure.
+    /// What happened, and how to fix a failure.
     pub message: String,
     /// With DryRun a sample of what would be copied, at most 20.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -210,11 +274,11 @@ pub struct PlannedCopy {
     /// The side that lacks it: Primary or Fallback.
     #[schemars(schema_with = "side")]
     pub to: Side,
-    /// What the other side has.
+    /// The digest on the other side.
     pub digest: String,
 }
 
-/// Pods that the mirror concerns.
+/// Pods that the mirror affects.
 #[derive(JsonSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct PodCounts {

@@ -5,7 +5,7 @@ macro_rules! words {
     (
         $(#[doc = $about:literal])+
         $list:ident:
-        $($(#[doc = $doc:literal])+ $name:ident = $text:literal;)+
+        $($(#[doc = $doc:literal])+ $name:ident = $text:expr;)+
     ) => {
         $($(#[doc = $doc])+ pub const $name: &str = $text;)+
 

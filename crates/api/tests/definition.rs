@@ -120,7 +120,16 @@ fn the_columns_are_few_described_and_in_the_order_of_reading() {
         ["Primary", "Fallback", "Active", "In-Sync", "Ready", "Age"]
     );
     let wide = [
-        "Primary", "Fallback", "Active", "In-Sync", "Ready", "Tags", "Diverged", "Checked", "Status", "Age",
+        "Primary",
+        "Fallback",
+        "Active",
+        "In-Sync",
+        "Ready",
+        "Tags",
+        "Diverged",
+        "Unchanged",
+        "Status",
+        "Age",
     ];
     assert_eq!(shown(true), wide);
     for column in &columns {

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use catamaran_api::mirror::{RegistryMirror, RegistryMirrorSpec, TagRules};
+use catamaran_api::mirror::{ControllerOwnedPodsName, RegistryMirror, RegistryMirrorSpec, TagRules};
 use catamaran_api::policy::{PolicyError, policy};
 use catamaran_core::policy::{
-    ControllerOwnedPods, FailbackMode, MirrorPolicy, Provider, RepairDirection, RepairMode, RepairPolicy, Repositories,
-    RepositoryRule, RescueMode, Tiller, Trigger, UnverifiedTags,
+    ActiveSide, ControllerOwnedPods, FailbackMode, MirrorPolicy, MismatchedTags, OnMismatch, Provider, RepairDirection,
+    RepairMode, RepairPolicy, Repositories, RepositoryRule, RescueMode, RewriteMode, Trigger, UnverifiedTags,
 };
 use catamaran_core::side::Side;
 use jiff::Timestamp;
@@ -79,9 +79,10 @@ fn defaults_become_the_policy_that_the_design_names() {
     );
     assert_eq!(
         (policy.failover.active, policy.failover.failback),
-        (Tiller::Auto, FailbackMode::Automatic)
+        (ActiveSide::Auto, FailbackMode::Automatic)
     );
     assert_eq!(policy.failover.stable, Duration::from_mins(5));
+    assert_eq!(policy.failover.on_mismatch, OnMismatch::Wait);
     assert_eq!(
         (policy.parity.interval, policy.parity.grace),
         (Duration::from_mins(5), Duration::from_mins(2))
@@ -125,9 +126,13 @@ fn opposite() -> RegistryMirrorSpec {
             "triggers": ["Forbidden", "Unauthorized"], "canary": {"repository": "any/thing", "tag": "v1"},
         },
         "active": "Fallback",
-        "failback": {"mode": "Manual", "stableSeconds": 90},
+        "failback": {"mode": "Manual", "stableSeconds": 90, "onMismatch": "Proceed"},
         "parity": {"interval": "1m30s", "gracePeriod": "0s", "settledInterval": "1h"},
-        "rewrite": {"unverifiedTags": "Keep", "controllerOwnedPods": "Rewrite"},
+        "rewrite": {
+            "mode": "Audit", "unverifiedTags": "Keep", "mismatchedTags": "WhenUnavailable", "controllerOwnedPods": "Rewrite",
+            "ownerKinds": [{"apiGroup": "tekton.dev", "kind": "TaskRun"}],
+            "excludeImages": ["*/tools/*"], "excludePods": [{"matchLabels": {"app": "db"}}],
+        },
         "rescue": {"mode": "Off"},
         "repair": {
             "missingTags": "Copy", "direction": "ToFallback", "referrers": true, "concurrency": 8, "maxBytesPerSecond": 1_000_000,
@@ -179,7 +184,7 @@ fn every_choice_of_behaviour_reaches_the_policy() {
     assert_eq!(policy.health.canary, Some(("any/thing".into(), "v1".into())));
     assert_eq!(
         (policy.failover.active, policy.failover.failback),
-        (Tiller::Fixed(Side::Fallback), FailbackMode::Manual)
+        (ActiveSide::Fixed(Side::Fallback), FailbackMode::Manual)
     );
     assert_eq!(
         (policy.failover.stable, policy.parity.interval),
@@ -189,8 +194,7 @@ fn every_choice_of_behaviour_reaches_the_policy() {
         (policy.parity.grace, policy.parity.settled),
         (Duration::ZERO, Duration::from_hours(1))
     );
-    assert_eq!(policy.rewrite.unverified, UnverifiedTags::Keep);
-    assert_eq!(policy.rewrite.controller_owned, ControllerOwnedPods::Rewrite);
+    assert_eq!(policy.failover.on_mismatch, OnMismatch::Proceed);
     assert_eq!(policy.rescue, RescueMode::Off);
     assert_eq!(
         policy.repair,
@@ -207,6 +211,56 @@ fn every_choice_of_behaviour_reaches_the_policy() {
         Timestamp::MAX,
         "an object that no API server has seen yields to every other"
     );
+}
+
+#[test]
+fn every_choice_of_rewriting_reaches_the_policy() {
+    let rewrite = policy(&RegistryMirror::new("apps", opposite())).unwrap().rewrite;
+    assert_eq!(
+        (rewrite.mode, rewrite.unverified, rewrite.mismatched),
+        (
+            RewriteMode::Audit,
+            UnverifiedTags::Keep,
+            MismatchedTags::WhenUnavailable
+        )
+    );
+    assert_eq!(rewrite.controller_owned, ControllerOwnedPods::Rewrite);
+    assert!(rewrite.excludes_image("ghcr.io/example-org/tools/a:v1"));
+    assert!(!rewrite.excludes_image("ghcr.io/example-org/apps/a:v1"));
+    let app = |value: &'static str| move |key: &str| (key == "app").then_some(value);
+    assert!(rewrite.excludes_pod(app("db")) && !rewrite.excludes_pod(app("web")));
+    assert!(
+        !rewrite.excludes_pod(|key| (key == "application").then_some("spilo")),
+        "the default is replaced"
+    );
+}
+
+#[test]
+fn owner_kinds_are_allowed_beside_keep() {
+    let mut spec = opposite();
+    spec.rewrite.controller_owned_pods = ControllerOwnedPodsName::Keep;
+    let rewrite = policy(&RegistryMirror::new("apps", spec)).unwrap().rewrite;
+    assert!(rewrite.allows_owner("tekton.dev", "TaskRun"));
+    assert!(!rewrite.allows_owner("example.com", "TaskRun") && !rewrite.allows_owner("tekton.dev", "Other"));
+}
+
+#[test]
+fn operators_that_compare_images_are_excluded_by_default() {
+    let rewrite = policy(&mirror(|_| {})).unwrap().rewrite;
+    for (label, value) in [
+        ("application", "spilo"),
+        ("kueue.x-k8s.io/managed", "true"),
+        ("app", "aerospike-cluster"),
+        ("app", "longhorn-manager"),
+    ] {
+        let pod = |key: &str| (key == label).then_some(value);
+        assert!(rewrite.excludes_pod(pod), "{label}: {value}");
+    }
+    assert!(!rewrite.excludes_pod(|key| (key == "app").then_some("web")));
+    let all = policy(&mirror(|spec| spec.rewrite.exclude_pods = Vec::new()))
+        .unwrap()
+        .rewrite;
+    assert!(!all.excludes_pod(|key| (key == "application").then_some("spilo")));
 }
 
 #[test]
@@ -340,7 +394,7 @@ fn repositories_beyond_the_limits_are_refused_by_name() {
         (
             "a pattern that explodes",
             bomb,
-            "spec.repositories[1].tags",
+            "spec.repositories[1].tags.include[0]",
             "failed to compile",
         ),
         (
@@ -409,36 +463,41 @@ fn a_mirror_without_a_name_is_refused() {
     assert_eq!(policy(&mirror).unwrap_err().field, "metadata.name");
 }
 
+const HOSTILE: &[&str] = &[
+    "",
+    " ",
+    "\0",
+    "a\nb",
+    "\u{202e}ghcr.io",
+    "…",
+    "..",
+    "//",
+    "[",
+    "]",
+    "[]",
+    "[:]:",
+    ":",
+    "@",
+    "%2e%2e",
+    "-",
+    "é",
+    "99999999999999999999999999h",
+    "((((((((((",
+    "[[:alpha:]]{1000}{1000}",
+    "xn--nxasmq6b.example.com",
+];
+
 /// Whatever a string field holds, there is a policy or an error, never a panic.
 #[test]
 fn hostile_strings_never_panic() {
-    let hostile = [
-        "",
-        " ",
-        "\0",
-        "a\nb",
-        "\u{202e}ghcr.io",
-        "…",
-        "..",
-        "//",
-        "[",
-        "]",
-        "[]",
-        "[:]:",
-        ":",
-        "@",
-        "%2e%2e",
-        "-",
-        "é",
-        "99999999999999999999999999h",
-        "((((((((((",
-        "[[:alpha:]]{1000}{1000}",
-        "xn--nxasmq6b.example.com",
-    ];
     let mut template: Value = serde_json::to_value(spec()).unwrap();
     template["healthCheck"]["canary"] = json!({"repository": "api", "tag": "v1"});
     template["repositories"][0]["tags"] = json!({"include": ["a"], "exclude": ["b"]});
     template["primary"]["secretRef"] = json!({"name": "a"});
+    template["rewrite"] = json!({
+        "excludeImages": ["a"], "ownerKinds": [{"apiGroup": "a", "kind": "A"}],
+        "excludePods": [{"matchExpressions": [{"key": "a", "operator": "Exists"}]}],
+    });
     let pointers = [
         "/primary/registry",
         "/primary/prefix",
@@ -449,13 +508,17 @@ fn hostile_strings_never_panic() {
         "/repositories/0/tags/exclude/0",
         "/healthCheck/canary/repository",
         "/healthCheck/canary/tag",
+        "/rewrite/excludeImages/0",
+        "/rewrite/ownerKinds/0/apiGroup",
+        "/rewrite/ownerKinds/0/kind",
+        "/rewrite/excludePods/0/matchExpressions/0/operator",
         "/parity/interval",
         "/parity/gracePeriod",
         "/parity/settledInterval",
     ];
     let mut refused = 0;
     for pointer in pointers {
-        for text in hostile
+        for text in HOSTILE
             .iter()
             .map(|text| (*text).to_owned())
             .chain([1_000_000].map(|length| "a".repeat(length)))
@@ -467,7 +530,7 @@ fn hostile_strings_never_panic() {
         }
     }
     assert!(
-        refused > 200,
+        refused > 280,
         "nearly all of them make no sense, but only {refused} were refused"
     );
 }

@@ -111,9 +111,17 @@ fn a_new_object_shows_its_defaults_and_an_observed_generation_that_no_object_has
                 "triggers": ["Unavailable"],
             },
             "active": "Auto",
-            "failback": {"mode": "Automatic", "stableSeconds": 300},
+            "failback": {"mode": "Automatic", "stableSeconds": 300, "onMismatch": "Wait"},
             "parity": {"interval": "5m", "gracePeriod": "2m", "settledInterval": "24h"},
-            "rewrite": {"unverifiedTags": "Rewrite", "controllerOwnedPods": "Keep"},
+            "rewrite": {
+                "mode": "Rewrite", "unverifiedTags": "Rewrite", "mismatchedTags": "Keep", "controllerOwnedPods": "Keep",
+                "excludePods": [
+                    {"matchLabels": {"application": "spilo"}},
+                    {"matchLabels": {"kueue.x-k8s.io/managed": "true"}},
+                    {"matchLabels": {"app": "aerospike-cluster"}},
+                    {"matchLabels": {"app": "longhorn-manager"}},
+                ],
+            },
             "rescue": {"mode": "Patch"},
             "repair": {"missingTags": "Off", "direction": "Both", "referrers": false, "concurrency": 2},
         })

@@ -1,7 +1,12 @@
 //! The reasons of conditions, each with what it means: docs/reference/conditions.md is made of these words.
+//!
+//! A reason that a decision already has a word for is that word: nothing here spells it again.
 
 // Shown as plain text in docs/reference.
 #![allow(clippy::doc_markdown)]
+
+use catamaran_core::endpoint::{Availability, Unavailable, UnknownReason};
+use catamaran_core::mirror::failover::{FlipReason, Reason};
 
 use crate::words::words;
 
@@ -9,45 +14,47 @@ words! {
     /// Every reason with what it means.
     ALL:
 
-    /// The primary is active and nothing speaks against it.
+    /// The primary is active. No problems detected.
     SERVING_FROM_PRIMARY = "ServingFromPrimary";
-    /// The fallback is active and nothing speaks against it. The message says what failback waits for.
+    /// The fallback is active. No problems detected with it; the message says what failback waits for.
     SERVING_FROM_FALLBACK = "ServingFromFallback";
     /// Neither side is available. Pods stay with the side they were sent to.
-    BOTH_UNAVAILABLE = "BothUnavailable";
-    /// The active side is unavailable and the other one has not answered as it should, or spec.active keeps pods where they are.
+    BOTH_UNAVAILABLE = Reason::BothUnavailable.as_str();
+    /// The active side is unavailable. The other one is not known to be available, or spec.active keeps the side.
     ACTIVE_UNAVAILABLE = "ActiveUnavailable";
     /// Nothing has been observed yet.
-    NOT_YET_OBSERVED = "NotYetObserved";
-    /// spec.suspend is set: nothing is looked at, and pods keep the images they have.
+    NOT_YET_OBSERVED = UnknownReason::NotYetObserved.as_str();
+    /// spec.suspend is set: nothing is probed or verified, and pods keep the images they have.
     SUSPENDED = "Suspended";
 
-    /// It answers up to the manifest and the blob that are probed for.
-    REACHABLE = "Reachable";
+    /// The registry serves the manifest and the blob that are probed for.
+    REACHABLE = Availability::Available.as_str();
     /// The connection was refused or reset.
-    CONNECTION_FAILED = "ConnectionFailed";
+    CONNECTION_FAILED = Unavailable::ConnectionFailed.as_str();
     /// The TLS handshake failed, or the certificate is not trusted.
-    TLS_ERROR = "TLSError";
+    TLS_ERROR = Unavailable::TlsError.as_str();
     /// The registry's name does not resolve.
-    DNS_FAILURE = "DNSFailure";
-    /// There was no answer in time.
-    TIMEOUT = "Timeout";
-    /// It answered with a server error (5xx), or its blobs can't be read.
-    SERVER_ERROR = "ServerError";
-    /// The credentials are not accepted (401). It is no outage: mend the Secret or the identity.
-    UNAUTHORIZED = "Unauthorized";
-    /// The credentials are accepted and lack a right (403). It is an outage only where healthCheck.triggers says so.
-    FORBIDDEN = "Forbidden";
-    /// The registry's firewall refuses this network; the message has the addresses that it saw.
-    NETWORK_DENIED = "NetworkDenied";
-    /// The registry answers "too many requests" (429). It is asked less until it stops.
-    RATE_LIMITED = "RateLimited";
+    DNS_FAILURE = Unavailable::DnsFailure.as_str();
+    /// The registry did not answer before the timeout.
+    TIMEOUT = Unavailable::Timeout.as_str();
+    /// The registry answered with a server error (5xx), or its blobs can't be read.
+    SERVER_ERROR = Unavailable::ServerError.as_str();
+    /// The credentials are not accepted (401). Not an outage unless healthCheck.triggers lists Unauthorized. Fix the Secret or the
+    /// identity.
+    UNAUTHORIZED = UnknownReason::Unauthorized.as_str();
+    /// Access is denied (403): a right is missing. For a registry, not an outage unless healthCheck.triggers lists Forbidden.
+    FORBIDDEN = UnknownReason::Forbidden.as_str();
+    /// The registry's firewall refuses this network (403). The message has the addresses that it saw. Not an outage unless
+    /// healthCheck.triggers lists Forbidden.
+    NETWORK_DENIED = UnknownReason::NetworkDenied.as_str();
+    /// The registry throttles requests (429). Fewer are sent until it stops.
+    RATE_LIMITED = UnknownReason::RateLimited.as_str();
     /// The registry answers and does not have the image that is probed for. Another one is chosen.
-    CANARY_NOT_FOUND = "CanaryNotFound";
-    /// The operator's credentials can't be read, or the identity service gives no token for them.
-    CREDENTIALS_UNAVAILABLE = "CredentialsUnavailable";
+    CANARY_NOT_FOUND = UnknownReason::CanaryNotFound.as_str();
+    /// The operator's credentials can't be read, or the identity service issues no token for them.
+    CREDENTIALS_UNAVAILABLE = UnknownReason::CredentialsUnavailable.as_str();
     /// The operator's identity has no role at the registry yet. A role that was granted takes effect within minutes.
-    WAITING_FOR_AUTHORIZATION = "WaitingForAuthorization";
+    WAITING_FOR_AUTHORIZATION = UnknownReason::WaitingForAuthorization.as_str();
 
     /// Every verified tag has the same digest on both sides.
     TAGS_MATCH = "TagsMatch";
@@ -60,16 +67,16 @@ words! {
     /// The fallback's tags can't be read.
     FALLBACK_UNREACHABLE = "FallbackUnreachable";
 
-    /// The sides never changed.
+    /// The active side never changed.
     NEVER_FAILED_OVER = "NeverFailedOver";
     /// The last change: the primary failed.
-    PRIMARY_UNAVAILABLE = "PrimaryUnavailable";
+    PRIMARY_UNAVAILABLE = FlipReason::PrimaryUnavailable.as_str();
     /// The last change: the fallback failed while it was active.
-    FALLBACK_UNAVAILABLE = "FallbackUnavailable";
-    /// The last change: the primary was back and verified.
-    PRIMARY_RECOVERED = "PrimaryRecovered";
-    /// The last change: spec.active said so.
-    REQUESTED = "Requested";
+    FALLBACK_UNAVAILABLE = FlipReason::FallbackUnavailable.as_str();
+    /// The last change: the primary recovered and was verified.
+    PRIMARY_RECOVERED = FlipReason::PrimaryRecovered.as_str();
+    /// The last change: spec.active requested it.
+    REQUESTED = FlipReason::Requested.as_str();
 
     /// The mirror's paths are those of the cloud's rule.
     RULE_FITS = "RuleFits";
@@ -80,16 +87,24 @@ words! {
     /// The cloud's rules could not be read.
     RULE_UNKNOWN = "RuleUnknown";
 
-    /// Both registries are being looked at for the first time, or for the first time since the spec changed.
+    /// The evidence could not be written to the cluster. Webhooks of other replicas route by what they read before; the message has the
+    /// API server's error.
+    WRITE_FAILED = "WriteFailed";
+    /// Reading workloads is disabled in the chart. Images that only templates name, such as those of suspended CronJobs, do not count as
+    /// in use.
+    DISABLED = "Disabled";
+
+    /// Both registries are checked for the first time, or for the first time since the spec changed.
     OBSERVING = "Observing";
 
-    /// The spec makes no sense; the message names the field.
+    /// The spec is invalid; the message names the field. The last valid spec stays in force, and the message has its generation. Without
+    /// one nothing is rewritten for this mirror.
     INVALID_SPEC = "InvalidSpec";
     /// A Secret that the spec names does not exist.
     SECRET_NOT_FOUND = "SecretNotFound";
     /// A Secret that the spec names is of the wrong type or lacks a key.
     SECRET_INVALID = "SecretInvalid";
-    /// The provider does not take a credential of this kind; the message says which to create.
+    /// The provider does not accept a credential of this kind; the message says which to create.
     UNSUPPORTED_CREDENTIALS = "UnsupportedCredentials";
     /// Another mirror, older or more specific, claims the same repositories.
     OVERLAPPING = "Overlapping";

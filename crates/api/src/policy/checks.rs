@@ -1,4 +1,4 @@
-//! What is checked of a field, and what is said when it makes no sense.
+//! Checks of fields, and the error of an invalid one.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::duration;
 
-/// Why a mirror makes no sense.
+/// Why a spec is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("failed to accept {field}: {message}")]
 pub struct PolicyError {
@@ -56,6 +56,27 @@ pub(super) fn length(text: &str, bounds: &RangeInclusive<Duration>, field: &str)
         ));
     }
     Ok(length)
+}
+
+pub(super) fn at_most(count: usize, most: usize, field: &str) -> Result<(), PolicyError> {
+    if count > most {
+        return Err(PolicyError::new(field, format!("must have at most {most} entries")));
+    }
+    Ok(())
+}
+
+/// A DNS-1123 subdomain.
+pub(super) fn is_dns_subdomain(text: &str) -> bool {
+    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let is_label = |label: &str| {
+        label
+            .bytes()
+            .next()
+            .zip(label.bytes().last())
+            .is_some_and(|(first, last)| is_word(first) && is_word(last))
+            && label.bytes().all(|byte| is_word(byte) || byte == b'-')
+    };
+    text.len() <= 253 && text.split('.').all(is_label)
 }
 
 /// Refuses the second of two equal names.

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use catamaran_core::policy::{Repositories, RepositoryRule, SidePolicy};
 use catamaran_core::reference::is_repository_path;
 use catamaran_core::side::{Side, Sides};
-use catamaran_core::tags::TagFilter;
+use catamaran_core::tags::{TagFilter, TagPattern, TagPatterns};
 
-use super::checks::{PolicyError, check_unique};
+use super::checks::{PolicyError, at_most, check_unique};
 use crate::mirror::{Repository, TagRules};
 use crate::rules::{MAX_PATTERN, MAX_PATTERNS, MAX_REPOSITORIES};
 
@@ -17,6 +17,7 @@ pub(super) const NOT_A_PATH: &str =
 pub(super) fn repositories(
     listed: Option<&[Repository]>,
     sides: &Sides<SidePolicy>,
+    patterns: &mut TagPatterns,
 ) -> Result<Repositories, PolicyError> {
     let Some(listed) = listed else {
         return Ok(Repositories::InUse);
@@ -35,13 +36,18 @@ pub(super) fn repositories(
     let rules = listed
         .iter()
         .enumerate()
-        .map(|(index, repository)| rule(index, repository, sides));
+        .map(|(index, repository)| rule(index, repository, sides, patterns));
     let rules = rules.collect::<Result<Vec<_>, _>>()?;
     check_disjoint(&rules, sides)?;
     Ok(Repositories::Listed(rules))
 }
 
-fn rule(index: usize, repository: &Repository, sides: &Sides<SidePolicy>) -> Result<RepositoryRule, PolicyError> {
+fn rule(
+    index: usize,
+    repository: &Repository,
+    sides: &Sides<SidePolicy>,
+    patterns: &mut TagPatterns,
+) -> Result<RepositoryRule, PolicyError> {
     let field = |name: &str| format!("spec.repositories[{index}].{name}");
     if !is_repository_path(&repository.name) {
         return Err(PolicyError::new(field("name"), NOT_A_PATH));
@@ -54,7 +60,7 @@ fn rule(index: usize, repository: &Repository, sides: &Sides<SidePolicy>) -> Res
             fallback: path(repository.fallback.as_deref(), &repository.name, &sides.fallback)
                 .ok_or_else(|| PolicyError::new(field("fallback"), NOT_A_PATH))?,
         },
-        tags: tags(&repository.tags, &field("tags"))?,
+        tags: tags(&repository.tags, &field("tags"), patterns)?,
     })
 }
 
@@ -89,22 +95,81 @@ fn check_disjoint(rules: &[RepositoryRule], sides: &Sides<SidePolicy>) -> Result
     Ok(())
 }
 
-fn tags(rules: &TagRules, field: &str) -> Result<TagFilter, PolicyError> {
-    for (name, patterns) in [("include", &rules.include), ("exclude", &rules.exclude)] {
-        if patterns.len() > MAX_PATTERNS {
-            return Err(PolicyError::new(
-                format!("{field}.{name}"),
-                format!("must have at most {MAX_PATTERNS} entries"),
-            ));
-        }
+fn tags(rules: &TagRules, field: &str, patterns: &mut TagPatterns) -> Result<TagFilter, PolicyError> {
+    let mut compiled = |name: &str, texts: &[String]| compile(texts, &format!("{field}.{name}"), patterns);
+    Ok(TagFilter::of(
+        compiled("include", &rules.include)?,
+        compiled("exclude", &rules.exclude)?,
+    ))
+}
+
+fn compile(texts: &[String], field: &str, patterns: &mut TagPatterns) -> Result<Vec<TagPattern>, PolicyError> {
+    at_most(texts.len(), MAX_PATTERNS, field)?;
+    let compile = |(index, text): (usize, &String)| {
+        let error = |message: String| PolicyError::new(format!("{field}[{index}]"), message);
         // The schema counts characters.
-        let fits = |pattern: &String| (1..=MAX_PATTERN).contains(&pattern.chars().count());
-        if let Some(index) = patterns.iter().position(|pattern| !fits(pattern)) {
-            return Err(PolicyError::new(
-                format!("{field}.{name}[{index}]"),
-                format!("must have 1 to {MAX_PATTERN} characters"),
-            ));
+        if !(1..=MAX_PATTERN).contains(&text.chars().count()) {
+            return Err(error(format!("must have 1 to {MAX_PATTERN} characters")));
+        }
+        patterns.compile(text).map_err(|refused| error(refused.to_string()))
+    };
+    texts.iter().enumerate().map(compile).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use catamaran_core::tags::MAX_COMPILED;
+
+    use super::*;
+
+    fn listed(pattern: impl Fn(usize, usize) -> String) -> Vec<Repository> {
+        let rules = |repository: usize| TagRules {
+            include: (0..16).map(|number| pattern(repository, number)).collect(),
+            exclude: (16..32).map(|number| pattern(repository, number)).collect(),
+        };
+        (0..100)
+            .map(|repository| Repository {
+                name: format!("team/app-{repository}"),
+                tags: rules(repository),
+                ..Repository::default()
+            })
+            .collect()
+    }
+
+    fn sides() -> Sides<SidePolicy> {
+        let side = |registry: &str| SidePolicy {
+            registry: registry.to_owned(),
+            ..SidePolicy::default()
+        };
+        Sides {
+            primary: side("a.example.com"),
+            fallback: side("b.example.com"),
         }
     }
-    TagFilter::new(&rules.include, &rules.exclude).map_err(|error| PolicyError::new(field, error.to_string()))
+
+    #[test]
+    fn equal_patterns_of_100_repositories_are_compiled_once() {
+        let equal = listed(|_, number| format!("^team-{number}-[a-z0-9]{{1,20}}-v[0-9]+[.][0-9]+$"));
+        let mut patterns = TagPatterns::default();
+        repositories(Some(&equal), &sides(), &mut patterns).unwrap();
+        assert_eq!(patterns.programs(), 32);
+        assert!(patterns.bytes() < 256 * 1024, "{} bytes", patterns.bytes());
+    }
+
+    #[test]
+    fn patterns_beyond_the_mirror_budget_are_refused_by_field() {
+        let different = listed(|repository, number| format!(r"^r{repository}-p{number}-(\w{{1,20}}[.-]){{4}}v[0-9]+$"));
+        let mut patterns = TagPatterns::default();
+        let error = repositories(Some(&different), &sides(), &mut patterns).unwrap_err();
+        let place = error.field.strip_prefix("spec.repositories[").unwrap();
+        assert!(
+            place.contains("].tags.include[") || place.contains("].tags.exclude["),
+            "{error}"
+        );
+        assert!(error.message.contains("1024 KiB of memory together"), "{error}");
+        assert!(
+            patterns.bytes() <= MAX_COMPILED && patterns.programs() < 1000,
+            "{patterns:?}"
+        );
+    }
 }

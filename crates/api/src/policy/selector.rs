@@ -5,9 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 
 use super::checks::PolicyError;
 
-const FIELD: &str = "spec.namespaceSelector";
-
-pub(super) fn selector(selector: &LabelSelector) -> Result<Selector, PolicyError> {
+pub(super) fn selector(selector: &LabelSelector, field: &str) -> Result<Selector, PolicyError> {
     let labels = selector.match_labels.iter().flatten().map(|(key, value)| {
         Ok(Requirement {
             key: key.clone(),
@@ -15,19 +13,15 @@ pub(super) fn selector(selector: &LabelSelector) -> Result<Selector, PolicyError
         })
     });
     let expressions = selector.match_expressions.iter().flatten().enumerate();
-    let expressions = expressions.map(|(index, expression)| requirement(index, expression));
+    let expressions =
+        expressions.map(|(index, expression)| requirement(expression, &format!("{field}.matchExpressions[{index}]")));
     Ok(Selector {
         requirements: labels.chain(expressions).collect::<Result<_, _>>()?,
     })
 }
 
-fn requirement(index: usize, expression: &LabelSelectorRequirement) -> Result<Requirement, PolicyError> {
-    let error = |name: &str, message: String| {
-        Err(PolicyError::new(
-            format!("{FIELD}.matchExpressions[{index}].{name}"),
-            message,
-        ))
-    };
+fn requirement(expression: &LabelSelectorRequirement, field: &str) -> Result<Requirement, PolicyError> {
+    let error = |name: &str, message: String| Err(PolicyError::new(format!("{field}.{name}"), message));
     let values = expression.values.clone().unwrap_or_default();
     let operator = match (expression.operator.as_str(), values.is_empty()) {
         ("In", false) => Operator::In(values),

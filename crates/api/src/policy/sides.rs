@@ -4,7 +4,7 @@ use catamaran_core::policy::{IdentityPolicy, ManagedIdentity, Provider, SidePoli
 use catamaran_core::reference::{is_repository_path, parse_registry};
 use catamaran_core::side::Sides;
 
-use super::checks::{PolicyError, check_unique, within};
+use super::checks::{PolicyError, at_most, check_unique, is_dns_subdomain, within};
 use super::repositories;
 use crate::mirror::{IdentityKind, ProviderName, PullSecret, RegistrySide, SecretName, SideIdentity};
 use crate::rules::{
@@ -40,7 +40,7 @@ fn prewarm(side: &RegistrySide, field: &str) -> Result<bool, PolicyError> {
     if side.prewarm && !side.pull_through_cache {
         return Err(PolicyError::new(
             format!("{field}.prewarm"),
-            "is for a side with pullThroughCache: nothing else fills by being asked",
+            "is for a side with pullThroughCache: only a cache fills when it is pulled from",
         ));
     }
     Ok(side.prewarm)
@@ -88,12 +88,7 @@ fn registry(text: &str, field: &str) -> Result<String, PolicyError> {
 
 /// Spelled as a registry is, but taken as it stands: `index.docker.io` is not `docker.io` here.
 fn token_hosts(hosts: &[String], field: &str) -> Result<Vec<String>, PolicyError> {
-    if hosts.len() > MAX_TOKEN_HOSTS {
-        return Err(PolicyError::new(
-            field,
-            format!("must have at most {MAX_TOKEN_HOSTS} entries"),
-        ));
-    }
+    at_most(hosts.len(), MAX_TOKEN_HOSTS, field)?;
     check_unique(hosts.iter().map(String::as_str), |index| format!("{field}[{index}]"))?;
     for (index, host) in hosts.iter().enumerate() {
         registry(host, &format!("{field}[{index}]")).map_err(|error| PolicyError {
@@ -186,12 +181,7 @@ fn secret(reference: Option<&SecretName>, field: &str) -> Result<Option<String>,
 }
 
 fn pull_secrets(references: &[PullSecret], field: &str) -> Result<Vec<String>, PolicyError> {
-    if references.len() > MAX_PULL_SECRETS {
-        return Err(PolicyError::new(
-            field,
-            format!("must have at most {MAX_PULL_SECRETS} entries"),
-        ));
-    }
+    at_most(references.len(), MAX_PULL_SECRETS, field)?;
     check_unique(references.iter().map(|reference| reference.name.as_str()), |index| {
         format!("{field}[{index}].name")
     })?;
@@ -211,25 +201,15 @@ fn minted(side: &RegistrySide, field: &str) -> Result<Vec<String>, PolicyError> 
             mints.then(|| reference.name.clone()).ok_or_else(|| {
                 PolicyError::new(
                     format!("{field}.imagePullSecrets[{index}].mint"),
-                    "needs provider azure or aws: only their tokens end by themselves",
+                    "needs provider azure or aws, whose tokens expire",
                 )
             })
         })
         .collect()
 }
 
-/// A DNS-1123 subdomain.
 fn secret_name(name: &str, field: &str) -> Result<String, PolicyError> {
-    let is_word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-    let is_label = |label: &str| {
-        label
-            .bytes()
-            .next()
-            .zip(label.bytes().last())
-            .is_some_and(|(first, last)| is_word(first) && is_word(last))
-            && label.bytes().all(|byte| is_word(byte) || byte == b'-')
-    };
-    if name.len() > 253 || !name.split('.').all(is_label) {
+    if !is_dns_subdomain(name) {
         return Err(PolicyError::new(
             format!("{field}.name"),
             format!("must be the name of a Secret (lower-case letters, digits, '-' and '.'), not {name:?}"),

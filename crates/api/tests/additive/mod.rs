@@ -48,6 +48,8 @@ const BROKEN: &[(&str, &str, &str)] = &[
         r#""int64""#,
     ),
     ("another default", "S/healthCheck/properties/periodSeconds/default", "5"),
+    ("another default of an object", "S/rescue/default", r#"{"mode": "Off"}"#),
+    ("a default of an object lost", "S/rescue/default", "{}"),
     (
         "a higher minimum",
         "S/healthCheck/properties/periodSeconds/minimum",
@@ -120,6 +122,8 @@ fn growth_is_no_broken_promise() {
         .push(json!("Neither"));
     spec["properties"]["healthCheck"]["properties"]["periodSeconds"]["maximum"] = json!(100_000.0);
     spec["properties"]["suspend"]["description"] = json!("In other words.");
+    spec["properties"]["rescue"]["properties"]["new"] = json!({"type": "boolean"});
+    spec["properties"]["rescue"]["default"]["new"] = json!(true);
     assert_eq!(definitions(&before, &after), Vec::<String>::new());
 }
 
@@ -161,10 +165,15 @@ fn definitions(before: &Value, after: &Value) -> Vec<String> {
 
 /// Which values that were accepted at `path` are refused now, and which are read in another way.
 fn schemas(before: &Value, after: &Value, path: &str, lost: &mut Vec<String>) {
+    if !keeps_default(before, after) {
+        lost.push(format!(
+            "{path}: default was {} and is {}",
+            before["default"], after["default"]
+        ));
+    }
     for what in [
         "type",
         "format",
-        "default",
         "pattern",
         "nullable",
         "x-kubernetes-int-or-string",
@@ -177,19 +186,7 @@ fn schemas(before: &Value, after: &Value, path: &str, lost: &mut Vec<String>) {
             lost.push(format!("{path}: {what} was {} and is {}", before[what], after[what]));
         }
     }
-    for (what, tighter) in [
-        ("minimum", f64::gt as fn(&f64, &f64) -> bool),
-        ("minLength", f64::gt),
-        ("minItems", f64::gt),
-        ("maximum", f64::lt),
-        ("maxLength", f64::lt),
-        ("maxItems", f64::lt),
-    ] {
-        let Some(now) = after[what].as_f64() else { continue };
-        if before[what].as_f64().is_none_or(|then| tighter(&now, &then)) {
-            lost.push(format!("{path}: {what} was {} and is {now}", before[what]));
-        }
-    }
+    bounds(before, after, path, lost);
     if after["enum"].is_array() {
         match before["enum"].as_array() {
             Some(_) => missing(Some(&before["enum"]), Some(&after["enum"]), path, lost),
@@ -218,6 +215,34 @@ fn schemas(before: &Value, after: &Value, path: &str, lost: &mut Vec<String>) {
             _ => {}
         }
     }
+}
+
+/// Which bounds are tighter than they were.
+fn bounds(before: &Value, after: &Value, path: &str, lost: &mut Vec<String>) {
+    for (what, tighter) in [
+        ("minimum", f64::gt as fn(&f64, &f64) -> bool),
+        ("minLength", f64::gt),
+        ("minItems", f64::gt),
+        ("maximum", f64::lt),
+        ("maxLength", f64::lt),
+        ("maxItems", f64::lt),
+    ] {
+        let Some(now) = after[what].as_f64() else { continue };
+        if before[what].as_f64().is_none_or(|then| tighter(&now, &then)) {
+            lost.push(format!("{path}: {what} was {} and is {now}", before[what]));
+        }
+    }
+}
+
+/// Whether what is left out still means the same. The default of an object may grow by fields that there were not.
+fn keeps_default(before: &Value, after: &Value) -> bool {
+    let (Some(then), Some(now)) = (before["default"].as_object(), after["default"].as_object()) else {
+        return before["default"] == after["default"];
+    };
+    let kept = then.iter().all(|(name, value)| now.get(name) == Some(value));
+    kept && now
+        .keys()
+        .all(|name| then.contains_key(name) || before["properties"][name].is_null())
 }
 
 /// The rules that may refuse what was accepted: a rule about a field that there was not yet refuses nothing that was.

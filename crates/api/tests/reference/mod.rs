@@ -1,9 +1,10 @@
-//! The pages of docs/reference that this crate has the facts of: the fields, the conditions, the marks on objects.
+//! The pages of docs/reference that this crate has the facts of: the fields, the conditions, the labels and annotations.
 
 use catamaran_api::conditions::{TYPES, VOCABULARY, reason};
 use catamaran_api::crd::crd;
 use catamaran_api::{annotations, conditions::Truth};
-use catamaran_core::routes::{Exclusion, KeepReason, RewriteReason};
+use catamaran_core::pod::Exclusion;
+use catamaran_core::routing::{KeepReason, RewriteReason};
 use serde_json::Value;
 
 mod page;
@@ -156,49 +157,86 @@ fn the_page_of_labels_and_annotations_is_up_to_date() {
         let (on, meaning) = meaning.trim().split_once(": ").unwrap();
         vec![code(key), on.to_owned(), meaning.to_owned()]
     });
-    let rewritten = [RewriteReason::Rewritten, RewriteReason::Unverified].map(|reason| {
-        let meaning = match reason {
-            RewriteReason::Rewritten => "re-pointed: the tag is in sync, or the digest names the content",
-            RewriteReason::Unverified => "re-pointed before the tag was compared; or left, with `unverifiedTags: Keep`",
-        };
-        vec![code(reason.as_str()), meaning.to_owned()]
-    });
-    let excluded = [
-        Exclusion::StaticPod,
-        Exclusion::PodLabel,
-        Exclusion::NamespaceLabel,
-        Exclusion::ControllerOwned,
-    ];
-    let kept = [
-        KeepReason::MissingOnActive,
-        KeepReason::DigestMismatch,
-        KeepReason::NotCached,
-        KeepReason::NoCounterpart,
-    ];
-    let kept = kept
-        .into_iter()
-        .chain(excluded.map(KeepReason::Excluded))
-        .map(|reason| {
-            let meaning = match reason {
-                KeepReason::MissingOnActive => "left: the active side is known to lack the tag",
-                KeepReason::DigestMismatch => "left: the two sides hold different content under the tag",
-                KeepReason::Unverified => unreachable!("the word is told above"),
-                KeepReason::NotCached => "left: the active side is a pull-through cache that digests don't fill",
-                KeepReason::NoCounterpart => "left: it has no valid and unambiguous name on the active side",
-                KeepReason::Excluded(Exclusion::StaticPod) => "left: the kubelet's copy of a static pod",
-                KeepReason::Excluded(Exclusion::PodLabel) => "left: the pod's label says so",
-                KeepReason::Excluded(Exclusion::NamespaceLabel) => "left: the namespace's label says so",
-                KeepReason::Excluded(Exclusion::ControllerOwned) => "left: the pod's owner may compare images",
-            };
-            vec![code(reason.as_str()), meaning.to_owned()]
-        });
+    let reasons = REWRITTEN
+        .iter()
+        .map(|reason| (reason.as_str(), rewritten(*reason)))
+        .chain(KEPT.iter().map(|reason| (reason.as_str(), kept(*reason))));
+    let reasons = reasons.map(|(reason, meaning)| vec![code(reason), meaning.to_owned()]);
     let page = [
         table(&["key", "on", ""], rows),
         format!("\n## Reasons\n\nThe values in `{}`.\n\n", annotations::REASONS),
-        table(
-            &["reason", "what happened to the image"],
-            rewritten.into_iter().chain(kept),
-        ),
+        table(&["reason", "what happened to the image"], reasons),
+        "\nWith `rewrite.mode: Audit` nothing is changed, and what would have been rewritten has `Audit:` before its reason.\n"
+            .to_owned(),
     ];
     check("labels-and-annotations.md", &page.concat());
+}
+
+const REWRITTEN: [RewriteReason; 4] = [
+    RewriteReason::Rewritten,
+    RewriteReason::Unverified,
+    RewriteReason::OnlyOnOther,
+    RewriteReason::Mismatched,
+];
+
+fn rewritten(reason: RewriteReason) -> &'static str {
+    match reason {
+        RewriteReason::Rewritten => "rewritten: the active side has the tag with the same digest, or has the digest",
+        RewriteReason::Unverified => {
+            "rewritten before it was read on the active side; or not rewritten, with `unverifiedTags: Keep`"
+        }
+        RewriteReason::OnlyOnOther => "sent to the side that is not active: the active side is known to lack it",
+        RewriteReason::Mismatched => {
+            "rewritten although the digests differ, with `mismatchedTags: WhenUnavailable`: the named side is unavailable"
+        }
+    }
+}
+
+const KEPT: [KeepReason; 15] = [
+    KeepReason::NotObservedYet,
+    KeepReason::NamespaceUnknown,
+    KeepReason::PullPolicyNever,
+    KeepReason::NotSelected,
+    KeepReason::MissingOnActive,
+    KeepReason::DigestMismatch,
+    KeepReason::NotCached,
+    KeepReason::NoCounterpart,
+    KeepReason::ExcludedImage,
+    KeepReason::Excluded(Exclusion::StaticPod),
+    KeepReason::Excluded(Exclusion::Namespace),
+    KeepReason::Excluded(Exclusion::PodLabel),
+    KeepReason::Excluded(Exclusion::NamespaceLabel),
+    KeepReason::Excluded(Exclusion::PodSelector),
+    KeepReason::Excluded(Exclusion::ControllerOwned),
+];
+
+fn kept(reason: KeepReason) -> &'static str {
+    match reason {
+        KeepReason::NotObservedYet => "not rewritten: the active side has not served an image of this mapping yet",
+        KeepReason::NamespaceUnknown => "not rewritten: the namespace is so new that its labels are not known yet",
+        KeepReason::PullPolicyNever => "not rewritten: the container's `imagePullPolicy` is `Never`",
+        KeepReason::NotSelected => "not rewritten: the repository's `tags` do not select the tag",
+        KeepReason::MissingOnActive => "not rewritten: the active side is known to lack it",
+        KeepReason::DigestMismatch => "not rewritten: the two sides have different digests for the tag",
+        KeepReason::Unverified => unreachable!("the word is in the other list"),
+        KeepReason::NotCached => {
+            "not rewritten: the active side is a pull-through cache, which pulls by digest do not fill"
+        }
+        KeepReason::NoCounterpart => "not rewritten: it has no valid and unambiguous name on the active side",
+        KeepReason::ExcludedImage => "not rewritten: `rewrite.excludeImages` matches it",
+        KeepReason::Excluded(Exclusion::StaticPod) => "not rewritten: the kubelet's copy of a static pod",
+        KeepReason::Excluded(Exclusion::Namespace) => {
+            "not rewritten: `kube-system`, the operator's namespace or one of `webhook.excludedNamespaces`"
+        }
+        KeepReason::Excluded(Exclusion::PodLabel) => "not rewritten: the pod has `catamaran.dev/rewrite: disabled`",
+        KeepReason::Excluded(Exclusion::NamespaceLabel) => {
+            "not rewritten: the namespace has `catamaran.dev/rewrite: disabled`"
+        }
+        KeepReason::Excluded(Exclusion::PodSelector) => {
+            "not rewritten: `rewrite.excludePods` selects the pod; its operator may compare images ([which](../exclusions.md))"
+        }
+        KeepReason::Excluded(Exclusion::ControllerOwned) => {
+            "not rewritten: the pod's owner may compare images; `rewrite.ownerKinds` allows kinds that do not"
+        }
+    }
 }

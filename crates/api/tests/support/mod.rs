@@ -109,7 +109,15 @@ fn check_object(schema: &Value, fields: &Map<String, Value>, path: &str, errors:
             errors.push(format!("{path}.{name}: Required value"));
         }
     }
+    let count = fields.len() as u64;
+    if let Some(most) = schema["maxProperties"].as_u64().filter(|most| count > *most) {
+        errors.push(format!("{path}: Too many: must have at most {most} items"));
+    }
     let Some(properties) = schema["properties"].as_object() else {
+        let values = &schema["additionalProperties"];
+        for (name, field) in fields.iter().filter(|_| values.is_object()) {
+            check(values, field, &format!("{path}.{name}"), errors);
+        }
         return;
     };
     for (name, field) in fields {
@@ -139,7 +147,10 @@ fn check_array(schema: &Value, items: &[Value], path: &str, errors: &mut Vec<Str
     let unique = schema["x-kubernetes-list-type"]
         .as_str()
         .is_some_and(|kind| kind == "map" || kind == "set");
-    let key = |item: &Value| keys.map_or_else(|| item.clone(), |keys| item[keys[0].as_str().unwrap()].clone());
+    let key = |item: &Value| match keys {
+        Some(keys) => keys.iter().map(|key| item[key.as_str().unwrap()].clone()).collect(),
+        None => item.clone(),
+    };
     for (index, item) in items.iter().enumerate() {
         if unique && items[..index].iter().any(|earlier| key(earlier) == key(item)) {
             errors.push(format!("{path}[{index}]: Duplicate value"));
