@@ -61,6 +61,11 @@ impl Digest {
         }
     }
 
+    /// Whether its algorithm is SHA-256, which every registry and runtime knows.
+    pub(crate) fn is_sha256(&self) -> bool {
+        matches!(self.0, Repr::Sha256(_))
+    }
+
     fn parts(&self) -> (&'static str, &[u8]) {
         match &self.0 {
             Repr::Sha256(bytes) => ("sha256", bytes),

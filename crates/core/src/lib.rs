@@ -1,27 +1,23 @@
-//! Every decision that Catamaran takes, as pure functions over plain data.
+//! Every decision that Catamaran takes, as pure functions and one pure machine per mirror, over plain data.
 //!
 //! This crate does no I/O, reads no clock and knows neither Kubernetes nor HTTP: what it needs is handed to it, `now`
-//! included, and what it decides is returned as data with a reason and a message. That is what lets months of outages
-//! be replayed in a test in a second.
+//! included, and what it decides is returned as data with a reason and a message. So a test replays months of outages
+//! in a second.
 //!
-//! Reading order: [`side`], [`digest`] and [`mod@reference`] are the words; [`policy`] is what a user asked for, parsed;
-//! [`mapping`] and [`tags`] say which repository and tag is which on either side; [`parity`] holds what was verified and
-//! [`evidence`] is its compact form for the webhook; [`health`] and [`failover`] decide which side is active;
-//! [`routes`] rewrites one image reference; [`rescue`] plans what to do for a pod that waits for an image; [`repair`] says
-//! which missing tags are copied, [`pull_through`] which a cache is asked for ahead of pods.
+//! Modules in reading order, each of which uses only those before it: [`side`], [`digest`], [`mod@reference`], [`tags`] and
+//! [`selector`] are the terms; [`policy`] is what a user asked for, parsed; [`endpoint`] is what probes say of a registry;
+//! [`pod`] is what of a pod decides about its images;
+//! [`routing`] says where an image reference is sent, by the evidence of what each side holds; [`rescue`] plans what is done
+//! for a pod that waits for an image; [`mirror`] owns everything that is known of one mirror and decides.
 
 pub mod digest;
-pub mod evidence;
-pub mod failover;
-pub mod health;
-pub mod mapping;
-pub mod parity;
+pub mod endpoint;
+pub mod mirror;
+pub mod pod;
 pub mod policy;
-pub mod pull_through;
 pub mod reference;
-pub mod repair;
 pub mod rescue;
-pub mod routes;
+pub mod routing;
 pub mod selector;
 pub mod side;
 pub mod tags;

@@ -12,6 +12,15 @@ use crate::selector::Selector;
 use crate::side::{Side, Sides};
 use crate::tags::TagFilter;
 
+mod glob;
+mod rewrite;
+
+pub use self::glob::{ImageGlob, ImageGlobError};
+pub use self::rewrite::{
+    ControllerOwnedPods, IMAGE_COMPARING_OPERATORS, MismatchedTags, OwnerKind, RewriteMode, RewritePolicy,
+    UnverifiedTags,
+};
+
 /// Which mirror a thing belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MirrorId {
@@ -216,26 +225,29 @@ pub enum Trigger {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FailoverPolicy {
     /// Whether the operator decides or a person has.
-    pub active: Tiller,
+    pub active: ActiveSide,
     /// Whether to go back to the primary without being told.
     pub failback: FailbackMode,
     /// How long the primary must have been reachable without a break; at least 60 s.
     pub stable: Duration,
+    /// Whether failback waits for references in use that the primary lacks or has with another digest.
+    pub on_mismatch: OnMismatch,
 }
 
 impl Default for FailoverPolicy {
     fn default() -> FailoverPolicy {
         FailoverPolicy {
-            active: Tiller::Auto,
+            active: ActiveSide::Auto,
             failback: FailbackMode::Automatic,
             stable: Duration::from_mins(5),
+            on_mismatch: OnMismatch::Wait,
         }
     }
 }
 
 /// Who decides which side is active.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tiller {
+pub enum ActiveSide {
     /// The operator.
     #[default]
     Auto,
@@ -251,6 +263,16 @@ pub enum FailbackMode {
     Automatic,
     /// Only when a person sets `spec.active: Primary`.
     Manual,
+}
+
+/// Whether failback waits for references in use that are not the same on the primary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnMismatch {
+    /// It waits until the primary has each of them with the fallback's digest.
+    #[default]
+    Wait,
+    /// It happens all the same.
+    Proceed,
 }
 
 /// How tags are verified.
@@ -272,35 +294,6 @@ impl Default for ParityPolicy {
             settled: Duration::from_hours(24),
         }
     }
-}
-
-/// How references are rewritten.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RewritePolicy {
-    /// What to do with a tag that was never verified.
-    pub unverified: UnverifiedTags,
-    /// What to do with pods of controllers that compare images.
-    pub controller_owned: ControllerOwnedPods,
-}
-
-/// What happens to a tag that is not in the evidence.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UnverifiedTags {
-    /// Rewrite it, and verify it at once.
-    #[default]
-    Rewrite,
-    /// Leave it: never swap what is not proven equal.
-    Keep,
-}
-
-/// What happens to a pod owned by something other than the built-in workload controllers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ControllerOwnedPods {
-    /// Leave it: its owner may compare images and recreate it for ever.
-    #[default]
-    Keep,
-    /// Rewrite it like any other.
-    Rewrite,
 }
 
 /// What is done for pods that wait for an image on the wrong side.

@@ -172,6 +172,33 @@ pub fn parse_registry(text: &str) -> Result<String, ReferenceError> {
     Ok(canonical_registry(text).to_owned())
 }
 
+/// The registry that a spelling of it means: two spellings mean the same one if and only if this is equal.
+///
+/// DNS names are compared without case, and 443 is the port of a host that names none. Docker Hub is the exception:
+/// runtimes know it by its two names to the letter, and take any other spelling of them for a host. Hosts that differ
+/// otherwise are different registries, whatever stands behind them.
+pub fn registry_key(registry: &str) -> Cow<'_, str> {
+    let host = registry
+        .strip_suffix(":443")
+        .filter(|host| !host.is_empty())
+        .unwrap_or(registry);
+    let is_docker_hub = [DOCKER_HUB, DOCKER_HUB_OF_OLD]
+        .iter()
+        .any(|name| host.eq_ignore_ascii_case(name));
+    if is_docker_hub {
+        Cow::Borrowed(canonical_registry(registry))
+    } else if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }
+}
+
+/// Whether two registries, as references name them, are the same one; see [`registry_key`].
+pub fn same_registry(a: &str, b: &str) -> bool {
+    a == b || registry_key(a) == registry_key(b)
+}
+
 /// Whether `text` is the path of a repository: at most 255 bytes of lower-case components.
 pub fn is_repository_path(text: &str) -> bool {
     check_path(text).is_ok()

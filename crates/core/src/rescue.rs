@@ -1,112 +1,69 @@
-//! What to do for a pod that waits for an image on the wrong side: design.md section 5 as code.
+//! What to do for a pod that waits for an image on the wrong side.
+//!
+//! A waiting container is re-pointed exactly to where the routing table sends its present image, and only if it can't be
+//! expected to start where it is: that side is unavailable or known to lack the image, or the kubelet failed to pull it
+//! there. A pull that works is left alone even where new pods are sent elsewhere, because a patch would restart the container
+//! that it ends in.
 //!
 //! Measured on a real kubelet: patching the image of a waiting container starts a new pull at once, and nothing above the
-//! pod reacts. A pull that hangs takes no notice of the patch until its own time-out; replacing the pod does not wait for
+//! pod reacts. A pull that hangs takes no notice of the patch until its own timeout; replacing the pod does not wait for
 //! it.
 
-mod message;
-
+mod pod;
 #[cfg(test)]
 mod tests;
+mod wanted;
 
-use crate::evidence::Verdict;
-use crate::health::{Availability, Unavailable};
-use crate::policy::{MirrorId, RescueMode, Tiller};
-use crate::reference::Reference;
-use crate::routes::{Located, PodFacts, PodRoutes, RouteTable, judge};
-use crate::side::{Side, Sides};
+use crate::pod::message::PullFailure;
+use crate::pod::{Owner, image_reference};
+use crate::policy::{MirrorId, RescueMode};
+use crate::routing::{ImageRoute, KeepReason, PodRoutes, RewriteReason, RouteTable};
+use crate::side::Side;
 
-/// How the two sides of a mirror are; none while nothing is known of it.
-pub type SideHealth<'a> = &'a dyn Fn(&MirrorId) -> Option<Sides<Availability>>;
+pub use pod::{
+    ContainerKind, ContainerState, FailedImage, FailedPull, ImageVolume, Replacement, Repointed, WaitingContainer,
+    WaitingPod,
+};
+pub use wanted::{Wanted, wanted};
 
-/// A pod that is not running in full, as far as rescue looks at it.
-#[derive(Clone, Debug, Default)]
-pub struct WaitingPod<'a> {
-    /// What decides whether it is rewritten at all.
-    pub facts: PodFacts<'a>,
-    /// All containers of all kinds.
-    pub containers: Vec<WaitingContainer<'a>>,
-    /// The references of its image volumes.
-    pub image_volumes: Vec<&'a str>,
-    /// The names of its pull secrets.
-    pub pull_secrets: Vec<&'a str>,
-    /// Its controller is a ReplicaSet, which replaces it when it is deleted.
-    pub owner_is_replica_set: bool,
-}
-
-/// One container of a waiting pod.
-#[derive(Clone, Copy, Debug)]
-pub struct WaitingContainer<'a> {
-    /// In which list of the pod's spec it is.
-    pub kind: ContainerKind,
-    /// Its position in that list.
-    pub index: usize,
-    /// Its name.
-    pub name: &'a str,
-    /// Its image in the pod's spec.
-    pub image: &'a str,
-    /// Its `imagePullPolicy` is `Never`.
-    pub pull_policy_never: bool,
-    /// What the kubelet says of it.
-    pub state: ContainerState<'a>,
-    /// It ran before: its status has a last state, a restart or a start.
-    pub started_before: bool,
-}
-
-/// The lists of containers in a pod's spec.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ContainerKind {
-    /// `initContainers`
-    Init,
-    /// `containers`
-    App,
-    /// `ephemeralContainers`, whose images can't be patched.
-    Ephemeral,
-}
-
-/// The state of a container.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ContainerState<'a> {
-    /// There is no status yet.
-    NotStarted,
-    /// The kubelet has not started it.
-    Waiting {
-        /// `ContainerCreating`, `ErrImagePull`, ...
-        reason: &'a str,
-        /// The kubelet's words; may be empty.
-        message: &'a str,
-    },
-    /// It runs: a patch would restart it.
-    Running,
-    /// It has ended.
-    Terminated,
-}
+/// Whether pulls from a side of a mirror get no answer at all, rather than an error.
+pub type Hangs<'a> = &'a dyn Fn(&MirrorId, Side) -> bool;
 
 /// One thing to do for a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RescueAction {
     /// Patch the image of one container, testing the old value first.
-    Patch {
-        /// In which list the container is.
-        kind: ContainerKind,
-        /// Its position in that list.
-        index: usize,
-        /// Its name.
-        name: String,
-        /// The image that is there.
-        from: String,
-        /// The image to put there.
-        to: String,
-        /// The mirror that both belong to.
-        mirror: MirrorId,
-    },
+    Patch(ImagePatch),
     /// Delete the pod; its ReplicaSet makes another, which comes through the webhook. Stands alone.
     Replace {
-        /// For people.
+        /// The mirror whose image the pod waits for.
+        mirror: MirrorId,
+        /// Why, for people.
         reason: String,
     },
-    /// Tell people what can't be helped.
+    /// Report what can't be helped.
     Report(RescueReport),
+}
+
+/// A container's image that is to be changed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ImagePatch {
+    /// In which list the container is.
+    pub kind: ContainerKind,
+    /// Its position in that list.
+    pub index: usize,
+    /// Its name.
+    pub name: String,
+    /// The image that is there.
+    pub from: String,
+    /// The image to put there.
+    pub to: String,
+    /// The mirror that both belong to.
+    pub mirror: MirrorId,
+    /// The mirror's epoch.
+    pub epoch: u64,
+    /// Why, for people.
+    pub reason: String,
 }
 
 /// What rescue can't help.
@@ -133,27 +90,24 @@ pub enum RescueReport {
 
 /// Plans what to do for a pod: either one replacement, or patches in the order of the containers and then reports.
 ///
-/// Applying the patches and planning again with the same health gives no patches.
-pub fn plan(pod: &WaitingPod<'_>, table: &RouteTable, health: SideHealth<'_>) -> Vec<RescueAction> {
+/// Applying the patches and planning again with the same table gives no patches. A container is moved at most once an epoch
+/// away from a side that seems to work.
+pub fn plan(pod: &WaitingPod<'_>, table: &RouteTable, hangs: Hangs<'_>) -> Vec<RescueAction> {
+    if !pod.is_placed {
+        return Vec::new();
+    }
     let rescue = Rescue {
         pod,
         routes: table.pod(&pod.facts),
-        health,
+        hangs,
     };
-    if let Some(reason) = rescue.replacement() {
-        return vec![RescueAction::Replace { reason }];
-    }
-    if rescue.awaits_flip() {
-        return Vec::new();
+    if let Some(replacement) = rescue.replacement() {
+        return vec![replacement];
     }
     let mut actions = Vec::new();
     let mut reports = Vec::new();
-    for container in pod
-        .containers
-        .iter()
-        .filter(|container| rescue.awaits_own_image(container))
-    {
-        let Some(escape) = rescue.escape(container.image) else {
+    for container in &pod.containers {
+        let Some(way_out) = rescue.way_out_of_container(container) else {
             continue;
         };
         if container.kind == ContainerKind::Ephemeral {
@@ -161,17 +115,10 @@ pub fn plan(pod: &WaitingPod<'_>, table: &RouteTable, health: SideHealth<'_>) ->
             reports.push(RescueReport::EphemeralContainerStuck { name, reference });
             continue;
         }
-        reports.extend(rescue.missing_secrets(&escape));
-        actions.push(RescueAction::Patch {
-            kind: container.kind,
-            index: container.index,
-            name: container.name.to_owned(),
-            from: container.image.to_owned(),
-            to: escape.image,
-            mirror: escape.mirror,
-        });
+        reports.extend(rescue.missing_secrets(&way_out));
+        actions.push(RescueAction::Patch(way_out.patch(container)));
     }
-    let stuck = rescue.stuck_volumes().map(|(volume, _)| volume.to_owned());
+    let stuck = rescue.stuck_volumes().map(|(volume, _)| volume.reference.to_owned());
     reports.extend(stuck.map(|reference| RescueReport::ImageVolumeStuck { reference }));
     reports.sort();
     reports.dedup();
@@ -183,149 +130,138 @@ pub fn plan(pod: &WaitingPod<'_>, table: &RouteTable, health: SideHealth<'_>) ->
 struct Rescue<'a> {
     pod: &'a WaitingPod<'a>,
     routes: PodRoutes<'a>,
-    health: SideHealth<'a>,
+    hangs: Hangs<'a>,
 }
 
-/// A way out for one image.
-struct Escape {
+/// Where an image is sent that can't be had where it is.
+struct WayOut {
     /// The reference on the other side.
     image: String,
     mirror: MirrorId,
+    epoch: u64,
     mode: RescueMode,
     /// The pull secrets of that side.
     secrets: Vec<String>,
-    /// A new pod with the old image would be sent there as well.
-    is_active: bool,
-    /// The operator decides which side is active, and will leave the dead one.
-    may_flip: bool,
-    /// Pulls from the dead side get no answer at all, rather than an error.
+    /// Pulls from the side that the image names get no answer at all.
     hangs: bool,
-    /// The dead side, in words.
-    because: String,
+    /// What is wrong with that side, in words.
+    reason: String,
 }
 
-impl Rescue<'_> {
-    /// The way out for an image: it is on a side that is down or known to lack it, and may go to the other side, which
-    /// is active or available.
-    fn escape(&self, image: &str) -> Option<Escape> {
-        let reference = Reference::parse(image).ok()?;
-        let located = self.routes.locate(&reference)?;
-        let Located {
-            route,
-            side,
-            repository,
-            ..
-        } = located;
-        let to = side.other();
+/// One image of a pod that waits.
+#[derive(Clone, Copy)]
+struct AwaitedImage<'a> {
+    image: &'a str,
+    pull_policy_never: bool,
+    /// How its pull failed, if it did.
+    failure: Option<PullFailure>,
+    repointed: Option<Repointed<'a>>,
+}
+
+impl<'a> Rescue<'a> {
+    /// The way out for an image: the table sends it to the other side, and it can't be expected where it is.
+    fn way_out(&self, awaited: AwaitedImage<'_>) -> Option<WayOut> {
+        let ImageRoute::Rewritten { route, image, reason } =
+            self.routes.image(awaited.image, awaited.pull_policy_never)
+        else {
+            return None;
+        };
         let policy = &route.policy;
-        if policy.rescue == RescueMode::Off || self.routes.exclusion_from(route).is_some() {
+        if policy.rescue == RescueMode::Off {
             return None;
         }
-        let health = (self.health)(&policy.id);
-        let down = health.and_then(|health| match health[side] {
-            Availability::Unavailable(why) => Some(why),
-            _ => None,
-        });
+        let reference = image_reference(awaited.image)?;
+        let located = self.routes.locate(&reference)?;
+        let side = located.side;
         let registry = &policy.sides[side].registry;
-        let because = match down {
-            Some(why) => format!("{registry} is unavailable: {}", why.as_str()),
-            None if lacks(&located, &reference, side) => format!("{registry} lacks {repository}{}", reference.suffix()),
-            None => return None,
+        let reason = if route.unavailable[side] {
+            format!("{registry} is unavailable")
+        } else if reason == RewriteReason::OnlyOnOther || located.lacks(&reference) {
+            let repository = reference.repository();
+            format!("{registry} does not have {repository}{}", reference.suffix())
+        } else {
+            // The kubelet's word against a side that seems to work: once an epoch, so that a pod which can be pulled from
+            // neither side does not go back and forth.
+            let was_repointed = |at: Repointed<'_>| at.mirror == &*policy.id.name && at.epoch == route.epoch;
+            awaited.failure?;
+            if awaited.repointed.is_some_and(was_repointed) {
+                return None;
+            }
+            format!("the image can't be pulled from {registry}")
         };
-        let other = health.map(|health| health[to]);
-        let usable = match other {
-            Some(Availability::Available) => true,
-            Some(Availability::Unavailable(_)) => false,
-            Some(Availability::Unknown(_)) | None => route.active == to,
-        };
-        if !usable || judge(route, to, repository, &reference).is_err() {
-            return None;
-        }
-        Some(Escape {
-            image: self.routes.counterpart(&reference, &located)?,
+        Some(WayOut {
+            image,
             mirror: policy.id.clone(),
+            epoch: route.epoch,
             mode: policy.rescue,
-            secrets: policy.sides[to].image_pull_secrets.clone(),
-            is_active: route.active == to,
-            may_flip: policy.failover.active == Tiller::Auto,
-            hangs: down == Some(Unavailable::Timeout),
-            because,
+            secrets: policy.sides[side.other()].image_pull_secrets.clone(),
+            hangs: (self.hangs)(&policy.id, side),
+            reason,
         })
     }
 
-    /// Whether this container waits for an image, its own.
-    fn awaits_own_image(&self, container: &WaitingContainer<'_>) -> bool {
-        let names_volume = |named| {
-            self.pod
-                .image_volumes
-                .iter()
-                .any(|volume| message::same_image(volume, named))
-        };
-        let waits_for_another = container
-            .state
-            .named_image()
-            .is_some_and(|named| !message::same_image(container.image, named) && names_volume(named));
-        !container.pull_policy_never && container.state.awaits_image() && !waits_for_another
+    fn way_out_of_container(&self, container: &WaitingContainer<'_>) -> Option<WayOut> {
+        if !container.state.awaits_own_image() {
+            return None;
+        }
+        self.way_out(AwaitedImage {
+            image: container.image,
+            pull_policy_never: container.pull_policy_never,
+            failure: container.state.own_failure(),
+            repointed: container.repointed,
+        })
     }
 
     /// Image volumes that have a way out which the pod can't take.
-    fn stuck_volumes(&self) -> impl Iterator<Item = (&str, Escape)> {
-        let containers = &self.pod.containers;
-        // The kubelet pulls all image volumes before it starts the first container.
-        let fresh = !containers.iter().any(WaitingContainer::has_started);
-        let waiting = fresh && containers.iter().any(|container| container.state.awaits_image());
-        self.pod.image_volumes.iter().copied().filter_map(move |volume| {
-            let mut named = containers.iter().filter_map(|container| container.state.named_image());
-            let stuck = waiting || named.any(|named| message::same_image(volume, named));
-            Some((volume, self.escape(volume).filter(|_| stuck)?))
+    ///
+    /// The kubelet pulls all image volumes before it pulls the image of a container that mounts them: once it tells what
+    /// failed, the others are there or don't matter yet.
+    fn stuck_volumes(&self) -> impl Iterator<Item = (ImageVolume<'a>, WayOut)> {
+        let pod = self.pod;
+        let waits = |container: &WaitingContainer<'_>| container.state.awaits_own_image();
+        let may_be_pulled = !pod.has_started() && !pod.names_failure() && pod.containers.iter().any(waits);
+        let volumes = pod.image_volumes.iter().copied().enumerate();
+        volumes.filter_map(move |(position, volume)| {
+            let failure = pod.volume_failure(position);
+            let is_refused = failure == Some(PullFailure::SignatureInvalid);
+            if is_refused || failure.is_none() && !may_be_pulled {
+                return None;
+            }
+            let way_out = self.way_out(AwaitedImage {
+                image: volume.reference,
+                pull_policy_never: volume.pull_policy_never,
+                failure,
+                repointed: None,
+            })?;
+            Some((volume, way_out))
         })
     }
 
-    /// Why the pod should be replaced rather than patched: it never started, its `ReplicaSet` would send another one to
+    /// The replacement of the pod, where patches don't help: it never started, its `ReplicaSet` would send another one to
     /// the side that works, and either its pull hangs or what it waits for can't be patched.
-    fn replacement(&self) -> Option<String> {
-        let mut ways_out = self.replaceable();
-        ways_out.find(|escape| escape.is_active).map(|escape| escape.because)
+    ///
+    /// A new pod has the present image or, where that was rewritten before, the one that its template names on the other side:
+    /// both end where the table sends the present one.
+    fn replacement(&self) -> Option<RescueAction> {
+        let pod = self.pod;
+        let replica_set = |owner: &Owner<'_>| owner.api_group() == "apps" && owner.kind == "ReplicaSet";
+        let is_replaced = pod.is_controlled && pod.facts.owner.as_ref().is_some_and(replica_set);
+        if !is_replaced || pod.has_started() || pod.replacement != Replacement::Possible {
+            return None;
+        }
+        let hanging = pod
+            .pulling()
+            .filter_map(|container| self.way_out_of_container(container));
+        let hanging = hanging.filter(|way_out| way_out.hangs);
+        let stuck = self.stuck_volumes().map(|(_, way_out)| way_out);
+        let mut helped = hanging.chain(stuck);
+        let WayOut { mirror, reason, .. } = helped.find(|way_out| way_out.mode == RescueMode::PatchOrReplace)?;
+        Some(RescueAction::Replace { mirror, reason })
     }
 
-    /// Whether the pod can be replaced as soon as the flip is there that is due: a patch before it would leave the pod
-    /// with the pull that hangs.
-    fn awaits_flip(&self) -> bool {
-        self.replaceable().any(|escape| !escape.is_active && escape.may_flip)
-    }
-
-    /// The ways out that a replacement would take.
-    fn replaceable(&self) -> impl Iterator<Item = Escape> {
-        let never_started = !self.pod.containers.iter().any(WaitingContainer::has_started);
-        let replaceable = self.pod.owner_is_replica_set && never_started;
-        let pulls = self.pulling().filter(|container| self.awaits_own_image(container));
-        let hanging = pulls
-            .filter_map(|container| self.escape(container.image))
-            .filter(|escape| escape.hangs);
-        let stuck = self.stuck_volumes().map(|(_, escape)| escape);
-        let ways_out = hanging.chain(stuck);
-        ways_out.filter(move |escape| replaceable && escape.mode == RescueMode::PatchOrReplace)
-    }
-
-    /// The containers of a pod that never started whose pull may have begun: the first init container or, without any,
-    /// those of `containers`, which the kubelet takes one after the other from one reading of the pod.
-    fn pulling(&self) -> impl Iterator<Item = &WaitingContainer<'_>> {
-        let of = |kind| {
-            self.pod
-                .containers
-                .iter()
-                .filter(move |container| container.kind == kind)
-        };
-        let init = of(ContainerKind::Init).min_by_key(|container| container.index);
-        let apps = of(ContainerKind::App).filter(move |_| init.is_none());
-        init.into_iter()
-            .chain(apps)
-            .filter(|container| matches!(container.state, ContainerState::Waiting { .. }))
-    }
-
-    fn missing_secrets(&self, escape: &Escape) -> impl Iterator<Item = RescueReport> {
+    fn missing_secrets(&self, way_out: &WayOut) -> impl Iterator<Item = RescueReport> {
         let missing = |name: &&String| !self.pod.pull_secrets.contains(&name.as_str());
-        escape
+        way_out
             .secrets
             .iter()
             .filter(missing)
@@ -333,45 +269,30 @@ impl Rescue<'_> {
     }
 }
 
-impl WaitingContainer<'_> {
-    fn has_started(&self) -> bool {
-        self.started_before || matches!(self.state, ContainerState::Running | ContainerState::Terminated)
-    }
-}
-
-impl<'a> ContainerState<'a> {
-    /// Whether the container can't have its image yet. The kubelet's other reasons for waiting (`CrashLoopBackOff`,
-    /// `CreateContainerError`, ...) come after a pull that went well.
-    fn awaits_image(self) -> bool {
-        match self {
-            ContainerState::NotStarted => true,
-            ContainerState::Waiting { reason, .. } => {
-                matches!(reason, "" | "ContainerCreating" | "PodInitializing") || is_pull_failure(reason)
-            }
-            ContainerState::Running | ContainerState::Terminated => false,
-        }
-    }
-
-    /// The image whose pull failed, which need not be the container's own: failures of image volumes are told the same
-    /// way.
-    fn named_image(self) -> Option<&'a str> {
-        match self {
-            ContainerState::Waiting { reason, message } if is_pull_failure(reason) => message::named_image(message),
-            _ => None,
+impl WayOut {
+    fn patch(self, container: &WaitingContainer<'_>) -> ImagePatch {
+        ImagePatch {
+            kind: container.kind,
+            index: container.index,
+            name: container.name.to_owned(),
+            from: container.image.to_owned(),
+            to: self.image,
+            mirror: self.mirror,
+            epoch: self.epoch,
+            reason: self.reason,
         }
     }
 }
 
-fn is_pull_failure(reason: &str) -> bool {
-    matches!(reason, "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable")
-}
-
-/// Whether the evidence says that the side a reference names does not have it.
-fn lacks(located: &Located<'_, '_>, reference: &Reference<'_>, side: Side) -> bool {
-    let lookup = |key| located.route.evidence.lookup(located.repository, key);
-    let (digest, tag) = (
-        reference.digest().and_then(lookup),
-        reference.effective_tag().and_then(lookup),
+/// Whether the mirror of this image of the pod would move it, were it known to be on both sides.
+pub(crate) fn is_movable(pod: &PodRoutes<'_>, image: &ImageRoute<'_>, pull_policy_never: bool) -> bool {
+    let may_move = |route| !pull_policy_never && pod.exclusion_from(route).is_none();
+    let is_left_alone = matches!(
+        image,
+        ImageRoute::Kept {
+            reason: KeepReason::ExcludedImage | KeepReason::NotSelected | KeepReason::NoCounterpart,
+            ..
+        }
     );
-    digest != Some(Verdict::InSync) && [digest, tag].contains(&Some(Verdict::missing_on(side)))
+    image.route().is_some_and(may_move) && !is_left_alone
 }

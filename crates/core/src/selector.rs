@@ -37,11 +37,17 @@ pub enum Operator {
 impl Selector {
     /// Whether `labels` fulfil every requirement.
     pub fn matches(&self, labels: &Labels) -> bool {
+        self.matches_with(|key| labels.get(key).map(String::as_str))
+    }
+
+    /// Whether labels fulfil every requirement, by a function that looks one up by its name.
+    pub fn matches_with<'l>(&self, label: impl Fn(&str) -> Option<&'l str>) -> bool {
         self.requirements.iter().all(|requirement| {
-            let value = labels.get(&requirement.key);
+            let value = label(&requirement.key);
+            let is_one_of = |values: &[String]| value.is_some_and(|value| values.iter().any(|one| one == value));
             match &requirement.operator {
-                Operator::In(values) => value.is_some_and(|value| values.contains(value)),
-                Operator::NotIn(values) => !value.is_some_and(|value| values.contains(value)),
+                Operator::In(values) => is_one_of(values),
+                Operator::NotIn(values) => !is_one_of(values),
                 Operator::Exists => value.is_some(),
                 Operator::DoesNotExist => value.is_none(),
             }
@@ -84,6 +90,20 @@ mod tests {
                 "{operator:?} without the label"
             );
         }
+    }
+
+    #[test]
+    fn selector_matches_labels_by_lookup() {
+        let pairs = [("team", "a"), ("tier", "web")];
+        let lookup = |key: &str| pairs.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
+        let selector = |value: &str| Selector {
+            requirements: vec![Requirement {
+                key: "team".into(),
+                operator: Operator::In(vec![value.into()]),
+            }],
+        };
+        assert!(selector("a").matches_with(lookup));
+        assert!(!selector("b").matches_with(lookup));
     }
 
     #[test]

@@ -291,6 +291,37 @@ fn registries_in_a_resource_are_hosts_that_references_can_name() {
 }
 
 #[test]
+fn registries_are_the_same_without_case_and_default_port() {
+    let same = [
+        ("ghcr.io", "GHCR.io"),
+        ("ghcr.io:443", "ghcr.io"),
+        ("KRACR.azurecr.io:443", "kracr.azurecr.io"),
+        ("[::1]:443", "[::1]"),
+        ("index.docker.io", "docker.io"),
+        ("localhost:5000", "LOCALHOST:5000"),
+    ];
+    let different = [
+        ("ghcr.io:5000", "ghcr.io"),
+        ("ghcr.io:4430", "ghcr.io:443"),
+        ("ghcr.io.example", "ghcr.io"),
+        // What runtimes take for Docker Hub they know to the letter.
+        ("DOCKER.io", "docker.io"),
+        ("docker.io:443", "docker.io"),
+        ("Index.docker.io", "docker.io"),
+        ("registry-1.docker.io", "docker.io"),
+        // Endpoints of one registry are registries of their own: they fail by themselves.
+        ("kracr.westeurope.geo.azurecr.io", "kracr.azurecr.io"),
+        ("kracr.westeurope.data.azurecr.io", "kracr.azurecr.io"),
+    ];
+    for (a, b) in same {
+        assert!(same_registry(a, b) && same_registry(b, a), "{a} {b}");
+    }
+    for (a, b) in different {
+        assert!(!same_registry(a, b) && !same_registry(b, a), "{a} {b}");
+    }
+}
+
+#[test]
 fn tags_are_ascii_words() {
     for tag in ["latest", "_", "0", "v1.2.3-rc.1_x", "A"] {
         assert!(is_tag(tag), "{tag}");

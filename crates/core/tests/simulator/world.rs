@@ -1,385 +1,706 @@
-//! Two registries, their weather, and an operator that probes them on the real schedule and obeys the real decisions.
+//! A cluster with its API server, its registries and its operator's replicas, each of which runs the loop that runs in
+//! production: events go into a [`Mirror`], and what comes out is carried out.
 
-use std::time::Duration;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::Arc;
 
-use catamaran_core::failover::{CompletedPass, Decision, Flip, Input, Standing, decide};
-use catamaran_core::health::{Outcome, Probe, ProbeHistory, Unavailable};
-use catamaran_core::policy::{MirrorId, MirrorPolicy, SidePolicy};
+use catamaran_core::digest::Digest;
+use catamaran_core::endpoint::Outcome;
+use catamaran_core::mirror::failover::{FlipReason, Standing};
+use catamaran_core::mirror::{Effect, Event, Mirror};
+use catamaran_core::policy::{MirrorId, MirrorPolicy};
+use catamaran_core::routing::RouteTable;
+use catamaran_core::routing::evidence::{Evidence, Group, GroupPlace};
 use catamaran_core::side::{Side, Sides};
 use jiff::Timestamp;
 
-/// Milliseconds since the simulation began.
-pub type Ms = i64;
+use crate::api::{Object, Status, Stored, ValidPolicy};
+use crate::check::{Checks, Violation};
+use crate::clock::{HOUR, MINUTE, Ms, SECOND, at, millis};
+use crate::facts::{Facts, Told};
+use crate::jobs::{Answer, Job, Pieces};
+use crate::registry::Registry;
 
-pub const SECOND: Ms = 1_000;
-pub const MINUTE: Ms = 60 * SECOND;
-pub const HOUR: Ms = 60 * MINUTE;
-
-const BEGIN: Ms = 1_790_000_000_000;
-
-pub fn at(ms: Ms) -> Timestamp {
-    Timestamp::from_millisecond(BEGIN + ms).expect("simulations end before the year 9999")
+thread_local! {
+    /// Whether everything that happens is printed: for whoever looks for the cause of what a history breaks.
+    pub static LOG: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
-pub fn millis(length: Duration) -> Ms {
-    Ms::try_from(length.as_millis()).expect("simulated lengths are hours at most")
-}
+/// How long it takes until a watch shows a change.
+const WATCH: Ms = 30;
 
-pub fn ms(at: Timestamp) -> Ms {
-    at.as_millisecond() - BEGIN
-}
+/// How long nobody leads after a leader is gone.
+const VACANCY: Ms = 5 * SECOND;
 
-/// The defaults of the resource.
-pub fn policy() -> MirrorPolicy {
-    let side = |registry: &str| SidePolicy {
-        registry: registry.to_owned(),
-        ..SidePolicy::default()
-    };
-    let id = MirrorId {
-        name: "apps".into(),
-        uid: "1".into(),
-    };
-    let sides = Sides {
-        primary: side("primary.example"),
-        fallback: side("fallback.example"),
-    };
-    MirrorPolicy::new(id, at(0), sides)
-}
+/// Before an object is read that the watch has shown out of order.
+const SETTLE: Ms = 2 * SECOND;
 
-/// The generator `SplitMix64`: small, seeded, good enough for weather.
+/// What a mirror wakes up for at one instant at most, before it is taken to run in circles.
+const MOST_WAKES: u32 = 200;
+
+/// What happens at some instant.
 #[derive(Clone, Debug)]
-pub struct Dice(u64);
-
-impl Dice {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    /// Within (0, 1].
-    fn fraction(&mut self) -> f64 {
-        ((self.next() >> 11) as f64 + 1.0) / (1u64 << 53) as f64
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
+pub enum Item {
+    /// The watch shows an object.
+    Shown(usize, Arc<Object>),
+    /// A replica reads the object itself, because the watch seemed to go back.
+    ReadAgain(usize),
+    /// The watch shows the evidence.
+    ShownEvidence(usize),
+    /// A job comes to what it finds out.
+    Found(usize, u32, Box<Job>),
+    /// The answer of a job arrives.
+    Arrives(usize, u32, Box<Answer>),
+    /// A replica tries again to store evidence.
+    Store(usize, u32),
+    /// A replica that was paused goes on.
+    Resume(usize),
+    /// Nobody leads, so somebody else may.
+    Elect,
 }
 
-/// What a registry does with a probe.
+/// What uses an image.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    pub image: String,
+    /// Where its pod runs from; as its owner wrote it before a webhook has seen it.
+    pub runs: String,
+    pub started: bool,
+    pub template: bool,
+    pub since: Ms,
+}
+
+/// A fault that the next answer of its kind meets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Probe,
+    Resolve,
+    List,
+    InUse,
+    Copy,
+    Status,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weather {
-    Up,
-    /// Fails at once: refused, reset, 5xx.
-    Fails(Unavailable),
-    /// Swallows every packet: the probe ends with its time limit.
-    BlackHole,
-    /// Answers something that is neither success nor failure.
-    Says(Outcome),
+pub enum Fault {
+    /// It never comes.
+    Lost,
+    /// It comes twice.
+    Twice,
+    /// It comes so much later.
+    Late(u32),
 }
 
-/// One side: when it answers, and how lossy the way to it is.
+/// One replica of the operator.
+pub struct Replica {
+    pub mirror: Mirror,
+    /// Counts its restarts: what an earlier process asked for reaches nobody.
+    pub life: u32,
+    pub leading: bool,
+    /// Counts how often it began to lead.
+    pub term: u32,
+    pub paused: bool,
+    backlog: Vec<Item>,
+    wake: Option<Ms>,
+    wakes: (Ms, u32),
+    /// The object as it knows it, and the last spec that made sense.
+    pub object: Option<Arc<Object>>,
+    pub valid: Option<ValidPolicy>,
+    pub pieces: (u64, BTreeMap<String, Pieces>),
+    /// The stored evidence as its watch has it.
+    pub seen: Stored,
+    /// The evidence of a leader, for its own webhook and on its way out.
+    pub local: Option<BTreeMap<GroupPlace, Arc<Group>>>,
+    pub unstored: BTreeMap<GroupPlace, Arc<Group>>,
+    pub storing: bool,
+    pub store_failures: u32,
+    /// The facts behind the evidence of its own webhook.
+    pub local_facts: Arc<Facts>,
+    /// What it was told since it leads, and what stands in for the rest.
+    pub facts: Facts,
+    pub prior_facts: Arc<Facts>,
+    pub table: Option<Arc<RouteTable>>,
+    pub probes: Vec<ProbeSeen>,
+    /// When it saw the sides change places or registries: what was under way then is about another side.
+    pub sides_changed: Sides<Ms>,
+    /// Reads of what is in use: when each was begun.
+    pub in_use_reads: Vec<Ms>,
+    pub in_use: Option<Arc<catamaran_core::mirror::in_use::InUse>>,
+    /// What it has seen to be active in each epoch.
+    pub epochs: BTreeMap<u64, (Side, String)>,
+}
+
+/// A probe as a replica was told of it.
 #[derive(Clone, Debug)]
-pub struct Registry {
-    /// The weather from an instant on, sorted; `Up` before the first.
-    pub changes: Vec<(Ms, Weather)>,
-    /// How long an answer takes.
-    pub latency: Ms,
-    loss: f64,
-    dice: Dice,
-    /// Probes that come through before one is lost.
-    until_loss: Ms,
-}
-
-impl Registry {
-    pub fn new(changes: Vec<(Ms, Weather)>, latency: Ms) -> Registry {
-        Registry {
-            changes,
-            latency,
-            loss: 0.0,
-            dice: Dice(0),
-            until_loss: Ms::MAX,
-        }
-    }
-
-    /// Loses probes independently of each other with this probability.
-    pub fn lossy(mut self, loss: f64, seed: u64) -> Registry {
-        self.loss = loss;
-        self.dice = Dice(seed);
-        self.until_loss = self.draw();
-        self
-    }
-
-    /// The number of successes before a failure is geometric, so it is drawn at once instead of probe by probe.
-    fn draw(&mut self) -> Ms {
-        if self.loss == 0.0 {
-            Ms::MAX
-        } else {
-            (self.dice.fraction().ln() / (1.0 - self.loss).ln()) as Ms
-        }
-    }
-
-    pub fn weather(&self, at: Ms) -> Weather {
-        let changed = self.changes.partition_point(|(from, _)| *from <= at);
-        changed
-            .checked_sub(1)
-            .map_or(Weather::Up, |index| self.changes[index].1)
-    }
-
-    /// When a probe begun now ends, and with what. One that is under way when the weather turns meets the new weather.
-    fn probe(&mut self, begun: Ms, timeout: Ms) -> (Ms, Outcome) {
-        let timed_out = (begun + timeout, Outcome::Unavailable(Unavailable::Timeout));
-        if self.until_loss == 0 {
-            self.until_loss = self.draw();
-            let reset = Outcome::Unavailable(Unavailable::ConnectionFailed);
-            return if self.dice.below(2) == 0 {
-                timed_out
-            } else {
-                (begun + self.latency, reset)
-            };
-        }
-        self.until_loss -= 1;
-        let end = begun + self.latency;
-        let met = match self.weather(begun) {
-            Weather::Up => self.weather(end),
-            other => other,
-        };
-        match met {
-            Weather::Up if self.latency > timeout => timed_out,
-            Weather::Up => (end, Outcome::Reachable),
-            Weather::Fails(kind) => (end, Outcome::Unavailable(kind)),
-            Weather::BlackHole => timed_out,
-            Weather::Says(outcome) => (end, outcome),
-        }
-    }
-}
-
-/// The probing of one side.
-#[derive(Clone, Debug)]
-struct Prober {
-    history: ProbeHistory,
-    next: Ms,
-    under_way: Option<(Ms, Outcome)>,
-}
-
-impl Prober {
-    fn starting_at(next: Ms) -> Prober {
-        Prober {
-            history: ProbeHistory::new(),
-            next,
-            under_way: None,
-        }
-    }
-
-    fn event(&self) -> Ms {
-        self.under_way.map_or(self.next, |(end, _)| end)
-    }
-}
-
-/// What happened, for checkers that trust nothing of the code under test.
-#[derive(Clone, Debug)]
-pub struct Seen {
+pub struct ProbeSeen {
+    /// The registry with its prefix: the two sides may lie on one host.
+    pub name: String,
+    pub host: String,
     pub side: Side,
+    pub begun: Ms,
     pub end: Ms,
     pub outcome: Outcome,
 }
 
-#[derive(Clone, Debug)]
+/// A flip that the API server has taken in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flipped {
+    pub at: Ms,
+    pub to: Side,
+    pub reason: FlipReason,
+}
+
+/// Everything.
 pub struct World {
     pub now: Ms,
-    pub policy: MirrorPolicy,
-    pub registries: Sides<Registry>,
-    pub standing: Standing,
-    pub flips: Vec<Flip>,
-    /// Probes of this process, kept only if asked for.
-    pub log: Option<Vec<Seen>>,
-    /// The passes that ended in this process.
-    pub pass: Option<CompletedPass>,
-    probers: Sides<Prober>,
-    next_pass: Ms,
-    recheck: Option<Ms>,
-    /// Leave out stretches of probes that would all succeed.
-    pub skip: bool,
+    queue: BinaryHeap<Reverse<(Ms, u64, Slot)>>,
+    sequence: u64,
+    pub id: MirrorId,
+    pub registries: Vec<Registry>,
+    pub replicas: Vec<Replica>,
+    /// Who may write.
+    pub lease: Option<usize>,
+    pub object: Arc<Object>,
+    /// Objects as they were.
+    pub history: Vec<Arc<Object>>,
+    pub stored: Stored,
+    pub workloads: BTreeMap<u8, Workload>,
+    pub faults: BTreeMap<Kind, Fault>,
+    /// Until when the watch of a replica shows nothing.
+    pub held: BTreeMap<usize, Ms>,
+    pub refuse_status: u32,
+    pub refuse_evidence: u32,
+    pub flips: Vec<Flipped>,
+    /// Stretches of probes that would all have succeeded, and were left out.
+    pub skipped: Ms,
+    pub told: Told,
+    pub checks: Checks,
+    /// Status writes that changed something, stores of evidence, and Events.
+    pub writes: u64,
+    pub stores: u64,
+    pub announcements: u64,
+    pub handled: u64,
+    /// What all replicas may handle.
+    pub most_handled: u64,
+}
+
+/// Items are told apart by their number alone.
+#[derive(Clone, Debug)]
+struct Slot(Item);
+
+impl PartialEq for Slot {
+    fn eq(&self, _: &Slot) -> bool {
+        true
+    }
+}
+
+impl Eq for Slot {}
+
+impl PartialOrd for Slot {
+    fn partial_cmp(&self, other: &Slot) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Slot {
+    fn cmp(&self, _: &Slot) -> std::cmp::Ordering {
+        std::cmp::Ordering::Equal
+    }
+}
+
+impl Replica {
+    fn new(id: &MirrorId, life: u32) -> Replica {
+        Replica {
+            mirror: Mirror::new(id.clone()),
+            life,
+            leading: false,
+            term: 0,
+            paused: false,
+            backlog: Vec::new(),
+            wake: None,
+            wakes: (0, 0),
+            object: None,
+            valid: None,
+            pieces: (0, BTreeMap::new()),
+            seen: Stored::default(),
+            local: None,
+            unstored: BTreeMap::new(),
+            storing: false,
+            store_failures: 0,
+            local_facts: Arc::default(),
+            facts: Facts::default(),
+            prior_facts: Arc::default(),
+            table: None,
+            probes: Vec::new(),
+            sides_changed: Sides::default(),
+            in_use_reads: Vec::new(),
+            in_use: None,
+            epochs: BTreeMap::new(),
+        }
+    }
+
+    pub fn policy(&self) -> Option<&Arc<MirrorPolicy>> {
+        self.valid.as_ref().map(|valid| &valid.policy)
+    }
 }
 
 impl World {
-    /// An operator that starts at 0 and probes the fallback `offset` after the primary.
-    pub fn new(registries: Sides<Registry>, offset: Ms) -> World {
-        World {
+    pub fn new(policy: MirrorPolicy, registries: Vec<Registry>, replicas: usize) -> World {
+        let id = policy.id.clone();
+        let object = Arc::new(Object {
+            version: 1,
+            generation: 1,
+            policy: Some(Arc::new(policy)),
+            status: Status::default(),
+        });
+        let mut world = World {
             now: 0,
-            policy: policy(),
+            queue: BinaryHeap::new(),
+            sequence: 0,
             registries,
-            standing: Standing::default(),
+            replicas: (0..replicas).map(|_| Replica::new(&id, 0)).collect(),
+            id,
+            lease: None,
+            object,
+            history: Vec::new(),
+            stored: Stored::default(),
+            workloads: BTreeMap::new(),
+            faults: BTreeMap::new(),
+            held: BTreeMap::new(),
+            refuse_status: 0,
+            refuse_evidence: 0,
             flips: Vec::new(),
-            log: None,
-            pass: None,
-            probers: Sides {
-                primary: Prober::starting_at(0),
-                fallback: Prober::starting_at(offset),
-            },
-            next_pass: 0,
-            recheck: None,
-            skip: false,
+            skipped: 0,
+            told: Told::default(),
+            checks: Checks::default(),
+            writes: 0,
+            stores: 0,
+            announcements: 0,
+            handled: 0,
+            most_handled: u64::MAX,
+        };
+        for replica in 0..replicas {
+            world.show(replica, Arc::clone(&world.object));
+        }
+        world.lead(0);
+        world
+    }
+
+    pub fn registry(&self, host: &str) -> &Registry {
+        let found = self.registries.iter().find(|registry| registry.host == host);
+        found.expect("every side of a spec is a registry of this world")
+    }
+
+    pub fn registry_mut(&mut self, host: &str) -> &mut Registry {
+        let found = self.registries.iter_mut().find(|registry| registry.host == host);
+        found.expect("every side of a spec is a registry of this world")
+    }
+
+    pub fn schedule(&mut self, time: Ms, item: Item) {
+        self.sequence += 1;
+        self.queue.push(Reverse((time, self.sequence, Slot(item))));
+    }
+
+    pub fn fail(&mut self, invariant: &'static str, message: String) {
+        self.checks.fail(Violation {
+            invariant,
+            message,
+            at: self.now,
+        });
+    }
+
+    /// Lets time pass until `end`, or until an invariant is broken.
+    pub fn run(&mut self, end: Ms) {
+        while self.checks.holds() {
+            let item = self.queue.peek().map(|Reverse((time, ..))| *time);
+            let wake = self.next_wake();
+            let next = item.into_iter().chain(wake.map(|(time, _)| time)).min();
+            let Some(next) = next.filter(|next| *next <= end) else {
+                break;
+            };
+            self.now = self.now.max(next);
+            if item == Some(next) {
+                if let Some(Reverse((.., Slot(item)))) = self.queue.pop() {
+                    self.happen(item);
+                }
+            } else if let Some((_, replica)) = wake {
+                self.wake(replica);
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    /// Lets time pass in which nothing happens, as if every machine had slept.
+    pub fn leap(&mut self, length: Ms) {
+        let items = std::mem::take(&mut self.queue);
+        self.now += length;
+        let late = |Reverse((time, number, slot)): Reverse<(Ms, u64, Slot)>| Reverse((time + length, number, slot));
+        self.queue = items.into_iter().map(late).collect();
+        for registry in &mut self.registries {
+            registry.changes.retain(|(from, _)| *from <= self.now);
+        }
+    }
+
+    /// Leaves out a stretch of probes of both sides that would all succeed, while nothing but that has happened for a while: the
+    /// next loss comes sooner, and the time until then counts as passed. Whole rounds are left out, so that every later probe
+    /// meets the very fate that it would have met.
+    pub fn skip_healthy_stretch(&mut self) {
+        const CALM: usize = 8;
+        const REMEMBERED: Ms = HOUR + 10 * MINUTE;
+        let flipped = self.flips.last().map_or(Ms::MIN / 2, |flip| flip.at);
+        let probes = &self.replicas[0].probes;
+        let calm = probes.len() > CALM
+            && probes
+                .iter()
+                .rev()
+                .take(CALM)
+                .all(|seen| seen.outcome == Outcome::Reachable);
+        let active = self.object.status.standing.as_ref().map(|standing| standing.active);
+        if !calm || self.now - flipped < REMEMBERED || active != Some(Side::Primary) {
+            return;
+        }
+        let rounds = self.registries.iter().map(|registry| registry.until_loss).min();
+        let rounds = rounds.unwrap_or_default() - 1;
+        if rounds <= 0 || rounds > Ms::MAX / 2 {
+            return;
+        }
+        let policy = self.replicas[0].policy().expect("a world that skips has a spec");
+        let round = millis(policy.health.period) + self.registries[0].latency;
+        self.skipped += rounds * round;
+        for registry in &mut self.registries {
+            registry.until_loss -= rounds;
+        }
+        self.replicas[0].probes.clear();
+    }
+
+    fn next_wake(&self) -> Option<(Ms, usize)> {
+        let awake = |(index, replica): (usize, &Replica)| Some((replica.wake.filter(|_| !replica.paused)?, index));
+        self.replicas.iter().enumerate().filter_map(awake).min()
+    }
+
+    fn wake(&mut self, replica: usize) {
+        let (time, times) = self.replicas[replica].wakes;
+        let times = if time == self.now { times + 1 } else { 0 };
+        self.replicas[replica].wakes = (self.now, times);
+        if times > MOST_WAKES {
+            self.fail(
+                "wakes",
+                format!("replica {replica} wakes up again and again for nothing"),
+            );
+        }
+        self.feed(replica, Event::Time);
+    }
+
+    fn happen(&mut self, item: Item) {
+        let replica = match &item {
+            Item::Shown(replica, _)
+            | Item::ReadAgain(replica)
+            | Item::ShownEvidence(replica)
+            | Item::Arrives(replica, ..)
+            | Item::Store(replica, _) => Some(*replica),
+            Item::Found(..) | Item::Resume(_) | Item::Elect => None,
+        };
+        if let Some(replica) = replica.filter(|replica| self.replicas[*replica].paused) {
+            self.replicas[replica].backlog.push(item);
+            return;
+        }
+        match item {
+            Item::Shown(replica, object) => self.shown(replica, object),
+            Item::ReadAgain(replica) => self.adopt(replica, &Arc::clone(&self.object)),
+            Item::ShownEvidence(replica) => self.shown_evidence(replica),
+            Item::Found(replica, life, job) => self.found(replica, life, *job),
+            Item::Arrives(replica, life, answer) => {
+                if self.replicas[replica].life == life {
+                    self.arrives(replica, *answer);
+                }
+            }
+            Item::Store(replica, life) => {
+                if self.replicas[replica].life == life {
+                    self.store(replica);
+                }
+            }
+            Item::Resume(replica) => self.resume(replica),
+            Item::Elect => self.elect(),
+        }
+    }
+
+    /// Hands an event to a replica's mirror, and carries out what it wants.
+    pub fn feed(&mut self, replica: usize, event: Event) {
+        self.handled += 1;
+        if self.handled > self.most_handled {
+            self.fail("busy", format!("replicas have handled {} events", self.handled));
+        }
+        let now = at(self.now);
+        let log = LOG.get();
+        if log {
+            println!("{} -> {replica}: {event:?}", self.now);
+        }
+        let effects = self.replicas[replica].mirror.handle(event, now);
+        if log {
+            println!("        {effects:?}");
+        }
+        for effect in effects {
+            self.carry_out(replica, effect);
+        }
+        let wake = self.replicas[replica].mirror.wake_at(now);
+        self.replicas[replica].wake = wake.map(|time| self.begin_of(time).max(self.now));
+    }
+
+    /// Machines wake up after the instant that they asked for, not before.
+    #[expect(clippy::unused_self, reason = "reads as a question to the world's clock")]
+    fn begin_of(&self, time: Timestamp) -> Ms {
+        let ms = crate::clock::ms(time);
+        if at(ms) < time { ms + 1 } else { ms }
+    }
+
+    fn carry_out(&mut self, replica: usize, effect: Effect) {
+        match effect {
+            Effect::LookAtPods | Effect::Measure => {
+                if effect == Effect::Measure {
+                    self.pass_ended(replica);
+                }
+            }
+            Effect::Announce(_) => self.announcements += 1,
+            Effect::WriteEvidence(places) => self.publish_evidence(replica, &places),
+            effect => self.begin(replica, effect),
+        }
+    }
+
+    /// The watch shows a replica an object.
+    fn shown(&mut self, replica: usize, object: Arc<Object>) {
+        let known = self.replicas[replica].object.as_ref().map(|object| object.version);
+        if known.is_some_and(|known| object.version < known) {
+            let time = self.now + SETTLE;
+            return self.schedule(time, Item::ReadAgain(replica));
+        }
+        if let Some(policy) = &object.policy {
+            let one = &mut self.replicas[replica];
+            one.facts.keep(policy);
+            if let Some(before) = &one.valid {
+                let is = |was: Side, is: Side| before.policy.sides[was].name() == policy.sides[is].name();
+                let swapped = is(Side::Primary, Side::Fallback) && is(Side::Fallback, Side::Primary);
+                for side in Side::ALL.into_iter().filter(|side| swapped || !is(*side, *side)) {
+                    one.sides_changed[side] = self.now;
+                }
+            }
+            self.replicas[replica].valid = Some(ValidPolicy {
+                policy: Arc::clone(policy),
+                generation: object.generation,
+            });
+        }
+        if let Some(ValidPolicy { policy, generation }) = self.replicas[replica].valid.clone() {
+            self.feed(replica, Event::Spec { policy, generation });
+        }
+        if object.policy.is_none() {
+            let problem = "spec.primary: the same as spec.fallback".to_owned();
+            let generation = object.generation;
+            self.feed(replica, Event::InvalidSpec { generation, problem });
+        }
+        self.adopt(replica, &object);
+    }
+
+    /// A replica takes over an object's status.
+    pub fn adopt(&mut self, replica: usize, object: &Arc<Object>) {
+        let one = &mut self.replicas[replica];
+        one.object = Some(Arc::clone(object));
+        one.table = None;
+        if let Some(Standing {
+            epoch,
+            active,
+            registry: Some(registry),
+            ..
+        }) = &object.status.standing
+        {
+            one.epochs.insert(*epoch, (*active, registry.clone()));
+        }
+        self.feed(replica, Event::Status(Box::new(object.status.read())));
+    }
+
+    /// Has the watch of a replica show an object.
+    pub fn show(&mut self, replica: usize, object: Arc<Object>) {
+        let held = self.held.get(&replica).copied().unwrap_or_default();
+        let time = (self.now + WATCH).max(held);
+        self.schedule(time, Item::Shown(replica, object));
+    }
+
+    /// Puts another object in place of the one that is there.
+    pub fn put(&mut self, change: impl FnOnce(&mut Object)) {
+        let mut object = Object::clone(&self.object);
+        change(&mut object);
+        object.version = self.object.version + 1;
+        self.history.push(Arc::clone(&self.object));
+        self.object = Arc::new(object);
+        for replica in 0..self.replicas.len() {
+            self.show(replica, Arc::clone(&self.object));
+        }
+    }
+
+    fn shown_evidence(&mut self, replica: usize) {
+        self.replicas[replica].seen = self.stored.clone();
+        self.replicas[replica].table = None;
+    }
+
+    /// Hands the groups that changed to this replica's webhook at once, and has them stored for the others.
+    fn publish_evidence(&mut self, replica: usize, places: &[GroupPlace]) {
+        let one = &mut self.replicas[replica];
+        let all = one.mirror.groups();
+        let local = one.local.get_or_insert_default();
+        for place in places.iter().filter(|place| all.contains(place)) {
+            let group = Arc::new(one.mirror.group(*place));
+            local.insert(*place, Arc::clone(&group));
+            one.unstored.insert(*place, group);
+        }
+        local.retain(|place, _| all.contains(place));
+        one.unstored.retain(|place, _| all.contains(place));
+        one.local_facts = Arc::new(one.facts.over(&one.prior_facts));
+        one.table = None;
+        self.stores += 1;
+        self.store(replica);
+    }
+
+    fn store(&mut self, replica: usize) {
+        let one = &mut self.replicas[replica];
+        if one.storing || !one.leading || one.local.is_none() {
+            return;
+        }
+        one.storing = true;
+        let groups = std::mem::take(&mut one.unstored);
+        let all: BTreeSet<GroupPlace> = one.local.iter().flatten().map(|(place, _)| *place).collect();
+        let facts = Arc::clone(&one.local_facts);
+        let life = one.life;
+        let time = self.now + 40;
+        let job = Job::Store { groups, all, facts };
+        self.schedule(time, Item::Found(replica, life, Box::new(job)));
+    }
+
+    /// A complete pass ends what an earlier leader knew.
+    fn pass_ended(&mut self, replica: usize) {
+        let view = self.replicas[replica].mirror.view();
+        let complete = view.and_then(|view| match view.in_force?.1 {
+            catamaran_core::mirror::Subject::Watched(seen) => seen.pass.map(|pass| pass.is_complete()),
+            catamaran_core::mirror::Subject::Suspended => None,
+        });
+        if complete == Some(true) {
+            self.replicas[replica].prior_facts = Arc::default();
+        }
+    }
+
+    /// Makes a replica lead; whoever led before knows at once.
+    pub fn lead(&mut self, replica: usize) {
+        if self.lease == Some(replica) && self.replicas[replica].leading {
+            return;
+        }
+        if let Some(before) = self.lease.replace(replica) {
+            self.unlead(before);
+        }
+        // It may have lost the lease without a notice.
+        self.unlead(replica);
+        self.begin_to_lead(replica);
+    }
+
+    /// A replica holds the lease.
+    pub fn begin_to_lead(&mut self, replica: usize) {
+        let one = &mut self.replicas[replica];
+        one.leading = true;
+        one.term += 1;
+        one.facts = Facts::default();
+        one.prior_facts = Arc::clone(&one.seen.facts);
+        one.in_use = None;
+        let prior = one.seen.evidence();
+        self.feed(replica, Event::Prior(prior));
+        self.feed(replica, Event::Leading(true));
+    }
+
+    /// A replica notices that it leads no more.
+    pub fn unlead(&mut self, replica: usize) {
+        let one = &mut self.replicas[replica];
+        if !one.leading {
+            return;
+        }
+        one.leading = false;
+        one.local = None;
+        one.unstored.clear();
+        one.storing = false;
+        one.table = None;
+        self.feed(replica, Event::Leading(false));
+    }
+
+    /// Nobody leads for a while.
+    pub fn vacate(&mut self) {
+        if let Some(before) = self.lease.take() {
+            self.unlead(before);
+        }
+        let time = self.now + VACANCY;
+        self.schedule(time, Item::Elect);
+    }
+
+    fn elect(&mut self) {
+        if self.lease.is_some() {
+            return;
+        }
+        let awake = (0..self.replicas.len()).find(|replica| !self.replicas[*replica].paused);
+        match awake {
+            Some(replica) => self.lead(replica),
+            None => {
+                let time = self.now + VACANCY;
+                self.schedule(time, Item::Elect);
+            }
         }
     }
 
     /// A new process: what it saw is gone, what it wrote is not.
-    pub fn restart(&mut self) {
-        let now = self.now;
-        self.probers = Sides {
-            primary: Prober::starting_at(now),
-            fallback: Prober::starting_at(now + 300),
-        };
-        self.pass = None;
-        self.next_pass = now;
-        self.recheck = None;
-        if let Some(log) = &mut self.log {
-            log.clear();
+    pub fn restart(&mut self, replica: usize) {
+        if self.lease == Some(replica) {
+            self.lease = None;
+            let time = self.now + VACANCY;
+            self.schedule(time, Item::Elect);
         }
+        let life = self.replicas[replica].life + 1;
+        self.replicas[replica] = Replica::new(&self.id, life);
+        self.replicas[replica].seen = self.stored.clone();
+        self.show(replica, Arc::clone(&self.object));
     }
 
-    /// Lets time pass until `end`, with every decision handed to `check` together with the world it was made in.
-    pub fn run_checked(&mut self, end: Ms, check: &mut impl FnMut(&World, &Decision)) {
-        loop {
-            if self.skip {
-                self.skip_healthy_stretch();
-            }
-            let passes = self.next_pass + PASS;
-            let probing = self.probers.primary.event().min(self.probers.fallback.event());
-            let next = probing.min(passes).min(self.recheck.unwrap_or(Ms::MAX));
-            if next > end {
-                self.now = end;
-                return;
-            }
-            self.now = next;
-            if self.advance(probing, passes) {
-                let decision = self.decide();
-                check(self, &decision);
-                self.obey(decision);
-            }
-        }
-    }
-
-    pub fn run(&mut self, end: Ms) {
-        self.run_checked(end, &mut |_, _| {});
-    }
-
-    /// Says whether there is something new to decide on.
-    fn advance(&mut self, probing: Ms, passes: Ms) -> bool {
-        let now = self.now;
-        if self.recheck.is_some_and(|at| at <= now) {
-            self.recheck = None;
-            return true;
-        }
-        if passes <= now {
-            let begun = self.next_pass;
-            let up = [begun, now]
-                .iter()
-                .all(|at| self.registries.primary.weather(*at) == Weather::Up);
-            let detail = if up {
-                "12 of 12 tags in use found"
-            } else {
-                "the primary did not answer"
-            };
-            self.pass = Some(CompletedPass {
-                begun: at(begun),
-                in_use_in_sync: up,
-                detail: detail.to_owned(),
-            });
-            self.next_pass = begun + millis(self.policy.parity.interval);
-            return true;
-        }
-        let side = if self.probers.primary.event() == probing {
-            Side::Primary
-        } else {
-            Side::Fallback
-        };
-        let prober = &mut self.probers[side];
-        let Some((end, outcome)) = prober.under_way.take() else {
-            let timeout = millis(self.policy.health.timeout);
-            prober.under_way = Some(self.registries[side].probe(now, timeout));
-            return false;
-        };
-        let message = String::new();
-        prober.history.record(
-            Probe {
-                at: at(end),
-                outcome,
-                message,
-            },
-            &self.policy.health,
-        );
-        prober.next = ms(prober.history.next_probe(&self.policy.health, at(now))).max(now);
-        if let Some(log) = &mut self.log {
-            log.push(Seen { side, end, outcome });
-        }
-        true
-    }
-
-    /// What would be decided now.
-    pub fn decide(&self) -> Decision {
-        let probes = Sides {
-            primary: &self.probers.primary.history,
-            fallback: &self.probers.fallback.history,
-        };
-        let input = Input {
-            policy: &self.policy,
-            probes,
-            standing: &self.standing,
-            pass: self.pass.clone(),
-        };
-        decide(&input, at(self.now))
-    }
-
-    /// Makes a decision come true.
-    pub fn obey(&mut self, decision: Decision) {
-        self.standing = self.standing.after(&decision);
-        self.recheck = decision.recheck_at.map(ms).filter(|at| *at > self.now);
-        if let Some(side) = decision.probe_now {
-            self.probers[side].next = self.now;
-        }
-        self.flips.extend(decision.flip);
-    }
-
-    /// While the primary is active and both sides answer, nothing is decided until a probe is lost. Since the distance to
-    /// the next loss is drawn in advance, whole rounds of probes that succeed on both sides can be left out: both probers,
-    /// both distances and the passes move by the same number of rounds, so every later probe begins at the very instant
-    /// and meets the very fate it would have had. What differs is how long the sides are remembered as reachable, which
-    /// only failback asks for, and there is none from the primary.
-    fn skip_healthy_stretch(&mut self) {
-        const KEPT: Ms = 1;
-        let idle = |prober: &Prober| {
-            prober.under_way.is_none() && prober.history.successes_in_row() >= self.policy.health.success_threshold
-        };
-        let same_round = self.registries.primary.latency == self.registries.fallback.latency;
-        if self.standing.active != Side::Primary || !same_round || !Side::ALL.iter().all(|s| idle(&self.probers[*s])) {
+    /// A process stands still for a while. Its lease ends meanwhile, if that is long enough.
+    pub fn pause(&mut self, replica: usize, length: Ms) {
+        if self.replicas[replica].paused {
             return;
         }
-        let rounds = self
-            .registries
-            .primary
-            .until_loss
-            .min(self.registries.fallback.until_loss)
-            .saturating_sub(KEPT);
-        if rounds <= 0 {
+        self.replicas[replica].paused = true;
+        if self.lease == Some(replica) && length > VACANCY {
+            self.lease = None;
+            let time = self.now + VACANCY;
+            self.schedule(time, Item::Elect);
+        }
+        let time = self.now + length;
+        self.schedule(time, Item::Resume(replica));
+    }
+
+    fn resume(&mut self, replica: usize) {
+        if !std::mem::take(&mut self.replicas[replica].paused) {
             return;
         }
-        let round = millis(self.policy.health.period) + self.registries.primary.latency;
-        let length = rounds * round;
-        for side in Side::ALL {
-            self.registries[side].until_loss -= rounds;
-            self.probers[side].next += length;
+        if self.replicas[replica].leading && self.lease != Some(replica) {
+            self.unlead(replica);
         }
-        let interval = millis(self.policy.parity.interval);
-        while self.next_pass + PASS <= self.now + length {
-            self.next_pass += interval;
+        for item in std::mem::take(&mut self.replicas[replica].backlog) {
+            self.happen(item);
         }
-        self.recheck = None;
+    }
+
+    /// The digest of content that is told by a number.
+    pub fn content(number: u8) -> Digest {
+        Digest::of(&[number])
+    }
+
+    pub fn evidence_of(&self, replica: usize) -> Evidence {
+        let one = &self.replicas[replica];
+        match &one.local {
+            Some(groups) => groups
+                .values()
+                .fold(Evidence::default(), |evidence, group| evidence.with(Arc::clone(group))),
+            None => one.seen.evidence(),
+        }
     }
 }
-
-/// How long a pass takes.
-const PASS: Ms = 20 * SECOND;

@@ -1,0 +1,188 @@
+//! The words for what a probe found and what that makes of its side.
+
+use std::time::Duration;
+
+use crate::policy::{HealthPolicy, Trigger};
+
+/// What one probe found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Every rung answered, with the right digest.
+    Reachable,
+    /// The registry can't serve anyone.
+    Unavailable(Unavailable),
+    /// 401: the credential is not accepted.
+    Unauthorized,
+    /// 403: the identity lacks a role.
+    Forbidden,
+    /// 403 by the registry's firewall (Azure's `DENIED`): this network may not enter.
+    NetworkDenied,
+    /// 429, or GitHub's 403 for its secondary limit.
+    Throttled {
+        /// What Retry-After said, if anything.
+        retry_after: Option<Duration>,
+    },
+    /// The registry works, but the manifest we probe with is not there.
+    CanaryNotFound,
+    /// The operator's own credential can't be read or minted, so nothing was asked.
+    CredentialsUnavailable,
+    /// The operator's identity was never let in: its role is missing, or was granted moments ago.
+    WaitingForAuthorization,
+}
+
+/// How a registry fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Unavailable {
+    /// The name does not resolve.
+    DnsFailure,
+    /// Refused, reset or unreachable.
+    ConnectionFailed,
+    /// The handshake failed or the certificate is not valid for the name.
+    TlsError,
+    /// No answer within the time limit.
+    Timeout,
+    /// 5xx, from the registry, its token service or its blob host.
+    ServerError,
+    /// 401 where `healthCheck.triggers` counts it. This and the next two are never a probe's own outcome, only a side's
+    /// availability.
+    Unauthorized,
+    /// 403 where `healthCheck.triggers` counts it.
+    Forbidden,
+    /// 403 by the registry's firewall, likewise.
+    NetworkDenied,
+}
+
+impl Unavailable {
+    /// The condition reason: `DNSFailure`, `ConnectionFailed`, …
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Unavailable::DnsFailure => "DNSFailure",
+            Unavailable::ConnectionFailed => "ConnectionFailed",
+            Unavailable::TlsError => "TLSError",
+            Unavailable::Timeout => "Timeout",
+            Unavailable::ServerError => "ServerError",
+            Unavailable::Unauthorized => UnknownReason::Unauthorized.as_str(),
+            Unavailable::Forbidden => UnknownReason::Forbidden.as_str(),
+            Unavailable::NetworkDenied => UnknownReason::NetworkDenied.as_str(),
+        }
+    }
+}
+
+/// Whether a side serves, as far as can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Availability {
+    /// It answers.
+    Available,
+    /// It failed at least `failureThreshold` times in a row and has not answered `successThreshold` times in a row since.
+    Unavailable(Unavailable),
+    /// Nothing can be said; never a reason to flip.
+    Unknown(UnknownReason),
+}
+
+impl Availability {
+    /// The condition reason: `Reachable`, `Timeout`, `Unauthorized`, …
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Availability::Available => "Reachable",
+            Availability::Unavailable(kind) => kind.as_str(),
+            Availability::Unknown(reason) => reason.as_str(),
+        }
+    }
+}
+
+/// Why nothing can be said about a side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UnknownReason {
+    /// 401.
+    Unauthorized,
+    /// 403.
+    Forbidden,
+    /// 403 by the registry's firewall.
+    NetworkDenied,
+    /// 429.
+    RateLimited,
+    /// 404 for the manifest we probe with.
+    CanaryNotFound,
+    /// The operator's credential can't be read or minted.
+    CredentialsUnavailable,
+    /// The operator's identity has no role yet.
+    WaitingForAuthorization,
+    /// No probe ended yet, or none of late.
+    NotYetObserved,
+}
+
+impl UnknownReason {
+    /// The condition reason.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            UnknownReason::Unauthorized => "Unauthorized",
+            UnknownReason::Forbidden => "Forbidden",
+            UnknownReason::NetworkDenied => "NetworkDenied",
+            UnknownReason::RateLimited => "RateLimited",
+            UnknownReason::CanaryNotFound => "CanaryNotFound",
+            UnknownReason::CredentialsUnavailable => "CredentialsUnavailable",
+            UnknownReason::WaitingForAuthorization => "WaitingForAuthorization",
+            UnknownReason::NotYetObserved => "NotYetObserved",
+        }
+    }
+}
+
+/// What an outcome does to the runs of failures and successes.
+pub(super) enum Class {
+    Success,
+    Failure(Unavailable),
+    Unclear(UnknownReason),
+}
+
+impl Outcome {
+    /// The reason that stands for this outcome in metrics and messages.
+    pub fn as_str(&self) -> &'static str {
+        match self.unknown_reason() {
+            Some(reason) => reason.as_str(),
+            None => match self {
+                Outcome::Unavailable(kind) => kind.as_str(),
+                _ => "Reachable",
+            },
+        }
+    }
+
+    /// Whether this counts towards `failureThreshold` under `policy`.
+    pub fn counts_as_failure(&self, policy: &HealthPolicy) -> bool {
+        matches!(self.class(policy), Class::Failure(_))
+    }
+
+    fn unknown_reason(&self) -> Option<UnknownReason> {
+        match self {
+            Outcome::Reachable | Outcome::Unavailable(_) => None,
+            Outcome::Unauthorized => Some(UnknownReason::Unauthorized),
+            Outcome::Forbidden => Some(UnknownReason::Forbidden),
+            Outcome::NetworkDenied => Some(UnknownReason::NetworkDenied),
+            Outcome::Throttled { .. } => Some(UnknownReason::RateLimited),
+            Outcome::CanaryNotFound => Some(UnknownReason::CanaryNotFound),
+            Outcome::CredentialsUnavailable => Some(UnknownReason::CredentialsUnavailable),
+            Outcome::WaitingForAuthorization => Some(UnknownReason::WaitingForAuthorization),
+        }
+    }
+
+    pub(super) fn class(&self, policy: &HealthPolicy) -> Class {
+        let (trigger, kind) = match self {
+            Outcome::Reachable => return Class::Success,
+            Outcome::Unavailable(kind) => return Class::Failure(*kind),
+            Outcome::Unauthorized => (Trigger::Unauthorized, Unavailable::Unauthorized),
+            Outcome::Forbidden => (Trigger::Forbidden, Unavailable::Forbidden),
+            Outcome::NetworkDenied => (Trigger::Forbidden, Unavailable::NetworkDenied),
+            Outcome::Throttled { .. }
+            | Outcome::CanaryNotFound
+            | Outcome::CredentialsUnavailable
+            | Outcome::WaitingForAuthorization => return self.unclear(),
+        };
+        if policy.triggers.contains(&trigger) {
+            return Class::Failure(kind);
+        }
+        self.unclear()
+    }
+
+    fn unclear(&self) -> Class {
+        Class::Unclear(self.unknown_reason().unwrap_or(UnknownReason::NotYetObserved))
+    }
+}

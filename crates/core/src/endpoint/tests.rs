@@ -1,0 +1,400 @@
+use std::time::Duration;
+
+use jiff::Timestamp;
+use proptest::prelude::*;
+
+use super::*;
+use crate::policy::Trigger;
+
+const REFUSED: Outcome = Outcome::Unavailable(Unavailable::ConnectionFailed);
+const TIMED_OUT: Outcome = Outcome::Unavailable(Unavailable::Timeout);
+const THROTTLED: Outcome = Outcome::Throttled { retry_after: None };
+
+/// Milliseconds after an arbitrary instant.
+fn at(ms: i64) -> Timestamp {
+    Timestamp::from_millisecond(1_790_000_000_000 + ms).unwrap()
+}
+
+/// Milliseconds, and what the probe that ended then found.
+type Probes = [(i64, Outcome)];
+
+fn history_under(policy: &HealthPolicy, probes: &Probes) -> ProbeHistory {
+    let mut history = ProbeHistory::new();
+    for (ms, outcome) in probes {
+        history.record(
+            Probe {
+                at: at(*ms),
+                outcome: *outcome,
+                message: String::new(),
+            },
+            policy,
+        );
+    }
+    history
+}
+
+fn history(probes: &Probes) -> ProbeHistory {
+    history_under(&HealthPolicy::default(), probes)
+}
+
+/// Probes two seconds apart, from 0.
+fn every_two_seconds(outcomes: &[Outcome]) -> Vec<(i64, Outcome)> {
+    (0..).step_by(2000).zip(outcomes.iter().copied()).collect()
+}
+
+fn check_availability(cases: &[(&str, &[Outcome], Availability)]) {
+    for (name, outcomes, expected) in cases {
+        let known = history(&every_two_seconds(outcomes)).availability();
+        assert_eq!(known, *expected, "{name}");
+    }
+}
+
+#[test]
+fn availability_has_hysteresis() {
+    use Availability::{Available, Unknown};
+    use Outcome::Reachable as Up;
+    let down = Availability::Unavailable(Unavailable::ConnectionFailed);
+    let unseen = Unknown(UnknownReason::NotYetObserved);
+    check_availability(&[
+        ("nothing seen", &[], unseen),
+        ("one success", &[Up], Available),
+        ("too few failures say nothing yet", &[REFUSED, REFUSED], unseen),
+        ("nor take anything back", &[Up, REFUSED, REFUSED], Available),
+        ("enough failures", &[Up, REFUSED, REFUSED, REFUSED], down),
+        ("too few successes", &[REFUSED, REFUSED, REFUSED, Up, Up], down),
+        ("enough successes", &[REFUSED, REFUSED, REFUSED, Up, Up, Up], Available),
+    ]);
+}
+
+#[test]
+fn availability_is_kept_until_unclear_answers_persist() {
+    use Availability::{Available, Unknown};
+    use Outcome::{CanaryNotFound as Lost, Reachable as Up, Unauthorized as No};
+    let denied = Unknown(UnknownReason::Unauthorized);
+    let limited = Unknown(UnknownReason::RateLimited);
+    check_availability(&[
+        ("a first 401 is all we know", &[No], denied),
+        ("one 401", &[Up, No], Available),
+        ("401 that persists", &[Up, No, No, No], denied),
+        (
+            "401 that persists after an outage",
+            &[REFUSED, REFUSED, REFUSED, No, No, No],
+            denied,
+        ),
+        ("a rate limit is believed at once", &[Up, THROTTLED], limited),
+        ("a canary that is missing once", &[Up, Lost], Available),
+    ]);
+}
+
+#[test]
+fn run_of_failures_takes_in_counted_ones_only() {
+    use Outcome::{
+        CanaryNotFound, CredentialsUnavailable, Forbidden, NetworkDenied, Reachable, Unauthorized,
+        WaitingForAuthorization,
+    };
+    let cases: &[(&str, &[Outcome], u32, u32)] = &[
+        ("refused", &[REFUSED, REFUSED], 2, 0),
+        ("a success ends the run", &[REFUSED, REFUSED, Reachable], 0, 1),
+        (
+            "401 in the middle of an outage",
+            &[REFUSED, Unauthorized, REFUSED],
+            2,
+            0,
+        ),
+        ("401 alone", &[Unauthorized, Unauthorized, Unauthorized], 0, 0),
+        (
+            "each of the others",
+            &[
+                Forbidden,
+                NetworkDenied,
+                THROTTLED,
+                CanaryNotFound,
+                CredentialsUnavailable,
+                WaitingForAuthorization,
+            ],
+            0,
+            0,
+        ),
+        (
+            "they end a run of successes",
+            &[Reachable, Reachable, CanaryNotFound, Reachable],
+            0,
+            1,
+        ),
+    ];
+    for (name, outcomes, failures, successes) in cases {
+        let history = history(&every_two_seconds(outcomes));
+        assert_eq!(
+            (history.failures_in_row(), history.successes_in_row()),
+            (*failures, *successes),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn what_the_user_lists_as_trigger_counts() {
+    let cases = [
+        (Trigger::Unauthorized, Outcome::Unauthorized, true),
+        (Trigger::Unauthorized, Outcome::Forbidden, false),
+        (Trigger::Forbidden, Outcome::Forbidden, true),
+        (Trigger::Forbidden, Outcome::NetworkDenied, true),
+        (Trigger::Forbidden, Outcome::Unauthorized, false),
+        (Trigger::Forbidden, Outcome::CanaryNotFound, false),
+    ];
+    for (trigger, outcome, counts) in cases {
+        let policy = HealthPolicy {
+            triggers: vec![trigger],
+            ..HealthPolicy::default()
+        };
+        let history = history_under(&policy, &every_two_seconds(&[outcome; 3]));
+        assert_eq!(
+            outcome.counts_as_failure(&policy),
+            counts,
+            "{outcome:?} with {trigger:?}"
+        );
+        let availability = history.availability();
+        let down = matches!(availability, Availability::Unavailable(_));
+        assert_eq!(down, counts, "{outcome:?} with {trigger:?}");
+        assert_eq!(
+            availability.as_str(),
+            outcome.as_str(),
+            "one word, whether it counts or not"
+        );
+    }
+    let bare = HealthPolicy {
+        triggers: Vec::new(),
+        ..HealthPolicy::default()
+    };
+    assert!(REFUSED.counts_as_failure(&bare), "Unavailable always counts");
+}
+
+#[test]
+fn failures_far_apart_are_not_a_run() {
+    let denied = Outcome::Unauthorized;
+    let apart = history(&[
+        (0, REFUSED),
+        (2000, denied),
+        (4000, denied),
+        (6000, denied),
+        (8000, REFUSED),
+    ]);
+    assert_eq!(apart.failures_in_row(), 1);
+    assert_eq!(apart.failing_since(), Some(at(8000)));
+    assert_eq!(apart.previous_failure(), None);
+    let asleep = history(&[(0, REFUSED), (750, REFUSED), (3_600_000, REFUSED)]);
+    assert_eq!(asleep.failures_in_row(), 1);
+}
+
+#[test]
+fn reachable_since_breaks_with_anything_else_and_with_silence() {
+    use Outcome::{Reachable, Unauthorized};
+    let cases: &[(&str, &Probes, Option<i64>)] = &[
+        ("never", &[], None),
+        ("since the first", &[(0, Reachable), (2000, Reachable)], Some(0)),
+        ("a failure", &[(0, Reachable), (2000, REFUSED)], None),
+        (
+            "after a failure",
+            &[(0, Reachable), (2000, REFUSED), (2750, Reachable), (4750, Reachable)],
+            Some(2750),
+        ),
+        (
+            "a 401",
+            &[(0, Reachable), (2000, Unauthorized), (4000, Reachable)],
+            Some(4000),
+        ),
+        (
+            "a rate limit",
+            &[(0, Reachable), (2000, THROTTLED), (6000, Reachable)],
+            Some(6000),
+        ),
+        (
+            "two periods are no silence",
+            &[(0, Reachable), (4000, Reachable)],
+            Some(0),
+        ),
+        (
+            "more than two periods are",
+            &[(0, Reachable), (4001, Reachable)],
+            Some(4001),
+        ),
+        (
+            "a clock that was set back",
+            &[(60_000, Reachable), (0, Reachable)],
+            Some(0),
+        ),
+    ];
+    for (name, probes, since) in cases {
+        assert_eq!(history(probes).reachable_since(), since.map(at), "{name}");
+    }
+}
+
+#[test]
+fn a_history_that_went_quiet_says_nothing() {
+    let policy = HealthPolicy::default();
+    let history = history(&[(0, Outcome::Reachable)]);
+    assert!(history.fresh(&policy, at(4000)).is_some());
+    assert!(history.fresh(&policy, at(4001)).is_none());
+    assert!(history.fresh(&policy, at(-4001)).is_none(), "the clock was set back");
+    let patient = HealthPolicy {
+        timeout: Duration::from_secs(6),
+        ..policy
+    };
+    assert!(
+        history.fresh(&patient, at(12_000)).is_some(),
+        "one time-out after the other is no silence"
+    );
+}
+
+#[test]
+fn history_is_experienced_after_its_second_probe() {
+    let experienced = |probes: &Probes| history(probes).is_experienced();
+    assert!(!experienced(&[]));
+    assert!(!experienced(&[(0, REFUSED)]));
+    assert!(experienced(&[(0, REFUSED), (750, REFUSED)]));
+    assert!(experienced(&[(0, Outcome::Unauthorized), (2000, REFUSED)]));
+}
+
+#[test]
+fn the_next_probe_keeps_to_the_schedule() {
+    use Outcome::{Reachable, Unauthorized};
+    let told = |seconds| Outcome::Throttled {
+        retry_after: Some(Duration::from_secs(seconds)),
+    };
+    let cases: &[(&str, &[Outcome], i64)] = &[
+        ("well", &[Reachable], 2000),
+        ("the first failure", &[Reachable, REFUSED], 750),
+        ("the second failure", &[REFUSED, REFUSED], 750),
+        ("a time-out", &[Reachable, TIMED_OUT], 250),
+        ("a refusal after a time-out", &[TIMED_OUT, REFUSED], 750),
+        (
+            "time-outs that meet the threshold",
+            &[TIMED_OUT, TIMED_OUT, TIMED_OUT],
+            2000,
+        ),
+        ("the threshold is met", &[REFUSED, REFUSED, REFUSED], 2000),
+        ("an answer that does not count", &[REFUSED, Unauthorized], 2000),
+        ("a rate limit doubles", &[THROTTLED], 4000),
+        ("and doubles", &[THROTTLED, THROTTLED], 8000),
+        ("a success ends the doubling", &[THROTTLED, THROTTLED, Reachable], 2000),
+        ("as told", &[told(30)], 30_000),
+        ("told nothing of use", &[told(0)], 4000),
+        ("told too much", &[told(86_400)], 300_000),
+        ("doubling has an end", &[THROTTLED; 40], 300_000),
+    ];
+    for (name, outcomes, pause) in cases {
+        let probes = every_two_seconds(outcomes);
+        let end = probes.last().unwrap().0;
+        assert_eq!(
+            history(&probes).next_probe(&HealthPolicy::default(), at(end)),
+            at(end + pause),
+            "{name}"
+        );
+    }
+    assert_eq!(
+        ProbeHistory::new().next_probe(&HealthPolicy::default(), at(5)),
+        at(5),
+        "the first one is due at once"
+    );
+    let brisk = HealthPolicy {
+        period: Duration::from_millis(500),
+        ..HealthPolicy::default()
+    };
+    let failed = history_under(&brisk, &[(0, REFUSED)]);
+    assert_eq!(
+        failed.next_probe(&brisk, at(0)),
+        at(500),
+        "never slower than the period"
+    );
+    let ahead = history(&[(3_600_000, Reachable)]);
+    assert_eq!(
+        ahead.next_probe(&HealthPolicy::default(), at(0)),
+        at(2000),
+        "a clock that was set back does not silence the probes"
+    );
+}
+
+#[test]
+fn blobs_are_read_by_every_fifth_probe_and_after_failures() {
+    let mut history = ProbeHistory::new();
+    let mut wanted = Vec::new();
+    for ms in (0..22_000).step_by(2000) {
+        wanted.push(history.wants_blob());
+        history.record(
+            Probe {
+                at: at(ms),
+                outcome: Outcome::Reachable,
+                message: String::new(),
+            },
+            &HealthPolicy::default(),
+        );
+    }
+    let expected: Vec<bool> = (0..11).map(|index| index % 5 == 0).collect();
+    assert_eq!(wanted, expected);
+    let cases = [
+        (REFUSED, true),
+        (Outcome::Unauthorized, true),
+        (Outcome::Reachable, false),
+        (THROTTLED, false),
+    ];
+    for (outcome, wants) in cases {
+        let probes = every_two_seconds(&[Outcome::Reachable, outcome]);
+        assert_eq!(super::tests::history(&probes).wants_blob(), wants, "{outcome:?}");
+    }
+}
+
+#[test]
+fn every_outcome_has_a_stable_name() {
+    let cases = [
+        (Outcome::Reachable, "Reachable"),
+        (Outcome::Unavailable(Unavailable::DnsFailure), "DNSFailure"),
+        (Outcome::Unavailable(Unavailable::ConnectionFailed), "ConnectionFailed"),
+        (Outcome::Unavailable(Unavailable::TlsError), "TLSError"),
+        (Outcome::Unavailable(Unavailable::Timeout), "Timeout"),
+        (Outcome::Unavailable(Unavailable::ServerError), "ServerError"),
+        (Outcome::Unauthorized, "Unauthorized"),
+        (Outcome::Forbidden, "Forbidden"),
+        (Outcome::NetworkDenied, "NetworkDenied"),
+        (THROTTLED, "RateLimited"),
+        (Outcome::CanaryNotFound, "CanaryNotFound"),
+        (Outcome::CredentialsUnavailable, "CredentialsUnavailable"),
+        (Outcome::WaitingForAuthorization, "WaitingForAuthorization"),
+    ];
+    for (outcome, name) in cases {
+        assert_eq!(outcome.as_str(), name);
+    }
+}
+
+fn any_outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        Just(Outcome::Reachable),
+        Just(REFUSED),
+        Just(TIMED_OUT),
+        Just(Outcome::Unauthorized),
+        Just(Outcome::CanaryNotFound),
+        prop::option::of(any::<u64>()).prop_map(|told| Outcome::Throttled {
+            retry_after: told.map(Duration::from_secs)
+        }),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn runs_exclude_each_other_and_the_next_probe_is_within_bounds(
+        probes in prop::collection::vec((-20_000..400_000i64, any_outcome()), 1..60),
+    ) {
+        let mut history = ProbeHistory::new();
+        let mut ms = 0;
+        for (step, outcome) in probes {
+            ms += step;
+            history.record(Probe { at: at(ms), outcome, message: String::new() }, &HealthPolicy::default());
+            prop_assert!(history.failures_in_row() == 0 || history.successes_in_row() == 0);
+            prop_assert_eq!(history.reachable_since().is_some(), outcome == Outcome::Reachable);
+            prop_assert_eq!(history.reachable_since().is_some(), history.successes_in_row() > 0);
+            prop_assert_eq!(history.failing_since().is_some(), history.failures_in_row() > 0);
+            prop_assert_eq!(history.previous_failure().is_some(), history.failures_in_row() > 1);
+            let next = history.next_probe(&HealthPolicy::default(), at(ms));
+            prop_assert!(at(ms + 250) <= next && next <= at(ms + 300_000));
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Everything that is known of one mirror, and every decision about it.
+//!
+//! [`Mirror`] owns it all: [`Mirror::handle`] takes in an [`Event`] and returns [`Effect`]s, [`Mirror::view`] is what the status
+//! says. Each decision has a file of its own: which side is active ([`failover`]), whether going back is safe ([`failback`]), what was
+//! verified of each tag ([`parity`]), which manifest is probed (`canary`), which tags are copied ([`repair`]) and which a cache is asked
+//! for ([`prewarm`]).
+
+mod cache;
+mod canary;
+mod copies;
+mod effect;
+mod event;
+pub mod failback;
+pub mod failover;
+#[cfg(test)]
+mod fixtures;
+mod flips;
+pub mod in_use;
+mod machine;
+pub mod parity;
+mod pass;
+mod pause;
+pub mod prewarm;
+mod probes;
+pub mod repair;
+mod verification;
+mod view;
+
+pub use effect::{Announcement, Effect, Expected, Resolve};
+pub use event::{
+    CacheRule, ClientProblem, CopyDone, CopyEnded, CopyFailure, Event, Listed, ListedTag, Listing, PrewarmOutcome,
+    Probed, ReadFailure, ReferenceName, RequestId, Resolved, StatusRead, WriteProblem,
+};
+pub use flips::active_side;
+pub use machine::Mirror;
+pub use pass::PassResult;
+pub use view::{MAX_DIVERGENCES, Observation, Subject, View};

@@ -1,0 +1,111 @@
+//! Which manifest both sides are probed with.
+//!
+//! The one that the spec names while it is in sync; else the last one while it still is; else the tag that came in sync last. A
+//! canary that a side turned out to lack is put aside for another. With nothing in sync the last one stays, because that it is gone
+//! from one side is what there is to report; one that neither side has says nothing, and none is probed with.
+
+use super::parity::{Canary, Ledger, Verdict};
+use crate::policy::MirrorPolicy;
+use crate::side::{Side, Sides};
+
+/// Canaries that are put aside at most; the oldest is tried again.
+const MOST_REFUSED: usize = 16;
+
+/// The canary in use, and those put aside.
+#[derive(Clone, Debug, Default)]
+pub(super) struct CanaryChoice {
+    current: Option<Canary>,
+    /// Sides that were found to lack the current one.
+    lacking: Sides<bool>,
+    refused: Vec<Canary>,
+}
+
+impl CanaryChoice {
+    /// What is probed with.
+    pub(super) fn current(&self) -> Option<&Canary> {
+        self.current.as_ref()
+    }
+
+    /// Probes with what the leader probes with.
+    pub(super) fn follow(&mut self, canary: &Canary) {
+        self.set(Some(canary.clone()));
+    }
+
+    fn set(&mut self, canary: Option<Canary>) {
+        if self.current != canary {
+            self.current = canary;
+            self.lacking = Sides::default();
+        }
+    }
+
+    /// A side has it.
+    pub(super) fn found(&mut self, canary: &Canary, side: Side) {
+        if self.current.as_ref() == Some(canary) {
+            self.lacking[side] = false;
+        }
+    }
+
+    /// A side lacks it: another one is taken, if there is one. Whether something changed.
+    pub(super) fn refuse(&mut self, canary: &Canary, side: Side, ledger: &Ledger) -> bool {
+        if self.current.as_ref() != Some(canary) {
+            return false;
+        }
+        self.lacking[side] = true;
+        if !self.refused.contains(canary) {
+            if self.refused.len() >= MOST_REFUSED {
+                self.refused.remove(0);
+            }
+            self.refused.push(canary.clone());
+        }
+        let other = ledger.canary_excluding(&self.refused);
+        let changed = other.is_some() || self.lacking.primary && self.lacking.fallback;
+        if changed {
+            self.set(other);
+        }
+        changed
+    }
+
+    /// Chooses by what is known now; after each pass, and when the first tag is known.
+    pub(super) fn choose(&mut self, policy: &MirrorPolicy, ledger: &Ledger) {
+        if let Some((repository, tag)) = &policy.health.canary
+            && let Some(digest) = ledger.digest(repository, tag)
+        {
+            return self.set(Some(Canary {
+                repository: repository.clone(),
+                tag: tag.clone(),
+                digest,
+            }));
+        }
+        let still = |canary: &Canary| {
+            policy.selects_tag(&canary.repository, &canary.tag)
+                && ledger.verdict(&canary.repository, &canary.tag) == Some(Verdict::InSync)
+                && ledger.digest(&canary.repository, &canary.tag).as_ref() == Some(&canary.digest)
+        };
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|current| still(current) && !self.refused.contains(current))
+        {
+            return;
+        }
+        let refused = std::mem::take(&mut self.refused);
+        let selected = |last: &Canary| policy.selects_tag(&last.repository, &last.tag);
+        let last = self.current.clone().filter(selected);
+        self.set(ledger.canary_excluding(&refused).or_else(|| ledger.canary()).or(last));
+    }
+
+    /// The spec has changed: a canary that is not verified any more, or lies elsewhere now, is not probed with.
+    pub(super) fn keep(&mut self, stays: impl Fn(&Canary) -> bool) {
+        if !self.current.as_ref().is_none_or(&stays) {
+            self.forget();
+        }
+    }
+
+    /// Nothing that was probed with counts.
+    pub(super) fn forget(&mut self) {
+        *self = CanaryChoice::default();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+use super::*;
+use crate::mirror::fixtures::{RULES, at, content, ledger_of, listed, seen};
+use crate::mirror::parity::Ledger;
+use crate::tags::TagFilter;
+
+fn canary(tag: &str, letter: char) -> Canary {
+    Canary {
+        repository: "web".to_owned(),
+        tag: tag.to_owned(),
+        digest: content(letter),
+    }
+}
+
+/// `old` came in sync first, `new` last; `differs` never did.
+fn ledger() -> Ledger {
+    let mut ledger = ledger_of(&listed(), &[("old", "aa"), ("differs", "ab")]);
+    ledger.record("web", "new", seen("cc"), at(10), &RULES);
+    ledger
+}
+
+fn chosen(choice: &mut CanaryChoice, policy: &MirrorPolicy, ledger: &Ledger) -> Option<String> {
+    choice.choose(policy, ledger);
+    choice.current().map(|canary| canary.tag.clone())
+}
+
+#[test]
+fn canary_is_the_tag_that_came_in_sync_last() {
+    let mut choice = CanaryChoice::default();
+    let empty = ledger_of(&listed(), &[("differs", "ab")]);
+    assert_eq!(chosen(&mut choice, &listed(), &empty), None);
+    assert_eq!(chosen(&mut choice, &listed(), &ledger()).as_deref(), Some("new"));
+}
+
+#[test]
+fn canary_stays_while_it_is_in_sync() {
+    let mut choice = CanaryChoice::default();
+    choice.follow(&canary("old", 'a'));
+    assert_eq!(chosen(&mut choice, &listed(), &ledger()).as_deref(), Some("old"));
+    let mut moved = ledger();
+    moved.record("web", "old", seen("dd"), at(20), &RULES);
+    moved.record("web", "later", seen("ee"), at(30), &RULES);
+    assert_eq!(
+        chosen(&mut choice, &listed(), &moved).as_deref(),
+        Some("later"),
+        "what it asked for is gone"
+    );
+}
+
+#[test]
+fn canary_stays_when_nothing_is_in_sync() {
+    let mut choice = CanaryChoice::default();
+    choice.follow(&canary("gone", 'a'));
+    let nothing = ledger_of(&listed(), &[("differs", "ab")]);
+    assert_eq!(chosen(&mut choice, &listed(), &nothing).as_deref(), Some("gone"));
+}
+
+#[test]
+fn canary_of_the_spec_wins_while_it_is_in_sync() {
+    let mut policy = listed();
+    policy.health.canary = Some(("web".to_owned(), "old".to_owned()));
+    let mut choice = CanaryChoice::default();
+    assert_eq!(chosen(&mut choice, &policy, &ledger()).as_deref(), Some("old"));
+    policy.health.canary = Some(("web".to_owned(), "differs".to_owned()));
+    assert_eq!(
+        chosen(&mut CanaryChoice::default(), &policy, &ledger()).as_deref(),
+        Some("new")
+    );
+}
+
+#[test]
+fn refused_canary_is_put_aside_for_another() {
+    let ledger = ledger();
+    let mut choice = CanaryChoice::default();
+    choice.choose(&listed(), &ledger);
+    assert!(
+        !choice.refuse(&canary("other", 'x'), Side::Primary, &ledger),
+        "not probed with"
+    );
+    assert!(choice.refuse(&canary("new", 'c'), Side::Primary, &ledger));
+    assert_eq!(choice.current(), Some(&canary("old", 'a')));
+    assert_eq!(
+        chosen(&mut choice, &listed(), &ledger).as_deref(),
+        Some("old"),
+        "the next pass does not take it back"
+    );
+    assert!(
+        !choice.refuse(&canary("old", 'a'), Side::Primary, &ledger),
+        "there is no third"
+    );
+    assert_eq!(choice.current(), Some(&canary("old", 'a')));
+    // The pass forgets what was put aside, so that a canary that is there again can be probed with.
+    assert_eq!(chosen(&mut choice, &listed(), &ledger).as_deref(), Some("new"));
+}
+
+#[test]
+fn canary_that_neither_side_has_is_dropped() {
+    let nothing = ledger_of(&listed(), &[]);
+    let gone = canary("gone", 'a');
+    let mut choice = CanaryChoice::default();
+    choice.follow(&gone);
+    assert!(!choice.refuse(&gone, Side::Primary, &nothing));
+    choice.found(&gone, Side::Primary);
+    assert!(!choice.refuse(&gone, Side::Fallback, &nothing), "the primary has it");
+    assert!(choice.refuse(&gone, Side::Primary, &nothing));
+    assert_eq!(choice.current(), None);
+}
+
+#[test]
+fn canary_that_is_not_verified_any_more_is_not_kept() {
+    let mut choice = CanaryChoice::default();
+    choice.follow(&canary("old", 'a'));
+    choice.keep(|canary| canary.tag == "old");
+    assert!(choice.current().is_some());
+    choice.keep(|_| false);
+    assert_eq!(choice.current(), None);
+    choice.keep(|_| false);
+
+    let mut policy = listed();
+    choice.follow(&canary("gone", 'a'));
+    if let crate::policy::Repositories::Listed(rules) = &mut policy.repositories {
+        rules[0].tags = TagFilter::new(&["^v".to_owned()], &[]).unwrap();
+    }
+    assert_eq!(chosen(&mut choice, &policy, &ledger_of(&policy, &[])), None);
+}

@@ -1,0 +1,171 @@
+//! Decisions in words. Every message names the sides, counts, instants and what is waited for.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{FlipReason, Input, Reason, Verdict, stable_wait};
+use crate::endpoint::distance;
+use crate::policy::ActiveSide;
+use crate::side::Side;
+
+pub(super) fn message(input: &Input<'_>, verdict: &Verdict, failovers: &[Timestamp], now: Timestamp) -> String {
+    let active = input.standing.active;
+    let other = active.other();
+    match verdict.reason {
+        Reason::Flipped(FlipReason::Requested) => {
+            format!("spec.active asks for {}: {}", name(other), state(input, other, now))
+        }
+        Reason::Flipped(FlipReason::PrimaryRecovered) => {
+            format!("{}; {}", reachable(input, now), check(input))
+        }
+        Reason::Flipped(_)
+        | Reason::Confirming
+        | Reason::BothUnavailable
+        | Reason::OtherUnknown
+        | Reason::OtherEmpty
+        | Reason::OtherUnstable => {
+            let staying = match verdict.reason {
+                Reason::BothUnavailable => ", so there is nowhere to go",
+                Reason::OtherUnknown => ", so failing over is not safe",
+                Reason::OtherEmpty => " and holds nothing that is in use, so failing over would not help",
+                Reason::OtherUnstable => "; both sides have failed in turn, so it must be reachable for longer first",
+                Reason::Confirming => "; waiting for one more answer to rule out our own network",
+                _ => "",
+            };
+            format!("{}; {}{staying}", state(input, active, now), state(input, other, now))
+        }
+        Reason::Overridden => {
+            let side = match input.policy.failover.active {
+                ActiveSide::Fixed(side) => side.as_str(),
+                ActiveSide::Auto => "Auto",
+            };
+            format!(
+                "spec.active is {side}, so nothing flips by itself: {}",
+                state(input, active, now)
+            )
+        }
+        Reason::Steady | Reason::NotYetObserved | Reason::ActiveUnknown => state(input, active, now),
+        Reason::Failing => {
+            format!(
+                "{}; acting at {}",
+                state(input, active, now),
+                input.policy.health.failure_threshold
+            )
+        }
+        Reason::WaitingForRecovery => format!("serving from the fallback; {}", state(input, Side::Primary, now)),
+        Reason::WaitingForStability => waiting_for_stability(input, verdict.until, failovers.len(), now),
+        Reason::WaitingForParity => {
+            format!("serving from the fallback; {}; {}", reachable(input, now), check(input))
+        }
+        Reason::ManualFailback => {
+            format!(
+                "serving from the fallback; failback.mode is Manual, so a person decides: {}",
+                state(input, Side::Primary, now)
+            )
+        }
+    }
+}
+
+fn waiting_for_stability(input: &Input<'_>, until: Option<Timestamp>, failovers: usize, now: Timestamp) -> String {
+    let wait = in_words(stable_wait(input.policy.failover.stable, failovers));
+    let why = match failovers {
+        0 | 1 => format!("for {wait}"),
+        count => format!("for {wait} after {count} failovers within an hour"),
+    };
+    let end = match until {
+        Some(until) => format!("until {}", instant(until)),
+        None => format!("for {} successes in a row", input.policy.health.success_threshold),
+    };
+    format!(
+        "serving from the fallback; {}, and must be {why}: waiting {end}",
+        reachable(input, now)
+    )
+}
+
+fn reachable(input: &Input<'_>, now: Timestamp) -> String {
+    let primary = input.probes.primary;
+    match primary.reachable_since() {
+        Some(since) => format!(
+            "the primary {} has been reachable without a break since {} ({})",
+            input.policy.sides.primary.registry,
+            instant(since),
+            in_words(distance(since, now)),
+        ),
+        None => state(input, Side::Primary, now),
+    }
+}
+
+fn check(input: &Input<'_>) -> String {
+    let since = input.probes.primary.reachable_since();
+    match &input.check {
+        Some(check) if since.is_some_and(|since| check.begun >= since) => {
+            format!("the check at {} found: {}", instant(check.begun), check.detail)
+        }
+        _ => "everything in use is being looked for on the primary".to_owned(),
+    }
+}
+
+/// One side's health in a clause: `the primary kracr.azurecr.io failed 3 probes in a row since …: GET …: refused`.
+fn state(input: &Input<'_>, side: Side, now: Timestamp) -> String {
+    let history = input.probes[side];
+    let subject = format!("{} {}", name(side), input.policy.sides[side].registry);
+    let Some(latest) = history.latest() else {
+        return format!("{subject} has not been probed yet");
+    };
+    if history.fresh(&input.policy.health, now).is_none() {
+        return format!(
+            "{subject} was last probed at {} ({} ago)",
+            instant(latest.at),
+            ago(latest.at, now)
+        );
+    }
+    if let Some(since) = history.reachable_since() {
+        return format!("{subject} is reachable since {}", instant(since));
+    }
+    match history.failing_since() {
+        Some(since) if latest.outcome.counts_as_failure(&input.policy.health) => {
+            let count = history.failures_in_row();
+            let probes = if count == 1 {
+                "1 probe".to_owned()
+            } else {
+                format!("{count} probes in a row")
+            };
+            format!("{subject} failed {probes} since {}: {}", instant(since), latest.message)
+        }
+        _ => format!(
+            "{subject} answers with {}, which does not say whether it works: {}",
+            latest.outcome.as_str(),
+            latest.message
+        ),
+    }
+}
+
+fn name(side: Side) -> &'static str {
+    match side {
+        Side::Primary => "the primary",
+        Side::Fallback => "the fallback",
+    }
+}
+
+/// Whole seconds in UTC, as everywhere in status.
+fn instant(at: Timestamp) -> String {
+    Timestamp::from_second(at.as_second()).unwrap_or(at).to_string()
+}
+
+fn ago(at: Timestamp, now: Timestamp) -> String {
+    in_words(distance(at, now))
+}
+
+/// `42 s`, `5 min`, `5 min 3 s`, `1 h 20 min`.
+fn in_words(length: Duration) -> String {
+    let seconds = length.as_secs();
+    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes, rest) {
+        (0, 0, seconds) => format!("{seconds} s"),
+        (0, minutes, 0) => format!("{minutes} min"),
+        (0, minutes, seconds) => format!("{minutes} min {seconds} s"),
+        (hours, 0, _) => format!("{hours} h"),
+        (hours, minutes, _) => format!("{hours} h {minutes} min"),
+    }
+}

@@ -1,0 +1,260 @@
+//! What only a leader does: passes, on-demand reads, copies, the care of a cache, and the decision which side is active.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Mirror;
+use crate::endpoint::{Availability, distance};
+use crate::mirror::cache::Care;
+use crate::mirror::effect::Effect;
+use crate::mirror::event::{CacheRule, CopyEnded, PrewarmOutcome, ReferenceName, RequestId};
+use crate::mirror::failover::{Decision, Input, OLDEST_PASS, decide};
+use crate::mirror::flips::Known;
+use crate::mirror::in_use::InUse;
+use crate::mirror::parity::{Observed, Verdict};
+use crate::mirror::pass::PassResult;
+use crate::mirror::prewarm::Pull;
+use crate::mirror::repair;
+use crate::mirror::verification::Cause;
+use crate::policy::{MirrorPolicy, RepairMode, Repositories};
+use crate::side::{Side, Sides};
+
+/// How old a reading of what is in use may be for a pass, where the interval between passes is not shorter.
+const OLDEST_OF_PASS: Duration = Duration::from_secs(30);
+
+/// The same for the check right before a failback.
+const OLDEST_OF_CHECK: Duration = Duration::from_secs(1);
+
+/// Mappings of which a manifest is asked for after one pass, because none was served yet.
+const MOST_UNOBSERVED: usize = 16;
+
+/// Tags of a repository among which one is looked for that the active side has.
+const MOST_LOOKED_AT: usize = 100;
+
+impl Mirror {
+    pub(super) fn lead(&mut self, policy: &Arc<MirrorPolicy>, now: Timestamp, effects: &mut Vec<Effect>) {
+        let begun = self.passes.begin_if_due(policy, &self.ledger, &mut self.requests, now);
+        effects.extend(begun.map(|request| Effect::ReadInUse {
+            request,
+            oldest: (policy.parity.interval / 2).min(OLDEST_OF_PASS),
+        }));
+        if let Some(complete) = self.passes.end_if_over(now).map(PassResult::is_complete) {
+            self.pass_ended(policy, complete, now, effects);
+        }
+        effects.extend(self.verification.begin(&mut self.requests, now));
+        let in_use = self.in_use.clone().unwrap_or_default();
+        if self.failback.end_if_read(policy, &in_use, &self.ledger, now) {
+            self.write.want();
+        }
+        self.decide(policy, now, effects);
+    }
+
+    fn pass_ended(&mut self, policy: &MirrorPolicy, complete: bool, now: Timestamp, effects: &mut Vec<Effect>) {
+        if complete {
+            self.ledger.drop_prior();
+        }
+        self.canary.choose(policy, &self.ledger);
+        self.write.want();
+        effects.push(Effect::Measure);
+        effects.push(Effect::LookAtPods);
+        let unobserved = self.unobserved(policy);
+        self.verification
+            .want(unobserved, Cause::Changed, policy, &self.ledger, now);
+        let in_use = self.in_use.clone().unwrap_or_default();
+        let care = Care {
+            policy,
+            ledger: &self.ledger,
+            in_use: &in_use,
+            both_available: self.both_available(),
+        };
+        effects.extend(self.cache.pass_ended(&care, &mut self.requests, now));
+        effects.extend(self.plan_copies(policy, &in_use, now));
+    }
+
+    /// For each mapping of which the active side has served nothing yet, a tag that it has: listings alone serve nothing.
+    fn unobserved(&self, policy: &MirrorPolicy) -> Vec<ReferenceName> {
+        let Repositories::Listed(rules) = &policy.repositories else {
+            return Vec::new();
+        };
+        let active = self.status.standing.active;
+        let has = |repository: &str, tag: &str| {
+            let observation = self.ledger.observation(repository, tag, active);
+            matches!(observation, Some((Observed::Present(_), _)))
+        };
+        let mut mappings = BTreeSet::new();
+        let mut names = Vec::new();
+        for rule in rules {
+            let mapping = policy.mapping(&rule.name, Some(rule));
+            if names.len() >= MOST_UNOBSERVED || self.status.observed.contains(&mapping) || mappings.contains(&mapping)
+            {
+                continue;
+            }
+            let tags = self.ledger.range(&rule.name, Bound::Unbounded, Bound::Unbounded);
+            if let Some(tag) = tags.take(MOST_LOOKED_AT).find(|tag| has(&rule.name, tag)) {
+                mappings.insert(mapping);
+                names.push(ReferenceName {
+                    repository: rule.name.clone(),
+                    reference: tag.to_owned(),
+                });
+            }
+        }
+        names
+    }
+
+    pub(super) fn copied(&mut self, ended: &CopyEnded, now: Timestamp) -> Vec<Effect> {
+        let Some(policy) = self.policy() else { return Vec::new() };
+        let Some(report) = self.copies.ended(ended, now) else {
+            return Vec::new();
+        };
+        if report {
+            self.write.want();
+        }
+        let read_again = match &ended.result {
+            Ok(_) => true,
+            Err(failure) => failure.read_again,
+        };
+        if read_again {
+            let name = ReferenceName {
+                repository: ended.errand.repository.clone(),
+                reference: ended.errand.tag.clone(),
+            };
+            self.verification
+                .want([name], Cause::Changed, &policy, &self.ledger, now);
+        }
+        self.next_copies(&policy, now)
+    }
+
+    pub(super) fn next_copies(&mut self, policy: &MirrorPolicy, now: Timestamp) -> Vec<Effect> {
+        let was_busy = self.copies.is_busy();
+        let both = self.both_available();
+        let effects = self.copies.next(policy.repair.concurrency, both, now);
+        if was_busy && !self.copies.is_busy() {
+            self.write.want();
+        }
+        effects
+    }
+
+    fn plan_copies(&mut self, policy: &MirrorPolicy, in_use: &InUse, now: Timestamp) -> Vec<Effect> {
+        if policy.repair.mode == RepairMode::Off || self.copies.is_busy() {
+            return Vec::new();
+        }
+        let ledger = &self.ledger;
+        self.copies.attempts_mut().retain(|repository, tag| {
+            let verdict = ledger.verdict(repository, tag);
+            matches!(verdict, Some(Verdict::MissingOnPrimary | Verdict::MissingOnFallback))
+        });
+        let input = repair::Input {
+            policy,
+            available: self.available(),
+            in_use,
+            attempts: self.copies.attempts(),
+        };
+        let plan = repair::plan(&input, ledger.diverged(), now);
+        let dry_run = policy.repair.mode == RepairMode::DryRun;
+        if plan.errands.is_empty() {
+            self.copies.idle(&plan, dry_run);
+            return Vec::new();
+        }
+        if dry_run {
+            return self.copies.planned(&plan, now).into_iter().collect();
+        }
+        self.copies.begin(plan, now);
+        self.next_copies(policy, now)
+    }
+
+    fn available(&self) -> Sides<bool> {
+        Sides::from_fn(|side| self.probes.side(side).availability() == Availability::Available)
+    }
+
+    fn both_available(&self) -> bool {
+        let available = self.available();
+        available.primary && available.fallback
+    }
+
+    pub(super) fn prewarmed(&mut self, pull: Pull, outcome: PrewarmOutcome, now: Timestamp) -> Vec<Effect> {
+        let Some(policy) = self.policy() else { return Vec::new() };
+        let Some(effects) = self.cache.prewarmed(&pull, outcome, now) else {
+            return Vec::new();
+        };
+        if outcome == PrewarmOutcome::Pulled {
+            let name = ReferenceName {
+                repository: pull.repository,
+                reference: pull.tag,
+            };
+            self.verification
+                .want([name], Cause::Changed, &policy, &self.ledger, now);
+        }
+        effects
+    }
+
+    pub(super) fn rule_read(&mut self, request: RequestId, rule: CacheRule, now: Timestamp) -> Vec<Effect> {
+        if self.cache.rule_read(request, rule, now) {
+            self.write.want();
+        }
+        Vec::new()
+    }
+
+    fn decide(&mut self, policy: &Arc<MirrorPolicy>, now: Timestamp, effects: &mut Vec<Effect>) {
+        if self.status.flip.is_some() {
+            // It is being written; what was decided stands until that has ended.
+            return;
+        }
+        let known = Known {
+            ledger: &self.ledger,
+            canary: self.canary.current(),
+        };
+        let decision = decide(
+            &Input {
+                policy,
+                probes: self.probes.histories(),
+                standing: &self.status.standing,
+                serves: known.serves(self.in_use.as_deref()),
+                check: self.failback.result().cloned(),
+            },
+            now,
+        );
+        if let Some(side) = decision.probe_now {
+            self.probes.want(side);
+        }
+        if decision.check_now {
+            effects.extend(self.check(policy, now));
+        } else if decision.flip.is_none() && self.failback.forget() {
+            self.write.want();
+        }
+        if self.decision.as_ref().map(said) != Some(said(&decision)) {
+            self.write.want();
+        }
+        self.decision = Some(decision);
+    }
+
+    /// Goes on with the check that a failback waits for. A pass shows first whether the primary is what it was.
+    fn check(&mut self, policy: &MirrorPolicy, now: Timestamp) -> Option<Effect> {
+        let since = self.probes.side(Side::Primary).history().reachable_since()?;
+        let oldest = policy.parity.interval.min(OLDEST_PASS);
+        let pass = self.passes.last();
+        if !pass.is_some_and(|pass| pass.begun >= since && distance(pass.ended, now) <= oldest) {
+            self.passes.want_since(since);
+            return None;
+        }
+        let request = self.failback.begin(&mut self.requests, now)?;
+        Some(Effect::ReadInUse {
+            request,
+            oldest: OLDEST_OF_CHECK,
+        })
+    }
+}
+
+/// What of a decision the status shows.
+fn said(decision: &Decision) -> impl PartialEq + use<> {
+    (
+        decision.why.reason,
+        decision.recheck_at,
+        decision.active,
+        decision.epoch,
+        decision.failovers.clone(),
+    )
+}

@@ -1,0 +1,307 @@
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::mirror::in_use::Use;
+use crate::policy::{RepairDirection, RepairPolicy};
+use crate::routing::fixtures::apps;
+
+fn now() -> Timestamp {
+    "2026-11-21T12:00:00Z".parse().unwrap()
+}
+
+fn copying() -> MirrorPolicy {
+    MirrorPolicy {
+        repair: RepairPolicy {
+            mode: RepairMode::Copy,
+            ..RepairPolicy::default()
+        },
+        ..apps()
+    }
+}
+
+fn divergence(tag: &str, verdict: Verdict) -> Divergence {
+    let digest = Some(Digest::of(tag.as_bytes()));
+    let digests = match verdict {
+        Verdict::MissingOnPrimary => Sides {
+            primary: None,
+            fallback: digest,
+        },
+        Verdict::MissingOnFallback => Sides {
+            primary: digest,
+            fallback: None,
+        },
+        _ => Sides {
+            primary: digest,
+            fallback: Some(Digest::of(b"another")),
+        },
+    };
+    Divergence {
+        repository: "web".to_owned(),
+        tag: tag.to_owned(),
+        verdict,
+        digests,
+        since: now(),
+    }
+}
+
+const UP: Sides<bool> = Sides {
+    primary: true,
+    fallback: true,
+};
+
+fn planned(policy: &MirrorPolicy, divergences: Vec<Divergence>) -> Plan {
+    let (in_use, attempts) = (InUse::default(), Attempts::default());
+    let input = Input {
+        policy,
+        available: UP,
+        in_use: &in_use,
+        attempts: &attempts,
+    };
+    plan(&input, divergences.into_iter(), now())
+}
+
+/// What is copied where, what waits, and what is left alone.
+fn outcome(plan: &Plan) -> (Vec<(&str, Side)>, usize, usize) {
+    let errands = plan.errands.iter().map(|errand| (errand.tag.as_str(), errand.to));
+    (errands.collect(), plan.later, plan.left)
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
+fn each_divergence_under_each_setting_has_its_plan() {
+    type Row = (&'static str, fn(&mut MirrorPolicy), Verdict, Option<Side>, usize);
+    let to = |side| Some(side);
+    let rows: [Row; 12] = [
+        (
+            "missing on the fallback",
+            |_| {},
+            Verdict::MissingOnFallback,
+            to(Side::Fallback),
+            0,
+        ),
+        (
+            "missing on the primary",
+            |_| {},
+            Verdict::MissingOnPrimary,
+            to(Side::Primary),
+            0,
+        ),
+        ("mismatched", |_| {}, Verdict::Mismatched, None, 0),
+        ("pending", |_| {}, Verdict::Pending, None, 0),
+        ("in sync", |_| {}, Verdict::InSync, None, 0),
+        (
+            "off",
+            |policy| policy.repair.mode = RepairMode::Off,
+            Verdict::MissingOnFallback,
+            None,
+            0,
+        ),
+        (
+            "dry run",
+            |policy| policy.repair.mode = RepairMode::DryRun,
+            Verdict::MissingOnFallback,
+            to(Side::Fallback),
+            0,
+        ),
+        (
+            "to the fallback only, and it lacks",
+            |policy| policy.repair.direction = RepairDirection::ToFallback,
+            Verdict::MissingOnFallback,
+            to(Side::Fallback),
+            0,
+        ),
+        (
+            "to the fallback only, and it has",
+            |policy| policy.repair.direction = RepairDirection::ToFallback,
+            Verdict::MissingOnPrimary,
+            None,
+            1,
+        ),
+        (
+            "to the primary only, and it has",
+            |policy| policy.repair.direction = RepairDirection::ToPrimary,
+            Verdict::MissingOnFallback,
+            None,
+            1,
+        ),
+        (
+            "the fallback is a cache",
+            |policy| policy.sides.fallback.pull_through_cache = true,
+            Verdict::MissingOnFallback,
+            None,
+            1,
+        ),
+        (
+            "the fallback is a cache, the primary lacks",
+            |policy| policy.sides.fallback.pull_through_cache = true,
+            Verdict::MissingOnPrimary,
+            to(Side::Primary),
+            0,
+        ),
+    ];
+    for (name, change, verdict, expected, left) in rows {
+        let mut policy = copying();
+        change(&mut policy);
+        let plan = planned(&policy, vec![divergence("1.0", verdict)]);
+        let errands: Vec<_> = expected.map(|side| ("1.0", side)).into_iter().collect();
+        assert_eq!(outcome(&plan), (errands, 0, left), "{name}");
+    }
+}
+
+#[test]
+fn tag_with_another_digest_on_its_side_is_never_copied() {
+    let mut odd = divergence("1.0", Verdict::MissingOnFallback);
+    odd.digests.fallback = Some(Digest::of(b"another"));
+    assert_eq!(planned(&copying(), vec![odd]), Plan::default());
+}
+
+#[test]
+fn digest_that_one_side_lacks_is_not_copied_by_itself() {
+    let digest = Digest::of(b"untagged").to_string();
+    let plan = planned(&copying(), vec![divergence(&digest, Verdict::MissingOnFallback)]);
+    assert_eq!(plan, Plan::default());
+}
+
+#[test]
+fn tag_that_is_no_longer_selected_is_left_alone() {
+    let signature = format!("sha256-{}", "a".repeat(64));
+    let plan = planned(&copying(), vec![divergence(&signature, Verdict::MissingOnFallback)]);
+    assert_eq!(outcome(&plan), (vec![], 0, 1));
+}
+
+#[test]
+fn nothing_is_copied_while_a_side_does_not_answer() {
+    let (policy, in_use, attempts) = (copying(), InUse::default(), Attempts::default());
+    for available in [Sides { primary: false, ..UP }, Sides { fallback: false, ..UP }] {
+        let input = Input {
+            policy: &policy,
+            available,
+            in_use: &in_use,
+            attempts: &attempts,
+        };
+        let missing = vec![divergence("1.0", Verdict::MissingOnFallback)];
+        assert_eq!(outcome(&plan(&input, missing.into_iter(), now())), (vec![], 1, 0));
+    }
+}
+
+#[test]
+fn tags_in_use_are_copied_first_then_the_newest() {
+    let at = |tag: &str, minutes: u64| Divergence {
+        since: now().checked_sub(Duration::from_mins(minutes)).unwrap(),
+        ..divergence(tag, Verdict::MissingOnFallback)
+    };
+    let policy = copying();
+    let attempts = Attempts::default();
+    let by_digest = Digest::of(b"by-digest").to_string();
+    let used = ["old", &by_digest].map(|reference| (reference.to_owned(), Use::default()));
+    let in_use = InUse {
+        references: BTreeMap::from([("web".to_owned(), BTreeMap::from(used))]),
+        ..InUse::default()
+    };
+    let input = Input {
+        policy: &policy,
+        available: UP,
+        in_use: &in_use,
+        attempts: &attempts,
+    };
+    let found = vec![at("b", 5), at("a", 5), at("old", 90), at("by-digest", 80), at("new", 1)];
+    let plan = plan(&input, found.into_iter(), now());
+    let tags: Vec<_> = plan.errands.iter().map(|errand| errand.tag.as_str()).collect();
+    assert_eq!(tags, ["by-digest", "old", "new", "a", "b"]);
+}
+
+#[test]
+fn failed_copy_waits_twice_as_long_up_to_six_hours() {
+    let plan = planned(&copying(), vec![divergence("1.0", Verdict::MissingOnFallback)]);
+    let errand = &plan.errands[0];
+    let mut attempts = Attempts::default();
+    let mut at = now();
+    for minutes in [1, 2, 4, 8, 16, 32, 64, 128, 256, 360, 360] {
+        attempts.failed(errand, at);
+        let end = at.checked_add(Duration::from_mins(minutes)).unwrap();
+        let just_before = end.checked_sub(Duration::from_secs(1)).unwrap();
+        assert!(!attempts.may_try(errand, just_before), "{minutes} min");
+        assert!(attempts.may_try(errand, end), "{minutes} min");
+        at = end;
+    }
+    let moved = Errand {
+        digest: Digest::of(b"pushed again"),
+        ..errand.clone()
+    };
+    assert!(attempts.may_try(&moved, now()), "another digest is another errand");
+    attempts.succeeded(errand);
+    assert!(attempts.is_empty());
+}
+
+#[test]
+fn failures_are_forgotten_with_their_tags_and_bounded() {
+    let plan = planned(&copying(), vec![divergence("1.0", Verdict::MissingOnFallback)]);
+    let mut attempts = Attempts::default();
+    for n in 0..10_050 {
+        let errand = Errand {
+            tag: n.to_string(),
+            ..plan.errands[0].clone()
+        };
+        attempts.failed(&errand, now());
+    }
+    assert_eq!(attempts.len(), 10_000);
+    attempts.retain(|_, tag| tag == "7");
+    assert_eq!(attempts.len(), 1);
+}
+
+fn any_divergence() -> impl Strategy<Value = Divergence> {
+    let verdict = prop_oneof![
+        Just(Verdict::InSync),
+        Just(Verdict::MissingOnPrimary),
+        Just(Verdict::MissingOnFallback),
+        Just(Verdict::Mismatched),
+        Just(Verdict::Pending),
+    ];
+    let digest = || proptest::option::of((0u8..3).prop_map(|n| Digest::of(&[n])));
+    ("[a-c]", 0u16..3000, verdict, digest(), digest()).prop_map(|(repository, tag, verdict, primary, fallback)| {
+        Divergence {
+            repository,
+            tag: tag.to_string(),
+            verdict,
+            digests: Sides { primary, fallback },
+            since: now(),
+        }
+    })
+}
+
+proptest! {
+    #[test]
+    fn plans_never_overwrite_write_a_cache_or_exceed_the_cap(
+        found in proptest::collection::vec(any_divergence(), 0..60),
+        cache in any::<bool>(),
+        direction in prop_oneof![Just(RepairDirection::Both), Just(RepairDirection::ToFallback), Just(RepairDirection::ToPrimary)],
+        copies in 1usize..40,
+    ) {
+        let mut policy = copying();
+        policy.repair.direction = direction;
+        policy.sides.fallback.pull_through_cache = cache;
+        let many: Vec<Divergence> = std::iter::repeat_n(found.clone(), copies).flatten().collect();
+        let plan = planned(&policy, many.clone());
+        prop_assert!(plan.errands.len() <= MOST_ERRANDS);
+        for errand in &plan.errands {
+            let told = found.iter().any(|one| {
+                one.repository == errand.repository
+                    && one.tag == errand.tag
+                    && one.digests[errand.to].is_none()
+                    && one.digests[errand.to.other()].as_ref() == Some(&errand.digest)
+                    && matches!(
+                        (one.verdict, errand.to),
+                        (Verdict::MissingOnPrimary, Side::Primary) | (Verdict::MissingOnFallback, Side::Fallback)
+                    )
+            });
+            prop_assert!(told);
+            prop_assert!(direction.writes(errand.to));
+            prop_assert!(!(cache && errand.to == Side::Fallback));
+        }
+        let missing = many.iter().filter(|one| super::lacking(one).is_some()).count();
+        prop_assert_eq!(plan.errands.len() + plan.later + plan.left, missing);
+    }
+}

@@ -1,0 +1,412 @@
+//! What must hold whatever happens, judged by what the world knows and not by the code under test.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use catamaran_core::endpoint::Outcome;
+use catamaran_core::mirror::View;
+use catamaran_core::mirror::failover::{FlipReason, Standing};
+use catamaran_core::mirror::{Subject, active_side};
+use catamaran_core::pod::PodFacts;
+use catamaran_core::policy::{ActiveSide, FailbackMode, MirrorPolicy, OnMismatch, Repositories, Trigger};
+use catamaran_core::reference::Reference;
+use catamaran_core::routing::{ImageRoute, RewriteReason, Route, RouteTable};
+use catamaran_core::side::Side;
+
+use crate::api::{Object, Status};
+use crate::clock::{Ms, SECOND, millis};
+use crate::facts::{Fact, key, mapping};
+use crate::world::{Flipped, ProbeSeen, World};
+
+/// How long before a failback something may have been read that it rests on: what was fresh enough for the check (30 s), the
+/// check's own age (1 min), and the longest that answers take or are late here.
+const PROOF: Ms = 130 * SECOND;
+
+/// An invariant that does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    pub invariant: &'static str,
+    pub message: String,
+    pub at: Ms,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Checks {
+    violation: Option<Violation>,
+    /// What was active in each epoch. An edit may put another registry on the active side, or the active one on the other.
+    actives: BTreeMap<u64, (Side, String)>,
+    highest: u64,
+    /// Generations that put repositories elsewhere, and when.
+    pub edits: Vec<(i64, Ms)>,
+    /// A failback may rest on reads so old: longer while answers are being lost.
+    pub patience: Ms,
+}
+
+impl Checks {
+    pub fn fail(&mut self, violation: Violation) {
+        self.violation.get_or_insert(violation);
+    }
+
+    pub fn holds(&self) -> bool {
+        self.violation.is_none()
+    }
+
+    pub fn violation(&self) -> Option<&Violation> {
+        self.violation.as_ref()
+    }
+
+    /// The status was restored: epochs may be given out again by those who have not seen them.
+    pub fn restored(&mut self, standing: Option<&Standing>) {
+        let epoch = standing.map_or(0, |standing| standing.epoch);
+        self.actives.retain(|known, _| *known <= epoch);
+        self.highest = epoch;
+    }
+}
+
+impl World {
+    /// What a replica wants to write.
+    pub fn check_view(&mut self, replica: usize, base: &Object, view: &View) {
+        let Some((_, Subject::Watched(seen))) = &view.in_force else {
+            return;
+        };
+        let decision = &seen.decision;
+        if decision.why.message.is_empty() {
+            self.fail("I0", format!("replica {replica} decides without a reason"));
+        }
+        let highest = self.replicas[replica].epochs.keys().next_back().copied().unwrap_or(0);
+        if decision.epoch < highest {
+            let message = format!(
+                "replica {replica} has seen epoch {highest} and writes {}",
+                decision.epoch
+            );
+            self.fail("I1", message);
+        }
+        let known = base.status.standing.as_ref().map_or(0, |standing| standing.epoch);
+        if decision.epoch < known {
+            self.fail("I1", format!("replica {replica} takes epoch {known} back"));
+        }
+        let Some(flip) = decision.flip.clone() else { return };
+        let policy = Arc::clone(&seen.policy);
+        match flip.reason {
+            FlipReason::Requested => {
+                if policy.failover.active == ActiveSide::Auto {
+                    self.fail("I3", "a flip was requested by nobody".to_owned());
+                }
+            }
+            FlipReason::PrimaryRecovered => self.check_failback(replica, &policy),
+            FlipReason::PrimaryUnavailable | FlipReason::FallbackUnavailable => {
+                self.check_failover(replica, &policy, flip.from);
+            }
+        }
+    }
+
+    /// A status that is about to be stored.
+    pub fn check_write(&mut self, replica: usize, base: &Object, status: &Status) {
+        let Some(standing) = status.standing.clone() else {
+            return;
+        };
+        let registry = standing.registry.clone().unwrap_or_default();
+        let before = base.status.standing.clone();
+        if standing.epoch < self.checks.highest {
+            let message = format!("epoch {} follows {}", standing.epoch, self.checks.highest);
+            self.fail("I1", message);
+        }
+        self.checks.highest = standing.epoch;
+        let active = (standing.active, registry);
+        let differ = |known: &(Side, String)| known.0 != active.0 && known.1 != active.1;
+        let known = self.checks.actives.insert(standing.epoch, active.clone());
+        if let Some(known) = known.filter(differ) {
+            self.fail("I1", format!("epoch {} is {known:?} and {active:?}", standing.epoch));
+        }
+        let own = self.replicas[replica].epochs.get(&standing.epoch).cloned();
+        if let Some(own) = own.filter(differ) {
+            let message = format!(
+                "replica {replica} saw {own:?} in epoch {} and writes {active:?}",
+                standing.epoch
+            );
+            self.fail("I1", message);
+        }
+        let flip = standing.last_flip.clone();
+        let news = flip.filter(|flip| before.as_ref().and_then(|before| before.last_flip.as_ref()) != Some(flip));
+        let Some(flip) = news else { return };
+        self.flips.push(Flipped {
+            at: self.now,
+            to: flip.to,
+            reason: flip.reason,
+        });
+    }
+
+    fn probes_of(&self, replica: usize, name: &str) -> impl Iterator<Item = &ProbeSeen> {
+        let probes = self.replicas[replica].probes.iter().rev();
+        probes.filter(move |probe| probe.name == name)
+    }
+
+    /// No flip without failures that this very process has seen, and a target that answered before and after.
+    fn check_failover(&mut self, replica: usize, policy: &MirrorPolicy, from: Side) {
+        if policy.failover.active != ActiveSide::Auto {
+            self.fail("I3", "a pinned side was left".to_owned());
+        }
+        let (dead, alive) = (&policy.sides[from].name(), &policy.sides[from.other()].name());
+        let counts = |outcome: &Outcome| match outcome {
+            Outcome::Unavailable(_) => true,
+            Outcome::Unauthorized => policy.health.triggers.contains(&Trigger::Unauthorized),
+            Outcome::Forbidden | Outcome::NetworkDenied => policy.health.triggers.contains(&Trigger::Forbidden),
+            _ => false,
+        };
+        let run = self
+            .probes_of(replica, dead)
+            .take_while(|seen| seen.outcome != Outcome::Reachable);
+        let mut failures: Vec<&ProbeSeen> = run.filter(|seen| counts(&seen.outcome)).collect();
+        // Failures far apart are not a run.
+        let patience = 2 * millis(policy.health.period.max(policy.health.timeout)) + millis(policy.health.timeout);
+        let gap = failures
+            .windows(2)
+            .position(|pair| pair[0].end - pair[1].end > patience);
+        failures.truncate(gap.map_or(failures.len(), |gap| gap + 1));
+        let needed = policy.health.failure_threshold as usize;
+        if failures.len() < needed {
+            let message = format!(
+                "replica {replica} has seen {} failures of {dead} in a row",
+                failures.len()
+            );
+            return self.fail("I3", message);
+        }
+        let pivot = failures.get(1).or(failures.first()).map_or(0, |seen| seen.end);
+        let reachable: Vec<&ProbeSeen> = self
+            .probes_of(replica, alive)
+            .take_while(|seen| seen.outcome == Outcome::Reachable)
+            .collect();
+        let before = reachable.last().is_some_and(|seen| seen.end <= pivot);
+        let after = reachable.first().is_some_and(|seen| seen.end >= pivot);
+        if !before || !after {
+            let message = format!("{alive} did not answer before and after the failure at {pivot}");
+            return self.fail("I3", message);
+        }
+        self.check_target(replica, policy, from.other());
+    }
+
+    /// No flip to a side that was not seen to hold anything that is in use.
+    fn check_target(&mut self, replica: usize, policy: &MirrorPolicy, target: Side) {
+        let one = &self.replicas[replica];
+        let facts = one.facts.over(&one.prior_facts);
+        let in_use = one.in_use.clone().unwrap_or_default();
+        let mut lacking = Vec::new();
+        for (repository, reference, _) in in_use.each() {
+            let key = key(policy, repository, reference);
+            match (facts.get(key, target), facts.get(key, target.other())) {
+                (Some(Fact::Has(_) | Fact::Unclear), _) | (_, Some(Fact::Unclear)) => return,
+                (Some(Fact::Lacks), Some(Fact::Has(_)) | None) | (None, Some(Fact::Has(_))) => {
+                    lacking.push(format!("{repository}:{reference}"));
+                }
+                (_, Some(Fact::Lacks)) | (None, None) => {}
+            }
+        }
+        if !lacking.is_empty() {
+            return self.fail(
+                "I4",
+                format!("{target} was not seen to hold anything that is in use: {lacking:?}"),
+            );
+        }
+        let names: Vec<&str> = match &policy.repositories {
+            Repositories::Listed(rules) => rules.iter().map(|rule| rule.name.as_str()).collect(),
+            Repositories::InUse => vec!["app", "web"],
+        };
+        let holds = |name: &&str| {
+            let path = policy.path(target, name);
+            self.told.anything((&policy.sides[target].registry, &path))
+        };
+        if !names.iter().any(|name| holds(&name)) {
+            self.fail("I4", format!("{target} was never seen to hold anything"));
+        }
+    }
+
+    /// Going back needs a primary that was stable, and has what is in use.
+    fn check_failback(&mut self, replica: usize, policy: &MirrorPolicy) {
+        let failover = &policy.failover;
+        if (failover.active, failover.failback) != (ActiveSide::Auto, FailbackMode::Automatic) {
+            self.fail("I7", "a failback that nobody wants".to_owned());
+        }
+        let primary = &policy.sides.primary.name();
+        let run: Vec<&ProbeSeen> = self
+            .probes_of(replica, primary)
+            .take_while(|seen| seen.outcome == Outcome::Reachable)
+            .collect();
+        let since = run.last().map_or(self.now, |seen| seen.end);
+        if run.len() < policy.health.success_threshold as usize || self.now - since < millis(failover.stable) {
+            let message = format!("{primary} was reachable {} times since {since}", run.len());
+            self.fail("I7", message);
+        }
+        let oldest = self.now - PROOF.max(self.checks.patience);
+        let workloads = self
+            .workloads
+            .values()
+            .filter(|one| one.since < oldest && (one.started || one.template));
+        let missing: Vec<String> = workloads
+            .filter(|one| !self.is_safe(policy, &one.image, oldest))
+            .map(|one| one.image.clone())
+            .collect();
+        if !missing.is_empty() {
+            self.fail("I7", format!("failed back without {missing:?}"));
+        }
+    }
+
+    /// Whether an image was on the primary as it is on the fallback, at some time since `oldest` on each side.
+    fn is_safe(&self, policy: &MirrorPolicy, image: &str, oldest: Ms) -> bool {
+        let Ok(reference) = Reference::parse(image) else {
+            return true;
+        };
+        let Some(located) = policy.locate(&reference) else {
+            return true;
+        };
+        let Some(name) = reference.digest().or(reference.effective_tag()) else {
+            return true;
+        };
+        let held = |side: Side| {
+            let path = policy.path(side, &located.repository);
+            self.registry(&policy.sides[side].registry)
+                .held_since(oldest, &path, name)
+        };
+        let (primary, fallback) = (held(Side::Primary), held(Side::Fallback));
+        let proceeds = failover_proceeds(policy);
+        fallback.iter().any(|fallback| match fallback {
+            None => true,
+            Some(_) => primary
+                .iter()
+                .flatten()
+                .any(|primary| proceeds || Some(primary) == fallback.as_ref() || reference.digest().is_some()),
+        })
+    }
+
+    /// The routes of a replica's webhook as it sees the cluster.
+    pub fn table(&mut self, replica: usize) -> Option<Arc<RouteTable>> {
+        if let Some(table) = &self.replicas[replica].table {
+            return Some(Arc::clone(table));
+        }
+        let one = &self.replicas[replica];
+        let object = one.object.as_ref()?;
+        let policy = one.policy()?;
+        let standing = object.status.standing.clone().unwrap_or_default();
+        let route = Route {
+            policy: Arc::clone(policy),
+            active: active_side(policy, standing.active, standing.registry.as_deref()),
+            epoch: standing.epoch,
+            evidence: Arc::new(self.evidence_of(replica)),
+            observed: Arc::new(object.status.observed.clone()),
+            unavailable: object.status.unavailable(),
+        };
+        let table = Arc::new(RouteTable::new(vec![route], Arc::default(), Arc::default()));
+        self.replicas[replica].table = Some(Arc::clone(&table));
+        Some(table)
+    }
+
+    /// Where each replica's webhook would send each image now.
+    pub fn check_routes(&mut self) {
+        let images: BTreeSet<String> = self.workloads.values().map(|workload| workload.image.clone()).collect();
+        for replica in 0..self.replicas.len() {
+            if self.replicas[replica].paused {
+                continue;
+            }
+            let Some(table) = self.table(replica) else { continue };
+            let pod = table.pod(&PodFacts {
+                namespace: "shop",
+                ..PodFacts::default()
+            });
+            for image in &images {
+                if let ImageRoute::Rewritten {
+                    route,
+                    image: sent,
+                    reason,
+                    ..
+                } = pod.image(image, false)
+                {
+                    self.check_route(replica, &route.policy.clone(), image, &sent, reason);
+                }
+            }
+        }
+    }
+
+    fn check_route(&mut self, replica: usize, policy: &MirrorPolicy, image: &str, sent: &str, reason: RewriteReason) {
+        let (Ok(named), Ok(target)) = (Reference::parse(image), Reference::parse(sent)) else {
+            return self.fail("I2", format!("{image} is sent to {sent}"));
+        };
+        let (Some(from), Some(to)) = (policy.locate(&named), policy.locate(&target)) else {
+            return self.fail("I2", format!("{image} is sent to {sent}"));
+        };
+        let Some(name) = named.digest().or(named.effective_tag()) else {
+            return;
+        };
+        let by_digest = named.digest().is_some();
+        let repository = from.repository.to_string();
+        let place = |side: Side| {
+            let path = policy.path(side, &repository).into_owned();
+            (policy.sides[side].registry.clone(), path)
+        };
+        let (here, there) = (place(from.side), place(to.side));
+        let here = (here.0.as_str(), here.1.as_str());
+        let there = (there.0.as_str(), there.1.as_str());
+        // By knowledge only of this mapping, and of sides that were read.
+        let lacked = self.told.of(here, name).any(Option::is_none);
+        let proven = match reason {
+            RewriteReason::Unverified => true,
+            RewriteReason::OnlyOnOther => lacked && self.told.present(there, name),
+            RewriteReason::Mismatched => self.told.present(here, name) && self.told.present(there, name),
+            RewriteReason::Rewritten if by_digest => self.told.present(there, name),
+            RewriteReason::Rewritten => {
+                let same = |digest: &Option<_>| digest.is_some() && self.told.of(here, name).any(|here| here == digest);
+                lacked && self.told.present(there, name) || self.told.of(there, name).any(same)
+            }
+        };
+        if !proven {
+            return self.fail(
+                "I2",
+                format!("{image} is sent to {sent} ({reason:?}), which was never seen to hold it"),
+            );
+        }
+        if reason == RewriteReason::Unverified {
+            let served = (mapping(policy, &repository), there.0.to_owned());
+            let works = |place: (&str, &str)| {
+                let registry = self.registry(place.0);
+                registry.serves(self.now) && registry.holds(place.1, name).is_some()
+            };
+            let worse = works(here) && !works(there);
+            // A flip since the spec changed has its own conditions, and a person may insist, or have insisted.
+            let generation = self.replicas[replica]
+                .valid
+                .as_ref()
+                .map_or(0, |valid| valid.generation);
+            let mut edits = self.checks.edits.iter().rev();
+            let edited = edits.find(|(edited, _)| *edited <= generation).map_or(0, |(_, at)| *at);
+            let allowed = |flip: &Flipped| flip.at >= edited || flip.reason == FlipReason::Requested;
+            let flipped = self.flips.last().is_some_and(allowed);
+            let pinned = policy.failover.active == ActiveSide::Fixed(to.side);
+            if worse && !flipped && !pinned && !self.told.served.contains(&served) {
+                let message = format!("{image} works, and is sent to {sent}, which has never served anything");
+                return self.fail("I8", message);
+            }
+        }
+        let one = &self.replicas[replica];
+        let facts = if one.local.is_some() {
+            &one.local_facts
+        } else {
+            &one.seen.facts
+        };
+        let key = key(policy, &repository, name);
+        let known = |side: Side| facts.get(key, side);
+        let message = match (known(from.side), known(to.side)) {
+            (Some(Fact::Lacks), Some(Fact::Lacks)) => return,
+            (_, Some(Fact::Lacks)) => "is known to lack it",
+            (Some(Fact::Has(one)), Some(Fact::Has(other)))
+                if one != other && !by_digest && reason != RewriteReason::Mismatched =>
+            {
+                "is known to hold other content"
+            }
+            _ => return,
+        };
+        let message = format!("replica {replica} sends {image} to {sent} ({reason:?}), which {message}");
+        self.fail("I5", message);
+    }
+}
+
+fn failover_proceeds(policy: &MirrorPolicy) -> bool {
+    policy.failover.on_mismatch == OnMismatch::Proceed
+}

@@ -1,0 +1,149 @@
+//! Histories that once broke an invariant, made small.
+
+use catamaran_core::side::Side::*;
+
+use crate::script::Edit::*;
+#[allow(unused_imports)]
+use crate::script::Named::*;
+use crate::script::Sky::*;
+use crate::script::Step::*;
+use crate::script::{Setup, Step, play};
+use crate::world::Fault::*;
+use crate::world::Kind::*;
+
+/// Plays a history that nothing must break.
+#[track_caller]
+fn holds(setup: Setup, steps: &[Step]) {
+    let violation = play(setup, steps);
+    assert_eq!(violation, None);
+}
+
+const SETUP: Setup = Setup {
+    replicas: 2,
+    repositories: 0,
+    period: 2,
+    threshold: 3,
+    digests: [false, false, false],
+    interval: 30,
+};
+
+/// A status without a standing had every reading of it followed by a write.
+#[test]
+fn suspended_mirror_does_not_write_in_circles() {
+    holds(SETUP, &[Edit(Suspend(true)), Wait(1_000)]);
+}
+
+/// A digest that one side lacks was copied as if it were a tag, again and again.
+#[test]
+fn digest_in_use_is_not_copied_as_a_tag() {
+    let setup = Setup {
+        digests: [true, false, false],
+        interval: 60,
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            Edit(Lies(Fallback, 2, 1)),
+            Run(3, Primary, 0, 1, Digest),
+            Edit(Repair(2)),
+            Edit(Repositories(1)),
+        ],
+    );
+}
+
+/// Both sides were asked for a manifest that neither has, and said nothing else for ever.
+#[test]
+fn canary_that_neither_side_has_does_not_stop_flips() {
+    holds(
+        SETUP,
+        &[
+            Wait(3_000),
+            Edit(Lies(Fallback, 1, 0)),
+            Edit(Swap),
+            Wait(2_000),
+            Edit(Lies(Fallback, 2, 1)),
+            Pause(0, 11_000),
+        ],
+    );
+}
+
+/// What is in use and not in the only listing that could be read was not known to be absent there.
+#[test]
+fn failover_needs_what_is_in_use_and_in_no_listing() {
+    let setup = Setup {
+        repositories: 1,
+        period: 5,
+        digests: [false, false, true],
+        interval: 120,
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            Wait(1_000),
+            Edit(Swap),
+            Edit(Lies(Primary, 2, 1)),
+            PushBoth(1, 0, 8),
+            Weather(0, Refuses),
+            Wait(10_000),
+        ],
+    );
+}
+
+/// What an earlier leader knew counted for a failover after a pass had shown otherwise.
+#[test]
+fn failover_does_not_rest_on_what_passes_have_replaced() {
+    let setup = Setup {
+        repositories: 4,
+        digests: [true, false, false],
+        interval: 10,
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            Wait(3_000),
+            Vacate,
+            Edit(Swap),
+            Wait(6_000),
+            Weather(0, BlackHole),
+            Edit(Swap),
+            Wait(8_000),
+            Next(Resolve, Lost),
+            Wait(3_000),
+            Weather(0, Up),
+            Wait(270_000),
+            Weather(1, Refuses),
+            Wait(4_000),
+        ],
+    );
+}
+
+/// A restored status of the same epoch, which named another registry, moved pods there.
+#[test]
+fn restored_status_of_the_same_epoch_moves_nothing() {
+    let setup = Setup {
+        replicas: 1,
+        period: 3,
+        threshold: 2,
+        digests: [true, false, false],
+        interval: 120,
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            Wait(1_400),
+            Edit(Lies(Primary, 1, 0)),
+            Wait(20_000),
+            Rescued(1),
+            Wait(1_000),
+            Weather(0, NoClient),
+            Edit(Lies(Fallback, 0, 0)),
+            Wait(2_000),
+            Restore(9),
+            Wait(1_000),
+        ],
+    );
+}

@@ -1,0 +1,198 @@
+//! A registry: what it holds, when it answers, and how lossy the way to it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use catamaran_core::digest::Digest;
+use catamaran_core::endpoint::{Outcome, Unavailable};
+
+use crate::clock::{Dice, Ms};
+
+/// What a registry does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weather {
+    Up,
+    /// Fails at once: refused, reset, 5xx.
+    Fails(Unavailable),
+    /// Swallows every packet: a request ends with its time limit.
+    BlackHole,
+    /// Answers the operator something that is neither success nor failure. Kubelets, which have credentials of their own, are
+    /// served.
+    Says(Outcome),
+}
+
+/// A change of what a registry holds.
+#[derive(Clone, Debug)]
+pub struct Change {
+    pub at: Ms,
+    pub path: String,
+    pub reference: String,
+    pub digest: Option<Digest>,
+}
+
+/// One registry.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    pub host: String,
+    /// Whether its listings bring digests.
+    pub lists_digests: bool,
+    /// The weather from an instant on, sorted; `Up` before the first.
+    pub changes: Vec<(Ms, Weather)>,
+    /// How long an answer takes.
+    pub latency: Ms,
+    /// How much later the first probe ends.
+    pub offset: Ms,
+    tags: BTreeMap<String, BTreeMap<String, Digest>>,
+    manifests: BTreeSet<(String, Digest)>,
+    pub log: Vec<Change>,
+    loss: f64,
+    dice: Dice,
+    /// Probes that come through before one is lost.
+    pub until_loss: Ms,
+}
+
+impl Registry {
+    pub fn new(host: &str, latency: Ms) -> Registry {
+        Registry {
+            host: host.to_owned(),
+            lists_digests: true,
+            changes: Vec::new(),
+            latency,
+            offset: 0,
+            tags: BTreeMap::new(),
+            manifests: BTreeSet::new(),
+            log: Vec::new(),
+            loss: 0.0,
+            dice: Dice(0),
+            until_loss: Ms::MAX,
+        }
+    }
+
+    /// With this weather.
+    pub fn under(mut self, changes: Vec<(Ms, Weather)>) -> Registry {
+        self.changes = changes;
+        self
+    }
+
+    /// Whose first probe ends so much later.
+    pub fn offset(mut self, offset: Ms) -> Registry {
+        self.offset = offset;
+        self
+    }
+
+    /// Loses probes independently of each other with this probability.
+    pub fn lossy(mut self, loss: f64, seed: u64) -> Registry {
+        self.loss = loss;
+        self.dice = Dice(seed);
+        self.until_loss = self.draw();
+        self
+    }
+
+    /// The number of successes before a failure is geometric, so it is drawn at once instead of probe by probe.
+    fn draw(&mut self) -> Ms {
+        if self.loss == 0.0 {
+            Ms::MAX
+        } else {
+            (self.dice.fraction().ln() / (1.0 - self.loss).ln()) as Ms
+        }
+    }
+
+    pub fn weather(&self, at: Ms) -> Weather {
+        let changed = self.changes.partition_point(|(from, _)| *from <= at);
+        changed
+            .checked_sub(1)
+            .map_or(Weather::Up, |index| self.changes[index].1)
+    }
+
+    /// Whether kubelets are served now.
+    pub fn serves(&self, at: Ms) -> bool {
+        matches!(self.weather(at), Weather::Up | Weather::Says(_))
+    }
+
+    /// When a probe begun now ends, and with what. One that is under way when the weather turns meets the new weather.
+    pub fn probe(&mut self, begun: Ms, timeout: Ms) -> (Ms, Outcome) {
+        let timed_out = (begun + timeout, Outcome::Unavailable(Unavailable::Timeout));
+        let latency = self.latency + std::mem::take(&mut self.offset);
+        if self.until_loss == 0 {
+            self.until_loss = self.draw();
+            let reset = Outcome::Unavailable(Unavailable::ConnectionFailed);
+            return if self.dice.below(2) == 0 {
+                timed_out
+            } else {
+                (begun + latency, reset)
+            };
+        }
+        self.until_loss -= 1;
+        let end = begun + latency;
+        let met = match self.weather(begun) {
+            Weather::Up => self.weather(end),
+            other => other,
+        };
+        match met {
+            Weather::Up if self.latency > timeout => timed_out,
+            Weather::Up => (end, Outcome::Reachable),
+            Weather::Fails(kind) => (end, Outcome::Unavailable(kind)),
+            Weather::BlackHole => timed_out,
+            Weather::Says(outcome) => (end, outcome),
+        }
+    }
+
+    /// What it holds under a tag or digest.
+    pub fn holds(&self, path: &str, reference: &str) -> Option<Digest> {
+        match reference.parse::<Digest>() {
+            Ok(digest) => self
+                .manifests
+                .contains(&(path.to_owned(), digest.clone()))
+                .then_some(digest),
+            Err(_) => self.tags.get(path)?.get(reference).cloned(),
+        }
+    }
+
+    pub fn tags(&self, path: &str) -> BTreeMap<String, Digest> {
+        self.tags.get(path).cloned().unwrap_or_default()
+    }
+
+    pub fn push(&mut self, now: Ms, path: &str, tag: &str, digest: Digest) {
+        self.manifests.insert((path.to_owned(), digest.clone()));
+        self.note(now, path, &digest.to_string(), Some(digest.clone()));
+        self.note(now, path, tag, Some(digest.clone()));
+        self.tags
+            .entry(path.to_owned())
+            .or_default()
+            .insert(tag.to_owned(), digest);
+    }
+
+    /// Deletes a tag, and its manifest unless another tag names it.
+    pub fn delete(&mut self, now: Ms, path: &str, tag: &str) {
+        let Some(tags) = self.tags.get_mut(path) else { return };
+        let Some(digest) = tags.remove(tag) else { return };
+        let named = tags.values().any(|other| *other == digest);
+        self.note(now, path, tag, None);
+        if !named {
+            self.manifests.remove(&(path.to_owned(), digest.clone()));
+            self.note(now, path, &digest.to_string(), None);
+        }
+    }
+
+    fn note(&mut self, at: Ms, path: &str, reference: &str, digest: Option<Digest>) {
+        self.log.push(Change {
+            at,
+            path: path.to_owned(),
+            reference: reference.to_owned(),
+            digest,
+        });
+    }
+
+    /// Everything that it held under a tag or digest at some time since `from`.
+    pub fn held_since(&self, from: Ms, path: &str, reference: &str) -> Vec<Option<Digest>> {
+        let mut held = vec![None];
+        for change in &self.log {
+            if change.path == path && change.reference == reference {
+                if change.at < from {
+                    held.clear();
+                }
+                held.push(change.digest.clone());
+            }
+        }
+        held
+    }
+}
