@@ -1,4 +1,4 @@
-//! What every connection shares: the view of the mirrors, who we are, and the counters.
+//! What every connection shares: the view of the mirrors, the operator's own user, and the counters.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::{ArcSwap, Guard};
-use catamaran_core::routes::RouteTable;
+use catamaran_core::routing::RouteTable;
 
 use crate::metrics::{Metrics, Outcome, Tally};
-use crate::review::{Identity, Reviewed, panicked, review};
+use crate::review::{Reviewed, panicked, review};
 
 /// How old a view may get before Pods are left as they are. Watches time out within 30 s, so a feed that is well is
 /// heard from twice in that time.
@@ -34,10 +34,10 @@ impl View {
         }
     }
 
-    /// Replaces the mirrors. Reviews that have begun finish with the table that they began with.
-    pub fn publish(&self, table: RouteTable, now: Instant) {
-        self.table.store(Arc::new(table));
-        self.touch(now);
+    /// Replaces the mirrors. Reviews that have begun finish with the table that they began with. It proves nothing about how
+    /// fresh the view is: one watch may bring news while another is dead.
+    pub fn publish(&self, table: Arc<RouteTable>) {
+        self.table.store(table);
     }
 
     /// The feed was heard from: what is published was still true at `now`. Never goes back in time.
@@ -69,14 +69,19 @@ impl View {
 #[derive(Debug)]
 pub struct Admission {
     view: Arc<View>,
-    own: Identity,
+    own_user: String,
     metrics: Arc<Metrics>,
 }
 
 impl Admission {
-    /// Answers from `view`, counts into `metrics`.
-    pub fn new(view: Arc<View>, own: Identity, metrics: Arc<Metrics>) -> Self {
-        Admission { view, own, metrics }
+    /// Answers from `view`, counts into `metrics`. What the operator itself changes, as the user
+    /// `system:serviceaccount:<namespace>:<name>`, is left as it is.
+    pub fn new(view: Arc<View>, own_user: String, metrics: Arc<Metrics>) -> Self {
+        Admission {
+            view,
+            own_user,
+            metrics,
+        }
     }
 
     /// What is counted.
@@ -88,7 +93,7 @@ impl Admission {
     pub fn review(&self, body: &[u8], now: Instant) -> Reviewed {
         let reviewed = guarded(body, |body| {
             let table = self.view.fresh(now);
-            review(body, table.as_deref().map(|table| &**table), &self.own)
+            review(body, table.as_deref().map(|table| &**table), &self.own_user)
         });
         self.metrics.reviewed(reviewed.outcome, &reviewed.images, now.elapsed());
         reviewed
@@ -138,7 +143,12 @@ mod tests {
         let view = View::new(start);
         assert_eq!(view.age(at(5)), None);
         assert!(view.fresh(at(0)).is_none(), "nothing was heard yet");
-        view.publish(RouteTable::empty(), at(10));
+        view.publish(Arc::default());
+        assert!(
+            view.fresh(at(10)).is_none(),
+            "news of one watch proves nothing about the others"
+        );
+        view.touch(at(10));
         assert_eq!(view.age(at(12)), Some(Duration::from_secs(2)));
         assert!(view.fresh(at(70)).is_some());
         assert!(view.fresh(at(71)).is_none(), "60 s is the limit");

@@ -78,14 +78,12 @@ impl<'a> Notes<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Deciders<'a> {
     text: Option<&'a str>,
-    epochs: Vec<(&'a str, u64)>,
+    epochs: BTreeMap<&'a str, u64>,
 }
 
 impl<'a> Deciders<'a> {
     pub(crate) fn add(&mut self, mirror: &'a str, epoch: u64) {
-        if !self.epochs.iter().any(|(known, _)| *known == mirror) {
-            self.epochs.push((mirror, epoch));
-        }
+        self.epochs.insert(mirror, epoch);
     }
 
     fn edit(&self) -> Option<Edit> {
@@ -93,7 +91,7 @@ impl<'a> Deciders<'a> {
             return None;
         }
         let mut all: BTreeMap<&str, u64> = self.text.into_iter().flat_map(parse_deciders).collect();
-        all.extend(self.epochs.iter().copied());
+        all.extend(&self.epochs);
         let mut value = String::with_capacity(32);
         for (mirror, epoch) in all {
             let comma = if value.is_empty() { "" } else { "," };
@@ -139,7 +137,7 @@ impl<'a> Record<'a> {
             reasons: Notes::read(annotations.reasons.as_deref()),
             deciders: Deciders {
                 text: annotations.mirror.as_deref(),
-                epochs: Vec::new(),
+                epochs: BTreeMap::new(),
             },
         }
     }

@@ -6,8 +6,9 @@
 use std::borrow::Cow;
 
 use catamaran_api::annotations;
+use catamaran_core::pod::STATIC_POD;
 
-use crate::reader::{Fault, Read, Reader};
+use crate::reader::{Fault, LONGEST_LIST, Read, Reader};
 
 /// Defines a struct whose fields are read from a JSON object; other fields are skipped.
 macro_rules! partial {
@@ -112,9 +113,9 @@ partial! {
 partial! {
     /// `PodSpec`.
     PodSpec {
-        containers: List<Container<'a>> = "containers",
-        init_containers: List<Container<'a>> = "initContainers",
-        ephemeral_containers: List<Container<'a>> = "ephemeralContainers",
+        containers: Containers<'a> = "containers",
+        init_containers: Containers<'a> = "initContainers",
+        ephemeral_containers: Containers<'a> = "ephemeralContainers",
         volumes: List<Volume<'a>> = "volumes",
         pull_secrets: Option<List<LocalReference<'a>>> = "imagePullSecrets",
     }
@@ -125,6 +126,7 @@ partial! {
     Container {
         name: Text<'a> = "name",
         image: Text<'a> = "image",
+        pull_policy: Text<'a> = "imagePullPolicy",
     }
 }
 
@@ -140,6 +142,7 @@ partial! {
     /// The source of an image volume.
     VolumeImage {
         reference: Text<'a> = "reference",
+        pull_policy: Text<'a> = "pullPolicy",
     }
 }
 
@@ -160,9 +163,9 @@ partial! {
 partial! {
     /// The containers before an update.
     OldPodSpec {
-        containers: List<Container<'a>> = "containers",
-        init_containers: List<Container<'a>> = "initContainers",
-        ephemeral_containers: List<Container<'a>> = "ephemeralContainers",
+        containers: Containers<'a> = "containers",
+        init_containers: Containers<'a> = "initContainers",
+        ephemeral_containers: Containers<'a> = "ephemeralContainers",
     }
 }
 
@@ -192,19 +195,26 @@ impl<'a> Read<'a> for Flag {
     }
 }
 
-/// A list; absent and `null` are the empty one.
-#[derive(Debug)]
-pub(crate) struct List<T>(pub(crate) Vec<T>);
+/// More containers or labels than any Pod has. Every image is held against every label, so that a hostile Pod of the
+/// longest lists would take long.
+const MOST: usize = 256;
 
-impl<T> Default for List<T> {
+/// A list of at most `LONGEST` items; absent and `null` are the empty one.
+#[derive(Debug)]
+pub(crate) struct List<T, const LONGEST: usize = LONGEST_LIST>(pub(crate) Vec<T>);
+
+/// One of a Pod's lists of containers.
+pub(crate) type Containers<'a> = List<Container<'a>, MOST>;
+
+impl<T, const LONGEST: usize> Default for List<T, LONGEST> {
     fn default() -> Self {
         List(Vec::new())
     }
 }
 
-impl<'a, T: Read<'a>> Read<'a> for List<T> {
+impl<'a, T: Read<'a>, const LONGEST: usize> Read<'a> for List<T, LONGEST> {
     fn read(reader: &mut Reader<'a>) -> Result<Self, Fault> {
-        reader.list().map(List)
+        reader.list(LONGEST).map(List)
     }
 }
 
@@ -219,23 +229,21 @@ impl<'a, T: Read<'a>> Read<'a> for Option<T> {
     }
 }
 
-/// The one label that decides about a Pod; selectors look at its namespace's labels, not at these.
+/// All labels of a Pod, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Labels<'a> {
-    pub(crate) rewrite: Option<Cow<'a, str>>,
-}
+pub(crate) struct Labels<'a>(pub(crate) Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Read<'a> for Labels<'a> {
     fn read(reader: &mut Reader<'a>) -> Result<Self, Fault> {
-        let mut labels = Labels::default();
-        reader.object(|key, reader| {
-            let value = reader.string()?;
-            if key == annotations::REWRITE {
-                labels.rewrite = Some(value);
+        let mut labels = Vec::new();
+        reader.entries(|key, reader| {
+            if labels.len() == MOST {
+                return Err(reader.too_long());
             }
+            labels.push((key, reader.string()?));
             Ok(())
         })?;
-        Ok(labels)
+        Ok(Labels(labels))
     }
 }
 
@@ -246,25 +254,36 @@ pub(crate) struct Annotations<'a> {
     pub(crate) original_images: Option<Cow<'a, str>>,
     pub(crate) mirror: Option<Cow<'a, str>>,
     pub(crate) reasons: Option<Cow<'a, str>>,
-    /// `kubernetes.io/config.mirror`: the kubelet's copy of a static pod.
+    /// The kubelet's copy of a static pod.
     pub(crate) is_static: bool,
-    /// Bytes of all keys and values.
+    /// Bytes of all keys and values; escapes in values that are not read count as they are written.
     pub(crate) size: usize,
+}
+
+impl Annotations<'_> {
+    /// Whether an earlier review wrote something about images here.
+    pub(crate) fn has_notes(&self) -> bool {
+        self.original_images.is_some() || self.reasons.is_some()
+    }
 }
 
 impl<'a> Read<'a> for Annotations<'a> {
     fn read(reader: &mut Reader<'a>) -> Result<Self, Fault> {
         let mut read = Annotations::default();
         reader.object(|key, reader| {
+            let known = match key {
+                annotations::ORIGINAL_IMAGES => &mut read.original_images,
+                annotations::MIRROR => &mut read.mirror,
+                annotations::REASONS => &mut read.reasons,
+                _ => {
+                    read.is_static |= key == STATIC_POD;
+                    read.size += key.len() + reader.skip_string()?;
+                    return Ok(());
+                }
+            };
             let value = reader.string()?;
             read.size += key.len() + value.len();
-            match key {
-                annotations::ORIGINAL_IMAGES => read.original_images = Some(value),
-                annotations::MIRROR => read.mirror = Some(value),
-                annotations::REASONS => read.reasons = Some(value),
-                "kubernetes.io/config.mirror" => read.is_static = true,
-                _ => {}
-            }
+            *known = Some(value);
             Ok(())
         })?;
         Ok(read)

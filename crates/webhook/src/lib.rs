@@ -19,4 +19,4 @@ mod review;
 pub mod server;
 
 pub use admission::{Admission, LONGEST_SILENCE, View};
-pub use review::{Identity, Reviewed, review};
+pub use review::{Reviewed, review};

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use catamaran_core::routes::{Exclusion, KeepReason, RewriteReason};
+use catamaran_core::pod::Exclusion;
+use catamaran_core::routing::{KeepReason, RewriteReason};
 
 /// Defines a closed enum with the labels it is exported under.
 macro_rules! labels {
@@ -33,12 +34,14 @@ labels! {
         Unchanged = "unchanged",
         /// Not a creation of a Pod, nor an update of its images: nothing was looked at.
         NotApplicable = "not_applicable",
-        /// A request of this operator's own, or in a namespace that is never touched.
+        /// A request of this operator's own, or in an excluded namespace.
         Exempt = "exempt",
         /// The view of the mirrors was too old to act on.
         Stale = "stale",
         /// The body is no review that could be read.
         Unreadable = "unreadable",
+        /// A Pod with more containers, volumes or labels than are read.
+        TooLong = "too_long",
         /// A review of a version or an object of a kind that this webhook doesn't know.
         Unsupported = "unsupported",
         /// A bug: the review ended in a panic.
@@ -51,10 +54,30 @@ labels! {
     ImageOutcome {
         /// Already on the active side.
         OnActive = "on_active",
-        /// Re-pointed: the tag is in sync, or the digest names the content.
+        /// Re-pointed: the active side has it.
         Rewritten = "rewritten",
         /// Re-pointed without having been verified.
         RewrittenUnverified = "rewritten_unverified",
+        /// Re-pointed to the side that is not active, because only that side has it.
+        RewrittenOnlyOnOther = "rewritten_only_on_other",
+        /// Re-pointed to other content under the same tag, because the side that it names is unavailable.
+        RewrittenMismatched = "rewritten_mismatched",
+        /// Left by a mirror in audit mode; else as `rewritten`.
+        AuditedRewritten = "audited_rewritten",
+        /// Left by a mirror in audit mode; else as `rewritten_unverified`.
+        AuditedUnverified = "audited_unverified",
+        /// Left by a mirror in audit mode; else as `rewritten_only_on_other`.
+        AuditedOnlyOnOther = "audited_only_on_other",
+        /// Left by a mirror in audit mode; else as `rewritten_mismatched`.
+        AuditedMismatched = "audited_mismatched",
+        /// Left: its mapping was never observed.
+        KeptNotObservedYet = "kept_not_observed_yet",
+        /// Left: the labels of its namespace are not known yet.
+        KeptNamespaceUnknown = "kept_namespace_unknown",
+        /// Left: its pull policy is `Never`.
+        KeptPullPolicyNever = "kept_pull_policy_never",
+        /// Left: the mirror does not select its tag.
+        KeptNotSelected = "kept_not_selected",
         /// Left: the active side is known to lack the tag.
         KeptMissingOnActive = "kept_missing_on_active",
         /// Left: the two sides hold different content under the tag.
@@ -65,6 +88,12 @@ labels! {
         KeptNotCached = "kept_not_cached",
         /// Left: it has no valid and unambiguous name on the active side.
         KeptNoCounterpart = "kept_no_counterpart",
+        /// Left: the mirror excludes the image.
+        ExcludedImage = "excluded_image",
+        /// Left: the mirror excludes pods with such labels.
+        ExcludedByPodSelector = "excluded_by_pod_selector",
+        /// Left: the namespace is excluded.
+        ExcludedNamespace = "excluded_namespace",
         /// Left: the kubelet's copy of a static pod.
         ExcludedStaticPod = "excluded_static_pod",
         /// Left: the pod's label says so.
@@ -76,11 +105,25 @@ labels! {
     }
 }
 
+impl ImageOutcome {
+    /// What a mirror in audit mode would have done for this reason.
+    pub(crate) fn audited(reason: RewriteReason) -> ImageOutcome {
+        match reason {
+            RewriteReason::Rewritten => ImageOutcome::AuditedRewritten,
+            RewriteReason::Unverified => ImageOutcome::AuditedUnverified,
+            RewriteReason::OnlyOnOther => ImageOutcome::AuditedOnlyOnOther,
+            RewriteReason::Mismatched => ImageOutcome::AuditedMismatched,
+        }
+    }
+}
+
 impl From<RewriteReason> for ImageOutcome {
     fn from(reason: RewriteReason) -> Self {
         match reason {
             RewriteReason::Rewritten => ImageOutcome::Rewritten,
             RewriteReason::Unverified => ImageOutcome::RewrittenUnverified,
+            RewriteReason::OnlyOnOther => ImageOutcome::RewrittenOnlyOnOther,
+            RewriteReason::Mismatched => ImageOutcome::RewrittenMismatched,
         }
     }
 }
@@ -88,6 +131,13 @@ impl From<RewriteReason> for ImageOutcome {
 impl From<KeepReason> for ImageOutcome {
     fn from(reason: KeepReason) -> Self {
         match reason {
+            KeepReason::NotObservedYet => ImageOutcome::KeptNotObservedYet,
+            KeepReason::NamespaceUnknown => ImageOutcome::KeptNamespaceUnknown,
+            KeepReason::PullPolicyNever => ImageOutcome::KeptPullPolicyNever,
+            KeepReason::NotSelected => ImageOutcome::KeptNotSelected,
+            KeepReason::ExcludedImage => ImageOutcome::ExcludedImage,
+            KeepReason::Excluded(Exclusion::PodSelector) => ImageOutcome::ExcludedByPodSelector,
+            KeepReason::Excluded(Exclusion::Namespace) => ImageOutcome::ExcludedNamespace,
             KeepReason::MissingOnActive => ImageOutcome::KeptMissingOnActive,
             KeepReason::DigestMismatch => ImageOutcome::KeptDigestMismatch,
             KeepReason::Unverified => ImageOutcome::KeptUnverified,

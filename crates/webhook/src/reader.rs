@@ -1,14 +1,16 @@
 //! Reading JSON by asking for the parts that matter.
 //!
-//! Most of a review is skipped, so that skipping is what has to be fast: it only counts brackets outside of strings and
-//! does not check what lies between them; an API server has written it. What is read is borrowed from the text unless it
+//! Most of a review is skipped, so that skipping is what has to be fast: it only counts brackets outside of strings, in
+//! blocks of 64 bytes (`scan`), and does not check what lies between them; an API server has written it. What is read is borrowed from the text unless it
 //! holds escapes. Reading is as lenient as the API server's: `null` is absence, of two equal keys the later one counts.
+
+mod scan;
 
 use std::borrow::Cow;
 
-/// Lists beyond this length are nobody's Pod. The bound keeps a hostile body from growing into many times its size in
-/// memory, and lookups by name from taking long.
-const LONGEST_LIST: usize = 4096;
+/// No Pod has longer lists. The bound keeps a hostile body from growing into many times its size in
+/// memory.
+pub(crate) const LONGEST_LIST: usize = 4096;
 
 /// Why a text could not be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +74,14 @@ impl<'a> Reader<'a> {
         &mut self,
         mut field: impl FnMut(&str, &mut Reader<'a>) -> Result<(), Fault>,
     ) -> Result<(), Fault> {
+        self.entries(|key, reader| field(&key, reader))
+    }
+
+    /// The same for keys that are kept.
+    pub(crate) fn entries(
+        &mut self,
+        mut field: impl FnMut(Cow<'a, str>, &mut Reader<'a>) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
         if !self.open(b'{', b'}')? {
             return Ok(());
         }
@@ -84,22 +94,22 @@ impl<'a> Reader<'a> {
                 return Err(Fault::Syntax(self.at));
             }
             self.at += 1;
-            field(&key, self)?;
+            field(key, self)?;
             if !self.continues(b'}')? {
                 return Ok(());
             }
         }
     }
 
-    /// Reads all items of a list; `null` has none.
-    pub(crate) fn list<T: Read<'a>>(&mut self) -> Result<Vec<T>, Fault> {
+    /// Reads all items of a list of at most `longest`; `null` has none.
+    pub(crate) fn list<T: Read<'a>>(&mut self, longest: usize) -> Result<Vec<T>, Fault> {
         let mut items = Vec::new();
         if !self.open(b'[', b']')? {
             return Ok(items);
         }
         loop {
-            if items.len() == LONGEST_LIST {
-                return Err(Fault::Length(self.at));
+            if items.len() == longest {
+                return Err(self.too_long());
             }
             items.push(T::read(self)?);
             if !self.continues(b']')? {
@@ -108,11 +118,29 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The fault that a list or an object has too many items up to here.
+    pub(crate) fn too_long(&self) -> Fault {
+        Fault::Length(self.at)
+    }
+
     /// Reads a string; `null` is the empty one.
     pub(crate) fn string(&mut self) -> Result<Cow<'a, str>, Fault> {
         match self.peek()? {
             b'"' => self.quoted(),
             _ if self.null() => Ok(Cow::Borrowed("")),
+            _ => Err(Fault::Type(self.at)),
+        }
+    }
+
+    /// Consumes a string or a `null`, and returns how many bytes stand between the quotes.
+    pub(crate) fn skip_string(&mut self) -> Result<usize, Fault> {
+        match self.peek()? {
+            b'"' => {
+                let begin = self.at + 1;
+                self.past_quote()?;
+                Ok(self.at - 1 - begin)
+            }
+            _ if self.null() => Ok(0),
             _ => Err(Fault::Type(self.at)),
         }
     }
@@ -141,23 +169,9 @@ impl<'a> Reader<'a> {
         match self.peek()? {
             b'"' => self.past_quote(),
             b'{' | b'[' => {
-                let mut depth = 0_usize;
-                loop {
-                    match bytes.get(self.at) {
-                        None => return Err(Fault::Ends),
-                        Some(b'"') => {
-                            self.past_quote()?;
-                            continue;
-                        }
-                        Some(b'{' | b'[') => depth += 1,
-                        Some(b'}' | b']') => depth -= 1,
-                        Some(_) => {}
-                    }
-                    self.at += 1;
-                    if depth == 0 {
-                        return Ok(());
-                    }
-                }
+                let end = scan::end_of_nested(bytes, self.at + 1).ok_or(Fault::Ends)?;
+                self.at = end + 1;
+                Ok(())
             }
             b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => {
                 let word = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.');
@@ -228,16 +242,13 @@ impl<'a> Reader<'a> {
     /// Skips a string whose quote is next.
     fn past_quote(&mut self) -> Result<(), Fault> {
         let bytes = self.text.as_bytes();
-        self.at += 1;
-        loop {
-            let at = special(bytes, self.at).ok_or(Fault::Ends)?;
-            if bytes[at] == b'"' {
-                self.at = at + 1;
-                return Ok(());
-            }
-            // A backslash and what it escapes.
-            self.at = at + 2;
+        // Most strings are short and hold no escapes.
+        let mut end = special(bytes, self.at + 1).ok_or(Fault::Ends)?;
+        if bytes[end] != b'"' {
+            end = scan::end_of_string(bytes, end).ok_or(Fault::Ends)?;
         }
+        self.at = end + 1;
+        Ok(())
     }
 }
 

@@ -3,26 +3,19 @@
 mod sites;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
-use catamaran_core::routes::{Exclusion, ImageRoute, KeepReason, Owner, PodFacts, PodRoutes, Route, RouteTable};
+use catamaran_core::pod::{Owner, PodFacts, deciding_owner};
+use catamaran_core::routing::{ImageRoute, PodRoutes, Route, RouteTable};
 use catamaran_core::side::Side;
 
 use crate::annotate::Record;
 use crate::answer::{Answer, V1};
-use crate::decode::{List, LocalReference, Metadata, Pod, Request, Review, Salvage};
+use crate::decode::{Annotations, List, LocalReference, Metadata, Pod, Request, Review, Salvage};
 use crate::json::{Patch, push_string};
 use crate::metrics::{ImageOutcome, Outcome, Tally};
-use crate::reader::Reader;
+use crate::reader::{Fault, Reader};
 use sites::{Scope, Site};
-
-/// Whose requests and whose namespace are never touched, whatever the webhook configuration lets through.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
-    /// The operator's own namespace.
-    pub namespace: String,
-    /// The operator's own user, `system:serviceaccount:<namespace>:<name>`.
-    pub username: String,
-}
 
 /// The answer to one review.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,10 +40,12 @@ impl Reviewed {
 
 /// Answers one review. Never refuses: what can't be read or is not a Pod is allowed as it is, with a warning.
 ///
-/// Without a table (the view of the mirrors is too old to act on) Pods are left as they are.
-pub fn review(body: &[u8], table: Option<&RouteTable>, own: &Identity) -> Reviewed {
+/// Without a table (the view of the mirrors is too old to act on) Pods are left as they are, and so are those that the
+/// operator itself changes, which goes by the name `own_user`.
+pub fn review(body: &[u8], table: Option<&RouteTable>, own_user: &str) -> Reviewed {
     let review: Review<'_> = match Reader::from_bytes(body).and_then(Reader::whole) {
         Ok(review) => review,
+        Err(Fault::Length(_)) => return too_long(body),
         Err(fault) => return unreadable(body, &fault.to_string()),
     };
     let Some(request) = &review.request else {
@@ -66,13 +61,13 @@ pub fn review(body: &[u8], table: Option<&RouteTable>, own: &Identity) -> Review
             Some("catamaran left the object as it is: not an AdmissionReview of admission.k8s.io/v1".to_owned());
         return Reviewed::new(&Answer { warning, ..answer }, Outcome::Unsupported, Tally::default());
     }
-    match judge(request, table, own) {
-        Verdict::Pass(outcome) => Reviewed::new(&answer, outcome, Tally::default()),
-        Verdict::Warn(outcome, warning) => {
+    match conclude(request, table, own_user) {
+        Conclusion::Pass(outcome) => Reviewed::new(&answer, outcome, Tally::default()),
+        Conclusion::Warn(outcome, warning) => {
             let warning = Some(warning.to_owned());
             Reviewed::new(&Answer { warning, ..answer }, outcome, Tally::default())
         }
-        Verdict::Change(patch, images) => {
+        Conclusion::Change(patch, images) => {
             let patch = patch.finish();
             let outcome = if patch.is_some() {
                 Outcome::Patched
@@ -107,6 +102,14 @@ fn unreadable(body: &[u8], why: &str) -> Reviewed {
     )
 }
 
+fn too_long(body: &[u8]) -> Reviewed {
+    salvaged(
+        body,
+        Outcome::TooLong,
+        "catamaran left the object as it is: it has too many containers, volumes or labels".to_owned(),
+    )
+}
+
 fn salvaged(body: &[u8], outcome: Outcome, warning: String) -> Reviewed {
     let Salvage { api_version, uid } = Salvage::from(body);
     let answer = Answer {
@@ -133,13 +136,13 @@ fn pod_name<'a>(request: &'a Request<'_>) -> &'a str {
 }
 
 /// What becomes of a request.
-enum Verdict {
+enum Conclusion {
     Pass(Outcome),
     Warn(Outcome, &'static str),
     Change(Patch, Tally),
 }
 
-fn judge(request: &Request<'_>, table: Option<&RouteTable>, own: &Identity) -> Verdict {
+fn conclude(request: &Request<'_>, table: Option<&RouteTable>, own_user: &str) -> Conclusion {
     let kind = (
         request.kind.group.as_str(),
         request.kind.version.as_str(),
@@ -149,96 +152,111 @@ fn judge(request: &Request<'_>, table: Option<&RouteTable>, own: &Identity) -> V
         || request.resource.group.as_str() != ""
         || request.resource.resource.as_str() != "pods"
     {
-        return Verdict::Warn(
+        return Conclusion::Warn(
             Outcome::Unsupported,
             "catamaran left the object as it is: it is not a Pod of v1",
         );
     }
-    let namespace = request.namespace.as_str();
-    if namespace == "kube-system" || namespace == own.namespace || request.user.username.as_str() == own.username {
-        return Verdict::Pass(Outcome::Exempt);
+    if request.user.username.as_str() == own_user {
+        return Conclusion::Pass(Outcome::Exempt);
     }
     let Some(scope) = Scope::of(request) else {
-        return Verdict::Pass(Outcome::NotApplicable);
+        return Conclusion::Pass(Outcome::NotApplicable);
     };
     let Some(pod) = &request.object else {
-        return Verdict::Warn(
+        return Conclusion::Warn(
             Outcome::Unreadable,
             "catamaran left the Pod as it is: the review holds no object",
         );
     };
     let Some(table) = table else {
-        return Verdict::Pass(Outcome::Stale);
+        return Conclusion::Pass(Outcome::Stale);
     };
-    let routes = table.pod(&facts(namespace, pod.metadata.as_ref()));
+    let namespace = request.namespace.as_str();
+    if table.excludes_namespace(namespace) {
+        return Conclusion::Pass(Outcome::Exempt);
+    }
+    let labels = labels(pod.metadata.as_ref());
+    let routes = table.pod(&facts(namespace, pod.metadata.as_ref(), &labels));
     change(pod, &scope, &routes)
 }
 
-fn facts<'a>(namespace: &'a str, metadata: Option<&'a Metadata<'_>>) -> PodFacts<'a> {
-    let Some(metadata) = metadata else {
-        return PodFacts {
-            namespace,
-            ..PodFacts::default()
-        };
-    };
-    // The controller decides; without one, any owner may be an operator that compares what it made.
-    let owners = &metadata.owners.0;
-    let owner = owners.iter().find(|owner| owner.controller.0).or(owners.first());
-    PodFacts {
-        namespace,
-        rewrite_label: metadata.labels.rewrite.as_deref(),
-        owner_kind: owner.map(|owner| Owner {
+fn labels<'a>(metadata: Option<&'a Metadata<'_>>) -> Vec<(&'a str, &'a str)> {
+    let labels = metadata.map(|metadata| metadata.labels.0.iter());
+    let pairs = labels.into_iter().flatten();
+    pairs.map(|(name, value)| (&**name, &**value)).collect()
+}
+
+fn facts<'a>(namespace: &'a str, metadata: Option<&'a Metadata<'_>>, labels: &'a [(&'a str, &'a str)]) -> PodFacts<'a> {
+    let owners = metadata.map(|metadata| metadata.owners.0.iter()).into_iter().flatten();
+    let owners = owners.map(|owner| {
+        let kind = Owner {
             api_version: owner.api_version.as_str(),
             kind: owner.kind.as_str(),
-        }),
-        is_static: metadata
-            .annotations
-            .as_ref()
-            .is_some_and(|annotations| annotations.is_static),
+        };
+        (kind, owner.controller.0)
+    });
+    let annotations = metadata.and_then(|metadata| metadata.annotations.as_ref());
+    PodFacts {
+        namespace,
+        labels,
+        owner: deciding_owner(owners),
+        is_static: annotations.is_some_and(|annotations| annotations.is_static),
     }
 }
 
+/// An image of a Pod, and where it goes.
+type Decided<'a, 't> = (Site<'a>, ImageRoute<'t>);
+
 /// Decides about every image in scope and writes down what changes.
-fn change<'a>(pod: &'a Pod<'_>, scope: &Scope<'_>, routes: &PodRoutes<'_>) -> Verdict {
-    let decided: Vec<(Site<'a>, ImageRoute<'_>)> = sites::of(&pod.spec, scope)
-        .map(|site| (site, routes.image(site.image)))
-        .collect();
+fn change<'a>(pod: &'a Pod<'_>, scope: &'a Scope<'_>, routes: &PodRoutes<'_>) -> Conclusion {
+    let sites = sites::of(&pod.spec, scope).into_iter();
+    let decided: Vec<Decided<'a, '_>> = sites.map(|site| (site, routes.image(site.image, site.never))).collect();
     let mut patch = Patch::default();
     let mut tally = Tally::default();
-    if decided.iter().all(|(_, route)| matches!(route, ImageRoute::Untouched)) {
-        return Verdict::Change(patch, tally);
-    }
     for (site, route) in &decided {
         match route {
             ImageRoute::Untouched => {}
             ImageRoute::OnActive { .. } => tally.add(ImageOutcome::OnActive),
             ImageRoute::Kept { reason, .. } => tally.add((*reason).into()),
+            ImageRoute::Audited { reason, .. } => tally.add(ImageOutcome::audited(*reason)),
             ImageRoute::Rewritten { image, reason, .. } => {
                 patch.replace(format_args!("{site}"), image);
                 tally.add((*reason).into());
             }
         }
     }
-    // A static pod runs from a file on its node; all that could change here is the copy that the API shows.
-    if routes.excluded() == Some(Exclusion::StaticPod) {
-        return Verdict::Change(patch, tally);
-    }
     let added = if scope.may_add_secrets() {
         let wanted = routes.pull_secrets(decided.iter().map(|(_, route)| route));
         add_secrets(&wanted, pod.spec.pull_secrets.as_ref(), &mut patch)
     } else {
-        Vec::new()
+        HashSet::new()
     };
-    if scope.may_annotate() {
+    if scope.may_annotate() && has_news(pod, &decided) {
         annotate(pod, &decided, &added, routes, &mut patch);
     }
-    Verdict::Change(patch, tally)
+    Conclusion::Change(patch, tally)
+}
+
+/// Whether there may be anything to record or to remove: an image of a mirror, or notes of an earlier review.
+fn has_news(pod: &Pod<'_>, decided: &[Decided<'_, '_>]) -> bool {
+    let annotations = pod.metadata.as_ref().and_then(|metadata| metadata.annotations.as_ref());
+    let noted = annotations.is_some_and(Annotations::has_notes);
+    noted || decided.iter().any(|(_, route)| !matches!(route, ImageRoute::Untouched))
 }
 
 /// Appends the wanted pull secrets that are absent, and returns them.
-fn add_secrets<'t>(wanted: &[&'t str], present: Option<&List<LocalReference<'_>>>, patch: &mut Patch) -> Vec<&'t str> {
-    let has = |name: &str| present.is_some_and(|present| present.0.iter().any(|secret| secret.name.as_str() == name));
-    let missing: Vec<&str> = wanted.iter().copied().filter(|name| !has(name)).collect();
+fn add_secrets<'t>(
+    wanted: &[&'t str],
+    present: Option<&List<LocalReference<'_>>>,
+    patch: &mut Patch,
+) -> HashSet<&'t str> {
+    if wanted.is_empty() {
+        return HashSet::new();
+    }
+    let names = present.map(|present| present.0.iter().map(|secret| secret.name.as_str()));
+    let names: HashSet<&str> = names.into_iter().flatten().collect();
+    let missing: Vec<&str> = wanted.iter().copied().filter(|name| !names.contains(name)).collect();
     let push_secret = |out: &mut String, name: &str| {
         out.push_str("{\"name\":");
         push_string(out, name);
@@ -257,57 +275,32 @@ fn add_secrets<'t>(wanted: &[&'t str], present: Option<&List<LocalReference<'_>>
             out.push(']');
         });
     }
-    missing
+    missing.into_iter().collect()
 }
 
 /// Records what was decided, for people and for the leader. What an earlier review recorded about an image that stands
 /// is kept; what it recorded about an image that has been replaced since is dropped.
 fn annotate<'a>(
     pod: &'a Pod<'_>,
-    decided: &'a [(Site<'a>, ImageRoute<'_>)],
-    secrets: &[&str],
+    decided: &'a [Decided<'a, '_>],
+    secrets: &HashSet<&str>,
     routes: &PodRoutes<'_>,
     patch: &mut Patch,
 ) {
     let metadata = pod.metadata.as_ref();
     let mut record = Record::read(metadata.and_then(|metadata| metadata.annotations.as_ref()));
-    for (position, (site, route)) in decided.iter().enumerate() {
+    let mut names = HashSet::with_capacity(decided.len());
+    for (site, route) in decided {
+        let name = site.note_name();
         // The API server refuses two containers of one name, so it matters little which of them is recorded; it has to be
         // one, or each would undo the other's record for ever.
-        if decided[..position]
-            .iter()
-            .any(|(earlier, _)| earlier.shares_note_with(site))
-        {
+        if opted_out(route) || !names.insert(name.clone()) {
             continue;
         }
-        let name = site.note_name();
-        let now = if let ImageRoute::Rewritten { image, .. } = route {
-            image
-        } else {
-            site.image
-        };
-        let explained = record
-            .original_images
-            .get(&name)
-            .is_some_and(|original| leads_to(original, now, routes));
-        let reason = match route {
-            ImageRoute::Rewritten { reason, .. } => Some(reason.as_str()),
-            ImageRoute::Kept { reason, .. } => Some(reason.as_str()),
-            ImageRoute::OnActive { .. } | ImageRoute::Untouched => None,
-        };
-        match route {
-            _ if explained => {}
-            ImageRoute::Rewritten { .. } => record.original_images.set(name.clone(), Cow::Borrowed(site.image)),
-            _ => record.original_images.remove(&name),
-        }
-        match reason {
-            Some(reason) => record.reasons.set(name, Cow::Borrowed(reason)),
-            None if !explained => record.reasons.remove(&name),
-            None => {}
-        }
+        let reason = note(&mut record, name, site, route, routes);
         if let Some(decider) = route
             .route()
-            .filter(|decider| reason.is_some() || brings(decider, route, secrets))
+            .filter(|decider| reason.is_some() || brings(decider, secrets))
         {
             record.deciders.add(&decider.policy.id.name, decider.epoch);
         }
@@ -315,23 +308,52 @@ fn annotate<'a>(
     record.write(metadata, patch);
 }
 
+/// Records what was decided about one image, and returns the reason.
+fn note<'a>(
+    record: &mut Record<'a>,
+    name: Cow<'a, str>,
+    site: &Site<'a>,
+    route: &ImageRoute<'_>,
+    routes: &PodRoutes<'_>,
+) -> Option<&'static str> {
+    let (now, reason) = match route {
+        ImageRoute::Rewritten { image, reason, .. } => (image.as_str(), Some(reason.as_str())),
+        ImageRoute::Audited { reason, .. } => (site.image, Some(reason.as_audited())),
+        ImageRoute::Kept { reason, .. } => (site.image, Some(reason.as_str())),
+        ImageRoute::OnActive { .. } | ImageRoute::Untouched => (site.image, None),
+    };
+    let original = record.original_images.get(&name);
+    let explained = original.is_some_and(|original| leads_to(original, now, routes));
+    // It was sent here for a reason, which stands, whatever would become of it now.
+    let sent_here = explained && now == site.image && original != Some(now);
+    match route {
+        _ if explained => {}
+        ImageRoute::Rewritten { .. } => record.original_images.set(name.clone(), Cow::Borrowed(site.image)),
+        _ => record.original_images.remove(&name),
+    }
+    match reason {
+        Some(_) if sent_here && record.reasons.get(&name).is_some() => {}
+        Some(reason) => record.reasons.set(name, Cow::Borrowed(reason)),
+        None if !explained => record.reasons.remove(&name),
+        None => {}
+    }
+    reason
+}
+
+fn opted_out(route: &ImageRoute<'_>) -> bool {
+    matches!(route, ImageRoute::Kept { reason, .. } if reason.is_opt_out())
+}
+
 /// Whether `original` is what `image` was before it was re-pointed.
 fn leads_to(original: &str, image: &str, routes: &PodRoutes<'_>) -> bool {
-    original == image || matches!(routes.image(original), ImageRoute::Rewritten { image: to, .. } if to == image)
+    original == image || matches!(routes.image(original, false), ImageRoute::Rewritten { image: to, .. } if to == image)
 }
 
 /// Whether one of the added secrets is there for an image of this mirror.
-fn brings(mirror: &Route, route: &ImageRoute<'_>, added: &[&str]) -> bool {
-    let excluded = matches!(
-        route,
-        ImageRoute::Kept {
-            reason: KeepReason::Excluded(_),
-            ..
-        }
-    );
+fn brings(mirror: &Route, added: &HashSet<&str>) -> bool {
     let named = |side: &Side| {
         let secrets = &mirror.policy.sides[*side].image_pull_secrets;
-        secrets.iter().any(|name| added.contains(&name.as_str()))
+        secrets.iter().any(|name| added.contains(name.as_str()))
     };
-    !excluded && Side::ALL.iter().any(named)
+    Side::ALL.iter().any(named)
 }

@@ -62,9 +62,22 @@ fn damaged() -> Vec<Case> {
             UID,
         ),
         broken("containers that are an object", set("/spec/containers", json!({})), UID),
-        broken(
+        (
             "5,000 containers",
-            set("/spec/containers", json!(vec![json!({}); 5_000])),
+            set("/spec/containers", json!(vec![json!({}); 5_000])).into(),
+            Outcome::TooLong,
+            UID,
+        ),
+        (
+            "5,000 volumes",
+            set("/spec/volumes", json!(vec![json!({}); 5_000])).into(),
+            Outcome::TooLong,
+            UID,
+        ),
+        (
+            "257 labels",
+            set("/metadata/labels", many_labels()).into(),
+            Outcome::TooLong,
             UID,
         ),
         broken("labels that are numbers", set("/metadata/labels", json!({"a": 1})), UID),
@@ -74,6 +87,11 @@ fn damaged() -> Vec<Case> {
             UID,
         ),
     ]
+}
+
+fn many_labels() -> Value {
+    let labels = (0..257).map(|number| (number.to_string(), json!("")));
+    Value::Object(labels.collect())
 }
 
 fn nested(depth: usize) -> Value {
@@ -234,7 +252,7 @@ fn what_is_odd_but_harmless_is_reviewed_like_any_other() {
 }
 
 #[test]
-fn pods_without_containers_and_with_a_thousand_are_reviewed() {
+fn pods_without_containers_and_with_the_most_are_reviewed() {
     let none = with(
         CREATE,
         &[("/spec/containers", json!([])), ("/spec/initContainers", Value::Null)],
@@ -245,10 +263,10 @@ fn pods_without_containers_and_with_a_thousand_are_reviewed() {
     );
     let container =
         |index: usize| json!({"name": format!("c{index}"), "image": format!("kracr.azurecr.io/shop/c{index}:1")});
-    let many = with(CREATE, &[("/spec/containers", (0..1000).map(container).collect())]);
+    let many = with(CREATE, &[("/spec/containers", (0..256).map(container).collect())]);
     let answered = answer(many.as_bytes(), Some(&table(Side::Fallback)));
     assert_eq!(
-        answered.at("/spec/containers/999/image"),
-        Some("ghcr.io/devopskev/shop/c999:1")
+        answered.at("/spec/containers/255/image"),
+        Some("ghcr.io/devopskev/shop/c255:1")
     );
 }

@@ -5,10 +5,10 @@ mod support;
 
 use std::sync::Arc;
 
-use catamaran_core::evidence::{Evidence, Verdict};
-use catamaran_core::policy::{RewritePolicy, UnverifiedTags};
-use catamaran_core::routes::{Route, RouteTable};
-use catamaran_core::side::Side;
+use catamaran_core::policy::{MismatchedTags, RewriteMode, UnverifiedTags};
+use catamaran_core::routing::evidence::{Knowledge, Presence};
+use catamaran_core::routing::{Route, RouteTable};
+use catamaran_core::side::{Side, Sides};
 use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Map, Value, json};
@@ -53,7 +53,8 @@ fn name() -> impl Strategy<Value = String> {
 }
 
 fn containers() -> impl Strategy<Value = Value> {
-    let container = (name(), image()).prop_map(|(name, image)| json!({"name": name, "image": image, "env": []}));
+    let container = (name(), image(), select(vec!["Always", "Never", ""]))
+        .prop_map(|(name, image, policy)| json!({"name": name, "image": image, "imagePullPolicy": policy, "env": []}));
     prop_oneof![4 => prop::collection::vec(container, 0..4).prop_map(Value::from), 1 => Just(Value::Null)]
 }
 
@@ -140,55 +141,79 @@ fn pod() -> impl Strategy<Value = Value> {
     )
 }
 
-fn mirrors() -> impl Strategy<Value = RouteTable> {
-    let verdict = select(vec![
-        Verdict::InSync,
-        Verdict::MissingOnPrimary,
-        Verdict::MissingOnFallback,
-        Verdict::Mismatched,
-        Verdict::Pending,
-    ]);
+fn knowledge() -> impl Strategy<Value = Knowledge> {
+    let presence = || select(vec![Presence::Unknown, Presence::Present, Presence::Absent]);
+    (presence(), presence(), any::<bool>()).prop_map(|(primary, fallback, same)| {
+        let mut knowledge = Knowledge::NOTHING;
+        knowledge.presence.primary = primary;
+        knowledge.presence.fallback = fallback;
+        knowledge.same = same && knowledge.is_on_both();
+        knowledge
+    })
+}
+
+/// The settings and the state of one mirror.
+#[derive(Clone, Debug)]
+struct AnyMirror {
+    path: &'static str,
+    active: Side,
+    flags: [bool; 6],
+    epoch: u64,
+    records: Vec<(&'static str, &'static str, Knowledge)>,
+}
+
+fn any_mirror() -> impl Strategy<Value = AnyMirror> {
     let record = (
         select(vec!["shop/web", "web", "exporter"]),
-        select(vec!["1", "2", "latest"]),
-        verdict,
+        select(vec!["1", "2", "latest", support::EXPORTER_DIGEST]),
+        knowledge(),
     );
-    let evidence = prop::collection::vec(record, 0..6).prop_map(|records| {
-        let mut builder = Evidence::builder();
-        for (repository, tag, verdict) in records {
-            builder.insert(repository, tag, verdict);
+    let records = prop::collection::vec(record, 0..6);
+    let path = select(vec!["", "shop", "platform"]);
+    let active = select(Side::ALL.to_vec());
+    (path, active, any::<[bool; 6]>(), 1..9_u64, records).prop_map(|(path, active, flags, epoch, records)| AnyMirror {
+        path,
+        active,
+        flags,
+        epoch,
+        records,
+    })
+}
+
+impl AnyMirror {
+    fn route(&self, name: &str) -> Route {
+        let [strict, audit, unobserved, swaps, primary, fallback] = self.flags;
+        let mut policy = mirror(name, self.path);
+        if strict {
+            policy.rewrite.unverified = UnverifiedTags::Keep;
         }
-        builder.build()
-    });
-    let route = (
-        select(vec!["", "shop", "platform"]),
-        any::<(bool, bool)>(),
-        1..9_u64,
-        evidence,
-    );
-    prop::collection::vec(route, 0..4).prop_map(|routes| {
-        let routes = routes
-            .into_iter()
-            .enumerate()
-            .map(|(index, (path, (fallback, strict), epoch, evidence))| {
-                let mut policy = mirror(["apps", "shop", "web", "all"][index], path);
-                let unverified = if strict {
-                    UnverifiedTags::Keep
-                } else {
-                    UnverifiedTags::Rewrite
-                };
-                policy.rewrite = RewritePolicy {
-                    unverified,
-                    ..RewritePolicy::default()
-                };
-                let active = if fallback { Side::Fallback } else { Side::Primary };
-                Route {
-                    policy: Arc::new(policy),
-                    active,
-                    epoch,
-                    evidence: Arc::new(evidence),
-                }
-            });
+        if audit && primary {
+            policy.rewrite.mode = RewriteMode::Audit;
+        }
+        if swaps {
+            policy.rewrite.mismatched = MismatchedTags::WhenUnavailable;
+        }
+        let records = self.records.iter();
+        let known =
+            records.map(|(repository, reference, knowledge)| (policy.key(repository, None, reference), *knowledge));
+        let evidence = Arc::new(known.collect());
+        let mut route = Route {
+            epoch: self.epoch,
+            evidence,
+            unavailable: Sides { primary, fallback },
+            ..support::route(policy, self.active)
+        };
+        if unobserved && fallback {
+            route.observed = Arc::default();
+        }
+        route
+    }
+}
+
+fn mirrors() -> impl Strategy<Value = RouteTable> {
+    let names = ["apps", "shop", "web", "all"];
+    prop::collection::vec(any_mirror(), 0..4).prop_map(move |mirrors| {
+        let routes = mirrors.iter().zip(names).map(|(mirror, name)| mirror.route(name));
         table_of(routes.collect())
     })
 }
@@ -273,10 +298,10 @@ proptest! {
     #[test]
     fn any_bytes_are_allowed(bytes in prop::collection::vec(any::<u8>(), 0..200), at in 0..7000_usize) {
         let table = support::table(Side::Fallback);
-        catamaran_webhook::review(&bytes, Some(&table), &support::own());
+        catamaran_webhook::review(&bytes, Some(&table), support::OWN_USER);
         let mut body = CREATE.as_bytes().to_vec();
         body.splice(at..at + bytes.len().min(8), bytes.iter().copied());
-        let reviewed = catamaran_webhook::review(&body, Some(&table), &support::own());
+        let reviewed = catamaran_webhook::review(&body, Some(&table), support::OWN_USER);
         let answer: Value = serde_json::from_slice(&reviewed.response).unwrap();
         prop_assert_eq!(answer.pointer("/response/allowed"), Some(&Value::Bool(true)));
     }

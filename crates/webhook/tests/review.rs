@@ -3,15 +3,17 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use catamaran_core::policy::{ControllerOwnedPods, RewritePolicy};
-use catamaran_core::routes::Route;
+use catamaran_core::policy::{ControllerOwnedPods, MirrorPolicy, OwnerKind, RewriteMode};
+use catamaran_core::routing::{Route, RouteTable};
+use catamaran_core::selector::{Labels, Operator, Requirement, Selector};
 use catamaran_core::side::Side;
 use catamaran_webhook::metrics::{ImageOutcome, Outcome};
 use serde_json::{Value, json};
 use support::{
-    CONTROLLER_OWNED, CREATE, EPHEMERAL, ESCAPES, IMAGE_VOLUME, UPDATE, again, answer, evidence, mirror, table,
+    Answered, CONTROLLER_OWNED, CREATE, EPHEMERAL, ESCAPES, IMAGE_VOLUME, UPDATE, again, answer, mirror, route, table,
     table_of, with,
 };
 
@@ -132,6 +134,18 @@ fn an_update_that_leaves_the_images_alone_or_hides_what_it_changes_is_left_alone
 }
 
 #[test]
+fn update_that_reorders_containers_changes_nothing() {
+    let mut body: Value = serde_json::from_str(UPDATE).unwrap();
+    body["request"]["object"] = body["request"]["oldObject"].clone();
+    body["request"]["object"]["spec"]["containers"]
+        .as_array_mut()
+        .unwrap()
+        .reverse();
+    let answered = answer(body.to_string().as_bytes(), Some(&table(Side::Fallback)));
+    assert_eq!(answered.outcome, Outcome::Unchanged);
+}
+
+#[test]
 fn an_update_drops_what_was_recorded_about_the_image_that_it_replaces() {
     let recorded = json!({
         "catamaran.dev/original-images": "{\"web\":\"kracr.azurecr.io/shop/web:3f2a91c\"}",
@@ -239,38 +253,240 @@ fn what_is_kept_says_why_and_still_gets_the_pull_secrets() {
     }
 }
 
-#[test]
-fn excluded_pods_keep_their_images_and_their_secrets() {
-    let labelled = with(
-        CREATE,
-        &[("/metadata/labels/catamaran.dev~1rewrite", "disabled".into())],
-    );
-    for (body, reason) in [
-        (CONTROLLER_OWNED, "ExcludedControllerOwned"),
-        (&labelled, "ExcludedByPodLabel"),
-    ] {
-        let answered = answer(body.as_bytes(), Some(&table(Side::Fallback)));
-        let before: Value = serde_json::from_str(body).unwrap();
-        assert_eq!(answered.object["spec"], before["request"]["object"]["spec"], "{reason}");
-        assert_eq!(answered.notes("reasons")["web"], reason);
-    }
+/// One mirror of everything whose settings were changed.
+fn table_with(change: impl FnOnce(&mut MirrorPolicy)) -> RouteTable {
     let mut policy = mirror("apps", "");
-    policy.rewrite = RewritePolicy {
-        controller_owned: ControllerOwnedPods::Rewrite,
-        ..RewritePolicy::default()
-    };
-    let route = Route {
-        policy: Arc::new(policy),
-        active: Side::Fallback,
-        epoch: 1,
-        evidence: Arc::new(evidence()),
-    };
-    let answered = answer(CONTROLLER_OWNED.as_bytes(), Some(&table_of(vec![route])));
+    change(&mut policy);
+    table_of(vec![route(policy, Side::Fallback)])
+}
+
+/// A new Pod with one container.
+fn pod_of(image: &str) -> String {
+    let container = json!([{"name": "app", "image": image}]);
+    with(
+        CREATE,
+        &[("/spec/containers", container), ("/spec/initContainers", Value::Null)],
+    )
+}
+
+#[track_caller]
+fn assert_untouched(answered: &Answered, name: &str) {
+    assert_eq!(answered.patch.0, [], "{name}");
+    assert_eq!(answered.warning(), "", "{name}");
+}
+
+#[test]
+fn pod_of_other_controller_keeps_all_but_learns_why() {
+    let answered = answer(CONTROLLER_OWNED.as_bytes(), Some(&table(Side::Fallback)));
+    let before: Value = serde_json::from_str(CONTROLLER_OWNED).unwrap();
+    assert_eq!(answered.object["spec"], before["request"]["object"]["spec"]);
+    assert_eq!(answered.notes("reasons")["web"], "ExcludedControllerOwned");
+}
+
+#[test]
+fn pod_of_other_controller_moves_where_allowed() {
+    let web = Some("ghcr.io/devopskev/shop/web:3f2a91c");
+    let all = table_with(|policy| policy.rewrite.controller_owned = ControllerOwnedPods::Rewrite);
+    let answered = answer(CONTROLLER_OWNED.as_bytes(), Some(&all));
+    assert_eq!(answered.at("/spec/containers/0/image"), web);
+    let before: Value = serde_json::from_str(CONTROLLER_OWNED).unwrap();
+    let owner = &before["request"]["object"]["metadata"]["ownerReferences"][0];
+    let (api_version, kind) = (owner["apiVersion"].as_str().unwrap(), owner["kind"].as_str().unwrap());
+    let listed = table_with(|policy| {
+        policy.rewrite.owner_kinds = vec![OwnerKind {
+            api_group: api_version.split('/').next().unwrap().to_owned(),
+            kind: kind.to_owned(),
+        }];
+    });
+    let answered = answer(CONTROLLER_OWNED.as_bytes(), Some(&listed));
+    assert_eq!(answered.at("/spec/containers/0/image"), web);
+}
+
+#[test]
+fn pod_with_an_owner_that_is_no_controller_is_kept() {
+    let service = json!([{"apiVersion": "v1", "kind": "Service", "name": "s", "uid": "u", "controller": false}]);
+    let body = with(CREATE, &[("/metadata/ownerReferences", service)]);
+    let answered = answer(body.as_bytes(), Some(&table(Side::Fallback)));
+    assert_eq!(answered.notes("reasons")["web"], "ExcludedControllerOwned");
+}
+
+#[test]
+fn pod_that_opted_out_stays_byte_for_byte() {
+    let label = |key: &str, value: &str| with(CREATE, &[(&format!("/metadata/labels/{key}"), value.into())]);
+    let stale = json!({"catamaran.dev/reasons": "{\"web\":\"Rewritten\"}"});
+    let selected = table_with(|policy| {
+        policy.rewrite.exclude_pods = vec![Selector {
+            requirements: vec![Requirement {
+                key: "tier".to_owned(),
+                operator: Operator::Exists,
+            }],
+        }];
+    });
+    let excluded = [
+        (
+            "label",
+            label("catamaran.dev~1rewrite", "disabled"),
+            ImageOutcome::ExcludedByPodLabel,
+        ),
+        ("selector", label("tier", "x"), ImageOutcome::ExcludedByPodSelector),
+        (
+            "label and old notes",
+            with(
+                &label("catamaran.dev~1rewrite", "disabled"),
+                &[("/metadata/annotations", stale)],
+            ),
+            ImageOutcome::ExcludedByPodLabel,
+        ),
+    ];
+    for (name, body, outcome) in excluded {
+        let answered = answer(body.as_bytes(), Some(&selected));
+        assert_untouched(&answered, name);
+        assert_eq!(answered.outcome, Outcome::Unchanged, "{name}");
+        assert_eq!(answered.images.count(outcome), 3, "{name}");
+    }
+}
+
+#[test]
+fn pod_of_unknown_namespace_gets_only_the_pull_secrets() {
+    let known = BTreeMap::from([("other".to_owned(), Labels::new())]);
+    let routes = vec![route(mirror("apps", ""), Side::Fallback)];
+    let table = RouteTable::new(routes, Arc::new(known), Arc::default());
+    let answered = answer(CREATE.as_bytes(), Some(&table));
+    let mut before: Value = serde_json::from_str(CREATE).unwrap();
+    let secrets = json!([{"name": "acr-pull"}, {"name": "ghcr-pull"}]);
+    before["request"]["object"]["spec"]["imagePullSecrets"] = secrets;
+    assert_eq!(answered.object, before["request"]["object"]);
+    assert_eq!(answered.images.count(ImageOutcome::KeptNamespaceUnknown), 3);
+}
+
+#[test]
+fn mirror_that_excludes_a_pod_leaves_it_to_the_others() {
+    let mut shop = mirror("shop", "shop");
+    shop.rewrite.exclude_pods = vec![Selector::default()];
+    let table = table_of(vec![
+        route(shop, Side::Fallback),
+        route(mirror("platform", "platform"), Side::Fallback),
+    ]);
+    let answered = answer(CREATE.as_bytes(), Some(&table));
+    let reasons = answered.notes("reasons");
+    assert_eq!((&reasons["metrics"], reasons.get("web")), (&json!("Rewritten"), None));
+    assert_eq!(answered.annotation("mirror"), Some("platform@7"));
+}
+
+#[test]
+fn image_with_pull_policy_never_stays_in_every_list() {
+    let never =
+        |name: &str| json!([{"name": name, "image": "kracr.azurecr.io/shop/web:3f2a91c", "imagePullPolicy": "Never"}]);
+    let volume =
+        json!([{"name": "data", "image": {"reference": "kracr.azurecr.io/shop/assets:9", "pullPolicy": "Never"}}]);
+    let body = with(
+        CREATE,
+        &[
+            ("/spec/containers", never("app")),
+            ("/spec/initContainers", never("init")),
+            ("/spec/ephemeralContainers", never("debug")),
+            ("/spec/volumes", volume),
+        ],
+    );
+    let before: Value = serde_json::from_str(&body).unwrap();
+    let answered = answer(body.as_bytes(), Some(&table(Side::Fallback)));
+    assert_eq!(answered.object["spec"], before["request"]["object"]["spec"]);
+    assert_eq!(answered.images.count(ImageOutcome::KeptPullPolicyNever), 4);
+    assert_eq!(answered.notes("reasons")["volume/data"], "PullPolicyNever");
+    let pulled = with(&body, &[("/spec/containers/0/imagePullPolicy", "Always".into())]);
+    let answered = answer(pulled.as_bytes(), Some(&table(Side::Fallback)));
     assert_eq!(
         answered.at("/spec/containers/0/image"),
-        Some("ghcr.io/devopskev/shop/web:3f2a91c"),
-        "if told so"
+        Some("ghcr.io/devopskev/shop/web:3f2a91c")
     );
+}
+
+#[test]
+fn image_that_only_the_other_side_has_is_sent_there_once() {
+    let body = pod_of("kracr.azurecr.io/shop/extra:1");
+    let primary = table(Side::Primary);
+    let first = answer(body.as_bytes(), Some(&primary));
+    assert_eq!(
+        first.at("/spec/containers/0/image"),
+        Some("ghcr.io/devopskev/shop/extra:1")
+    );
+    assert_eq!(first.notes("reasons"), json!({"app": "OnlyOnOther"}));
+    assert_eq!(
+        first.notes("original-images"),
+        json!({"app": "kracr.azurecr.io/shop/extra:1"})
+    );
+    assert_eq!(first.images.count(ImageOutcome::RewrittenOnlyOnOther), 1);
+    let second = answer(again(&body, &first.object).as_bytes(), Some(&primary));
+    assert_untouched(&second, "second pass");
+}
+
+#[test]
+fn note_of_an_image_that_is_foreign_by_now_is_removed() {
+    let first = answer(
+        pod_of("kracr.azurecr.io/shop/web:3f2a91c").as_bytes(),
+        Some(&table(Side::Fallback)),
+    );
+    assert_ne!(first.notes("original-images"), Value::Null);
+    let mut replaced = first.object.clone();
+    replaced["spec"]["containers"][0]["image"] = "quay.io/other/web:1".into();
+    let body = again(CREATE, &replaced);
+    let second = answer(body.as_bytes(), Some(&table(Side::Fallback)));
+    assert_eq!(second.annotation("original-images"), None);
+    assert_eq!(second.annotation("reasons"), None);
+    assert_eq!(second.at("/spec/containers/0/image"), Some("quay.io/other/web:1"));
+    let third = answer(again(CREATE, &second.object).as_bytes(), Some(&table(Side::Fallback)));
+    assert_untouched(&third, "third pass");
+}
+
+#[test]
+fn audit_records_what_would_be_done_and_does_nothing() {
+    let audit = table_with(|policy| policy.rewrite.mode = RewriteMode::Audit);
+    let before: Value = serde_json::from_str(CREATE).unwrap();
+    let answered = answer(CREATE.as_bytes(), Some(&audit));
+    assert_eq!(answered.object["spec"], before["request"]["object"]["spec"]);
+    let reasons = json!({"web": "Audit:Rewritten", "metrics": "Audit:Rewritten", "migrate": "Audit:Unverified"});
+    assert_eq!(answered.notes("reasons"), reasons);
+    assert_eq!(answered.annotation("original-images"), None);
+    assert_eq!(answered.annotation("mirror"), Some("apps@7"));
+    assert_eq!(answered.images.count(ImageOutcome::AuditedRewritten), 2);
+    assert_eq!(answered.images.count(ImageOutcome::AuditedUnverified), 1);
+    let second = answer(again(CREATE, &answered.object).as_bytes(), Some(&audit));
+    assert_untouched(&second, "second pass");
+}
+
+#[test]
+fn placeholder_of_an_injector_is_left_alone() {
+    let mut hub = mirror("hub", "hub");
+    hub.sides.primary.registry = "docker.io".to_owned();
+    hub.sides.primary.prefix = String::new();
+    let table = table_of(vec![route(hub, Side::Fallback)]);
+    let answered = answer(pod_of("auto").as_bytes(), Some(&table));
+    assert_untouched(&answered, "auto");
+    let answered = answer(pod_of("nginx").as_bytes(), Some(&table));
+    assert_eq!(
+        answered.at("/spec/containers/0/image"),
+        Some("ghcr.io/devopskev/hub/library/nginx")
+    );
+}
+
+#[test]
+fn pod_with_too_many_containers_is_left_alone() {
+    let containers = |count: usize| {
+        let container =
+            |index: usize| json!({"name": format!("c{index}"), "image": "kracr.azurecr.io/shop/web:3f2a91c"});
+        Value::from((0..count).map(container).collect::<Vec<_>>())
+    };
+    let table = table(Side::Fallback);
+    for field in ["containers", "initContainers", "ephemeralContainers"] {
+        let pointer = format!("/spec/{field}");
+        let most = answer(with(CREATE, &[(&pointer, containers(256))]).as_bytes(), Some(&table));
+        assert_eq!(most.outcome, Outcome::Patched, "{field}");
+        let more = answer(with(CREATE, &[(&pointer, containers(257))]).as_bytes(), Some(&table));
+        assert_eq!(more.outcome, Outcome::TooLong, "{field}");
+        assert_eq!(more.patch.0, [], "{field}");
+        assert_eq!(more.answer["response"]["uid"], "0df28fbd-5f5f-11e8-bc74-36e6bb280816");
+        assert!(more.warning().contains("too many containers"), "{}", more.warning());
+    }
 }
 
 #[test]
@@ -287,10 +503,8 @@ fn a_static_pod_is_not_even_annotated() {
 #[test]
 fn several_mirrors_are_all_named_and_their_earlier_epochs_replaced() {
     let of = |name: &str, path: &str, active, epoch| Route {
-        policy: Arc::new(mirror(name, path)),
-        active,
         epoch,
-        evidence: Arc::new(evidence()),
+        ..route(mirror(name, path), active)
     };
     let table = table_of(vec![
         of("shop", "shop", Side::Fallback, 4),

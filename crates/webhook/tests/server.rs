@@ -58,9 +58,14 @@ impl Server {
             .with_no_client_auth();
 
         let view = Arc::new(View::new(Instant::now()));
-        view.publish(support::table(Side::Fallback), Instant::now());
+        view.publish(support::table(Side::Fallback).into());
+        view.touch(Instant::now());
         let metrics = Arc::new(Metrics::default());
-        let admission = Arc::new(Admission::new(Arc::clone(&view), support::own(), Arc::clone(&metrics)));
+        let admission = Arc::new(Admission::new(
+            Arc::clone(&view),
+            support::OWN_USER.to_owned(),
+            Arc::clone(&metrics),
+        ));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
@@ -496,9 +501,7 @@ async fn what_does_not_drain_is_aborted() {
 #[tokio::test]
 async fn a_view_that_is_published_counts_for_the_next_review() {
     let server = Server::start(Limits::default()).await;
-    server
-        .view
-        .publish(catamaran_core::routes::RouteTable::empty(), Instant::now());
+    server.view.publish(catamaran_core::routing::RouteTable::empty().into());
     assert_eq!(server.ask(&review()).await.status, 200);
     assert_eq!(server.metrics.reviews(Outcome::Unchanged), 1);
 }

@@ -18,7 +18,6 @@ use std::time::Duration;
 
 use client::{Load, Measured, median};
 use process::ServerProcess;
-use serde_json::json;
 use servers::Kind;
 
 /// What a review may cost at most, as a multiple of the no-op server's.
@@ -52,8 +51,8 @@ fn scenarios(quick: bool) -> Vec<Scenario> {
         duration: Duration::from_secs(seconds * unit),
     };
     let typical = support::CREATE;
-    let large = sized(10, 1, 70_000);
-    let huge = sized(40, 1, 1_000_000);
+    let large = support::sized(10, 1, 70_000);
+    let huge = support::sized(40, 1, 1_000_000);
     vec![
         scenario("7.7 kB, 1 connection", typical, Load::closed(1), 2),
         scenario("7.7 kB, 32 connections", typical, Load::closed(32), 2),
@@ -61,29 +60,6 @@ fn scenarios(quick: bool) -> Vec<Scenario> {
         scenario("70 kB, 10+1 containers", &large, Load::closed(1), 1),
         scenario("1 MB, 40+1 containers", &huge, Load::closed(1), 1),
     ]
-}
-
-/// A review with so many containers and init containers, filled up to `bytes` with environment variables.
-fn sized(containers: usize, init: usize, bytes: usize) -> String {
-    let with_variables = |each: usize| {
-        let container = |kind: &str, index: usize| {
-            let variable = |number: usize| {
-                let value = format!("value {number} of a \"setting\" that someone needs, {kind}");
-                json!({"name": format!("SETTING_{number}"), "value": value})
-            };
-            let environment: Vec<_> = (0..each).map(variable).collect();
-            let image = format!("kracr.azurecr.io/shop/{kind}-{index}:3f2a91c");
-            json!({"name": format!("{kind}-{index}"), "image": image, "env": environment})
-        };
-        let all = |kind: &str, count: usize| (0..count).map(|index| container(kind, index)).collect();
-        let lists = [
-            ("/spec/containers", all("app", containers)),
-            ("/spec/initContainers", all("init", init)),
-        ];
-        support::with(support::CREATE, &lists)
-    };
-    let (none, hundred) = (with_variables(0).len(), with_variables(100).len());
-    with_variables((bytes - none) * 100 / (hundred - none))
 }
 
 fn compare(quick: bool) {

@@ -95,7 +95,8 @@ impl ResolvesServerCert for Always {
 
 async fn catamaran(listener: TcpListener, resolver: Arc<Always>) {
     let view = Arc::new(View::new(Instant::now()));
-    view.publish(support::table(Side::Fallback), Instant::now());
+    view.publish(support::table(Side::Fallback).into());
+    view.touch(Instant::now());
     let feed = Arc::clone(&view);
     tokio::spawn(async move {
         loop {
@@ -103,7 +104,11 @@ async fn catamaran(listener: TcpListener, resolver: Arc<Always>) {
             feed.touch(Instant::now());
         }
     });
-    let admission = Arc::new(Admission::new(view, support::own(), Arc::new(Metrics::default())));
+    let admission = Arc::new(Admission::new(
+        view,
+        support::OWN_USER.to_owned(),
+        Arc::new(Metrics::default()),
+    ));
     serve_within(
         Limits::default(),
         listener,

@@ -26,7 +26,7 @@ impl<'a> Read<'a> for Tree {
                 fields.sort_by(|a, b| a.0.cmp(&b.0));
                 Tree::Object(fields)
             }
-            b'[' => Tree::List(reader.list()?),
+            b'[' => Tree::List(reader.list(LONGEST_LIST)?),
             b'"' => Tree::Text(reader.string()?.into_owned()),
             b't' | b'f' => Tree::Flag(reader.boolean()?),
             _ if reader.null() => Tree::Nothing,
@@ -158,5 +158,8 @@ fn faults_say_what_and_where() {
     assert_eq!(Reader::new("7").boolean(), Err(Fault::Type(0)));
     assert_eq!(Reader::from_bytes(b"ab\xff").unwrap_err(), Fault::Syntax(2));
     let long = format!("[{}0]", "0,".repeat(5000));
-    assert!(matches!(Reader::new(&long).list::<Skipped>(), Err(Fault::Length(_))));
+    assert!(matches!(
+        Reader::new(&long).list::<Skipped>(LONGEST_LIST),
+        Err(Fault::Length(_))
+    ));
 }

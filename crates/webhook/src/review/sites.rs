@@ -1,9 +1,10 @@
 //! Where a Pod names images, and which of them a request may change.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 
-use crate::decode::{Container, OldPod, PodSpec, Request};
+use crate::decode::{Container, OldPod, PodSpec, Request, Volume};
 
 /// Which images a request may change.
 pub(super) enum Scope<'a> {
@@ -47,6 +48,8 @@ impl<'a> Scope<'a> {
     }
 }
 
+/// The pull policy of what is on the node or can't run.
+const NEVER: &str = "Never";
 /// What stands before the names of volumes in annotations.
 const VOLUME: &str = "volume/";
 
@@ -66,6 +69,8 @@ pub(super) struct Site<'a> {
     index: usize,
     name: &'a str,
     pub(super) image: &'a str,
+    /// Its pull policy is `Never`.
+    pub(super) never: bool,
 }
 
 impl<'a> Site<'a> {
@@ -74,15 +79,6 @@ impl<'a> Site<'a> {
         match self.field {
             Field::Volumes => Cow::Owned(format!("{VOLUME}{}", self.name)),
             _ => Cow::Borrowed(self.name),
-        }
-    }
-
-    /// Whether both go by the same name there.
-    pub(super) fn shares_note_with(&self, other: &Site<'_>) -> bool {
-        match (self.field == Field::Volumes, other.field == Field::Volumes) {
-            (true, false) => other.name.strip_prefix(VOLUME) == Some(self.name),
-            (false, true) => self.name.strip_prefix(VOLUME) == Some(other.name),
-            _ => self.name == other.name,
         }
     }
 }
@@ -100,44 +96,60 @@ impl fmt::Display for Site<'_> {
 }
 
 /// The images of a Pod that a request may change, in the order of the fields.
-pub(super) fn of<'a>(spec: &'a PodSpec<'_>, scope: &Scope<'_>) -> impl Iterator<Item = Site<'a>> {
+pub(super) fn of<'a>(spec: &'a PodSpec<'_>, scope: &'a Scope<'_>) -> Vec<Site<'a>> {
     let fields = [
-        (Field::Containers, &spec.containers),
-        (Field::InitContainers, &spec.init_containers),
-        (Field::EphemeralContainers, &spec.ephemeral_containers),
+        (Field::Containers, &spec.containers.0),
+        (Field::InitContainers, &spec.init_containers.0),
+        (Field::EphemeralContainers, &spec.ephemeral_containers.0),
     ];
-    let containers = fields.into_iter().flat_map(move |(field, containers)| {
-        let before = scope.before(field);
-        let after = before.map_or(&[][..], |_| &containers.0);
-        let changed =
-            move |index: usize, container: &Container<'_>| !stood(before.unwrap_or_default(), index, container);
-        after
-            .iter()
-            .enumerate()
-            .filter(move |(index, container)| changed(*index, container))
-            .map(move |(index, container)| Site {
-                field,
-                index,
-                name: container.name.as_str(),
-                image: container.image.as_str(),
-            })
-    });
-    let volumes = if matches!(scope, Scope::Create) {
-        &spec.volumes.0[..]
-    } else {
-        &[]
+    let mut sites = Vec::new();
+    for (field, containers) in fields {
+        if let Some(before) = scope.before(field) {
+            sites.extend(changed(field, before, containers));
+        }
+    }
+    if matches!(scope, Scope::Create) {
+        sites.extend(volumes(&spec.volumes.0));
+    }
+    sites
+}
+
+/// The containers that had no such image before. Most stand where they stood.
+fn changed<'a>(
+    field: Field,
+    before: &'a [Container<'_>],
+    after: &'a [Container<'_>],
+) -> impl Iterator<Item = Site<'a>> {
+    let image = |container: &'a Container<'_>| (container.name.as_str(), container.image.as_str());
+    let mut images_before = None;
+    let mut stood = move |index: usize, container: (&'a str, &'a str)| {
+        let all_before = || before.iter().map(image).collect::<HashSet<_>>();
+        before.get(index).map(image) == Some(container)
+            || (!before.is_empty() && images_before.get_or_insert_with(all_before).contains(&container))
     };
-    let volumes = volumes.iter().enumerate().map(|(index, volume)| Site {
+    let named = after
+        .iter()
+        .enumerate()
+        .filter(|(_, container)| !container.image.as_str().is_empty());
+    named
+        .filter(move |(index, container)| !stood(*index, image(container)))
+        .map(move |(index, container)| Site {
+            field,
+            index,
+            name: container.name.as_str(),
+            image: container.image.as_str(),
+            never: container.pull_policy.as_str() == NEVER,
+        })
+}
+
+/// The image volumes.
+fn volumes<'a>(volumes: &'a [Volume<'_>]) -> impl Iterator<Item = Site<'a>> {
+    let is_image = |(_, volume): &(usize, &Volume<'_>)| !volume.image.reference.as_str().is_empty();
+    volumes.iter().enumerate().filter(is_image).map(|(index, volume)| Site {
         field: Field::Volumes,
         index,
         name: volume.name.as_str(),
         image: volume.image.reference.as_str(),
-    });
-    containers.chain(volumes).filter(|site| !site.image.is_empty())
-}
-
-/// Whether a container had this image before. Most stand where they stood.
-fn stood(before: &[Container<'_>], index: usize, container: &Container<'_>) -> bool {
-    let same = |old: &Container<'_>| old.name == container.name && old.image == container.image;
-    before.get(index).is_some_and(same) || before.iter().any(same)
+        never: volume.image.pull_policy.as_str() == NEVER,
+    })
 }

@@ -1,18 +1,18 @@
 //! Mirrors, reviews and applied patches for the tests and the benchmark.
 #![allow(dead_code, reason = "each test crate uses its part")]
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use catamaran_core::evidence::{Evidence, Verdict};
 use catamaran_core::policy::{MirrorId, MirrorPolicy, SidePolicy};
-use catamaran_core::routes::{Route, RouteTable};
+use catamaran_core::routing::evidence::{Evidence, Knowledge, Presence};
+use catamaran_core::routing::{Route, RouteTable};
 use catamaran_core::side::{Side, Sides};
 use catamaran_webhook::metrics::{Outcome, Tally};
-use catamaran_webhook::{Identity, review};
-use serde_json::Value;
+use catamaran_webhook::review;
+use serde_json::{Value, json};
 
 /// A new Pod of a ReplicaSet: an init container and two containers, 7.7 kB.
 pub const CREATE: &str = include_str!("../fixtures/create.json");
@@ -26,6 +26,9 @@ pub const CONTROLLER_OWNED: &str = include_str!("../fixtures/controller-owned.js
 pub const IMAGE_VOLUME: &str = include_str!("../fixtures/image-volume.json");
 /// A new Pod with `null` annotations and escapes everywhere.
 pub const ESCAPES: &str = include_str!("../fixtures/escapes.json");
+
+/// The digest in [`CREATE`].
+pub const EXPORTER_DIGEST: &str = "sha256:9b2e1d7a4c6f80b35d1e92a7c4b8f0e6d3a5917c2b4e8f6071d9a3c5b7e2f4a8";
 
 fn side(registry: &str, prefix: &str, secret: &str) -> SidePolicy {
     SidePolicy {
@@ -50,44 +53,63 @@ pub fn mirror(name: &str, path: &str) -> MirrorPolicy {
     MirrorPolicy::new(id, jiff::Timestamp::UNIX_EPOCH, sides)
 }
 
-/// What was verified of the repositories that the fixtures name.
-pub fn evidence() -> Evidence {
-    let mut builder = Evidence::builder();
-    for (repository, tag) in [
-        ("shop/web", "3f2a91c"),
-        ("shop/web", "77aa012"),
-        ("shop/assets", "9"),
-        ("tools/debug", "2.1"),
-    ] {
-        builder.insert(repository, tag, Verdict::InSync);
+/// A route of this mirror at epoch 7, whose mappings were all observed.
+pub fn route(policy: MirrorPolicy, active: Side) -> Route {
+    let evidence = Arc::new(evidence(&policy));
+    let observed = Arc::new(policy.mappings());
+    Route {
+        policy: Arc::new(policy),
+        active,
+        epoch: 7,
+        evidence,
+        observed,
+        unavailable: Sides::default(),
     }
-    builder.insert("shop/missing", "1", Verdict::MissingOnFallback);
-    builder.insert("shop/mismatch", "1", Verdict::Mismatched);
-    builder.build()
+}
+
+/// What is known of the repositories that the fixtures name.
+pub fn evidence(policy: &MirrorPolicy) -> Evidence {
+    let in_sync = Knowledge::IN_SYNC;
+    let differs = Knowledge { same: false, ..in_sync };
+    let only_on = |side: Side| {
+        let mut only = differs;
+        only.presence[side.other()] = Presence::Absent;
+        only
+    };
+    let records = [
+        ("shop/web", "3f2a91c", in_sync),
+        ("shop/web", "77aa012", in_sync),
+        ("shop/assets", "9", in_sync),
+        ("tools/debug", "2.1", in_sync),
+        ("platform/exporter", EXPORTER_DIGEST, in_sync),
+        ("shop/missing", "1", only_on(Side::Primary)),
+        ("shop/extra", "1", only_on(Side::Fallback)),
+        ("shop/mismatch", "1", differs),
+    ];
+    let prefix = &policy.sides.primary.prefix;
+    let below = |path: &'static str| match prefix.as_str() {
+        "" => Some(path),
+        prefix => path.strip_prefix(prefix)?.strip_prefix('/'),
+    };
+    let known = records
+        .iter()
+        .filter_map(|(path, reference, knowledge)| Some((policy.key(below(path)?, None, reference), *knowledge)));
+    known.collect()
 }
 
 /// One mirror of everything, at epoch 7.
 pub fn table(active: Side) -> RouteTable {
-    table_of(vec![Route {
-        policy: Arc::new(mirror("apps", "")),
-        active,
-        epoch: 7,
-        evidence: Arc::new(evidence()),
-    }])
+    table_of(vec![route(mirror("apps", ""), active)])
 }
 
-/// These mirrors, without namespace labels.
+/// These mirrors, without namespace labels, and with the operator's own namespace excluded.
 pub fn table_of(routes: Vec<Route>) -> RouteTable {
-    RouteTable::new(routes, Arc::new(BTreeMap::new()))
+    let excluded = BTreeSet::from(["catamaran".to_owned()]);
+    RouteTable::new(routes, Arc::default(), Arc::new(excluded))
 }
 
-/// The operator itself.
-pub fn own() -> Identity {
-    Identity {
-        namespace: "catamaran".to_owned(),
-        username: "system:serviceaccount:catamaran:catamaran".to_owned(),
-    }
-}
+/// The operator's own user.
+pub const OWN_USER: &str = "system:serviceaccount:catamaran:catamaran";
 
 /// A review's answer, taken apart and applied.
 #[derive(Debug)]
@@ -130,7 +152,7 @@ impl Answered {
 
 /// Reviews a body; checks what must hold for every answer, whatever the body.
 pub fn answer(body: &[u8], table: Option<&RouteTable>) -> Answered {
-    let reviewed = review(body, table, &own());
+    let reviewed = review(body, table, OWN_USER);
     let answer: Value = serde_json::from_slice(&reviewed.response).unwrap();
     assert_eq!(answer["kind"], "AdmissionReview");
     assert_eq!(
@@ -185,4 +207,27 @@ pub fn with(body: &str, changes: &[(&str, Value)]) -> String {
         }
     }
     body.to_string()
+}
+
+/// A review with so many containers and init containers, filled up to `bytes` with environment variables.
+pub fn sized(containers: usize, init: usize, bytes: usize) -> String {
+    let with_variables = |each: usize| {
+        let container = |kind: &str, index: usize| {
+            let variable = |number: usize| {
+                let value = format!("value {number} of a \"setting\" that someone needs, {kind}");
+                json!({"name": format!("SETTING_{number}"), "value": value})
+            };
+            let environment: Vec<_> = (0..each).map(variable).collect();
+            let image = format!("kracr.azurecr.io/shop/{kind}-{index}:3f2a91c");
+            json!({"name": format!("{kind}-{index}"), "image": image, "env": environment})
+        };
+        let all = |kind: &str, count: usize| (0..count).map(|index| container(kind, index)).collect();
+        let lists = [
+            ("/spec/containers", all("app", containers)),
+            ("/spec/initContainers", all("init", init)),
+        ];
+        with(CREATE, &lists)
+    };
+    let (none, hundred) = (with_variables(0).len(), with_variables(100).len());
+    with_variables((bytes - none) * 100 / (hundred - none))
 }
