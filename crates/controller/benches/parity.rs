@@ -3,7 +3,6 @@
 //! `cargo bench -p catamaran-controller`. The plain comparer beside it asks for every digest on both sides, one HEAD each,
 //! eight at a time, and remembers nothing: what a script would do.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -12,10 +11,8 @@ use std::time::{Duration, Instant};
 
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::policy;
-use catamaran_controller::clock::Clock;
-use catamaran_controller::memory::Memories;
-use catamaran_controller::readings::Readings;
-use catamaran_controller::scanner::{Clients, scan_all};
+use catamaran_controller::mirrors::Comparison;
+use catamaran_core::mirror::in_use::InUse;
 use catamaran_core::policy::{MirrorPolicy, Provider};
 use catamaran_core::side::{Side, Sides};
 use catamaran_registry::{Budget, Client, Connection, Limits};
@@ -117,7 +114,7 @@ struct Registries {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
-    clients: Clients,
+    clients: Sides<Client>,
 }
 
 impl Registries {
@@ -149,7 +146,7 @@ impl Registries {
             };
             // The default budget would be all that is measured.
             let budget = Arc::new(Budget::per_minute(UNLIMITED));
-            Ok(Client::with_budget(connection, Limits::default(), budget).expect("a client is set up"))
+            Client::with_budget(connection, Limits::default(), budget).expect("a client is set up")
         });
         Registries {
             child,
@@ -189,24 +186,12 @@ async fn measure(what: &str, tags: usize, latency: u64) {
         assert_eq!(same, tags);
         return print(what, registries.requests(), begun);
     }
-    let policy = mirror(tags);
-    let memory = Memories::default().of(&policy.id);
+    let mut comparison = Comparison::new(mirror(tags), registries.clients.clone(), InUse::default());
     for what in ["first pass", "second pass: tags settle", "unchanged pass"] {
         let begun = Instant::now();
-        let unreadable = scan_all(
-            Clock::start(),
-            &policy,
-            &memory,
-            &registries.clients,
-            &Readings::default(),
-            &BTreeMap::new(),
-        )
-        .await;
-        assert!(
-            unreadable.primary.is_none() && unreadable.fallback.is_none(),
-            "{unreadable:?}"
-        );
-        assert_eq!(memory.state().ledger.summary().in_sync, tags);
+        let pass = comparison.pass().await.expect("the pass comes to its end");
+        assert!(pass.is_complete(), "{pass:?}");
+        assert_eq!(comparison.mirror().summary().in_sync, tags);
         print(what, registries.requests(), begun);
     }
 }
@@ -229,12 +214,11 @@ fn mirror(tags: usize) -> MirrorPolicy {
     policy(&mirror).expect("its policy makes sense")
 }
 
-async fn compare_plainly(clients: &Clients, tags: usize) -> usize {
+async fn compare_plainly(clients: &Sides<Client>, tags: usize) -> usize {
     let same = stream::iter(0..tags).map(|tag| async move {
         let name = format!("{tag:07x}");
         let ask = async |side: Side| {
-            let client = clients[side].as_ref().ok()?;
-            let resolved = client
+            let resolved = clients[side]
                 .resolve(&path(side, tag / TAGS_PER_REPOSITORY), &name)
                 .await
                 .ok()?;

@@ -7,8 +7,8 @@ mod contents;
 mod error;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use catamaran_core::policy::{IdentityPolicy, ManagedIdentity, MirrorId, MirrorPolicy, Provider, SidePolicy};
 use catamaran_core::side::Side;
@@ -18,12 +18,16 @@ use catamaran_registry::{
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 pub use contents::{certificates, credentials};
 pub use error::{ConnectionError, Problem};
 
 /// How long a Secret's content is believed.
 pub const REREAD: Duration = Duration::from_mins(1);
+
+/// How long it is believed that a side has no client, because its Secret is missing or is of no use: every probe asks.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// Sides whose Secrets are read for the first time at a time. When the operator starts, all tasks of all mirrors ask at once,
 /// each on a connection of its own: ten mirrors opened two dozen, and what connections take in memory stays with the process.
@@ -36,6 +40,13 @@ struct Cached {
     side: SidePolicy,
 }
 
+/// Why a side has no client.
+struct Failed {
+    error: ConnectionError,
+    at: Instant,
+    side: SidePolicy,
+}
+
 /// All registry clients of this process.
 pub struct Connections {
     secrets: Api<Secret>,
@@ -43,6 +54,7 @@ pub struct Connections {
     budgets: Arc<Budgets>,
     identities: Identities,
     cache: Mutex<HashMap<(Arc<str>, Side), Cached>>,
+    failed: Mutex<HashMap<(Arc<str>, Side), Failed>>,
     /// Places for those who read a side's Secrets for the first time.
     first: Semaphore,
     /// Where hosts are, for tests whose registries are on this machine.
@@ -60,6 +72,7 @@ impl Connections {
             budgets,
             identities: Identities::new(Endpoints::from_environment()),
             cache: Mutex::default(),
+            failed: Mutex::default(),
             first: Semaphore::new(FIRST_AT_A_TIME),
             #[cfg(test)]
             pinned: Vec::new(),
@@ -87,11 +100,40 @@ impl Connections {
     }
 
     async fn renewed(&self, key: (Arc<str>, Side), wanted: &SidePolicy) -> Result<Client, ConnectionError> {
-        match self.read(wanted).await {
+        match self.read_at_most_every_retry(&key, wanted).await {
             Ok(material) => self.keep(key, wanted, material),
             Err(error) if !error.needs_a_person() => self.cached(&key, wanted, |_| true).ok_or(error),
             Err(error) => Err(error),
         }
+    }
+
+    async fn read_at_most_every_retry(
+        &self,
+        key: &(Arc<str>, Side),
+        wanted: &SidePolicy,
+    ) -> Result<Material, ConnectionError> {
+        let fresh = |failed: &&Failed| failed.side == *wanted && failed.at.elapsed() < RETRY;
+        let failed = self.failed().get(key).filter(fresh).map(|failed| failed.error.clone());
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let read = self.read(wanted).await;
+        match &read {
+            Ok(_) => self.failed().remove(key),
+            Err(error) => self.failed().insert(
+                key.clone(),
+                Failed {
+                    error: error.clone(),
+                    at: Instant::now(),
+                    side: wanted.clone(),
+                },
+            ),
+        };
+        read
+    }
+
+    fn failed(&self) -> MutexGuard<'_, HashMap<(Arc<str>, Side), Failed>> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What copying may ask of a side, over all mirrors.
@@ -112,6 +154,7 @@ impl Connections {
     /// Drops the clients of mirrors that are gone.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
         self.budgets.retain(&mut keep);
+        self.failed().retain(|(uid, _), _| keep(uid));
         self.cache
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -289,7 +332,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_start_reads_each_sides_secrets_once_and_few_at_a_time() {
+    async fn secrets_at_start_are_read_once_and_few_at_a_time() {
         let (under_way, most, reads) = <(Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
         let counts = (Arc::clone(&under_way), Arc::clone(&most), Arc::clone(&reads));
         let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
@@ -309,19 +352,7 @@ mod tests {
         });
         let client = kube::Client::new(service, "catamaran-system");
         let connections = Connections::new(client, "catamaran-system", Arc::new(Budgets::new()));
-        let mirror = |uid: usize| -> MirrorPolicy {
-            let mirror = json!({
-                "apiVersion": "catamaran.dev/v1alpha1", "kind": "RegistryMirror",
-                "metadata": {"name": format!("apps-{uid}"), "uid": uid.to_string()},
-                "spec": {
-                    "primary": {"registry": "kracr.azurecr.io", "secretRef": {"name": "pull"}},
-                    "fallback": {"registry": "ghcr.io", "secretRef": {"name": "pull"}},
-                    "repositories": [{"name": "web"}],
-                },
-            });
-            catamaran_api::policy::policy(&serde_json::from_value(mirror).unwrap()).unwrap()
-        };
-        let policies: Vec<_> = (0..10).map(mirror).collect();
+        let policies: Vec<_> = (0..10).map(|uid: usize| with_secret(&uid.to_string())).collect();
         let ask = |side| {
             let connections = &connections;
             policies.iter().map(move |policy| connections.client(policy, side))
@@ -333,6 +364,41 @@ mod tests {
         }
         assert_eq!(reads.load(Ordering::Relaxed), 20);
         assert_eq!(most.load(Ordering::Relaxed), FIRST_AT_A_TIME);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn missing_secret_is_read_every_ten_seconds() {
+        let reads = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&reads);
+        let client = crate::testbed::api_server(move |_, _, _| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                                "reason": "NotFound", "message": "none", "code": 404});
+            (404, status.to_string().into_bytes())
+        });
+        let connections = Connections::new(client, "catamaran-system", Arc::new(Budgets::new()));
+        let policy = with_secret("1");
+        for _ in 0..10 {
+            let error = connections.client(&policy, Side::Primary).await.unwrap_err();
+            assert!(matches!(error, ConnectionError::NotFound { .. }), "{error}");
+            tokio::time::advance(Duration::from_secs(2)).await;
+        }
+        assert_eq!(reads.load(Ordering::Relaxed), 2, "in twenty seconds");
+        connections.client(&policy, Side::Fallback).await.unwrap_err();
+        assert_eq!(reads.load(Ordering::Relaxed), 3, "the other side is read for itself");
+    }
+
+    fn with_secret(uid: &str) -> MirrorPolicy {
+        let mirror = json!({
+            "apiVersion": "catamaran.dev/v1alpha1", "kind": "RegistryMirror",
+            "metadata": {"name": format!("apps-{uid}"), "uid": uid},
+            "spec": {
+                "primary": {"registry": "kracr.azurecr.io", "secretRef": {"name": "pull"}},
+                "fallback": {"registry": "ghcr.io", "secretRef": {"name": "pull"}},
+                "repositories": [{"name": "web"}],
+            },
+        });
+        catamaran_api::policy::policy(&serde_json::from_value(mirror).unwrap()).unwrap()
     }
 
     #[test]

@@ -1,58 +1,37 @@
-//! What every part of the controller shares.
+//! What the parts of the controller share: access to the API server and to registries, the time, and what is published.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use catamaran_api::mirror::RegistryMirror;
-use catamaran_core::policy::MirrorId;
-use catamaran_core::routes::RouteTable;
+use catamaran_core::routing::RouteTable;
 use catamaran_lease::Leadership;
-use kube::core::DeserializeGuard;
 use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::ObjectRef;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::connections::Connections;
-use crate::crews::Crews;
-use crate::memory::Memories;
+use crate::events::CONTROLLER;
 use crate::metrics::Metrics;
-use crate::readings::Readings;
+use crate::publish::{EvidenceStore, LocalEvidence};
 
-/// A mirror as it is watched: one that can't be decoded must not disturb the others.
-pub type Mirror = DeserializeGuard<RegistryMirror>;
-
-/// The name under which this operator writes Events and fields.
-pub const CONTROLLER: &str = "catamaran";
-
-/// What every part of the controller shares.
+/// What the parts of the controller share.
 pub struct Context {
     /// Access to the API server.
     pub client: kube::Client,
-    /// This replica's name.
-    pub identity: String,
     /// The operator's own namespace: Secrets, evidence and the lease live there.
     pub namespace: String,
-    /// The namespaces whose pods nothing is done for: see [`excluded_namespaces`].
-    pub excluded_namespaces: BTreeSet<String>,
     /// The time.
     pub clock: Clock,
     /// Whether this replica may write.
     pub leadership: watch::Receiver<Leadership>,
-    /// What is known of each mirror.
-    pub memories: Memories,
     /// Registry clients.
     pub connections: Connections,
-    /// What several mirrors have read of the same repositories.
-    pub readings: Readings,
-    /// Background tasks of each mirror.
-    pub crews: Crews,
     /// The route table, as the webhook of this replica sees it.
     pub table: watch::Receiver<Arc<RouteTable>>,
-    /// Asks for a mirror to be reconciled now.
-    pub triggers: mpsc::UnboundedSender<ObjectRef<Mirror>>,
-    /// Changes whenever a side's availability changes, so that waiting pods are looked at again.
-    pub turns: watch::Sender<u64>,
+    /// What this replica's leader hands to its own webhook ahead of the stored evidence.
+    pub local: LocalEvidence,
+    /// Stores evidence for the webhooks of other replicas.
+    pub store: Arc<EvidenceStore>,
     /// Writes Events in the operator's name.
     pub recorder: Recorder,
     /// Counters.
@@ -63,17 +42,6 @@ impl Context {
     /// Whether this replica may write at this moment.
     pub fn leads(&self) -> bool {
         self.leadership.borrow().is_leading_now()
-    }
-
-    /// Has a mirror reconciled now.
-    pub fn trigger(&self, mirror: &MirrorId) {
-        // The receiver lives as long as the controller; after that there is nothing left to do.
-        let _ = self.triggers.send(ObjectRef::new(&mirror.name));
-    }
-
-    /// Has waiting pods looked at again.
-    pub fn turn(&self) {
-        self.turns.send_modify(|turn| *turn = turn.wrapping_add(1));
     }
 }
 

@@ -10,6 +10,9 @@ use std::cmp::Ordering;
 
 use kube::runtime::events::{Event, EventType};
 
+/// The name under which this operator writes Events and fields.
+pub const CONTROLLER: &str = "catamaran";
+
 /// The longest note that the API takes is 1,024 bytes; characters may have several, but ours are names and words.
 const MAX_NOTE: usize = 1000;
 
@@ -84,6 +87,8 @@ events! {
     TAGS_MATCH = Normal "TagsMatch" of "RegistryMirror" by "Verify";
     /// The paths of a pull-through cache are not where the cloud caches the other side; the message says which prefix to set.
     PULL_THROUGH_RULE = Warning "PullThroughRule" of "RegistryMirror" by "Verify";
+    /// What was verified can't be stored, so the webhooks of other replicas don't know it; the message says why.
+    EVIDENCE_NOT_STORED = Warning "EvidenceNotStored" of "RegistryMirror" by "Verify";
     /// A person must change the spec or a Secret; the message says what.
     STALLED = Warning "Stalled" of "RegistryMirror" by "Validate";
 
@@ -107,6 +112,9 @@ events! {
     RESCUED = Normal "ImageRescued" of "Pod" by "Rescue";
     /// The pod was deleted so that its ReplicaSet makes one that can start; only with rescue.mode PatchOrReplace.
     REPLACED = Normal "PodReplaced" of "Pod" by "Rescue";
+    /// A waiting container was not re-pointed, because the API server, an admission webhook or a policy refused it or set the
+    /// image back; the message says what the API server answered. Once until the pod or its route changes.
+    NOT_RESCUED = Warning "ImageNotRescued" of "Pod" by "Rescue";
     /// Nothing can be done to the pod itself: an image volume or an ephemeral container waits, which the API does not let us change.
     STUCK = Warning "ImageStuck" of "Pod" by "Rescue";
     /// The pod was re-pointed and lacks the other side's pull secret, which a pod can't be given later; once for each pod.

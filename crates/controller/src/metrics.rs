@@ -6,10 +6,10 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use catamaran_api::mirror::RegistryMirrorStatus;
-use catamaran_core::failover::Flip;
-use catamaran_core::health::Outcome;
-use catamaran_core::parity::Summary;
-use catamaran_core::pull_through::Holdings;
+use catamaran_core::endpoint::Outcome;
+use catamaran_core::mirror::failover::Flip;
+use catamaran_core::mirror::parity::Summary;
+use catamaran_core::mirror::prewarm::Holdings;
 use catamaran_core::side::Side;
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -89,6 +89,8 @@ pub struct Metrics {
     pass_duration: Family<MirrorLabels, Seconds>,
     last_pass: Family<MirrorLabels, Seconds>,
     rescues: Family<KindLabels, Counter>,
+    waiting_pods: Gauge,
+    waiting_pods_left_out: Counter,
     copies: Family<KindLabels, Counter>,
     copied_blobs: Family<KindLabels, Counter>,
     copied_bytes: Family<MirrorLabels, Counter>,
@@ -116,6 +118,8 @@ impl Default for Metrics {
             pass_duration: Family::default(),
             last_pass: Family::default(),
             rescues: Family::default(),
+            waiting_pods: Gauge::default(),
+            waiting_pods_left_out: Counter::default(),
             copies: Family::default(),
             copied_blobs: Family::default(),
             copied_bytes: Family::default(),
@@ -156,11 +160,7 @@ impl Metrics {
             "When the last pass ended",
             self.last_pass.clone(),
         );
-        registry.register(
-            "rescues",
-            "What was done for pods that waited for an image",
-            self.rescues.clone(),
-        );
+        self.register_pods(registry);
         registry.register(
             "copies",
             "Missing tags that were copied, and why others were not",
@@ -186,6 +186,24 @@ impl Metrics {
             "notifications",
             "Notifications of registries, by what became of them",
             self.notifications.clone(),
+        );
+    }
+
+    fn register_pods(&self, registry: &mut Registry) {
+        registry.register(
+            "rescues",
+            "What was done for pods that waited for an image",
+            self.rescues.clone(),
+        );
+        registry.register(
+            "waiting_pods",
+            "Pods of mirrors that wait for an image, as far as they are kept",
+            self.waiting_pods.clone(),
+        );
+        registry.register(
+            "waiting_pods_left_out",
+            "Waiting pods that were not kept because there are too many; they are not re-pointed",
+            self.waiting_pods_left_out.clone(),
         );
     }
 
@@ -316,6 +334,12 @@ impl Metrics {
                 kind,
             })
             .inc();
+    }
+
+    /// Notes how many waiting pods are kept, and counts those that there was no room for.
+    pub fn waiting_pods(&self, kept: usize, left_out: u64) {
+        self.waiting_pods.set(i64::try_from(kept).unwrap_or(i64::MAX));
+        self.waiting_pods_left_out.inc_by(left_out);
     }
 
     /// Counts an attempt to copy a tag: `Copied`, `AlreadyThere`, or the reason why it failed.

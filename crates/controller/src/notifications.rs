@@ -1,30 +1,40 @@
-//! Notifications of registries as hints: "this tag has moved" makes us look at this tag at once, and is never believed.
+//! Notifications of registries: "this tag has moved" has the tag read at once, and is never believed.
 //!
-//! Whoever holds the shared secret can have a bounded number of tags verified, and nothing else. What is lost (a full
-//! queue, too many at once, no leader just now) the next pass finds.
+//! A holder of the shared secret can have a bounded number of tags read, and nothing else. What is lost (a full queue, too
+//! many at once, no leader at the moment) is found by the next pass.
 //!
-//! Reading order: [`Keys`] says who may send, `read` what was sent, [`Pace`] how much of it counts; [`Inbox`] joins them.
+//! Reading order: [`Sender`] is one kind of sender; [`KeyFile`] and [`Keys`] say who may send, `read` what was sent, and
+//! [`RateLimit`] how much of it counts; [`Inbox`] joins them. [`LeaderAddress`] finds the replica that must have a notification,
+//! and [`NotificationServer`] is all of it over HTTP. Who accepts connections passes them in.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use catamaran_core::mirror::ReferenceName;
+use catamaran_core::policy::MirrorId;
 use catamaran_core::reference::Reference;
-use catamaran_core::routes::RouteTable;
+use catamaran_core::routing::RouteTable;
 use http::{HeaderMap, StatusCode};
 use jiff::Timestamp;
 
 use crate::context::Context;
-use crate::memory::RepositoryTag;
+use crate::mirrors::MirrorTasks;
 
+mod key_file;
 mod keys;
-mod pace;
+mod leader;
+mod rate_limit;
 mod read;
 mod sender;
+mod server;
 
+pub use key_file::KeyFile;
 pub use keys::{Keys, KeysError};
-pub use pace::Pace;
-pub use read::{Hint, Message, ReadError};
+pub use leader::{LeaderAddress, LeaderLookup};
+pub use rate_limit::RateLimit;
+pub use read::{Message, MovedTag, ReadError};
 pub use sender::Sender;
+pub use server::{MAX_CONNECTIONS, NotificationServer};
 
 /// The largest notification that is read, in bytes.
 pub const LARGEST: usize = 256 * 1024;
@@ -35,11 +45,11 @@ pub const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// What became of a notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// So many tags will be looked at.
+    /// So many tags will be read.
     Accepted(usize),
     /// Nothing in it concerns a mirror.
     Nothing,
-    /// Event Grid wants to hear this code back before it sends anything.
+    /// Event Grid expects this code in the answer before it sends anything.
     Handshake(String),
     /// It was not signed with one of our secrets.
     Refused,
@@ -47,7 +57,7 @@ pub enum Answer {
     Unreadable(ReadError),
     /// There were too many.
     TooMany,
-    /// Another replica leads: it must be passed on.
+    /// Another replica leads: it must be forwarded.
     NotLeading,
 }
 
@@ -73,7 +83,7 @@ impl Answer {
             Answer::Refused => "refused",
             Answer::Unreadable(_) => "unreadable",
             Answer::TooMany => "too_many",
-            Answer::NotLeading => "passed_on",
+            Answer::NotLeading => "forwarded",
         }
     }
 }
@@ -81,33 +91,49 @@ impl Answer {
 /// Takes notifications in.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    pace: Mutex<Pace>,
+    rate_limit: Mutex<RateLimit>,
 }
 
 impl Inbox {
-    /// Judges one notification, and has the tags it names verified if this replica leads.
-    pub fn take(&self, context: &Context, keys: &Keys, sender: Sender, headers: &HeaderMap, body: &[u8]) -> Answer {
-        let answer = self.judge(context, keys, sender, headers, body);
+    /// Checks one notification, and has the tags that it names read if this replica leads.
+    pub fn take(
+        &self,
+        context: &Context,
+        tasks: &MirrorTasks,
+        keys: &Keys,
+        sender: Sender,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Answer {
+        let answer = self.check(context, tasks, keys, sender, headers, body);
         context.metrics.notified(sender.as_str(), answer.word());
         tracing::debug!(
             sender = sender.as_str(),
             outcome = answer.word(),
-            "a registry notified us"
+            "a registry has sent a notification"
         );
         answer
     }
 
-    fn judge(&self, context: &Context, keys: &Keys, sender: Sender, headers: &HeaderMap, body: &[u8]) -> Answer {
+    fn check(
+        &self,
+        context: &Context,
+        tasks: &MirrorTasks,
+        keys: &Keys,
+        sender: Sender,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Answer {
         if !keys.admit(sender, headers, body) {
             return Answer::Refused;
         }
-        let hints = match read::read(sender, headers, body) {
-            Ok(Message::Hints(hints)) => hints,
+        let moved = match read::read(sender, headers, body) {
+            Ok(Message::Moved(tags)) => tags,
             Ok(Message::Handshake(code)) => return Answer::Handshake(code),
             Err(error) => return Answer::Unreadable(error),
         };
         let table = Arc::clone(&context.table.borrow());
-        let wanted: Vec<_> = hints.iter().flat_map(|hint| concerned(&table, hint)).collect();
+        let wanted: Vec<_> = moved.iter().flat_map(|tag| concerned(&table, tag)).collect();
         if wanted.is_empty() {
             return Answer::Nothing;
         }
@@ -119,28 +145,32 @@ impl Inbox {
             return Answer::NotLeading;
         }
         for (mirror, tag) in wanted.into_iter().take(allowed) {
-            context.memories.of(&mirror).want(tag);
+            tasks.want(&mirror, vec![tag], false);
         }
         Answer::Accepted(allowed)
     }
 
     fn allowed(&self, sender: Sender, wanted: usize, now: Timestamp) -> usize {
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        pace.take(sender, wanted, now)
+        let mut limit = self.rate_limit.lock().unwrap_or_else(PoisonError::into_inner);
+        limit.take(sender, wanted, now)
     }
 }
 
-/// The tags of mirrors that a hint is about: a repository may belong to several.
-fn concerned(table: &RouteTable, hint: &Hint) -> Vec<(catamaran_core::policy::MirrorId, RepositoryTag)> {
-    let image = format!("{}/{}:{}", hint.registry, hint.repository, hint.tag);
+/// The tags of mirrors that a notification is about: a repository may belong to several.
+fn concerned(table: &RouteTable, moved: &MovedTag) -> Vec<(MirrorId, ReferenceName)> {
+    let image = format!("{}/{}:{}", moved.registry, moved.repository, moved.tag);
     let Ok(reference) = Reference::parse(&image) else {
         return Vec::new();
     };
-    let of = |route: &catamaran_core::routes::Route| {
+    let of = |route: &catamaran_core::routing::Route| {
         let repository = route.policy.locate(&reference)?.repository.into_owned();
         let tag = reference.tag()?.to_owned();
         let selected = route.policy.selects_tag(&repository, &tag);
-        selected.then(|| (route.policy.id.clone(), RepositoryTag { repository, tag }))
+        let name = ReferenceName {
+            repository,
+            reference: tag,
+        };
+        selected.then(|| (route.policy.id.clone(), name))
     };
     table.routes().iter().filter_map(of).collect()
 }

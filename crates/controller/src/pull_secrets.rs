@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_core::policy::MirrorId;
-use catamaran_core::routes::RouteTable;
+use catamaran_core::routing::RouteTable;
 use catamaran_core::side::Side;
 use catamaran_registry::PullCredential;
 use k8s_openapi::api::core::v1::Secret;
@@ -22,8 +22,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::context::{CONTROLLER, Context};
-use crate::feed::View;
+use crate::context::Context;
+use crate::events::CONTROLLER;
+use crate::publish::Snapshot;
 
 mod complaints;
 mod object;
@@ -46,7 +47,7 @@ const RETRY: Duration = Duration::from_secs(30);
 pub async fn run(
     context: Arc<Context>,
     settings: Settings,
-    mut seen: watch::Receiver<View>,
+    mut seen: watch::Receiver<Snapshot>,
     shutdown: CancellationToken,
 ) {
     let mut leadership = context.leadership.clone();
@@ -98,7 +99,7 @@ impl Keeper {
         begun + ROUND
     }
 
-    async fn round(&mut self, view: &View) {
+    async fn round(&mut self, view: &Snapshot) {
         let (wanted, mut told) = plan::wanted(&self.settings, &view.table);
         // Most changes of the view are of evidence: they are no reason to read Secrets.
         let fresh = |(at, before): &(Instant, BTreeMap<Place, Wanted>)| at.elapsed() < ROUND && *before == wanted;

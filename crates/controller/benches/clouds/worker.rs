@@ -1,15 +1,13 @@
-//! The process that verifies: the operator's scanner with the operator's clients, and nothing else.
+//! The process that verifies: a mirror's machine with the operator's clients, and nothing else.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::policy;
-use catamaran_controller::clock::Clock;
-use catamaran_controller::memory::{Memories, MirrorMemory};
-use catamaran_controller::readings::Readings;
-use catamaran_controller::scanner::{Clients, scan_all};
-use catamaran_core::evidence::Verdict;
+use catamaran_controller::mirrors::Comparison;
+use catamaran_core::mirror::in_use::InUse;
+use catamaran_core::mirror::parity::Verdict;
 use catamaran_core::policy::{MirrorPolicy, Provider};
 use catamaran_core::side::Sides;
 use catamaran_registry::{Budgets, Client, Connection, Credentials, Limits, Secret};
@@ -24,8 +22,6 @@ use crate::talk::{Talk, peak};
 pub const ROLE: &str = "--verify";
 /// Requests a minute that nothing here reaches.
 const UNBOUND: u32 = 100_000_000;
-/// Bytes of evidence in one ConfigMap, as the operator writes it.
-const SHARD: usize = 500_000;
 
 /// Which side is asked first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -96,8 +92,8 @@ impl Worker {
 pub async fn work(task: Task) {
     let policy = mirror(&task);
     let budgets = Budgets::new();
-    let clients = Sides::from_fn(|side| Ok(client(&task, policy.sides[side].provider, &budgets)));
-    let memory = Memories::default().of(&policy.id);
+    let clients = Sides::from_fn(|side| client(&task, policy.sides[side].provider, &budgets));
+    let mut comparison = Comparison::new(policy, clients, InUse::default());
     for line in std::io::stdin().lines().map_while(Result::ok) {
         match line.as_str() {
             "unbind" => {
@@ -105,31 +101,29 @@ pub async fn work(task: Task) {
                 budgets.set_limit(GITHUB, UNBOUND);
                 println!("{}", json!({}));
             }
-            _ => println!("{}", json!(pass(&task, &policy, &memory, &clients).await)),
+            _ => println!("{}", json!(pass(&task, &mut comparison).await)),
         }
     }
 }
 
-async fn pass(task: &Task, policy: &MirrorPolicy, memory: &MirrorMemory, clients: &Clients) -> Passed {
+async fn pass(task: &Task, comparison: &mut Comparison) -> Passed {
     let begun = Instant::now();
-    let readings = Readings::default();
-    let unreadable = scan_all(Clock::start(), policy, memory, clients, &readings, &BTreeMap::new()).await;
+    let pass = comparison.pass().await.expect("the pass comes to its end");
     let seconds = begun.elapsed().as_secs_f64();
-    let told = unreadable.as_ref().map(|why| why.as_ref().map(|why| &*why.message));
-    assert!(told.primary.is_none() && told.fallback.is_none(), "{told:?}");
-    let mut state = memory.state();
-    if state.ledger.take_changed() {
+    assert!(pass.is_complete(), "{pass:?}");
+    let mirror = comparison.mirror();
+    for place in mirror.groups() {
         // As it is written for the webhook.
-        drop(state.ledger.evidence().encode(SHARD));
+        drop(mirror.group(place).encode());
     }
-    let found = state.ledger.diverged().filter_map(|divergence| {
+    let found = mirror.diverged().filter_map(|divergence| {
         let kind = kind(task.primary, divergence.verdict)?;
         Some((divergence.repository, divergence.tag, kind))
     });
     Passed {
         seconds,
         found: found.collect(),
-        in_sync: state.ledger.summary().in_sync,
+        in_sync: mirror.summary().in_sync,
         peak: peak("self").expect("this process has a status"),
     }
 }

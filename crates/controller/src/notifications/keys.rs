@@ -14,9 +14,9 @@ const SHORTEST: usize = 16;
 const MOST: usize = 8;
 
 /// The header that a webhook may carry the secret in, besides `Authorization: Bearer`.
-pub const SECRET_HEADER: &str = "x-catamaran-secret";
+pub(super) const SECRET_HEADER: &str = "x-catamaran-secret";
 /// GitHub's signature over the raw body.
-const GITHUB_SIGNATURE: &str = "x-hub-signature-256";
+pub(super) const GITHUB_SIGNATURE: &str = "x-hub-signature-256";
 
 /// Why a file holds no shared secrets. No message holds anything of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_of_githubs_documentation_is_admitted_and_nothing_near_it() {
+    fn github_signature_is_admitted_only_when_exact() {
         let keys = Keys::read(SECRET).unwrap();
         let good = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17";
         let admits = |signature: &str, body: &[u8]| {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_is_carried_in_one_of_two_headers() {
+    fn secret_is_read_from_one_of_two_headers() {
         let keys = Keys::read(&format!("0123456789abcdef-new\n{SECRET}\n")).unwrap();
         let cases = [
             (headers(&[("x-catamaran-secret", SECRET)]), true),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_could_be_guessed_is_refused_and_none_is_shown() {
+    fn short_secret_is_refused_and_no_secret_is_shown() {
         let many = "0123456789abcdef\n".repeat(9);
         let cases = [
             ("", KeysError::Empty),

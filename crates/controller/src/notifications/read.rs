@@ -6,17 +6,17 @@ use serde_json::Value;
 
 use super::sender::Sender;
 
-/// Hints of one notification that count: Event Grid may batch thousands, which the next pass finds as well.
-const MOST_HINTS: usize = 256;
+/// Tags of one notification that count: Event Grid may batch thousands, which the next pass finds as well.
+const MAX_TAGS: usize = 256;
 /// A longer code is none of Event Grid's.
 const LONGEST_CODE: usize = 128;
 
 /// Where GitHub's container registry is, unless the payload says otherwise.
 const GITHUB_REGISTRY: &str = "ghcr.io";
 
-/// "This tag has moved": nothing more is taken from a notification.
+/// A tag that has moved: nothing more is taken from a notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hint {
+pub struct MovedTag {
     /// `host[:port]`.
     pub registry: String,
     /// The repository's full path.
@@ -29,7 +29,7 @@ pub struct Hint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// These tags have moved; none when it is about something else.
-    Hints(Vec<Hint>),
+    Moved(Vec<MovedTag>),
     /// Event Grid's question whether events are wanted.
     Handshake(String),
 }
@@ -48,8 +48,8 @@ pub enum ReadError {
 pub(super) fn read(sender: Sender, headers: &HeaderMap, body: &[u8]) -> Result<Message, ReadError> {
     let body: Value = serde_json::from_slice(body).map_err(|_| ReadError::NotJson)?;
     match sender {
-        Sender::Azure => Ok(Message::Hints(azure(body)?.into_iter().collect())),
-        Sender::GitHub => Ok(Message::Hints(github(headers, body)?.into_iter().collect())),
+        Sender::Azure => Ok(Message::Moved(azure(body)?.into_iter().collect())),
+        Sender::GitHub => Ok(Message::Moved(github(headers, body)?.into_iter().collect())),
         Sender::Events => events(headers, body),
     }
 }
@@ -79,7 +79,7 @@ struct Request {
 }
 
 /// A deletion names no tag but a digest; so do pushes by digest. Neither is about a tag.
-fn azure(body: Value) -> Result<Option<Hint>, ReadError> {
+fn azure(body: Value) -> Result<Option<MovedTag>, ReadError> {
     let pushed: Pushed = serde_json::from_value(body).map_err(|_| ReadError::Shape("no \"action\" of a registry"))?;
     if !matches!(
         pushed.action.as_str(),
@@ -91,7 +91,7 @@ fn azure(body: Value) -> Result<Option<Hint>, ReadError> {
         return Err(ReadError::Shape("no \"target\" and \"request\""));
     };
     let tag = target.tag.filter(|tag| !tag.is_empty());
-    Ok(tag.map(|tag| Hint {
+    Ok(tag.map(|tag| MovedTag {
         registry: request.host.to_ascii_lowercase(),
         repository: target.repository,
         tag,
@@ -143,7 +143,7 @@ struct Tag {
     name: String,
 }
 
-fn github(headers: &HeaderMap, body: Value) -> Result<Option<Hint>, ReadError> {
+fn github(headers: &HeaderMap, body: Value) -> Result<Option<MovedTag>, ReadError> {
     let event = headers.get("x-github-event").and_then(|value| value.to_str().ok());
     if !matches!(event, Some("registry_package" | "package")) {
         return Ok(None);
@@ -165,7 +165,7 @@ fn github(headers: &HeaderMap, body: Value) -> Result<Option<Hint>, ReadError> {
     let owner = owner.ok_or(ReadError::Shape("no owner of the package"))?;
     // Enterprise servers have registries of their own.
     let host = version.package_url.as_deref().and_then(|url| url.split('/').next());
-    Ok(Some(Hint {
+    Ok(Some(MovedTag {
         registry: host
             .filter(|host| host.contains('.'))
             .unwrap_or(GITHUB_REGISTRY)
@@ -179,14 +179,14 @@ fn github(headers: &HeaderMap, body: Value) -> Result<Option<Hint>, ReadError> {
 fn events(headers: &HeaderMap, body: Value) -> Result<Message, ReadError> {
     if let Some(kind) = headers.get("ce-type") {
         let kind = kind.to_str().unwrap_or_default();
-        return Ok(Message::Hints(event(kind, body)?.into_iter().collect()));
+        return Ok(Message::Moved(event(kind, body)?.into_iter().collect()));
     }
     let all = match body {
         Value::Array(all) => all,
         one @ Value::Object(_) => vec![one],
         _ => return Err(ReadError::Shape("neither an event nor a list of events")),
     };
-    let mut hints = Vec::new();
+    let mut moved = Vec::new();
     for mut envelope in all {
         let kind = envelope.get("type").or_else(|| envelope.get("eventType"));
         let kind = kind.and_then(Value::as_str).map(str::to_owned);
@@ -195,14 +195,14 @@ fn events(headers: &HeaderMap, body: Value) -> Result<Message, ReadError> {
         if kind == "Microsoft.EventGrid.SubscriptionValidationEvent" {
             return handshake(&data);
         }
-        if hints.len() < MOST_HINTS {
-            hints.extend(event(&kind, data)?);
+        if moved.len() < MAX_TAGS {
+            moved.extend(event(&kind, data)?);
         }
     }
-    Ok(Message::Hints(hints))
+    Ok(Message::Moved(moved))
 }
 
-fn event(kind: &str, data: Value) -> Result<Option<Hint>, ReadError> {
+fn event(kind: &str, data: Value) -> Result<Option<MovedTag>, ReadError> {
     match kind.strip_prefix("Microsoft.ContainerRegistry.") {
         Some("ImagePushed" | "ImageDeleted" | "ChartPushed" | "ChartDeleted") => azure(data),
         _ => Ok(None),

@@ -1,4 +1,4 @@
-//! Who notifies.
+//! The kinds of senders.
 
 /// Whose protocol a notification comes by; each has a path of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,20 +1,18 @@
-//! From a notification to a verified tag, against two scripted registries.
+//! From a notification to the tags that a mirror is asked to read.
 
 use std::time::Instant;
 
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::policy;
-use catamaran_core::evidence::Verdict;
 use catamaran_core::policy::MirrorPolicy;
-use catamaran_core::routes::Route;
-use catamaran_core::side::Side;
-use catamaran_registry::{Client, Limits};
-use catamaran_scripted_registry::Registry;
+use catamaran_core::routing::Route;
+use catamaran_core::side::{Side, Sides};
 use http::{HeaderName, HeaderValue};
 use serde_json::json;
 
 use super::*;
-use crate::{testbed, verifier};
+use crate::mirrors::WantedReferences;
+use crate::testbed;
 
 const SECRET: &str = "0123456789abcdef-shared";
 
@@ -34,15 +32,47 @@ fn mirror() -> Arc<MirrorPolicy> {
 }
 
 /// A replica with one mirror; every request to the API server fails.
-fn replica(policy: &Arc<MirrorPolicy>, leads: bool) -> Arc<Context> {
+fn replica(policy: &Arc<MirrorPolicy>, leads: bool) -> Replica {
     let route = Route {
         policy: Arc::clone(policy),
         active: Side::Primary,
         epoch: 1,
         evidence: Arc::default(),
+        observed: Arc::default(),
+        unavailable: Sides::default(),
     };
-    let table = RouteTable::new(vec![route], Arc::default());
-    testbed::replica(testbed::nobody(), Arc::new(table), leads)
+    let table = RouteTable::new(vec![route], Arc::default(), Arc::default());
+    let (tasks, wanted) = MirrorTasks::with_mirror(&policy.id);
+    Replica {
+        context: testbed::replica(testbed::nobody(), Arc::new(table), leads),
+        inbox: Inbox::default(),
+        tasks,
+        wanted,
+    }
+}
+
+/// A replica, and what it asks its mirror to read.
+struct Replica {
+    context: Context,
+    inbox: Inbox,
+    tasks: MirrorTasks,
+    wanted: WantedReferences,
+}
+
+impl Replica {
+    fn take(&self, body: &[u8]) -> Answer {
+        self.take_from(Sender::Azure, &signed(), body)
+    }
+
+    fn take_from(&self, sender: Sender, headers: &HeaderMap, body: &[u8]) -> Answer {
+        self.inbox
+            .take(&self.context, &self.tasks, &keys(), sender, headers, body)
+    }
+
+    /// What waits to be read.
+    fn waiting(&mut self) -> Vec<ReferenceName> {
+        self.wanted.take()
+    }
 }
 
 fn keys() -> Keys {
@@ -66,103 +96,52 @@ fn pushed(host: &str, repository: &str, tag: &str) -> Vec<u8> {
     body.to_string().into_bytes()
 }
 
-fn take(inbox: &Inbox, context: &Context, body: &[u8]) -> Answer {
-    inbox.take(context, &keys(), Sender::Azure, &signed(), body)
-}
-
-/// What waits for the verifier.
-fn waiting(context: &Context, policy: &MirrorPolicy) -> Vec<RepositoryTag> {
-    let memory = context.memories.of(&policy.id);
-    let mut receiver = memory.take_wanted().unwrap();
-    let waiting = std::iter::from_fn(|| receiver.try_recv().ok()).collect();
-    memory.return_wanted(receiver);
-    waiting
+fn web(tag: &str) -> ReferenceName {
+    ReferenceName {
+        repository: "web".to_owned(),
+        reference: tag.to_owned(),
+    }
 }
 
 #[tokio::test]
-async fn a_fresh_tag_is_verified_within_a_second_of_its_notification() {
-    let policy = mirror();
-    let context = replica(&policy, true);
-    let registries = [Registry::start().await.unwrap(), Registry::start().await.unwrap()];
-    for (side, registry) in Side::ALL.into_iter().zip(&registries) {
-        registry.push(&policy.path(side, "web"), "3f2a91c", "the same on both sides");
-        let place = &policy.sides[side];
-        let connection = registry.connection(&place.registry, place.provider);
-        context
-            .connections
-            .seat(&policy, side, Client::new(connection, Limits::default()).unwrap());
-    }
-    let verifying = tokio::spawn(verifier::run(Arc::clone(&context), Arc::clone(&policy)));
-    let notified = Instant::now();
-    let answer = take(
-        &Inbox::default(),
-        &context,
-        &pushed("kracr.azurecr.io", "web", "3f2a91c"),
-    );
+async fn notified_tag_is_read_at_once() {
+    let mut replica = replica(&mirror(), true);
+    let answer = replica.take(&pushed("kracr.azurecr.io", "web", "3f2a91c"));
     assert_eq!(answer, Answer::Accepted(1));
-    let memory = context.memories.of(&policy.id);
-    let verdict = || memory.state().ledger.verdict("web", "3f2a91c");
-    while verdict() != Some(Verdict::InSync) && notified.elapsed() < Duration::from_secs(10) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert_eq!(verdict(), Some(Verdict::InSync));
-    assert!(notified.elapsed() < Duration::from_secs(1), "{:?}", notified.elapsed());
-    verifying.abort();
+    assert_eq!(replica.waiting(), [web("3f2a91c")]);
 }
 
 #[tokio::test]
-async fn ten_thousand_notifications_cost_a_bounded_number_of_looks() {
-    let policy = mirror();
-    let context = replica(&policy, true);
-    let inbox = Inbox::default();
+async fn ten_thousand_notifications_cost_few_reads() {
+    let mut replica = replica(&mirror(), true);
     let begun = Instant::now();
     for number in 0..10_000 {
-        take(
-            &inbox,
-            &context,
-            &pushed("kracr.azurecr.io", "web", &format!("{number:07x}")),
-        );
+        replica.take(&pushed("kracr.azurecr.io", "web", &format!("{number:07x}")));
     }
     // A burst, and what the seconds that this took give back.
     let most = 120 + 2 * (usize::try_from(begun.elapsed().as_secs()).unwrap() + 1);
-    let waiting = waiting(&context, &policy).len();
+    let waiting = replica.waiting().len();
     assert!((120..=most).contains(&waiting), "{waiting} of at most {most}");
     // A slow machine may have been given another one meanwhile, but never several at once.
     let refused = (0..4)
-        .map(|number| {
-            take(
-                &inbox,
-                &context,
-                &pushed("kracr.azurecr.io", "web", &format!("more-{number}")),
-            )
-        })
+        .map(|number| replica.take(&pushed("kracr.azurecr.io", "web", &format!("more-{number}"))))
         .any(|answer| answer.status() == StatusCode::TOO_MANY_REQUESTS);
     assert!(refused);
 }
 
 #[tokio::test]
-async fn both_sides_names_of_a_repository_are_the_same_hint() {
-    let policy = mirror();
-    let context = replica(&policy, true);
-    let inbox = Inbox::default();
+async fn names_of_both_sides_are_the_same_tag() {
+    let mut replica = replica(&mirror(), true);
     for (host, repository) in [("kracr.azurecr.io", "web"), ("ghcr.io", "devopskev/web")] {
-        assert_eq!(
-            take(&inbox, &context, &pushed(host, repository, "1")),
-            Answer::Accepted(1)
-        );
+        let answer = replica.take(&pushed(host, repository, "1"));
+        assert_eq!(answer, Answer::Accepted(1));
     }
-    let web = RepositoryTag {
-        repository: "web".to_owned(),
-        tag: "1".to_owned(),
-    };
-    assert_eq!(waiting(&context, &policy), [web.clone(), web]);
+    assert_eq!(replica.waiting(), [web("1"), web("1")]);
 }
 
 #[tokio::test]
-async fn what_concerns_no_mirror_costs_nothing() {
-    let policy = mirror();
-    let context = replica(&policy, true);
-    let inbox = Inbox::default();
+async fn notification_of_no_mirror_reads_nothing() {
+    let mut replica = replica(&mirror(), true);
     let cases = [
         pushed("other.azurecr.io", "web", "1"),
         pushed("kracr.azurecr.io", "api", "1"),
@@ -174,46 +153,39 @@ async fn what_concerns_no_mirror_costs_nothing() {
     ];
     for body in cases {
         let shown = String::from_utf8_lossy(&body).into_owned();
-        assert_eq!(take(&inbox, &context, &body), Answer::Nothing, "{shown}");
+        assert_eq!(replica.take(&body), Answer::Nothing, "{shown}");
     }
-    assert_eq!(waiting(&context, &policy), []);
+    assert_eq!(replica.waiting(), []);
 }
 
 #[tokio::test]
-async fn strangers_are_refused_before_anything_is_read() {
-    let policy = mirror();
-    let context = replica(&policy, true);
-    let inbox = Inbox::default();
+async fn unsigned_notification_is_refused_before_it_is_read() {
+    let mut replica = replica(&mirror(), true);
     for sender in [Sender::Azure, Sender::GitHub, Sender::Events] {
-        let answer = inbox.take(&context, &keys(), sender, &HeaderMap::new(), b"not even JSON");
+        let answer = replica.take_from(sender, &HeaderMap::new(), b"not even JSON");
         assert_eq!(answer, Answer::Refused, "{sender:?}");
         assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);
     }
-    let broken = inbox.take(&context, &keys(), Sender::Events, &signed(), b"not even JSON");
+    let broken = replica.take_from(Sender::Events, &signed(), b"not even JSON");
     assert_eq!(broken, Answer::Unreadable(ReadError::NotJson));
-    assert_eq!(waiting(&context, &policy), []);
+    assert_eq!(replica.waiting(), []);
 }
 
 #[tokio::test]
-async fn only_the_leader_takes_a_hint_and_the_others_say_that_they_do_not() {
-    let policy = mirror();
-    let follower = replica(&policy, false);
-    let body = pushed("kracr.azurecr.io", "web", "1");
-    let answer = take(&Inbox::default(), &follower, &body);
-    assert_eq!(
-        (answer.status(), &answer),
-        (StatusCode::SERVICE_UNAVAILABLE, &Answer::NotLeading)
-    );
-    assert_eq!(waiting(&follower, &policy), []);
+async fn follower_takes_no_notification_and_answers_503() {
+    let mut follower = replica(&mirror(), false);
+    let answer = follower.take(&pushed("kracr.azurecr.io", "web", "1"));
+    let expected = (StatusCode::SERVICE_UNAVAILABLE, &Answer::NotLeading);
+    assert_eq!((answer.status(), &answer), expected);
+    assert_eq!(follower.waiting(), []);
 }
 
 #[tokio::test]
-async fn what_became_of_notifications_is_counted() {
-    let policy = mirror();
-    let context = replica(&policy, true);
-    take(&Inbox::default(), &context, &pushed("kracr.azurecr.io", "web", "1"));
+async fn notification_outcomes_are_counted() {
+    let replica = replica(&mirror(), true);
+    replica.take(&pushed("kracr.azurecr.io", "web", "1"));
     let mut registry = prometheus_client::registry::Registry::default();
-    context.metrics.register(&mut registry);
+    replica.context.metrics.register(&mut registry);
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
     let line = r#"notifications_total{sender="azure",outcome="accepted"} 1"#;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use catamaran_core::routes::RouteTable;
+use catamaran_core::routing::RouteTable;
 use catamaran_core::side::Side;
 use jiff::Timestamp;
 

@@ -8,7 +8,8 @@ use catamaran_api::annotations;
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::policy;
 use catamaran_core::policy::MirrorPolicy;
-use catamaran_core::routes::Route;
+use catamaran_core::routing::Route;
+use catamaran_core::side::Sides;
 use catamaran_registry::{Client, Credentials, Limits};
 use catamaran_scripted_registry::{Fault, Registry, What};
 use serde_json::{Value, json};
@@ -115,16 +116,19 @@ fn mirror(secret: &Value) -> Arc<MirrorPolicy> {
     Arc::new(policy(&mirror).unwrap())
 }
 
-fn view(policy: &Arc<MirrorPolicy>) -> View {
+fn view(policy: &Arc<MirrorPolicy>) -> Snapshot {
     let route = Route {
         policy: Arc::clone(policy),
         active: Side::Primary,
         epoch: 1,
         evidence: Arc::default(),
+        observed: Arc::default(),
+        unavailable: Sides::default(),
     };
     let namespaces = ["a", "b", "unlisted"].map(|name| (name.to_owned(), BTreeMap::new()));
-    View {
-        table: Arc::new(RouteTable::new(vec![route], Arc::new(namespaces.into_iter().collect()))),
+    let namespaces = Arc::new(namespaces.into_iter().collect());
+    Snapshot {
+        table: Arc::new(RouteTable::new(vec![route], namespaces, Arc::default())),
         mirrors: Arc::new(HashMap::from([("uid-images".to_owned(), "images".to_owned())])),
         complete: true,
     }
@@ -134,7 +138,7 @@ struct Bed {
     server: Shared,
     registry: Registry,
     keeper: Keeper,
-    view: View,
+    view: Snapshot,
     policy: Arc<MirrorPolicy>,
 }
 
@@ -147,7 +151,7 @@ impl Bed {
         let view = view(&policy);
         let context = testbed::replica(api_server(&server), Arc::clone(&view.table), true);
         let keeper = Keeper {
-            context,
+            context: Arc::new(context),
             settings: Settings {
                 namespaces: ["a", "b"].map(str::to_owned).into(),
                 names: ["acr-pull".to_owned()].into(),
@@ -253,7 +257,7 @@ async fn a_mirror_that_is_gone_leaves_nothing_and_one_that_is_suspended_everythi
     bed.round().await;
     // Suspended mirrors are in no route table, but they exist.
     let namespaces = Arc::new(bed.view.table.namespaces().clone());
-    bed.view.table = Arc::new(RouteTable::new(Vec::new(), namespaces));
+    bed.view.table = Arc::new(RouteTable::new(Vec::new(), namespaces, Arc::default()));
     assert_eq!(bed.round().await, [""; 0]);
     bed.view.mirrors = Arc::default();
     let both = [
@@ -317,6 +321,7 @@ async fn only_the_listed_names_in_the_listed_namespaces_are_ever_asked_for() {
 #[tokio::test]
 async fn who_does_not_lead_writes_nothing() {
     let mut bed = Bed::start().await;
-    bed.keeper.context = testbed::replica(api_server(&bed.server), Arc::clone(&bed.view.table), false);
+    let follower = testbed::replica(api_server(&bed.server), Arc::clone(&bed.view.table), false);
+    bed.keeper.context = Arc::new(follower);
     assert_eq!(bed.round().await, [""; 0]);
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use catamaran_core::side::Sides;
+use catamaran_core::side::{Side, Sides};
 use catamaran_scripted_registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
@@ -21,6 +21,8 @@ const PODS: &str = "/api/v1/namespaces/apps/secrets";
 pub(super) struct Server {
     secrets: BTreeMap<String, Value>,
     refuses: Option<Refusal>,
+    /// The pod that waits for an image of the primary.
+    pod: Value,
     changed: Arc<Notify>,
     statuses: Vec<Value>,
     events: Vec<Value>,
@@ -58,6 +60,26 @@ pub(super) fn minting_was_tried(server: &Shared) -> bool {
     complained || !server.minted.is_empty()
 }
 
+/// Whether the waiting pod was patched.
+pub(super) fn rescue_was_tried(server: &Shared) -> bool {
+    let server = lock(server);
+    server
+        .writes
+        .iter()
+        .any(|write| write.starts_with("PATCH") && write.contains("/pods/web"))
+}
+
+/// A pod that waits for an image of this registry.
+fn waiting_pod(host: &str) -> Value {
+    let image = format!("{host}/{}:1.0", secrets::path(Side::Primary));
+    json!({
+        "metadata": {"name": "web", "namespace": "apps", "uid": "pod", "resourceVersion": "1"},
+        "spec": {"nodeName": "node", "containers": [{"name": "web", "image": image}]},
+        "status": {"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}], "containerStatuses": [{"name": "web", "image": image, "imageID": "",
+            "ready": false, "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff"}}}]},
+    })
+}
+
 impl Server {
     pub(super) fn start(scenario: &Scenario, registries: &Sides<Registry>) -> Shared {
         let broken = match scenario.refuses {
@@ -74,6 +96,7 @@ impl Server {
         Arc::new(Mutex::new(Server {
             secrets: secrets.collect(),
             refuses: scenario.refuses,
+            pod: waiting_pod(scenario.kind.hosts().primary),
             changed: Arc::default(),
             statuses: Vec::new(),
             events: Vec::new(),
@@ -83,9 +106,14 @@ impl Server {
         }))
     }
 
-    fn answer(&mut self, method: &str, path: &str, body: &[u8]) -> (u16, Vec<u8>) {
+    fn answer(&mut self, method: &str, uri: &http::Uri, body: &[u8]) -> (u16, Vec<u8>) {
+        let path = uri.path();
         if method != "GET" {
             self.changed.notify_one();
+        }
+        if uri.query().is_some_and(|query| query.contains("watch=")) {
+            // A watch that ends at once.
+            return (200, Vec::new());
         }
         if let Some(name) = path.strip_prefix(OWN) {
             return self.own(name);
@@ -97,7 +125,8 @@ impl Server {
         let (code, answer) = match (method, path) {
             ("GET", "/api/v1/pods") => (
                 200,
-                json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": []}),
+                json!({"apiVersion": "v1", "kind": "PodList", "metadata": {"resourceVersion": "1"},
+                       "items": [self.pod]}),
             ),
             ("GET", _) if path.ends_with("/configmaps") => (
                 200,
@@ -200,5 +229,5 @@ fn failure(code: u16, reason: &str) -> (u16, Value) {
 /// A client of it.
 pub(super) fn client(server: &Shared) -> kube::Client {
     let server = Arc::clone(server);
-    testbed::api_server(move |method, uri, body| lock(&server).answer(method, uri.path(), body))
+    testbed::api_server(move |method, uri, body| lock(&server).answer(method, uri, body))
 }

@@ -8,29 +8,26 @@ use std::time::Duration;
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::policy;
 use catamaran_core::policy::MirrorPolicy;
-use catamaran_core::routes::{Route, RouteTable};
+use catamaran_core::routing::evidence::{Evidence, Group, GroupPlace, Knowledge};
+use catamaran_core::routing::{Route, RouteTable};
 use catamaran_core::side::{Side, Sides};
-use catamaran_registry::Budgets;
 use catamaran_scripted_registry::{Clients, Fault, Registry};
 use http::{HeaderMap, HeaderValue};
-use k8s_openapi::api::core::v1::Pod;
-use kube::core::DeserializeGuard;
 use prometheus_client::registry::Registry as Exposition;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::scenarios::{Scenario, Trouble, Until};
 use super::secrets::{self, HMAC, Kind};
 use super::server::{self, Server, Shared};
-use crate::assess::assess;
-use crate::connections::Connections;
 use crate::context::Context;
-use crate::feed::View;
+use crate::mirrors::{self, MirrorTasks, MirrorsContext, Readings};
 use crate::notifications::{Answer, Inbox, Keys, Sender};
+use crate::pods::{self, PodsContext};
+use crate::publish::news::{self, NewsSender};
+use crate::publish::{MirrorNews, Snapshot, ValidPolicy};
 use crate::pull_secrets::{self, Settings};
-use crate::reconcile::reconcile;
-use crate::rescue::Rescuer;
 use crate::testbed;
 
 /// A scenario that takes longer hangs.
@@ -42,8 +39,8 @@ pub(super) struct World {
     registries: Sides<Registry>,
     pub(super) server: Shared,
     context: Arc<Context>,
-    triggers: mpsc::UnboundedReceiver<kube::runtime::reflector::ObjectRef<crate::context::Mirror>>,
-    mirror: RegistryMirror,
+    tasks: Arc<MirrorTasks>,
+    mirror: Arc<RegistryMirror>,
     policy: Arc<MirrorPolicy>,
 }
 
@@ -70,13 +67,9 @@ impl World {
         let mirror = mirror(&scenario);
         let policy = Arc::new(policy(&mirror).unwrap());
         let server = Server::start(&scenario, &registries);
-        let (sender, triggers) = mpsc::unbounded_channel();
         let client = server::client(&server);
-        let mut context = testbed::replica(client.clone(), view(&policy).table, true);
-        let replica = Arc::get_mut(&mut context).unwrap();
-        replica.triggers = sender;
-        replica.connections = Connections::new(client, "catamaran-system", Arc::new(Budgets::new()));
-        replica.connections.pinned = Side::ALL
+        let mut context = testbed::replica(client, view(&policy).table, true);
+        context.connections.pinned = Side::ALL
             .map(|side| (hosts[side].to_owned(), registries[side].address()))
             .into_iter()
             .chain(["api.github.com", "evil.test"].map(|host| (host.to_owned(), registries.fallback.address())))
@@ -85,79 +78,111 @@ impl World {
             scenario,
             registries,
             server,
-            context,
-            triggers,
-            mirror,
+            context: Arc::new(context),
+            tasks: Arc::default(),
+            mirror: Arc::new(mirror),
             policy,
         }
     }
 
-    /// Lives until what is waited for has happened, with everything that a leader runs; what it showed besides its log.
-    pub(super) async fn live(mut self) -> World {
-        let (view, stop) = (view(&self.policy), CancellationToken::new());
-        let (_keep, seen) = tokio::sync::watch::channel(view);
+    /// Lives until what is waited for has happened, with everything that a leader runs.
+    pub(super) async fn live(self) -> World {
+        let stop = CancellationToken::new();
+        let (_keep, seen) = tokio::sync::watch::channel(view(&self.policy));
+        let mut work = JoinSet::new();
+        let news = self.start(&mut work, &stop);
         let settings = Settings {
             namespaces: ["apps".to_owned()].into(),
             names: ["minted".to_owned()].into(),
         };
-        let minting = tokio::spawn(pull_secrets::run(
+        work.spawn(pull_secrets::run(
             Arc::clone(&self.context),
             settings,
             seen,
             stop.clone(),
         ));
-        self.reconcile().await;
-        let name = self.scenario.name.clone();
+        let name = &self.scenario.name;
         let watched = tokio::time::timeout(PATIENCE, async {
             while !self.over() {
-                let changed = server::changed(&self.server);
-                tokio::select! {
-                    _ = self.triggers.recv() => self.reconcile().await,
-                    () = changed.notified() => {}
-                }
+                server::changed(&self.server).notified().await;
             }
         });
+        let watched = watched.await;
         assert!(
-            watched.await.is_ok(),
-            "{name}: nothing more happens: {:?}",
-            self.shown()
+            watched.is_ok(),
+            "{name}: nothing more happens: {:?} {:?}",
+            server::status(&self.server),
+            server::lock(&self.server).writes
         );
-        self.reconcile().await;
         self.hint();
-        self.rescue().await;
+        let shown = self.shown();
+        server::lock(&self.server).shown.push(shown);
         stop.cancel();
-        self.context.crews.stop("uid");
-        minting.await.unwrap();
+        drop(news);
+        work.shutdown().await;
         self
     }
 
+    /// Runs the mirror's task and what watches pods.
+    fn start(&self, work: &mut JoinSet<()>, stop: &CancellationToken) -> NewsSender {
+        let context = &self.context;
+        let (census, task) = pods::census(context.client.clone(), context.table.clone(), false);
+        work.spawn(task.run());
+        let mirrors = MirrorsContext {
+            shared: Arc::clone(context),
+            readings: Readings::default(),
+            census,
+        };
+        let (news, receiver) = news::channel();
+        let tasks = Arc::clone(&self.tasks);
+        work.spawn(mirrors::run(Arc::new(mirrors), tasks, receiver, stop.clone()));
+        let pods = PodsContext {
+            client: context.client.clone(),
+            table: context.table.clone(),
+            leadership: context.leadership.clone(),
+            recorder: context.recorder.clone(),
+            metrics: Arc::clone(&context.metrics),
+            reports: Arc::clone(&self.tasks) as _,
+        };
+        work.spawn(pods::run(pods, stop.clone()));
+        let valid = ValidPolicy {
+            policy: Arc::clone(&self.policy),
+            generation: 1,
+        };
+        let applied = MirrorNews::Applied {
+            mirror: Arc::clone(&self.mirror),
+            policy: Ok(Arc::clone(&self.policy)),
+            last_valid: Some(valid),
+        };
+        news.exists(&self.policy.id.uid, applied);
+        news
+    }
+
     fn over(&self) -> bool {
-        let memory = self.context.memories.of(&self.policy.id);
-        let state = memory.state();
-        let probed = Side::ALL.iter().all(|side| state.probes[*side].latest().is_some());
-        let passed = match self.scenario.until {
+        let Some(status) = server::status(&self.server) else {
+            return false;
+        };
+        let conditions = status["conditions"].as_array().cloned().unwrap_or_default();
+        let unobserved = |condition: &serde_json::Value| {
+            condition["type"]
+                .as_str()
+                .is_some_and(|kind| kind.ends_with("Available"))
+                && condition["reason"] == "NotYetObserved"
+        };
+        let probed = !conditions.iter().any(unobserved);
+        let reached = match self.scenario.until {
             Until::Probed => true,
-            Until::Passed => state.pass.is_some(),
+            Until::Passed => !status["parity"].is_null(),
             Until::FailedOver => server::lock(&self.server)
                 .reasons()
                 .iter()
                 .any(|reason| reason == "FailedOver"),
-            Until::Copied => state
-                .repair
-                .as_ref()
-                .is_some_and(|repair| repair.copied + repair.failed > 0),
+            Until::Copied => ["copied", "failed"]
+                .iter()
+                .any(|count| status["repair"][count].as_i64().is_some_and(|count| count > 0)),
         };
-        drop(state);
-        probed && passed && (!self.scenario.kind.mints() || server::minting_was_tried(&self.server))
-    }
-
-    async fn reconcile(&mut self) {
-        if let Some(status) = server::status(&self.server) {
-            self.mirror.status = serde_json::from_value(status).unwrap();
-        }
-        let mirror = Arc::new(DeserializeGuard(Ok(self.mirror.clone())));
-        let done = reconcile(mirror, Arc::clone(&self.context)).await;
-        server::lock(&self.server).shown.push(format!("{done:?}"));
+        let minted = !self.scenario.kind.mints() || server::minting_was_tried(&self.server);
+        probed && reached && minted && server::rescue_was_tried(&self.server)
     }
 
     /// A notification from a holder of the key, and one from somebody else.
@@ -172,6 +197,7 @@ impl World {
         let answers = [carried(HMAC), carried(&HMAC.to_uppercase())].map(|headers| {
             inbox.take(
                 &self.context,
+                &self.tasks,
                 &keys,
                 Sender::Azure,
                 &headers,
@@ -185,36 +211,10 @@ impl World {
         server::lock(&self.server).shown.push(format!("{keys:?} {answers:?}"));
     }
 
-    /// A pod that waits for an image of the primary.
-    async fn rescue(&self) {
-        let image = format!(
-            "{}/{}:1.0",
-            self.scenario.kind.hosts().primary,
-            secrets::path(Side::Primary)
-        );
-        let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": "web", "namespace": "apps", "uid": "pod", "resourceVersion": "1"},
-            "spec": {"containers": [{"name": "web", "image": image}]},
-            "status": {"phase": "Pending", "containerStatuses": [{"name": "web", "image": image, "imageID": "",
-                "ready": false, "restartCount": 0, "state": {"waiting": {"reason": "ImagePullBackOff"}}}]},
-        }))
-        .unwrap();
-        let (rescuer, publisher) = Rescuer::new(&self.context);
-        rescuer.rescue(&pod).await;
-        drop(rescuer);
-        publisher.publish(&self.context.recorder).await;
-    }
-
     /// Everything that could come into a message, as a panic would show it.
     pub(super) fn shown(&self) -> String {
-        let memory = self.context.memories.of(&self.policy.id);
-        let mut shown = format!("{memory:?} {memory:#?} {:?}", self.policy);
-        write!(
-            shown,
-            "{:?}",
-            assess(&self.mirror, &self.context, self.context.clock.now())
-        )
-        .unwrap();
+        let mut shown = format!("{:?} {:#?}", self.tasks, self.mirror);
+        write!(shown, "{:?}", self.policy).unwrap();
         shown
     }
 
@@ -269,16 +269,23 @@ fn mirror(scenario: &Scenario) -> RegistryMirror {
 }
 
 /// What the replica sees: the mirror, failed over, and the namespace that pods live in.
-fn view(policy: &Arc<MirrorPolicy>) -> View {
+fn view(policy: &Arc<MirrorPolicy>) -> Snapshot {
+    let key = policy.key("web", None, "1.0");
+    let mut group = Group::builder(GroupPlace { bits: 0, index: 0 });
+    group.tag(key, Knowledge::IN_SYNC, None);
+    let evidence = Evidence::default().with(Arc::new(group.build()));
     let route = Route {
         policy: Arc::clone(policy),
         active: Side::Fallback,
         epoch: 2,
-        evidence: Arc::default(),
+        evidence: Arc::new(evidence),
+        observed: Arc::new(policy.mappings()),
+        unavailable: Sides::default(),
     };
     let namespaces = HashMap::from([("apps".to_owned(), BTreeMap::new())]);
-    View {
-        table: Arc::new(RouteTable::new(vec![route], Arc::new(namespaces.into_iter().collect()))),
+    let namespaces = Arc::new(namespaces.into_iter().collect());
+    Snapshot {
+        table: Arc::new(RouteTable::new(vec![route], namespaces, Arc::default())),
         mirrors: Arc::new(HashMap::from([("uid".to_owned(), policy.id.name.to_string())])),
         complete: true,
     }

@@ -1,15 +1,13 @@
 //! Passes over two emulated Azure registries: what is hidden or locked there is no drift.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::policy;
-use catamaran_controller::clock::Clock;
-use catamaran_controller::memory::{Memories, MirrorMemory};
-use catamaran_controller::readings::Readings;
-use catamaran_controller::scanner::{Clients, scan_all};
-use catamaran_core::evidence::Verdict;
+use catamaran_controller::mirrors::Comparison;
+use catamaran_core::mirror::in_use::{InUse, Use};
+use catamaran_core::mirror::parity::Verdict;
 use catamaran_core::policy::{MirrorPolicy, Provider};
 use catamaran_core::side::Sides;
 use catamaran_emulators::acr::Attributes;
@@ -65,8 +63,8 @@ fn mirror(repositories: &Value) -> MirrorPolicy {
     policy(&mirror).unwrap()
 }
 
-/// `web` on both sides, with a tag for each way in which the primary withholds one; passes until a difference would be told.
-async fn passes(repositories: Value, in_use: &[&str]) -> (Ground, Arc<MirrorMemory>) {
+/// `web` on both sides, with a tag for each way in which the primary withholds one; passes until a difference is reported.
+async fn passes(repositories: Value, in_use: &[&str]) -> (Ground, Comparison) {
     let (primary, fallback) = (registry(HOSTS.primary).await, registry(HOSTS.fallback).await);
     for tag in ["plain", "hidden", "unreadable", "quarantined", "missing"] {
         fallback.memory.push("web", tag, tag);
@@ -83,83 +81,63 @@ async fn passes(repositories: Value, in_use: &[&str]) -> (Ground, Arc<MirrorMemo
         .lock("web", Some("unreadable"), Attributes { read: false, ..open });
     let quarantined = primary.memory.push("web", "quarantined", "quarantined");
     primary.acr.quarantine("web", &quarantined);
-    let policy = mirror(&repositories);
-    let memory = Memories::default().of(&policy.id);
-    let clients: Clients = Sides {
-        primary: Ok(primary.client.clone()),
-        fallback: Ok(fallback.client.clone()),
+    let clients = Sides {
+        primary: primary.client.clone(),
+        fallback: fallback.client.clone(),
     };
-    let tags: BTreeSet<String> = in_use.iter().map(|tag| (*tag).to_owned()).collect();
-    let in_use = BTreeMap::from([("web".to_owned(), tags)]);
+    let tags = in_use.iter().map(|tag| ((*tag).to_owned(), Use::default())).collect();
+    let in_use = InUse {
+        references: BTreeMap::from([("web".to_owned(), tags)]),
+        ..InUse::default()
+    };
+    let mut comparison = Comparison::new(mirror(&repositories), clients, in_use);
     for _ in 0..3 {
-        let unreadable = scan_all(
-            Clock::start(),
-            &policy,
-            &memory,
-            &clients,
-            &Readings::default(),
-            &in_use,
-        )
-        .await;
-        assert!(
-            unreadable.primary.is_none() && unreadable.fallback.is_none(),
-            "{unreadable:?}"
-        );
+        let pass = comparison.pass().await.unwrap();
+        assert!(pass.is_complete(), "{pass:?}");
     }
-    (primary, memory)
-}
-
-fn verdict(memory: &MirrorMemory, tag: &str) -> Option<Verdict> {
-    memory.state().ledger.verdict("web", tag)
+    (primary, comparison)
 }
 
 #[tokio::test]
-async fn of_listed_tags_only_the_missing_one_is_called_missing() {
-    let (primary, memory) = passes(json!([{"name": "web"}]), &[]).await;
-    assert_eq!(verdict(&memory, "plain"), Some(Verdict::InSync));
-    assert_eq!(verdict(&memory, "hidden"), Some(Verdict::InSync));
-    assert_eq!(verdict(&memory, "unreadable"), Some(Verdict::Pending));
-    assert_eq!(verdict(&memory, "missing"), Some(Verdict::MissingOnPrimary));
-    assert_eq!(memory.state().ledger.summary().missing_on_primary, 1);
-    // In each of three passes a page, and one question for each of the two tags that are not listed.
+async fn listed_tags_only_missing_one_is_reported() {
+    let (primary, comparison) = passes(json!([{"name": "web"}]), &[]).await;
+    let verdict = |tag| comparison.mirror().verdict("web", tag);
+    assert_eq!(verdict("plain"), Some(Verdict::InSync));
+    assert_eq!(verdict("hidden"), Some(Verdict::InSync));
+    assert_eq!(verdict("unreadable"), Some(Verdict::Pending));
+    assert_eq!(verdict("missing"), Some(Verdict::MissingOnPrimary));
+    assert_eq!(comparison.mirror().summary().missing_on_primary, 1);
+    // In each of three passes a page, and one request for each of the two tags that are not listed.
     let counts = primary.server.log().counts();
     assert_eq!(counts, [("tags", 3), ("manifest", 6), ("token", 1)].into());
 }
 
 #[tokio::test]
-async fn many_missing_tags_are_not_asked_for_one_by_one() {
+async fn many_missing_tags_are_not_read_one_by_one() {
     let (primary, fallback) = (registry(HOSTS.primary).await, registry(HOSTS.fallback).await);
     primary.memory.push("web", "0", "x");
     for n in 0..=60 {
         fallback.memory.push("web", &n.to_string(), "x");
     }
-    let policy = mirror(&json!([{"name": "web"}]));
-    let memory = Memories::default().of(&policy.id);
-    let clients: Clients = Sides {
-        primary: Ok(primary.client.clone()),
-        fallback: Ok(fallback.client.clone()),
+    let clients = Sides {
+        primary: primary.client.clone(),
+        fallback: fallback.client.clone(),
     };
+    let mut comparison = Comparison::new(mirror(&json!([{"name": "web"}])), clients, InUse::default());
     for _ in 0..3 {
-        scan_all(
-            Clock::start(),
-            &policy,
-            &memory,
-            &clients,
-            &Readings::default(),
-            &BTreeMap::new(),
-        )
-        .await;
+        comparison.pass().await.unwrap();
     }
-    assert_eq!(memory.state().ledger.summary().missing_on_primary, 60);
+    assert_eq!(comparison.mirror().summary().missing_on_primary, 60);
     let counts = primary.server.log().counts();
-    assert_eq!(counts, [("tags", 3), ("token", 1)].into(), "a page for each pass");
+    let expected = [("tags", 3), ("manifest", 1), ("token", 1)];
+    assert_eq!(counts, expected.into(), "a page for each pass");
 }
 
 #[tokio::test]
-async fn of_tags_in_use_one_in_quarantine_is_not_called_missing() {
+async fn tag_in_use_in_quarantine_is_not_missing() {
     let all = ["plain", "hidden", "unreadable", "quarantined", "missing"];
-    let (_, memory) = passes(Value::Null, &all).await;
-    let found = all.map(|tag| verdict(&memory, tag));
+    let (_, comparison) = passes(Value::Null, &all).await;
+    let found = all.map(|tag| comparison.mirror().verdict("web", tag));
     let expected = [
         Some(Verdict::InSync),
         Some(Verdict::InSync),

@@ -1,16 +1,14 @@
 //! What passes over Azure's and GitHub's registries cost, with a thousand tags: a tenth of what `make bench-parity` holds to
 //! with ten thousand.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::policy;
-use catamaran_controller::clock::Clock;
-use catamaran_controller::memory::{Memories, MirrorMemory};
-use catamaran_controller::readings::Readings;
-use catamaran_controller::scanner::{Clients, scan_all};
-use catamaran_core::evidence::Verdict;
+use catamaran_controller::mirrors::Comparison;
+use catamaran_core::mirror::in_use::InUse;
+use catamaran_core::mirror::parity::Verdict;
 use catamaran_core::policy::{MirrorPolicy, Provider};
 use catamaran_core::side::{Side, Sides};
 use catamaran_emulators::acr::Rights;
@@ -31,9 +29,7 @@ type Difference = (String, String, &'static str);
 /// Both registries and the REST interface behind one address, and what is wrong between them.
 struct Ground {
     server: Server,
-    policy: MirrorPolicy,
-    clients: Clients,
-    memory: Arc<MirrorMemory>,
+    comparison: Comparison,
     planted: BTreeSet<Difference>,
 }
 
@@ -123,47 +119,35 @@ impl Ground {
             .with(ghcr::HOST, Arc::new(registry))
             .with(github_rest::HOST, Arc::new(rest));
         let server = Server::start(Arc::new(hosts), Options::default()).await.unwrap();
-        let policy = mirror(github);
         let budgets = Budgets::new();
         // The requests are counted, not paced.
         budgets.set_limit(AZURE, 100_000_000);
         let clients = Sides::from_fn(|side| {
-            Ok(if side == github {
+            if side == github {
                 client(&server, ghcr::HOST, Provider::GitHub, token.then_some(PAT), &budgets)
             } else {
                 client(&server, AZURE, Provider::Azure, Some("password"), &budgets)
-            })
+            }
         });
-        let memory = Memories::default().of(&policy.id);
         Ground {
             server,
-            policy,
-            clients,
-            memory,
+            comparison: Comparison::new(mirror(github), clients, InUse::default()),
             planted,
         }
     }
 
     /// One pass; its requests.
-    async fn pass(&self) -> usize {
+    async fn pass(&mut self) -> usize {
         self.server.log().clear();
-        let readings = Readings::default();
-        let (clock, nothing) = (Clock::start(), BTreeMap::new());
-        let unreadable = scan_all(clock, &self.policy, &self.memory, &self.clients, &readings, &nothing).await;
-        assert!(
-            unreadable.primary.is_none() && unreadable.fallback.is_none(),
-            "{unreadable:?}"
-        );
-        assert_eq!(
-            self.memory.state().ledger.summary().in_sync,
-            REPOSITORIES * EACH - self.planted.len()
-        );
+        let pass = self.comparison.pass().await.unwrap();
+        assert!(pass.is_complete(), "{pass:?}");
+        let summary = self.comparison.mirror().summary();
+        assert_eq!(summary.in_sync, REPOSITORIES * EACH - self.planted.len());
         self.server.log().total()
     }
 
     fn found(&self) -> BTreeSet<Difference> {
-        let state = self.memory.state();
-        let diverged = state.ledger.diverged();
+        let diverged = self.comparison.mirror().diverged();
         diverged
             .map(|one| (one.repository, one.tag, one.verdict.as_str()))
             .collect()
@@ -193,9 +177,9 @@ fn mirror(github: Side) -> MirrorPolicy {
 }
 
 #[tokio::test]
-async fn with_bulk_listing_on_both_sides_a_thousand_tags_cost_seventy_requests_in_either_direction() {
+async fn bulk_listing_of_thousand_tags_costs_seventy_requests() {
     for github in Side::ALL {
-        let ground = Ground::start(github, true).await;
+        let mut ground = Ground::start(github, true).await;
         let first = ground.pass().await;
         assert!(
             first <= 70,
@@ -208,12 +192,13 @@ async fn with_bulk_listing_on_both_sides_a_thousand_tags_cost_seventy_requests_i
 }
 
 #[tokio::test]
-async fn tag_by_tag_a_pass_costs_one_request_each_and_an_unchanged_one_a_twentieth_of_that() {
+async fn unchanged_pass_tag_by_tag_costs_a_twentieth() {
     for github in Side::ALL {
-        let ground = Ground::start(github, false).await;
+        let mut ground = Ground::start(github, false).await;
         let first = ground.pass().await;
+        // Besides the tags and pages, one manifest is asked for on both sides: a listing serves none.
         assert!(
-            first <= 1_040,
+            first <= 1_042,
             "{first}, GitHub is the {github:?}: {:?}",
             ground.server.log().counts()
         );

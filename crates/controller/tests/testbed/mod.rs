@@ -3,19 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catamaran_core::routes::RouteTable;
+use catamaran_core::routing::RouteTable;
 use catamaran_lease::Leadership;
 use catamaran_registry::Budgets;
 use kube::client::Body;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tower::service_fn;
 
 use crate::clock::Clock;
 use crate::connections::Connections;
-use crate::context::{Context, excluded_namespaces, recorder};
-use crate::crews::Crews;
-use crate::memory::Memories;
-use crate::readings::Readings;
+use crate::context::{Context, recorder};
+use crate::publish::{EvidenceStore, LocalEvidence, Replica};
 
 /// An API server that answers as `answer` says: from the method, the URI and the body to a status and a body.
 pub(crate) fn api_server(
@@ -41,27 +39,45 @@ pub(crate) fn nobody() -> kube::Client {
 }
 
 /// A replica that sees these routes; if it leads, then for an hour.
-pub(crate) fn replica(client: kube::Client, table: Arc<RouteTable>, leads: bool) -> Arc<Context> {
+pub(crate) fn replica(client: kube::Client, table: Arc<RouteTable>, leads: bool) -> Context {
     let (publish, leadership) = catamaran_lease::channel();
     if leads {
         let hour = tokio::time::Instant::now() + Duration::from_hours(1);
         publish.send_replace(Leadership::until(hour));
     }
-    Arc::new(Context {
-        identity: "catamaran-0".to_owned(),
+    context(client, lasting(watch::channel(table)), lasting((publish, leadership)))
+}
+
+/// A receiver whose sender stays as long as it does.
+pub(crate) fn lasting<T: Send + Sync + 'static>(
+    (sender, receiver): (watch::Sender<T>, watch::Receiver<T>),
+) -> watch::Receiver<T> {
+    tokio::spawn(async move { sender.closed().await });
+    receiver
+}
+
+/// A replica that sees the routes of `table`, and leads as `leadership` has it.
+pub(crate) fn context(
+    client: kube::Client,
+    table: watch::Receiver<Arc<RouteTable>>,
+    leadership: watch::Receiver<Leadership>,
+) -> Context {
+    let replica = Replica {
+        client: client.clone(),
         namespace: "catamaran-system".to_owned(),
-        excluded_namespaces: excluded_namespaces("catamaran-system", &["legacy".to_owned()]),
+        identity: "catamaran-0".to_owned(),
+        leadership: leadership.clone(),
+    };
+    Context {
+        namespace: "catamaran-system".to_owned(),
         clock: Clock::start(),
-        leadership,
-        memories: Memories::default(),
         connections: Connections::new(client.clone(), "catamaran-system", Arc::new(Budgets::new())),
-        readings: Readings::default(),
-        crews: Crews::default(),
-        table: watch::channel(table).1,
-        triggers: mpsc::unbounded_channel().0,
-        turns: watch::channel(0).0,
+        table,
+        local: LocalEvidence::new(leadership.clone()),
+        store: Arc::new(EvidenceStore::new(&replica)),
         recorder: recorder(client.clone(), "catamaran-0"),
         metrics: Arc::default(),
+        leadership,
         client,
-    })
+    }
 }

@@ -14,8 +14,8 @@ fn read_value(sender: Sender, pairs: &[(&'static str, &'static str)], body: &Val
     read(sender, &headers(pairs), body.to_string().as_bytes())
 }
 
-fn hint(registry: &str, repository: &str, tag: &str) -> Message {
-    Message::Hints(vec![Hint {
+fn moved(registry: &str, repository: &str, tag: &str) -> Message {
+    Message::Moved(vec![MovedTag {
         registry: registry.to_owned(),
         repository: repository.to_owned(),
         tag: tag.to_owned(),
@@ -23,7 +23,7 @@ fn hint(registry: &str, repository: &str, tag: &str) -> Message {
 }
 
 fn nothing() -> Message {
-    Message::Hints(Vec::new())
+    Message::Moved(Vec::new())
 }
 
 fn pushed(action: &str, tag: &Value) -> Value {
@@ -36,8 +36,8 @@ fn pushed(action: &str, tag: &Value) -> Value {
 }
 
 #[test]
-fn azures_webhooks_name_a_tag_or_nothing() {
-    let web = || hint("kracr.azurecr.io", "team/web", "3f2a91c");
+fn azure_webhook_names_a_tag_or_nothing() {
+    let web = || moved("kracr.azurecr.io", "team/web", "3f2a91c");
     let cases = [
         (pushed("push", &json!("3f2a91c")), Ok(web())),
         (pushed("chart_push", &json!("3f2a91c")), Ok(web())),
@@ -76,8 +76,8 @@ fn published(key: &str, kind: &str, tag: &str) -> Value {
 }
 
 #[test]
-fn githubs_webhooks_name_the_package_in_lower_case() {
-    let expected = hint("ghcr.io", "devopskev/kevinryan-io", "3f2a91c");
+fn github_webhook_names_the_package_in_lower_case() {
+    let expected = moved("ghcr.io", "devopskev/kevinryan-io", "3f2a91c");
     for (event, kind) in [
         ("registry_package", "CONTAINER"),
         ("package", "container"),
@@ -90,7 +90,7 @@ fn githubs_webhooks_name_the_package_in_lower_case() {
 }
 
 #[test]
-fn githubs_other_events_are_nothing_and_broken_ones_are_said_to_be() {
+fn github_event_of_another_kind_names_nothing() {
     let cases = [
         ("ping", json!({"zen": "x"}), Ok(nothing())),
         ("push", published("package", "CONTAINER", "x"), Ok(nothing())),
@@ -113,29 +113,29 @@ fn githubs_other_events_are_nothing_and_broken_ones_are_said_to_be() {
 }
 
 #[test]
-fn a_package_without_an_url_is_on_ghcr_and_one_of_a_server_on_its_own_registry() {
+fn package_without_url_is_on_ghcr() {
     let mut body = published("package", "CONTAINER", "1");
     body["package"]["package_version"]["package_url"] = Value::Null;
     body["package"]["namespace"] = json!("");
     let package = [("x-github-event", "package")];
     assert_eq!(
         read_value(Sender::GitHub, &package, &body),
-        Ok(hint("ghcr.io", "devopskev/kevinryan-io", "1"))
+        Ok(moved("ghcr.io", "devopskev/kevinryan-io", "1"))
     );
     body["package"]["package_version"]["package_url"] = json!("containers.corp.example/devopskev/kevinryan-io:1");
     assert_eq!(
         read_value(Sender::GitHub, &package, &body),
-        Ok(hint("containers.corp.example", "devopskev/kevinryan-io", "1"))
+        Ok(moved("containers.corp.example", "devopskev/kevinryan-io", "1"))
     );
 }
 
 #[test]
-fn events_are_read_in_each_mode() {
+fn cloud_event_is_read_in_each_mode() {
     let data = pushed("push", &json!("3f2a91c"));
     let kind = "Microsoft.ContainerRegistry.ImagePushed";
     let structured = json!({"specversion": "1.0", "type": kind, "source": "/x", "id": "1", "data": data});
     let grid = json!([{"id": "1", "eventType": kind, "subject": "team/web:3f2a91c", "data": data}]);
-    let web = hint("kracr.azurecr.io", "team/web", "3f2a91c");
+    let web = moved("kracr.azurecr.io", "team/web", "3f2a91c");
     let cases: [(&[(&'static str, &'static str)], &Value); 4] = [
         (&[], &structured),
         (&[], &json!([structured])),
@@ -148,7 +148,7 @@ fn events_are_read_in_each_mode() {
 }
 
 #[test]
-fn events_about_something_else_are_nothing_and_what_is_no_event_is_said_to_be_none() {
+fn event_of_another_kind_names_nothing() {
     let other = json!({"type": "Microsoft.Storage.BlobCreated", "data": {"x": 1}});
     let cases = [
         (other.clone(), Ok(nothing())),
@@ -169,7 +169,7 @@ fn events_about_something_else_are_nothing_and_what_is_no_event_is_said_to_be_no
 }
 
 #[test]
-fn event_grids_question_is_answered_with_its_code_only_if_it_is_one() {
+fn event_grid_handshake_is_answered_only_if_valid() {
     let question = |code: Value| json!([{"eventType": "Microsoft.EventGrid.SubscriptionValidationEvent", "data": {"validationCode": code}}]);
     let guid = "512d38b6-c7b8-40c8-89fe-f46f9e9622b6";
     assert_eq!(
@@ -185,16 +185,16 @@ fn event_grids_question_is_answered_with_its_code_only_if_it_is_one() {
 }
 
 #[test]
-fn a_batch_of_thousands_is_cut() {
+fn batch_of_thousands_is_cut() {
     let one = json!({"type": "Microsoft.ContainerRegistry.ImagePushed", "data": pushed("push", &json!("1"))});
-    let Ok(Message::Hints(hints)) = read_value(Sender::Events, &[], &json!(vec![one; 1000])) else {
+    let Ok(Message::Moved(tags)) = read_value(Sender::Events, &[], &json!(vec![one; 1000])) else {
         panic!("a batch is read")
     };
-    assert_eq!(hints.len(), MOST_HINTS);
+    assert_eq!(tags.len(), MAX_TAGS);
 }
 
 #[test]
-fn fuzzed_notifications_are_a_bounded_number_of_hints_or_refused() {
+fn fuzzed_notification_is_bounded_or_refused() {
     use catamaran_fuzz::proptest::prelude::*;
 
     let azure = pushed("push", &json!("3f2a91c")).to_string();
@@ -226,10 +226,10 @@ fn fuzzed_notifications_are_a_bounded_number_of_hints_or_refused() {
     let property = |input: Vec<u8>| {
         for (sender, headers) in &modes {
             match read(*sender, headers, &input) {
-                Ok(Message::Hints(hints)) => {
-                    prop_assert!(hints.len() <= MOST_HINTS);
-                    let size = |hint: &Hint| hint.registry.len() + hint.repository.len() + hint.tag.len();
-                    prop_assert!(hints.iter().map(size).sum::<usize>() <= 2 * input.len() + 16 * hints.len());
+                Ok(Message::Moved(tags)) => {
+                    prop_assert!(tags.len() <= MAX_TAGS);
+                    let size = |tag: &MovedTag| tag.registry.len() + tag.repository.len() + tag.tag.len();
+                    prop_assert!(tags.iter().map(size).sum::<usize>() <= 2 * input.len() + 16 * tags.len());
                 }
                 Ok(Message::Handshake(code)) => {
                     prop_assert!(code.len() <= LONGEST_CODE && code.bytes().all(|byte| byte.is_ascii_graphic()));

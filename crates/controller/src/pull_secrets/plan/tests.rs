@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::policy;
-use catamaran_core::routes::Route;
+use catamaran_core::routing::Route;
 use catamaran_core::selector::Labels;
 use serde_json::json;
 
@@ -40,6 +40,8 @@ fn route(name: &str, secret: &str, team: Option<&str>, created: i64) -> Route {
         active: Side::Primary,
         epoch: 1,
         evidence: Arc::default(),
+        observed: Arc::default(),
+        unavailable: catamaran_core::side::Sides::default(),
     }
 }
 
@@ -53,7 +55,7 @@ fn table(routes: Vec<Route>, namespaces: &[(&str, Option<&str>)]) -> RouteTable 
         .iter()
         .map(|(name, team)| ((*name).to_owned(), labels(*team)))
         .collect::<BTreeMap<String, Labels>>();
-    RouteTable::new(routes, Arc::new(namespaces))
+    RouteTable::new(routes, Arc::new(namespaces), Arc::default())
 }
 
 fn places(wanted: &BTreeMap<Place, Wanted>) -> Vec<String> {

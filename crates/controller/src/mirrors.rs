@@ -1,0 +1,259 @@
+//! One task for each mirror: it owns the mirror's machine, feeds it events and carries out its effects.
+//!
+//! [`run`] starts and ends the tasks by what the publisher reports of mirrors; [`MirrorTasks`] is how the rest of the process
+//! reaches them. `task` is the loop of one mirror; `probing`, `reading`, `copying` and `caching` carry out what it wants done at
+//! registries, `status` what it wants written, `report` puts that into words. [`Comparison`] runs passes without a cluster.
+
+mod caching;
+mod comparison;
+mod copying;
+mod evidence;
+mod object;
+mod probing;
+mod reading;
+mod readings;
+pub mod report;
+mod sources;
+mod status;
+mod task;
+#[cfg(test)]
+mod testing;
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use catamaran_core::mirror::{Event, ReferenceName};
+use catamaran_core::policy::MirrorId;
+use catamaran_core::routing::{Conflict, RouteTable};
+use catamaran_core::side::{Side, Sides};
+use kube::ResourceExt as _;
+use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::context::Context;
+use crate::pods::{Census, PodReports};
+use crate::publish::{MirrorNews, NewsReceiver};
+pub use comparison::Comparison;
+use object::Object;
+pub use readings::Readings;
+use task::Task;
+#[cfg(test)]
+pub(crate) use testing::WantedReferences;
+
+/// What the mirrors' tasks work with.
+pub struct MirrorsContext {
+    /// What all parts of the controller share.
+    pub shared: Arc<Context>,
+    /// What several mirrors have read of the same repositories.
+    pub readings: Readings,
+    /// What pods and workloads use.
+    pub census: Census,
+}
+
+impl Deref for MirrorsContext {
+    type Target = Context;
+
+    fn deref(&self) -> &Context {
+        &self.shared
+    }
+}
+
+/// Events of one mirror that may wait; whoever asks for a read finds no place beyond that, and the next pass finds the tag.
+const QUEUE: usize = 1024;
+
+/// The tasks of all mirrors, by UID.
+#[derive(Debug, Default)]
+pub struct MirrorTasks(Mutex<HashMap<Arc<str>, Handle>>);
+
+/// How one mirror's task is reached. Dropping it ends the task.
+#[derive(Debug)]
+struct Handle {
+    name: String,
+    object: watch::Sender<Object>,
+    events: mpsc::Sender<Event>,
+    hanging: Hanging,
+    task: AbortHandle,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl MirrorTasks {
+    /// Has references read on demand; what finds no place waits for the next pass.
+    pub fn want(&self, mirror: &MirrorId, references: Vec<ReferenceName>, urgent: bool) {
+        self.send(&mirror.uid, Event::Wanted { references, urgent });
+    }
+
+    fn send(&self, uid: &str, event: Event) {
+        if let Some(handle) = self.tasks().get(uid) {
+            // A full queue has news enough.
+            let _ = handle.events.try_send(event);
+        }
+    }
+
+    fn tasks(&self) -> MutexGuard<'_, HashMap<Arc<str>, Handle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn retain(&self, keep: impl Fn(&Arc<str>) -> bool) {
+        self.tasks().retain(|uid, _| keep(uid));
+    }
+}
+
+impl PodReports for MirrorTasks {
+    fn wanted(&self, mirror: &MirrorId, references: Vec<(String, String)>, urgent: bool) {
+        let name = |(repository, reference)| ReferenceName { repository, reference };
+        self.want(mirror, references.into_iter().map(name).collect(), urgent);
+    }
+
+    fn rescued(&self, mirror: &MirrorId, pods: u64) {
+        self.send(&mirror.uid, Event::Rescued(pods));
+    }
+
+    fn hangs(&self, mirror: &MirrorId, side: Side) -> bool {
+        let tasks = self.tasks();
+        tasks.get(&mirror.uid).is_some_and(|handle| handle.hanging.is(side))
+    }
+}
+
+/// Which sides do not answer at all, as the task of their mirror last saw them.
+#[derive(Clone, Debug, Default)]
+struct Hanging(Arc<Sides<AtomicBool>>);
+
+impl Hanging {
+    fn is(&self, side: Side) -> bool {
+        self.0[side].load(Ordering::Relaxed)
+    }
+
+    fn set(&self, side: Side, hangs: bool) {
+        self.0[side].store(hangs, Ordering::Relaxed);
+    }
+}
+
+/// Starts and ends the mirrors' tasks until `shutdown`.
+pub async fn run(
+    context: Arc<MirrorsContext>,
+    tasks: Arc<MirrorTasks>,
+    mut news: NewsReceiver,
+    shutdown: CancellationToken,
+) {
+    let mut table = context.table.clone();
+    let mut told = BTreeMap::new();
+    loop {
+        tokio::select! {
+            () = shutdown.cancelled() => break,
+            item = news.next() => take(&context, &tasks, item),
+            changed = table.changed() => {
+                if changed.is_err() {
+                    break;
+                }
+                let now = Arc::clone(&table.borrow_and_update());
+                told = report_conflicts(&tasks, &now, &told);
+            }
+        }
+    }
+    tasks.retain(|_| false);
+}
+
+fn take(context: &Arc<MirrorsContext>, tasks: &MirrorTasks, news: MirrorNews) {
+    match news {
+        MirrorNews::Applied {
+            mirror,
+            policy,
+            last_valid,
+        } => {
+            let (Some(uid), name) = (mirror.uid().map(Arc::from), mirror.name_any()) else {
+                return;
+            };
+            let object = Object::Readable {
+                mirror,
+                policy,
+                last_valid,
+                evidence_lost: 0,
+            };
+            applied(context, tasks, uid, name, object);
+        }
+        MirrorNews::Unreadable { invalid, last_valid } => {
+            let (Some(uid), Some(name)) = (invalid.metadata.uid.as_deref(), invalid.metadata.name.clone()) else {
+                return;
+            };
+            applied(
+                context,
+                tasks,
+                uid.into(),
+                name,
+                Object::Unreadable { invalid, last_valid },
+            );
+        }
+        MirrorNews::Deleted { uid } => forget(context, tasks, |other| *other != uid),
+        MirrorNews::EvidenceLost { uid } => {
+            if let Some(handle) = tasks.tasks().get(&uid) {
+                handle.object.send_modify(Object::lose_evidence);
+            }
+        }
+        MirrorNews::Listed { uids } => forget(context, tasks, |uid| uids.contains(uid)),
+    }
+}
+
+fn applied(context: &Arc<MirrorsContext>, tasks: &MirrorTasks, uid: Arc<str>, name: String, object: Object) {
+    let mut tasks = tasks.tasks();
+    if let Some(handle) = tasks.get(&uid) {
+        handle.object.send_modify(|before| before.replace(object));
+        return;
+    }
+    let id = MirrorId {
+        name: name.as_str().into(),
+        uid: Arc::clone(&uid),
+    };
+    let (object, read) = watch::channel(object);
+    let (events, queue) = mpsc::channel(QUEUE);
+    let hanging = Hanging::default();
+    let task = Task::new(Arc::clone(context), id, read, (events.clone(), queue), hanging.clone());
+    let task = tokio::spawn(task.run()).abort_handle();
+    let handle = Handle {
+        name,
+        object,
+        events,
+        hanging,
+        task,
+    };
+    tasks.insert(uid, handle);
+}
+
+/// Ends the tasks of mirrors that are gone, and forgets everything that was kept for them.
+fn forget(context: &MirrorsContext, tasks: &MirrorTasks, keep: impl Fn(&Arc<str>) -> bool) {
+    tasks.retain(keep);
+    let tasks = tasks.tasks();
+    context.connections.retain(|uid| tasks.contains_key(uid));
+    context.readings.retain(|uid| tasks.contains_key(uid));
+    context
+        .metrics
+        .retain(|name| tasks.values().any(|handle| handle.name == name));
+}
+
+/// Tells each mirror which others claim its repositories, where that has changed.
+fn report_conflicts(
+    tasks: &MirrorTasks,
+    table: &RouteTable,
+    before: &BTreeMap<MirrorId, Vec<Conflict>>,
+) -> BTreeMap<MirrorId, Vec<Conflict>> {
+    let mut now = BTreeMap::<MirrorId, Vec<Conflict>>::new();
+    for conflict in table.conflicts() {
+        now.entry(conflict.loser.clone()).or_default().push(conflict.clone());
+    }
+    for (mirror, conflicts) in &now {
+        if before.get(mirror) != Some(conflicts) {
+            tasks.send(&mirror.uid, Event::Conflicts(conflicts.clone()));
+        }
+    }
+    for mirror in before.keys().filter(|mirror| !now.contains_key(mirror)) {
+        tasks.send(&mirror.uid, Event::Conflicts(Vec::new()));
+    }
+    now
+}

@@ -1,0 +1,476 @@
+//! The conditions of a mirror. What `kubectl wait`, Flux and Helm read from them is in `catamaran_api::conditions`.
+//!
+//! Messages carry no counters that move with every probe: a condition is written when what it says changes.
+
+use catamaran_api::conditions::{self, Statement, Truth, reason};
+use catamaran_core::endpoint::{Availability, Unavailable, UnknownReason};
+use catamaran_core::mirror::failover::Reason;
+use catamaran_core::mirror::in_use::WorkloadsRead;
+use catamaran_core::mirror::prewarm::Placement;
+use catamaran_core::mirror::{CacheRule, Observation, PassResult, Subject, View};
+use catamaran_core::side::Side;
+
+/// Every condition that has something to say.
+pub(super) fn of(view: &View) -> Vec<Statement> {
+    let invalid = view.invalid.as_deref();
+    let mut statements = match &view.in_force {
+        Some((_, Subject::Watched(observation))) => watched(observation),
+        Some((_, Subject::Suspended)) => suspended(),
+        None => Vec::new(),
+    };
+    let Some(problem) = invalid else { return statements };
+    statements.retain(|statement| ![conditions::STALLED, conditions::RECONCILING].contains(&statement.kind));
+    let message = if let Some((generation, _)) = &view.in_force {
+        format!("{problem}; correct the spec. The last valid spec (generation {generation}) stays in force")
+    } else {
+        let message = format!("{problem}; correct the spec");
+        statements.push(Statement::new(
+            conditions::READY,
+            Truth::False,
+            reason::INVALID_SPEC,
+            message.clone(),
+        ));
+        message
+    };
+    statements.push(Statement::new(
+        conditions::STALLED,
+        Truth::True,
+        reason::INVALID_SPEC,
+        message,
+    ));
+    statements
+}
+
+fn suspended() -> Vec<Statement> {
+    let message = "suspended: nothing is probed, verified or rewritten";
+    let unknown = |kind| {
+        Statement::new(
+            kind,
+            Truth::Unknown,
+            reason::SUSPENDED,
+            "suspended by spec.suspend".to_owned(),
+        )
+    };
+    vec![
+        Statement::new(conditions::READY, Truth::True, reason::SUSPENDED, message),
+        unknown(conditions::PRIMARY_AVAILABLE),
+        unknown(conditions::FALLBACK_AVAILABLE),
+        unknown(conditions::IN_SYNC),
+    ]
+}
+
+fn watched(observation: &Observation) -> Vec<Statement> {
+    let mut statements = vec![
+        ready(observation),
+        available(observation, Side::Primary),
+        available(observation, Side::Fallback),
+        in_sync(observation),
+        failed_over(observation),
+    ];
+    statements.extend(pull_through_rule(observation));
+    statements.extend(evidence_stored(observation));
+    statements.extend(workloads_read(observation));
+    statements.extend(stalled(observation));
+    // Else a waiting Kustomization would take what was found out with the old spec for the verdict on the new one.
+    let outdated = Side::ALL.into_iter().any(|side| observation.outdated[side]);
+    let first = !observation.is_probed() || observation.pass.is_none();
+    if first || outdated {
+        let message = if first {
+            "checking both registries for the first time"
+        } else {
+            "checking both registries with the new spec"
+        };
+        statements.push(Statement::new(
+            conditions::RECONCILING,
+            Truth::True,
+            reason::OBSERVING,
+            message,
+        ));
+    }
+    statements
+}
+
+/// The webhooks of other replicas go by what is stored.
+fn evidence_stored(observation: &Observation) -> Option<Statement> {
+    let problem = observation.evidence_problem.as_ref()?;
+    let message = format!("what was verified can't be stored for the webhooks of other replicas: {problem}");
+    Some(Statement::new(
+        conditions::EVIDENCE_STORED,
+        Truth::False,
+        reason::WRITE_FAILED,
+        message,
+    ))
+}
+
+/// What only the templates of workloads name is not protected where they are not read.
+fn workloads_read(observation: &Observation) -> Option<Statement> {
+    let (reason, message) = match observation.workloads? {
+        WorkloadsRead::Read => return None,
+        WorkloadsRead::Forbidden => (
+            reason::FORBIDDEN,
+            "the operator may not list workloads, so only pods count as use of an image; set workloads.read in the chart",
+        ),
+        WorkloadsRead::Disabled => (
+            reason::DISABLED,
+            "workloads.read is off in the chart, so only pods count as use of an image",
+        ),
+    };
+    Some(Statement::new(
+        conditions::WORKLOADS_READ,
+        Truth::False,
+        reason,
+        message,
+    ))
+}
+
+fn ready(observation: &Observation) -> Statement {
+    let active = observation.decision.active;
+    let name = |side: Side| &observation.policy.sides[side].registry;
+    let down = |side: Side| matches!(observation.availability[side], Availability::Unavailable(_));
+    let new = |status, reason, message: String| Statement::new(conditions::READY, status, reason, message);
+    if !observation.is_probed() {
+        return new(
+            Truth::False,
+            reason::NOT_YET_OBSERVED,
+            "neither registry has been probed yet".to_owned(),
+        );
+    }
+    if down(Side::Primary) && down(Side::Fallback) {
+        let (primary, fallback) = (name(Side::Primary), name(Side::Fallback));
+        let message = format!(
+            "{primary} and {fallback} are both unavailable; pods stay with {}",
+            name(active)
+        );
+        return new(Truth::False, reason::BOTH_UNAVAILABLE, message);
+    }
+    if down(active) {
+        let other = active.other();
+        let message = format!(
+            "{} is unavailable and {} is no substitute: {}",
+            name(active),
+            name(other),
+            substitute(observation, other)
+        );
+        return new(Truth::False, reason::ACTIVE_UNAVAILABLE, message);
+    }
+    match active {
+        Side::Primary => new(
+            Truth::True,
+            reason::SERVING_FROM_PRIMARY,
+            format!(
+                "pods are sent to {}{}{}",
+                name(active),
+                readiness_to_flip(observation),
+                unobserved(observation)
+            ),
+        ),
+        Side::Fallback => {
+            let message = format!("pods are sent to {}; {}", name(active), way_back(observation));
+            new(Truth::True, reason::SERVING_FROM_FALLBACK, message)
+        }
+    }
+}
+
+/// Why pods are not sent to the other side of an active side that is unavailable.
+fn substitute(observation: &Observation, other: Side) -> String {
+    match observation.decision.why.reason {
+        Reason::OtherEmpty => "it holds nothing that is in use".to_owned(),
+        Reason::OtherUnstable => "it has failed within the last hour, too, and must be reachable for longer".to_owned(),
+        Reason::Overridden => "spec.active holds the active side".to_owned(),
+        _ => match observation.availability[other] {
+            Availability::Available => "it is being probed once more".to_owned(),
+            Availability::Unavailable(how) => unavailable(how).to_owned(),
+            Availability::Unknown(why) => unknown(why).to_owned(),
+        },
+    }
+}
+
+/// Images are left alone until a side has served one of the mirror's manifests: until then a typing mistake can't be told from an
+/// outage.
+fn unobserved(observation: &Observation) -> &'static str {
+    if observation.is_observed() {
+        ""
+    } else {
+        "; no image of this mirror was found on either side yet, so images stay as they are"
+    }
+}
+
+/// What a reader of `kubectl get -o wide` would want to know before an outage.
+fn readiness_to_flip(observation: &Observation) -> String {
+    match observation.availability.fallback {
+        Availability::Available => String::new(),
+        Availability::Unavailable(_) | Availability::Unknown(_) => {
+            format!(
+                "; {} could not take over now",
+                observation.policy.sides.fallback.registry
+            )
+        }
+    }
+}
+
+/// What failback waits for, in words that change only when that does.
+fn way_back(observation: &Observation) -> String {
+    let primary = &observation.policy.sides.primary.registry;
+    let decision = &observation.decision;
+    match decision.why.reason {
+        Reason::Overridden => "spec.active keeps them there".to_owned(),
+        Reason::ManualFailback => "failback.mode is Manual: set spec.active to Primary to go back".to_owned(),
+        Reason::WaitingForStability => match decision.recheck_at {
+            Some(at) => format!(
+                "{primary} answers again and must do so without a break until {}",
+                seconds(at)
+            ),
+            None => format!("{primary} answers again and must do so for a while"),
+        },
+        Reason::WaitingForParity => match observation.blockers.total {
+            0 => format!("{primary} is stable again and is being checked for everything in use"),
+            1 => format!("{primary} is stable again; 1 reference in use holds the failback up (status.failback)"),
+            n => format!("{primary} is stable again; {n} references in use hold the failback up (status.failback)"),
+        },
+        _ => format!("waiting for {primary} to recover"),
+    }
+}
+
+fn seconds(at: jiff::Timestamp) -> jiff::Timestamp {
+    at.round(jiff::Unit::Second).unwrap_or(at)
+}
+
+fn available(observation: &Observation, side: Side) -> Statement {
+    let kind = match side {
+        Side::Primary => conditions::PRIMARY_AVAILABLE,
+        Side::Fallback => conditions::FALLBACK_AVAILABLE,
+    };
+    let registry = &observation.policy.sides[side].registry;
+    let availability = observation.availability[side];
+    let (status, words) = match availability {
+        Availability::Available => (Truth::True, "serves manifests and blobs"),
+        Availability::Unavailable(how) => (Truth::False, unavailable(how)),
+        Availability::Unknown(why) => (Truth::Unknown, unknown(why)),
+    };
+    let message = match &observation.problems[side] {
+        Some(problem) => problem.message.clone(),
+        None => format!("{registry} {words}"),
+    };
+    Statement::new(kind, status, availability.as_str(), message)
+}
+
+/// Stable words for how a registry fails: the varying text of each failure goes to Events and logs.
+fn unavailable(how: Unavailable) -> &'static str {
+    match how {
+        Unavailable::DnsFailure => "is unavailable: its name does not resolve",
+        Unavailable::ConnectionFailed => "is unavailable: the connection fails",
+        Unavailable::TlsError => "is unavailable: the TLS handshake fails",
+        Unavailable::Timeout => "is unavailable: it does not answer in time",
+        Unavailable::ServerError => "is unavailable: it answers with server errors",
+        Unavailable::Unauthorized => {
+            "does not accept the operator's credential (401), which healthCheck.triggers counts as unavailable"
+        }
+        Unavailable::Forbidden => {
+            "forbids the operator to pull (403), which healthCheck.triggers counts as unavailable"
+        }
+        Unavailable::NetworkDenied => {
+            "denies this network (its firewall), which healthCheck.triggers counts as unavailable"
+        }
+    }
+}
+
+fn unknown(why: UnknownReason) -> &'static str {
+    match why {
+        UnknownReason::Unauthorized => {
+            "does not accept the operator's credential (401). Not an outage. Fix the Secret or the identity"
+        }
+        UnknownReason::Forbidden => {
+            "forbids the operator to pull (403). Not an outage. Grant the identity the right to pull"
+        }
+        UnknownReason::NetworkDenied => {
+            "denies this network (its firewall). Not an outage. Allow the cluster's egress IP"
+        }
+        UnknownReason::RateLimited => "limits the operator's requests (429). Not an outage. Probes are slowed down",
+        UnknownReason::CanaryNotFound => {
+            "answers, but lacks the image that probes ask for. Another image is chosen by the next comparison"
+        }
+        UnknownReason::CredentialsUnavailable => {
+            "can't be probed: the operator's credential for it can't be read or obtained"
+        }
+        UnknownReason::WaitingForAuthorization => {
+            "has not let the operator's identity in yet: a role may take minutes to be effective, or is missing"
+        }
+        UnknownReason::NotYetObserved => "has not been probed yet",
+    }
+}
+
+fn in_sync(observation: &Observation) -> Statement {
+    let new = |status, reason, message: String| Statement::new(conditions::IN_SYNC, status, reason, message);
+    let Some(pass) = &observation.pass else {
+        return new(
+            Truth::Unknown,
+            reason::VERIFYING,
+            "the first pass over the tags is under way".to_owned(),
+        );
+    };
+    let summary = &observation.summary;
+    let differing = summary.missing_on_primary + summary.missing_on_fallback + summary.mismatched;
+    if differing > 0 {
+        return new(Truth::False, reason::TAGS_DIFFER, differences(observation, differing));
+    }
+    if let Some((reason, message)) = unread(pass) {
+        return new(Truth::Unknown, reason, message);
+    }
+    if summary.pending > 0 && summary.in_sync == 0 {
+        let message = format!("{} are being verified", tags(summary.pending));
+        return new(Truth::Unknown, reason::VERIFYING, message);
+    }
+    let message = match summary.tags {
+        0 => "no tag is verified yet: none was found and no pod uses one".to_owned(),
+        _ => format!(
+            "{} in {} have the same digest on both sides",
+            tags(summary.in_sync),
+            repositories(summary.repositories)
+        ),
+    };
+    new(Truth::True, reason::TAGS_MATCH, message)
+}
+
+fn unread(pass: &PassResult) -> Option<(&'static str, String)> {
+    let unreachable = [
+        (&pass.unreadable.primary, reason::PRIMARY_UNREACHABLE),
+        (&pass.unreadable.fallback, reason::FALLBACK_UNREACHABLE),
+    ];
+    unreachable.into_iter().find_map(|(unreadable, unreachable)| {
+        let failure = unreadable.as_ref()?;
+        let reason = if failure.throttled {
+            reason::RATE_LIMITED
+        } else {
+            unreachable
+        };
+        Some((
+            reason,
+            format!("the last comparison could not read all tags: {}", failure.reason),
+        ))
+    })
+}
+
+fn differences(observation: &Observation, differing: usize) -> String {
+    let summary = &observation.summary;
+    let counts = [
+        (
+            summary.missing_on_primary,
+            format!("missing on {}", observation.policy.sides.primary.registry),
+        ),
+        (
+            summary.missing_on_fallback,
+            format!("missing on {}", observation.policy.sides.fallback.registry),
+        ),
+        (summary.mismatched, "with different digests".to_owned()),
+    ];
+    let counts: Vec<String> = counts
+        .into_iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    let newest = observation
+        .divergences
+        .first()
+        .map(|newest| format!("; newest: {}:{}", newest.repository, newest.tag));
+    format!(
+        "{} of {} {}: {}{}",
+        differing,
+        tags(summary.tags),
+        if differing == 1 { "differs" } else { "differ" },
+        counts.join(", "),
+        newest.unwrap_or_default()
+    )
+}
+
+fn tags(count: usize) -> String {
+    if count == 1 {
+        "1 tag".to_owned()
+    } else {
+        format!("{count} tags")
+    }
+}
+
+fn repositories(count: usize) -> String {
+    if count == 1 {
+        "1 repository".to_owned()
+    } else {
+        format!("{count} repositories")
+    }
+}
+
+fn failed_over(observation: &Observation) -> Statement {
+    let decision = &observation.decision;
+    let flip = observation.last_flip.as_ref();
+    let reason = flip.map_or(reason::NEVER_FAILED_OVER, |flip| flip.reason.as_str());
+    let registry = &observation.policy.sides[decision.active].registry;
+    let message = match flip {
+        None => format!("{registry} has been active from the beginning"),
+        Some(flip) => format!("{registry} has been active since {}", seconds(flip.at)),
+    };
+    Statement::new(
+        conditions::FAILED_OVER,
+        Truth::from(decision.active == Side::Fallback),
+        reason,
+        message,
+    )
+}
+
+/// Whether a pull-through cache lies where the cloud caches the other side.
+fn pull_through_rule(observation: &Observation) -> Option<Statement> {
+    let cache = observation.policy.cache()?;
+    let registry = &observation.policy.sides[cache].registry;
+    let upstream = &observation.policy.sides[cache.other()].registry;
+    let new = |truth, reason, message| Some(Statement::new(conditions::PULL_THROUGH_RULE, truth, reason, message));
+    let (prefix, placement) = match observation.rule.as_ref()? {
+        CacheRule::Unknown { message } => return new(Truth::Unknown, reason::RULE_UNKNOWN, message.clone()),
+        CacheRule::Read { prefix, placement } => (prefix.as_deref().unwrap_or_default(), placement),
+    };
+    let place = match prefix {
+        "" => "at its root".to_owned(),
+        prefix => format!("below '{prefix}'"),
+    };
+    match placement {
+        Placement::Fits => new(
+            Truth::True,
+            reason::RULE_FITS,
+            format!("{registry} caches {upstream} {place}, as the mirror has it"),
+        ),
+        Placement::NoRule => new(
+            Truth::False,
+            reason::NO_RULE,
+            format!("{registry} has no pull-through cache rule for all of {upstream}: create one"),
+        ),
+        Placement::Differs { repository, is, should } => {
+            let field = cache.as_str().to_lowercase();
+            let what = match repository {
+                None => format!("set {field}.prefix to '{should}' instead of '{is}'"),
+                Some(name) => format!(
+                    "repository '{name}' is '{should}' there and not '{is}': correct {field}.prefix or its path"
+                ),
+            };
+            new(
+                Truth::False,
+                reason::PREFIX_DIFFERS,
+                format!("{registry} caches {upstream} {place}; {what}"),
+            )
+        }
+    }
+}
+
+/// What a person must change; an outage is never among it.
+fn stalled(observation: &Observation) -> Option<Statement> {
+    let stalled = |reason, message| Statement::new(conditions::STALLED, Truth::True, reason, message);
+    let secret = Side::ALL.into_iter().find_map(|side| {
+        let problem = observation.problems[side].as_ref()?;
+        let message = format!("{}: {}", side.as_str().to_lowercase(), problem.message);
+        Some(stalled(problem.reason, message))
+    });
+    secret.or_else(|| {
+        let overlap = observation.overlaps.first()?;
+        let message = format!(
+            "{} is already claimed by mirror '{}', which is older or more specific",
+            overlap.what, overlap.winner
+        );
+        Some(stalled(reason::OVERLAPPING, message))
+    })
+}

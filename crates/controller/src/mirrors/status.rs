@@ -1,0 +1,188 @@
+//! Writes a mirror's status, and the Events that follow from it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catamaran_api::conditions::{self, Statement, Truth, reason};
+use catamaran_api::mirror::RegistryMirror;
+use catamaran_core::mirror::{Announcement, View};
+use catamaran_core::policy::MirrorId;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::core::error_boundary::InvalidObject;
+use kube::{Resource as _, ResourceExt as _};
+
+use super::report::{self, Report};
+use crate::context::Context;
+use crate::events::{self, CONTROLLER};
+
+/// How long a write may take before it counts as refused.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How a write of the status ended.
+#[derive(Debug)]
+pub(super) enum Written {
+    /// The status says what it should; the object as it is now.
+    Done(Arc<RegistryMirror>),
+    /// It was changed meanwhile; the object as it is now, if it could be read.
+    Conflict(Option<Arc<RegistryMirror>>),
+    /// An object that can't be decoded says so now.
+    Reported,
+    /// The API server refused it or could not be asked.
+    Refused,
+}
+
+/// Writes the status that `view` asks for, if it says anything new.
+pub(super) async fn write(context: &Context, mirror: Arc<RegistryMirror>, view: View) -> Written {
+    let report = report::report(&mirror, &view, context.clock.now());
+    if !report.changed {
+        return Written::Done(mirror);
+    }
+    if !context.leads() {
+        return Written::Conflict(None);
+    }
+    let written = tokio::time::timeout(PATIENCE, replace(context, &mirror, &report)).await;
+    let name = mirror.name_any();
+    match written {
+        Ok(Ok(object)) => {
+            announced(context, &object, &report).await;
+            Written::Done(Arc::new(object))
+        }
+        Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
+            context.metrics.reconcile_failed("conflict");
+            tracing::debug!(mirror = name, "the mirror has changed meanwhile");
+            Written::Conflict(read(context, &name).await)
+        }
+        Ok(Err(error)) => {
+            context.metrics.reconcile_failed("status");
+            tracing::warn!(mirror = name, %error, "failed to write the status");
+            Written::Refused
+        }
+        Err(_) => {
+            context.metrics.reconcile_failed("status");
+            tracing::warn!(
+                mirror = name,
+                seconds = PATIENCE.as_secs(),
+                "failed to write the status in time"
+            );
+            Written::Refused
+        }
+    }
+}
+
+/// The object as the API server has it now.
+pub(super) async fn read(context: &Context, name: &str) -> Option<Arc<RegistryMirror>> {
+    let api: Api<RegistryMirror> = Api::all(context.client.clone());
+    match tokio::time::timeout(PATIENCE, api.get_opt(name)).await {
+        Ok(Ok(object)) => object.map(Arc::new),
+        Ok(Err(error)) => {
+            tracing::debug!(mirror = name, %error, "failed to read the mirror");
+            None
+        }
+        Err(_) => None,
+    }
+}
+
+/// With the resourceVersion that was decided on: of two leaders by accident only one gets through.
+async fn replace(context: &Context, mirror: &RegistryMirror, report: &Report) -> Result<RegistryMirror, kube::Error> {
+    let api: Api<RegistryMirror> = Api::all(context.client.clone());
+    let desired = RegistryMirror {
+        status: Some(report.status.clone()),
+        ..mirror.clone()
+    };
+    let params = PostParams {
+        field_manager: Some(CONTROLLER.to_owned()),
+        ..PostParams::default()
+    };
+    api.replace_status(&mirror.name_any(), &params, &desired).await
+}
+
+/// What follows a status that was written: metrics and Events. A lost Event is not worth repeating a write for.
+async fn announced(context: &Context, mirror: &RegistryMirror, report: &Report) {
+    let name = mirror.name_any();
+    if let Some(flip) = &report.flip {
+        context.metrics.flipped(&name, flip);
+        tracing::info!(mirror = name, from = %flip.from, to = %flip.to, reason = flip.reason.as_str(), "flipped");
+    }
+    context.metrics.reported(&name, &report.status);
+    let regarding = mirror.object_ref(&());
+    for announcement in &report.announcements {
+        let event = announcement.event.event(&announcement.note);
+        if let Err(error) = context.recorder.publish(&event, &regarding).await {
+            tracing::warn!(mirror = name, reason = announcement.event.reason, %error, "failed to publish an event");
+        }
+    }
+}
+
+/// Publishes an Event that does not follow from a change of status.
+pub(super) async fn announce(context: &Context, mirror: &MirrorId, announcement: Announcement) {
+    let (event, note) = match announcement {
+        Announcement::TagsCopied(note) => (&events::TAGS_COPIED, note),
+        Announcement::CopyFailed(note) => (&events::COPY_FAILED, note),
+        Announcement::CopyPlanned(note) => (&events::COPY_PLANNED, note),
+    };
+    let regarding = ObjectReference {
+        api_version: Some(RegistryMirror::api_version(&()).into_owned()),
+        kind: Some(RegistryMirror::kind(&()).into_owned()),
+        name: Some(mirror.name.to_string()),
+        uid: Some(mirror.uid.to_string()),
+        ..ObjectReference::default()
+    };
+    if let Err(error) = context.recorder.publish(&event.event(&note), &regarding).await {
+        tracing::warn!(%mirror, reason = event.reason, %error, "failed to publish an event");
+    }
+}
+
+/// Reports to the author of a mirror that it can't be decoded; the others go on, and so does the last spec that made sense.
+pub(super) async fn refuse(context: &Context, invalid: &InvalidObject) -> bool {
+    let name = invalid.metadata.name.clone().unwrap_or_default();
+    if !context.leads() {
+        return false;
+    }
+    let generation = invalid.metadata.generation.unwrap_or_default();
+    let message = format!("the object can't be read: {}; correct the spec", invalid.error);
+    let statement = |kind, truth| Statement::new(kind, truth, reason::INVALID_SPEC, message.clone());
+    let mut reported: Vec<Condition> = Vec::new();
+    let now = context.clock.now();
+    conditions::set_condition(
+        &mut reported,
+        statement(conditions::READY, Truth::False),
+        generation,
+        now,
+    );
+    conditions::set_condition(
+        &mut reported,
+        statement(conditions::STALLED, Truth::True),
+        generation,
+        now,
+    );
+    // The transition is dated by the object, so that reporting it again changes nothing.
+    let since = invalid.metadata.creation_timestamp.clone().unwrap_or(Time(now));
+    for condition in &mut reported {
+        condition.last_transition_time = since.clone();
+    }
+    let version = &invalid.metadata.resource_version;
+    let patch = serde_json::json!({
+        "metadata": {"resourceVersion": version},
+        "status": {"observedGeneration": generation, "conditions": reported},
+    });
+    match patched(context, &name, &patch).await {
+        Ok(()) => true,
+        Err(error) => {
+            context.metrics.reconcile_failed("status");
+            tracing::warn!(mirror = name, %error, "failed to write the status");
+            false
+        }
+    }
+}
+
+/// A body that can't be decoded comes back from this patch as well, so its answer is read as plain JSON.
+async fn patched(context: &Context, name: &str, patch: &serde_json::Value) -> Result<(), kube::Error> {
+    let api: Api<RegistryMirror> = Api::all(context.client.clone());
+    let request = kube::core::Request::new(api.resource_url());
+    let request = request
+        .patch_subresource("status", name, &PatchParams::default(), &Patch::Merge(patch))
+        .map_err(kube::Error::BuildRequest)?;
+    context.client.request::<serde_json::Value>(request).await.map(drop)
+}

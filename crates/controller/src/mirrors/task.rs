@@ -1,0 +1,497 @@
+//! The loop of one mirror: events go into its machine one at a time, and what comes out is carried out beside it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catamaran_api::mirror::RegistryMirror;
+use catamaran_core::mirror::repair::Errand;
+use catamaran_core::mirror::{Effect, Event, Mirror, RequestId, Resolve, Subject, WriteProblem};
+use catamaran_core::policy::{MirrorId, MirrorPolicy};
+use catamaran_core::routing::evidence::{Evidence, Group, GroupPlace};
+use catamaran_core::side::Side;
+use catamaran_lease as lease;
+use catamaran_lease::Leadership;
+use kube::ResourceExt as _;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::evidence::{EvidenceOut, Groups};
+use super::object::Object;
+use super::probing::{self, WantedProbe};
+use super::reading::{self, PassReading};
+use super::report::read_status;
+use super::sources::Sources;
+use super::status::{self, Written};
+use super::{Hanging, MirrorsContext};
+use super::{caching, copying};
+use crate::publish::{EvidenceWriteError, ValidPolicy, Written as Stored};
+
+/// Before an object is read that the watch seems to have shown out of order.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// What a job came back with.
+enum Outcome {
+    Written(RequestId, Written),
+    Read(Option<Arc<RegistryMirror>>),
+    Stored(Result<Stored, EvidenceWriteError>, Groups),
+}
+
+/// One mirror's task.
+pub(super) struct Task {
+    context: Arc<MirrorsContext>,
+    sources: Sources,
+    mirror: Mirror,
+    objects: watch::Receiver<Object>,
+    object: Option<Arc<RegistryMirror>>,
+    policy: Option<Arc<MirrorPolicy>>,
+    events: mpsc::Sender<Event>,
+    queue: mpsc::Receiver<Event>,
+    leadership: watch::Receiver<Leadership>,
+    leading: bool,
+    jobs: JoinSet<()>,
+    outcomes: JoinSet<Outcome>,
+    pass: PassReading,
+    copies: JoinSet<()>,
+    round: Arc<copying::Round>,
+    evidence: EvidenceOut,
+    /// How often the evidence was found lost, as of the object that was read last.
+    evidence_lost: u64,
+    hanging: Hanging,
+}
+
+impl Task {
+    pub(super) fn new(
+        context: Arc<MirrorsContext>,
+        id: MirrorId,
+        objects: watch::Receiver<Object>,
+        (events, queue): (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+        hanging: Hanging,
+    ) -> Task {
+        Task {
+            leadership: context.leadership.clone(),
+            sources: Sources {
+                clock: context.clock,
+                readings: context.readings.clone(),
+                registries: Arc::clone(&context.shared) as _,
+            },
+            context,
+            mirror: Mirror::new(id),
+            objects,
+            object: None,
+            policy: None,
+            events,
+            queue,
+            leading: false,
+            jobs: JoinSet::new(),
+            outcomes: JoinSet::new(),
+            pass: PassReading::default(),
+            copies: JoinSet::new(),
+            round: Arc::default(),
+            evidence: EvidenceOut::default(),
+            evidence_lost: 0,
+            hanging,
+        }
+    }
+
+    /// Runs until it is aborted: its mirror is gone, or the process ends.
+    pub(super) async fn run(mut self) {
+        self.objects.mark_changed();
+        loop {
+            let now = self.context.clock.now();
+            let wake = self.mirror.wake_at(now).map(|at| self.context.clock.until(at));
+            let store = self.evidence.wake_at();
+            tokio::select! {
+                changed = self.objects.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.read_object();
+                }
+                () = turned(&mut self.leadership, self.leading) => self.lead(!self.leading),
+                Some(event) = self.queue.recv() => self.feed(event),
+                Some(outcome) = self.outcomes.join_next() => {
+                    if let Ok(outcome) = outcome {
+                        self.take(outcome);
+                    }
+                }
+                () = sleep(wake) => self.feed(Event::Time),
+                () = sleep_until(store) => self.store(),
+            }
+            while self.jobs.try_join_next().is_some() {}
+            while self.copies.try_join_next().is_some() {}
+        }
+    }
+
+    fn feed(&mut self, event: Event) {
+        let now = self.context.clock.now();
+        for effect in self.mirror.handle(event, now) {
+            self.carry_out(effect);
+        }
+        for side in Side::ALL {
+            self.hanging.set(side, self.mirror.hangs(side));
+        }
+    }
+
+    /// Without a spec that makes sense there is nothing to do but to say so.
+    fn carry_out(&mut self, effect: Effect) {
+        match (effect, self.policy.clone()) {
+            (Effect::WriteStatus(request), _) => self.write_status(request),
+            (Effect::AbandonPass(_), _) => self.pass = PassReading::default(),
+            (Effect::StopCopies, _) => self.stop_copies(),
+            (Effect::WriteEvidence(places), _) => self.publish_evidence(&places),
+            (effect, Some(policy)) => self.work(effect, policy),
+            (_, None) => {}
+        }
+    }
+
+    /// Carries out what needs the registries or the cluster.
+    fn work(&mut self, effect: Effect, policy: Arc<MirrorPolicy>) {
+        match effect {
+            Effect::Probe {
+                request,
+                side,
+                canary,
+                blob,
+            } => {
+                let wanted = WantedProbe {
+                    request,
+                    side,
+                    canary,
+                    blob,
+                };
+                self.job(async move |context| probing::probe(&context, &policy, wanted).await);
+            }
+            Effect::ReadInUse { request, oldest } => {
+                let id = self.mirror.id().clone();
+                self.job(async move |context| match context.census.in_use(&id, oldest).await {
+                    Ok(in_use) => Event::InUse { request, in_use },
+                    Err(error) => {
+                        tracing::warn!(mirror = %id, %error, "failed to read what is in use");
+                        Event::InUseFailed(request)
+                    }
+                });
+            }
+            Effect::List { pass, repository } => self.list(pass, &repository, &policy),
+            Effect::ListMore { pass, repository } => self.at_pass(pass).more(&repository),
+            Effect::CloseListing { pass, repository } => {
+                let clock = self.context.clock;
+                self.at_pass(pass).close(clock, &repository);
+            }
+            Effect::Resolve(wanted) => self.resolve(wanted, policy),
+            Effect::Copy(errand) => self.copy(errand, policy),
+            Effect::Prewarm(pull) => {
+                self.job(async move |context| caching::prewarm(&context, &policy, pull).await);
+            }
+            Effect::ReadRule { request, side } => {
+                self.job(async move |context| Event::Rule {
+                    request,
+                    rule: caching::read_rule(&context, &policy, side).await,
+                });
+            }
+            Effect::Measure => self.measure(),
+            Effect::Announce(announcement) => {
+                let (context, id) = (Arc::clone(&self.context), self.mirror.id().clone());
+                self.jobs
+                    .spawn(async move { status::announce(&context, &id, announcement).await });
+            }
+            Effect::AbandonPass(_)
+            | Effect::StopCopies
+            | Effect::WriteStatus(_)
+            | Effect::WriteEvidence(_)
+            | Effect::LookAtPods => {}
+        }
+    }
+
+    /// Runs a job beside this task; its event comes back through the queue.
+    fn job<F>(&mut self, job: impl FnOnce(Arc<MirrorsContext>) -> F)
+    where
+        F: Future<Output = Event> + Send + 'static,
+    {
+        let (job, events) = (job(Arc::clone(&self.context)), self.events.clone());
+        self.jobs.spawn(async move {
+            // The receiver is gone with its mirror.
+            let _ = events.send(job.await).await;
+        });
+    }
+
+    /// The reading of this pass; what an earlier one had under way ends.
+    fn at_pass(&mut self, pass: u64) -> &mut PassReading {
+        if self.pass.pass != pass {
+            self.pass = PassReading::new(pass);
+        }
+        &mut self.pass
+    }
+
+    fn list(&mut self, pass: u64, repository: &str, policy: &Arc<MirrorPolicy>) {
+        let (sources, events) = (self.sources.clone(), self.events.clone());
+        self.at_pass(pass).list(&sources, policy, repository, events);
+    }
+
+    fn resolve(&mut self, wanted: Resolve, policy: Arc<MirrorPolicy>) {
+        let (sources, events) = (self.sources.clone(), self.events.clone());
+        match wanted.pass {
+            Some(pass) => self.at_pass(pass).resolve(&sources, &policy, wanted, events),
+            None => self.job(async move |_| reading::resolve(&sources, &policy, None, wanted).await),
+        }
+    }
+
+    fn copy(&mut self, errand: Errand, policy: Arc<MirrorPolicy>) {
+        while self.copies.try_join_next().is_some() {}
+        if self.copies.is_empty() {
+            self.round = Arc::default();
+        }
+        let (context, events, round) = (Arc::clone(&self.context), self.events.clone(), Arc::clone(&self.round));
+        self.copies.spawn(async move {
+            let ended = round.copy(&context, &policy, errand).await;
+            let _ = events.send(ended).await;
+        });
+    }
+
+    fn stop_copies(&mut self) {
+        self.copies.abort_all();
+        self.round = Arc::default();
+    }
+
+    /// Takes in what the publisher reports.
+    fn read_object(&mut self) {
+        let object = self.objects.borrow_and_update().clone();
+        let (mirror, policy, last_valid) = match object {
+            Object::Readable {
+                mirror,
+                policy,
+                last_valid,
+                evidence_lost,
+            } => {
+                if evidence_lost > self.evidence_lost {
+                    self.evidence.lost();
+                    self.store();
+                }
+                self.evidence_lost = evidence_lost;
+                (Some(mirror), Some(policy), last_valid)
+            }
+            Object::Unreadable { invalid, last_valid } => {
+                self.object = None;
+                self.spec_in_force(last_valid);
+                let problem = invalid.error.clone();
+                let generation = invalid.metadata.generation.unwrap_or_default();
+                self.feed(Event::InvalidSpec { generation, problem });
+                return;
+            }
+        };
+        let (Some(mirror), Some(policy)) = (mirror, policy) else {
+            return;
+        };
+        if !self.is_newer(&mirror) {
+            return self.read_again(&mirror);
+        }
+        let generation = mirror.metadata.generation.unwrap_or_default();
+        match policy {
+            Ok(policy) => self.spec_in_force(Some(ValidPolicy { policy, generation })),
+            Err(error) => {
+                self.spec_in_force(last_valid);
+                let problem = error.to_string();
+                self.feed(Event::InvalidSpec { generation, problem });
+            }
+        }
+        self.adopt(mirror);
+    }
+
+    fn spec_in_force(&mut self, valid: Option<ValidPolicy>) {
+        let Some(ValidPolicy { policy, generation }) = valid else {
+            return;
+        };
+        self.policy = Some(Arc::clone(&policy));
+        if !policy.suspended {
+            self.context.readings.claim(&policy);
+        }
+        self.feed(Event::Spec { policy, generation });
+    }
+
+    fn adopt(&mut self, mirror: Arc<RegistryMirror>) {
+        let read = read_status(&mirror);
+        self.object = Some(mirror);
+        self.feed(Event::Status(Box::new(read)));
+    }
+
+    /// Whether this is not older than what is known: the answer to a write comes before the watch shows earlier ones.
+    fn is_newer(&self, mirror: &RegistryMirror) -> bool {
+        let Some(known) = &self.object else { return true };
+        match (version(known), version(mirror)) {
+            (Some(known), Some(new)) => new >= known,
+            _ => true,
+        }
+    }
+
+    /// A watch that goes back may be late, or the API server was restored from a backup: what it answers now is what counts.
+    fn read_again(&mut self, mirror: &RegistryMirror) {
+        let (context, name) = (Arc::clone(&self.context), mirror.name_any());
+        self.outcomes.spawn(async move {
+            tokio::time::sleep(SETTLE).await;
+            Outcome::Read(status::read(&context, &name).await)
+        });
+    }
+
+    /// The object as it was just read is what counts, also where it is older than what was known.
+    fn follow(&mut self, mirror: Arc<RegistryMirror>) {
+        let read = version(&mirror);
+        self.object = None;
+        self.adopt(mirror);
+        let shown = match &*self.objects.borrow() {
+            Object::Readable { mirror, .. } => version(mirror),
+            Object::Unreadable { .. } => None,
+        };
+        if shown.is_some() && shown == read {
+            self.read_object();
+        }
+    }
+
+    /// This replica begins to lead, or ceases to.
+    fn lead(&mut self, leading: bool) {
+        self.leading = leading;
+        let id = self.mirror.id().clone();
+        if leading {
+            let table = Arc::clone(&self.context.table.borrow());
+            let prior = table.route(&id).map(|route| Evidence::clone(&route.evidence));
+            self.feed(Event::Prior(prior.unwrap_or_default()));
+        } else {
+            self.evidence = EvidenceOut::default();
+            self.context.local.remove(&id.uid);
+        }
+        self.feed(Event::Leading(leading));
+    }
+
+    fn write_status(&mut self, request: RequestId) {
+        let context = Arc::clone(&self.context);
+        let unreadable = match &*self.objects.borrow() {
+            Object::Unreadable { invalid, .. } => Some(Arc::clone(invalid)),
+            Object::Readable { .. } => None,
+        };
+        if let Some(invalid) = unreadable {
+            self.outcomes.spawn(async move {
+                let written = status::refuse(&context, &invalid).await;
+                Outcome::Written(request, if written { Written::Reported } else { Written::Refused })
+            });
+            return;
+        }
+        let (Some(mirror), Some(view)) = (self.object.clone(), self.mirror.view()) else {
+            self.outcomes
+                .spawn(async move { Outcome::Written(request, Written::Refused) });
+            return;
+        };
+        self.outcomes
+            .spawn(async move { Outcome::Written(request, status::write(&context, mirror, view).await) });
+    }
+
+    fn take(&mut self, outcome: Outcome) {
+        match outcome {
+            Outcome::Written(request, written) => self.written(request, written),
+            Outcome::Read(Some(mirror)) => self.follow(mirror),
+            Outcome::Read(None) => {}
+            Outcome::Stored(result, groups) => self.stored(result, groups),
+        }
+    }
+
+    fn written(&mut self, request: RequestId, written: Written) {
+        let result = match written {
+            Written::Done(mirror) => {
+                if self.is_newer(&mirror) {
+                    self.adopt(mirror);
+                }
+                Ok(())
+            }
+            Written::Reported => Ok(()),
+            Written::Conflict(mirror) => {
+                if let Some(mirror) = mirror {
+                    self.adopt(mirror);
+                }
+                Err(WriteProblem { conflict: true })
+            }
+            Written::Refused => Err(WriteProblem { conflict: false }),
+        };
+        self.feed(Event::StatusWritten { request, result });
+    }
+
+    /// Hands the groups that changed to this replica's webhook at once, and has them stored for the others.
+    fn publish_evidence(&mut self, places: &[GroupPlace]) {
+        let evidence = self.evidence.update(&self.mirror, places);
+        self.context.local.set(&self.mirror.id().uid, Arc::new(evidence));
+        self.store();
+    }
+
+    fn store(&mut self) {
+        let Some(mirror) = self.object.clone().filter(|_| self.leading) else {
+            return;
+        };
+        let Some((groups, all)) = self.evidence.begin() else {
+            return;
+        };
+        let context = Arc::clone(&self.context);
+        self.outcomes.spawn(async move {
+            let pairs: Vec<_> = groups
+                .iter()
+                .map(|(place, group)| (*place, Group::clone(group)))
+                .collect();
+            let written = context.store.write(&mirror, &pairs, &all).await;
+            Outcome::Stored(written, groups)
+        });
+    }
+
+    fn stored(&mut self, result: Result<Stored, EvidenceWriteError>, groups: Groups) {
+        if let Err(error) = &result {
+            tracing::warn!(mirror = %self.mirror.id(), %error, "failed to store the evidence");
+        }
+        if let Some(reported) = self.evidence.ended(result, groups) {
+            self.feed(Event::EvidenceStored(reported));
+        }
+        self.store();
+    }
+
+    fn measure(&self) {
+        let Some(Subject::Watched(seen)) = self
+            .mirror
+            .view()
+            .and_then(|view| view.in_force)
+            .map(|(_, subject)| subject)
+        else {
+            return;
+        };
+        let (name, metrics) = (&*self.mirror.id().name, &self.context.metrics);
+        if let Some(pass) = &seen.pass {
+            metrics.scanned(name, &seen.summary, pass.begun, pass.ended);
+        }
+        if let Some(holdings) = &seen.holdings {
+            metrics.cache_holds(name, holdings, self.context.clock.now());
+        }
+    }
+}
+
+/// The resourceVersion as a number, which Kubernetes' own storage has always had.
+fn version(mirror: &RegistryMirror) -> Option<u64> {
+    mirror.resource_version()?.parse().ok()
+}
+
+/// Returns when this replica begins to lead, or ceases to.
+async fn turned(leadership: &mut watch::Receiver<Leadership>, leading: bool) {
+    if leading {
+        lease::lost(leadership).await;
+    } else {
+        lease::gained(leadership).await;
+    }
+}
+
+async fn sleep(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;

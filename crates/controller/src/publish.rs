@@ -1,0 +1,74 @@
+//! Publication: what this replica sees becomes the routes of its webhook, and what the leader knows becomes the evidence
+//! of every replica.
+//!
+//! * [`snapshot`]: the one task that watches mirrors, evidence and namespaces, and publishes the [`Snapshot`].
+//!   - `mirrors`: each mirror's policy and status in force; `epoch`: when a lower epoch is followed; `namespaces`: labels.
+//!   - `evidence`: the groups that the `ConfigMaps` hold; `local`: what the leader hands in before it is written.
+//!   - `watched`: one watched collection; `lag`: detects watches that deliver nothing.
+//! * [`news`]: what happens to mirrors, for the tasks that run them.
+//! * [`freshness`]: when each watch was last answered; [`view`]: passes snapshots and their age on to the webhook.
+//! * [`store`]: writes the leader's evidence to `ConfigMaps`.
+//!
+//! A changed mirror goes watch → `mirrors` → snapshot → webhook, and as news to its task. A verified tag goes from the
+//! mirror's task to [`LocalEvidence`] and to the [`EvidenceStore`], and from the ConfigMap to all other replicas.
+
+use catamaran_api::mirror::RegistryMirror;
+use kube::core::DeserializeGuard;
+use tokio::sync::watch;
+
+use catamaran_lease::Leadership;
+
+mod epoch;
+mod evidence;
+pub mod freshness;
+mod lag;
+mod local;
+mod metrics;
+mod mirrors;
+mod namespaces;
+pub mod news;
+pub mod snapshot;
+pub mod store;
+#[cfg(test)]
+mod testserver;
+pub mod view;
+mod watched;
+
+pub use freshness::{FreshnessLayer, WATCH_SECONDS, WatchFreshness, WatchedKind};
+pub use local::LocalEvidence;
+pub use metrics::SnapshotMetrics;
+pub use news::{MirrorNews, NewsReceiver, ValidPolicy};
+pub use snapshot::{Published, Snapshot, SnapshotPublisher};
+pub use store::{EvidenceStore, EvidenceWriteError, WriteFailure, Written};
+pub use view::{ViewUpdate, serve_view};
+
+/// A mirror as it is watched: one that can't be decoded must not disturb the others.
+pub(crate) type Mirror = DeserializeGuard<RegistryMirror>;
+
+/// This process among the replicas.
+#[derive(Clone)]
+pub struct Replica {
+    /// Access to the API server, with a [`FreshnessLayer`].
+    pub client: kube::Client,
+    /// The operator's own namespace, where the evidence lies.
+    pub namespace: String,
+    /// This replica's name.
+    pub identity: String,
+    /// Whether it may write.
+    pub leadership: watch::Receiver<Leadership>,
+}
+
+impl Replica {
+    pub(crate) fn leads(&self) -> bool {
+        self.leadership.borrow().is_leading_now()
+    }
+}
+
+impl std::fmt::Debug for Replica {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Replica")
+            .field("namespace", &self.namespace)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}

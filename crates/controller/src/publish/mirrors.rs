@@ -1,0 +1,231 @@
+//! The mirrors as this replica sees them: the policy and status in force, and the news for their tasks.
+//!
+//! * A spec is parsed once for each generation and shared from then on.
+//! * A spec that makes no sense, or can't be decoded, leaves the last one that did in force: a typo must not take the routes
+//!   away. A replica that starts while the spec makes no sense knows none, and leaves pods alone.
+//! * A mirror that is deleted has no route from that moment.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use catamaran_api::mirror::RegistryMirror;
+use catamaran_api::policy::{PolicyError, policy};
+use catamaran_core::policy::MirrorPolicy;
+use kube::ResourceExt as _;
+use kube::core::error_boundary::InvalidObject;
+use kube::runtime::watcher::Event;
+use tokio::time::Instant;
+
+use super::Mirror;
+use super::epoch::{FollowedStatus, RouteStatus};
+use super::lag::Versions;
+use super::news::{MirrorNews, NewsSender, ValidPolicy};
+
+/// One mirror.
+#[derive(Debug, Default)]
+pub(crate) struct SeenMirror {
+    name: String,
+    /// The last one that could be decoded, with what its spec says.
+    parsed: Option<Parsed>,
+    last_valid: Option<ValidPolicy>,
+    status: Option<FollowedStatus>,
+}
+
+#[derive(Debug)]
+struct Parsed {
+    mirror: Arc<RegistryMirror>,
+    policy: Result<Arc<MirrorPolicy>, PolicyError>,
+}
+
+impl SeenMirror {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The policy and the status in force, if it has a route.
+    pub fn in_force(&self) -> Option<(&Arc<MirrorPolicy>, &RouteStatus)> {
+        let policy = &self.last_valid.as_ref()?.policy;
+        Some((policy, self.status.as_ref()?.current()))
+    }
+
+    fn apply(&mut self, mirror: RegistryMirror, now: Instant) -> MirrorNews {
+        let mirror = Arc::new(mirror);
+        let generation = mirror.metadata.generation.unwrap_or_default();
+        // After a restore of etcd another spec may get the same generation.
+        let same = |parsed: &&Parsed| {
+            parsed.mirror.metadata.generation == mirror.metadata.generation && parsed.mirror.spec == mirror.spec
+        };
+        let policy = match self.parsed.as_ref().filter(same) {
+            Some(parsed) => parsed.policy.clone(),
+            None => policy(&mirror).map(Arc::new),
+        };
+        match &policy {
+            Ok(policy) => {
+                self.last_valid = Some(ValidPolicy {
+                    policy: Arc::clone(policy),
+                    generation,
+                });
+            }
+            Err(error) => tracing::debug!(mirror = mirror.name_any(), %error, "the last valid spec stays in force"),
+        }
+        let status = RouteStatus::of(&mirror);
+        match &mut self.status {
+            Some(followed) => followed.observe(status, now),
+            None => self.status = Some(FollowedStatus::new(status)),
+        }
+        self.parsed = Some(Parsed {
+            mirror: Arc::clone(&mirror),
+            policy: policy.clone(),
+        });
+        MirrorNews::Applied {
+            mirror,
+            policy,
+            last_valid: self.last_valid.clone(),
+        }
+    }
+
+    fn refuse(&self, invalid: InvalidObject) -> MirrorNews {
+        MirrorNews::Unreadable {
+            invalid: Arc::new(invalid),
+            last_valid: self.last_valid.clone(),
+        }
+    }
+
+    /// What the route depends on: most writes to a mirror change counters only.
+    fn route_key(&self) -> Option<(*const MirrorPolicy, RouteStatus)> {
+        let (policy, status) = self.in_force()?;
+        Some((Arc::as_ptr(policy), status.clone()))
+    }
+}
+
+/// All mirrors, by UID.
+#[derive(Debug)]
+pub(crate) struct SeenMirrors {
+    mirrors: HashMap<Arc<str>, SeenMirror>,
+    versions: Versions,
+    /// UIDs that a list in progress has shown.
+    listing: Option<HashSet<Arc<str>>>,
+    listed: bool,
+    news: NewsSender,
+}
+
+impl SeenMirrors {
+    /// No mirrors yet; `news` gets what happens to them.
+    pub fn new(news: NewsSender) -> SeenMirrors {
+        SeenMirrors {
+            mirrors: HashMap::new(),
+            versions: Versions::new(),
+            listing: None,
+            listed: false,
+            news,
+        }
+    }
+
+    /// Takes one event; whether a route may have changed.
+    pub fn take(&mut self, event: Event<Mirror>, now: Instant) -> bool {
+        match event {
+            Event::Init => {
+                self.listing = Some(HashSet::new());
+                false
+            }
+            Event::InitApply(mirror) => {
+                if let Some(listing) = &mut self.listing {
+                    listing.insert(uid(&mirror));
+                }
+                self.apply(mirror, now)
+            }
+            Event::InitDone => {
+                let listing = self.listing.take().unwrap_or_default();
+                let gone = self.mirrors.keys().filter(|uid| !listing.contains(*uid));
+                let gone: Vec<Arc<str>> = gone.cloned().collect();
+                let mut relevant = !std::mem::replace(&mut self.listed, true);
+                for uid in gone {
+                    relevant |= self.remove(&uid);
+                }
+                self.news.listed();
+                relevant
+            }
+            Event::Apply(mirror) => self.apply(mirror, now),
+            Event::Delete(mirror) => self.remove(&uid(&mirror)),
+        }
+    }
+
+    fn apply(&mut self, mirror: Mirror, now: Instant) -> bool {
+        let (uid, name) = (uid(&mirror), mirror.name_any());
+        self.versions
+            .insert(Arc::clone(&uid), mirror.resource_version().unwrap_or_default());
+        let is_new = !self.mirrors.contains_key(&uid);
+        let seen = self.mirrors.entry(Arc::clone(&uid)).or_default();
+        let before = seen.route_key();
+        seen.name = name;
+        let news = match mirror.0 {
+            Ok(mirror) => seen.apply(mirror, now),
+            Err(invalid) => seen.refuse(invalid),
+        };
+        self.news.exists(&uid, news);
+        is_new || seen.route_key() != before
+    }
+
+    fn remove(&mut self, uid: &Arc<str>) -> bool {
+        self.versions.remove(uid);
+        let removed = self.mirrors.remove(uid).is_some();
+        if removed {
+            self.news.deleted(uid);
+        }
+        removed
+    }
+
+    /// Whether they were listed once.
+    pub fn listed(&self) -> bool {
+        self.listed
+    }
+
+    /// Each with its UID.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &SeenMirror)> {
+        self.mirrors.iter()
+    }
+
+    /// The UIDs of those that exist.
+    pub fn uids(&self) -> BTreeSet<Arc<str>> {
+        self.mirrors.keys().cloned().collect()
+    }
+
+    /// What was delivered.
+    pub fn versions(&self) -> &Versions {
+        &self.versions
+    }
+
+    /// Whether a lower epoch of one of them is held back.
+    pub fn in_doubt(&self) -> bool {
+        let mut statuses = self.mirrors.values().filter_map(|mirror| mirror.status.as_ref());
+        statuses.any(FollowedStatus::is_in_doubt)
+    }
+
+    /// Applies `believe` to each lower epoch that is held back; whether a route has changed.
+    pub fn settle(&mut self, believe: impl Fn(&str, &mut FollowedStatus)) -> bool {
+        let mut relevant = false;
+        for (uid, mirror) in &mut self.mirrors {
+            if let Some(status) = mirror.status.as_mut().filter(|status| status.is_in_doubt()) {
+                believe(uid, status);
+                if !status.is_in_doubt() {
+                    let epoch = status.current().epoch;
+                    tracing::warn!(
+                        mirror = mirror.name,
+                        epoch,
+                        "following a status with a lower epoch: it was restored or reset"
+                    );
+                    relevant = true;
+                }
+            }
+        }
+        relevant
+    }
+}
+
+fn uid(mirror: &Mirror) -> Arc<str> {
+    mirror.uid().unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests;
