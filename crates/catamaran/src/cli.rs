@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::output;
 
@@ -140,10 +140,13 @@ pub struct RunArguments {
     /// A name that minted pull secrets may have; may be given more than once
     #[arg(long = "pull-secret-name", value_name = "NAME")]
     pub pull_secret_names: Vec<String>,
-    /// A namespace whose pods are left alone when they wait for an image, besides kube-system and the operator's own; may be
-    /// given more than once
+    /// A namespace whose pods are left alone, at admission and when they wait for an image, besides kube-system and the
+    /// operator's own; may be given more than once
     #[arg(long = "excluded-namespace", value_name = "NAME")]
     pub excluded_namespaces: Vec<String>,
+    /// Whether the templates of workloads count as use of an image, besides pods
+    #[arg(long, default_value_t = true, action = ArgAction::Set, value_name = "BOOL")]
+    pub read_workloads: bool,
     /// How logs are written
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     pub log_format: LogFormat,

@@ -16,9 +16,14 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
 /// The counters of the process, ready to be printed.
-pub fn registry(controller: &catamaran_controller::metrics::Metrics, process: Process) -> Registry {
+pub fn registry(
+    controller: &catamaran_controller::metrics::Metrics,
+    snapshots: &catamaran_controller::publish::SnapshotMetrics,
+    process: Process,
+) -> Registry {
     let mut registry = Registry::with_prefix("catamaran");
     controller.register(&mut registry);
+    snapshots.register(&mut registry);
     registry.register_collector(Box::new(process));
     registry
 }

@@ -3,7 +3,7 @@
 //! This is the one binary: the operator (`run`), and what people type. It wires the crates together and reads the
 //! clock, the environment and the terminal; it decides nothing.
 //!
-//! Reading order: [`cli`] is what can be typed; [`run`] is the operator, with [`http`], [`notifications`], [`telemetry`] and
+//! Reading order: [`cli`] is what can be typed; [`run`] is the operator, with [`http`], [`telemetry`] and
 //! [`exposition`] around it; [`diff`] compares two repositories without a cluster; [`check`] says what stands between here and an image; [`status`]
 //! shows mirrors as a table; [`cluster`] is where mirrors are; [`table`] and [`output`] are how they print,
 //! and [`exit`] how they end.
@@ -20,7 +20,6 @@ mod exit;
 mod exposition;
 mod http;
 mod listener;
-mod notifications;
 mod output;
 #[cfg(test)]
 mod reference;

@@ -11,10 +11,11 @@ use catamaran_certificates::ServingCertificate;
 use catamaran_controller::events;
 use catamaran_controller::metrics::Metrics;
 use catamaran_controller::notifications::Sender;
-use catamaran_core::failover::{Flip, FlipReason};
-use catamaran_core::health::{Outcome, Unavailable};
-use catamaran_core::parity::Summary;
-use catamaran_core::pull_through::Holdings;
+use catamaran_controller::publish::SnapshotMetrics;
+use catamaran_core::endpoint::{Outcome, Unavailable};
+use catamaran_core::mirror::failover::{Flip, FlipReason};
+use catamaran_core::mirror::parity::Summary;
+use catamaran_core::mirror::prewarm::Holdings;
 use catamaran_core::side::Side;
 use catamaran_lease::Leadership;
 use clap::CommandFactory as _;
@@ -253,7 +254,7 @@ struct Metric {
 fn the_page_of_the_metrics_is_up_to_date() {
     let controller = Metrics::default();
     sample(&controller);
-    let registry = exposition::registry(&controller, process());
+    let registry = exposition::registry(&controller, &SnapshotMetrics::default(), process());
     let mut text = String::new();
     prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
     let metrics = read(&text);
@@ -391,7 +392,7 @@ fn sample(metrics: &Metrics) {
             "refused",
             "unreadable",
             "too_many",
-            "passed_on",
+            "forwarded",
         ] {
             metrics.notified(sender.as_str(), outcome);
         }

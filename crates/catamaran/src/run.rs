@@ -7,32 +7,34 @@ use anyhow::Context as _;
 use catamaran_certificates::{CertificateSettings, Schedule, ServingCertificate, Source};
 use catamaran_controller::clock::Clock;
 use catamaran_controller::connections::Connections;
-use catamaran_controller::contact::{Contact, ContactLayer};
-use catamaran_controller::context::{self, Context, Mirror};
-use catamaran_controller::crews::Crews;
-use catamaran_controller::feed::{self, View as Seen};
-use catamaran_controller::memory::Memories;
-use catamaran_controller::readings::Readings;
-use catamaran_controller::{pods, pull_secrets, reconcile};
+use catamaran_controller::context::{self, Context};
+use catamaran_controller::mirrors::{self, MirrorTasks, MirrorsContext, Readings};
+use catamaran_controller::pods::{self, CensusTask, PodsContext};
+use catamaran_controller::publish::{
+    EvidenceStore, FreshnessLayer, NewsReceiver, Replica, Snapshot, SnapshotMetrics, SnapshotPublisher, ViewUpdate,
+    WatchFreshness, serve_view,
+};
+use catamaran_controller::pull_secrets;
+use catamaran_core::routing::RouteTable;
 use catamaran_lease::{Leadership, LeaseSettings};
 use catamaran_registry::Budgets;
-use catamaran_webhook::{Admission, Identity, View};
+use catamaran_webhook::{Admission, View};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::client::ClientBuilder;
-use kube::runtime::reflector::ObjectRef;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use account::Account;
+use notifications::Notifications;
 
 use crate::cli::{Certificates, RunArguments};
-use crate::{exposition, http, listener, notifications, telemetry};
+use crate::{exposition, http, listener, telemetry};
 
 mod account;
-mod hints;
-mod janitor;
+mod notifications;
 mod pulse;
 
 /// How long the API server may be silent on a connection that is read from. A watch ends within 25 s, so a healthy one
@@ -42,32 +44,46 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// How long the parts may take to end after the last request.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
+/// Threads that answer admissions.
+const WEBHOOK_THREADS: usize = 2;
+
+/// Threads for everything else.
+const CONTROLLER_THREADS: usize = 2;
+
 /// Runs the operator until SIGTERM or SIGINT.
 pub fn run(arguments: &RunArguments) -> anyhow::Result<()> {
     telemetry::start(arguments.log_format, &arguments.log_level)?;
     // One provider in the process; a second call would only say that it is there already.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build();
-    runtime
-        .context("failed to start the runtime")?
-        .block_on(operate(arguments))
+    // Whatever the controller is busy with, no admission waits for a thread that it has.
+    let webhook = runtime("webhook", WEBHOOK_THREADS)?;
+    let controller = runtime("controller", CONTROLLER_THREADS)?;
+    let result = controller.block_on(operate(arguments, webhook.handle().clone()));
+    webhook.shutdown_background();
+    result
 }
 
-async fn operate(arguments: &RunArguments) -> anyhow::Result<()> {
+fn runtime(name: &str, threads: usize) -> anyhow::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(threads)
+        .thread_name(name)
+        .enable_all()
+        .build()
+        .with_context(|| format!("failed to start the runtime of the {name}"))
+}
+
+async fn operate(arguments: &RunArguments, webhook: Handle) -> anyhow::Result<()> {
     let stop = stop_signal()?;
-    let contact = Contact::default();
-    let client = client(&contact).await?;
+    let freshness = WatchFreshness::default();
+    let client = client(&freshness).await?;
     let account = account::ask(&client, &arguments.namespace).await?;
-    let parts = Parts::build(arguments, client, contact, account).await?;
+    let parts = Parts::build(arguments, client, freshness, account).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         replica = arguments.pod_name,
         "catamaran is starting"
     );
-    let running = parts.start(arguments);
+    let running = parts.start(arguments, &webhook);
     stop.await;
     tracing::info!(
         seconds = arguments.drain_seconds.as_secs(),
@@ -90,25 +106,29 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
-async fn client(contact: &Contact) -> anyhow::Result<kube::Client> {
+async fn client(freshness: &WatchFreshness) -> anyhow::Result<kube::Client> {
     let mut config = kube::Config::infer()
         .await
         .context("failed to find the API server: run this in a cluster, or set KUBECONFIG")?;
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = Some(SILENCE);
     let builder = ClientBuilder::try_from(config).context("failed to set up the client of the API server")?;
-    Ok(builder.with_layer(&ContactLayer(contact.clone())).build())
+    Ok(builder.with_layer(&FreshnessLayer(freshness.clone())).build())
 }
 
 /// Everything that runs, before it does.
 struct Parts {
     context: Arc<Context>,
-    contact: Contact,
-    seen: watch::Receiver<Seen>,
-    seen_sender: watch::Sender<Seen>,
-    table_sender: watch::Sender<Arc<catamaran_core::routes::RouteTable>>,
-    leadership_sender: watch::Sender<Leadership>,
-    triggers: mpsc::UnboundedReceiver<ObjectRef<Mirror>>,
+    mirrors: Arc<MirrorsContext>,
+    tasks: Arc<MirrorTasks>,
+    census: CensusTask,
+    publisher: SnapshotPublisher,
+    published: watch::Receiver<Snapshot>,
+    news: NewsReceiver,
+    snapshot_metrics: Arc<SnapshotMetrics>,
+    freshness: WatchFreshness,
+    table: watch::Sender<Arc<RouteTable>>,
+    leadership: watch::Sender<Leadership>,
     view: Arc<View>,
     admission: Arc<Admission>,
     counted: Arc<catamaran_webhook::metrics::Metrics>,
@@ -116,67 +136,83 @@ struct Parts {
     /// Of what is kept for this installation alone.
     owner: Option<OwnerReference>,
     certificate: Arc<ServingCertificate>,
-    webhook: TcpListener,
+    webhook: std::net::TcpListener,
     http: TcpListener,
-    notifications: Option<TcpListener>,
+    notifications: Option<Notifications>,
 }
 
 impl Parts {
+    #[expect(clippy::too_many_lines, reason = "wiring: a line or two for each part")]
     async fn build(
         arguments: &RunArguments,
         client: kube::Client,
-        contact: Contact,
+        freshness: WatchFreshness,
         account: Account,
     ) -> anyhow::Result<Parts> {
-        let (seen_sender, seen) = watch::channel(Seen::default());
         let (table_sender, table) = watch::channel(Arc::default());
         let (leadership_sender, leadership) = catamaran_lease::channel();
-        let (triggers_sender, triggers) = mpsc::unbounded_channel();
-        let context = Context {
-            excluded_namespaces: context::excluded_namespaces(&arguments.namespace, &arguments.excluded_namespaces),
+        let replica = Replica {
+            client: client.clone(),
+            namespace: arguments.namespace.clone(),
             identity: arguments.pod_name.clone(),
+            leadership: leadership.clone(),
+        };
+        let excluded = context::excluded_namespaces(&arguments.namespace, &arguments.excluded_namespaces);
+        let store = Arc::new(EvidenceStore::new(&replica));
+        let (publisher, ends) =
+            SnapshotPublisher::new(&replica, Arc::new(excluded), freshness.clone(), Arc::clone(&store));
+        let (census, census_task) = pods::census(client.clone(), table.clone(), arguments.read_workloads);
+        let context = Arc::new(Context {
             namespace: arguments.namespace.clone(),
             clock: Clock::start(),
             leadership,
-            memories: Memories::default(),
             connections: Connections::new(client.clone(), &arguments.namespace, Arc::new(Budgets::new())),
-            readings: Readings::default(),
-            crews: Crews::default(),
             table,
-            triggers: triggers_sender,
-            turns: watch::channel(0).0,
+            local: ends.local,
+            store,
             recorder: context::recorder(client.clone(), &arguments.pod_name),
             metrics: Arc::default(),
             client,
+        });
+        let mirrors = MirrorsContext {
+            shared: Arc::clone(&context),
+            readings: Readings::default(),
+            census,
         };
         let view = Arc::new(View::new(Instant::now()));
-        let own = Identity {
-            namespace: arguments.namespace.clone(),
-            username: account.username,
-        };
         let counted = Arc::<catamaran_webhook::metrics::Metrics>::default();
-        let admission = Arc::new(Admission::new(Arc::clone(&view), own, Arc::clone(&counted)));
+        let admission = Arc::new(Admission::new(
+            Arc::clone(&view),
+            account.username,
+            Arc::clone(&counted),
+        ));
         let certificate = Arc::new(ServingCertificate::new(
             &arguments.webhook_service,
             &arguments.namespace,
         ));
+        let tasks = Arc::default();
+        let notifications = notifications::listen(arguments, &context, &tasks).await?;
         Ok(Parts {
-            context: Arc::new(context),
-            contact,
-            seen,
-            seen_sender,
-            table_sender,
-            leadership_sender,
-            triggers,
+            context,
+            mirrors: Arc::new(mirrors),
+            tasks,
+            census: census_task,
+            publisher,
+            published: ends.snapshots,
+            news: ends.news,
+            snapshot_metrics: ends.metrics,
+            freshness,
+            table: table_sender,
+            leadership: leadership_sender,
             view,
             admission,
             counted,
             certificates: certificate_settings(arguments, account.owner.clone())?,
             owner: account.owner,
             certificate,
-            webhook: listener::bind(arguments.webhook_address).await?,
+            webhook: listener::bind(arguments.webhook_address).await?.into_std()?,
             http: listener::bind(arguments.http_address).await?,
-            notifications: hints::listener(arguments).await?,
+            notifications,
         })
     }
 
@@ -191,77 +227,110 @@ impl Parts {
             certificate: Arc::clone(&self.certificate),
         };
         let (seen, certificate, stopping) = (
-            self.seen.clone(),
+            self.published.clone(),
             Arc::clone(&self.certificate),
             tokens.stopping.clone(),
         );
         http::Status {
             ready: Box::new(move || readiness(&stopping, &seen, &certificate, clock.now())),
             live: Box::new(move || pulse.check()),
-            metrics: exposition::registry(&self.context.metrics, process),
+            metrics: exposition::registry(&self.context.metrics, &self.snapshot_metrics, process),
         }
     }
 
-    fn start(self, arguments: &RunArguments) -> Running {
+    #[expect(clippy::too_many_lines, reason = "wiring: a line or two for each part")]
+    fn start(self, arguments: &RunArguments, webhook: &Handle) -> Running {
         let tokens = Tokens::default();
         let status = Arc::new(self.status(&tokens));
         let clock = self.context.clock;
         let now = move || clock.now();
         let client = || self.context.client.clone();
-        let certificates = self.certificates.clone();
-        let (serving, leadership, end) = (
-            Arc::clone(&self.certificate),
-            self.context.leadership.clone(),
-            &tokens.end,
-        );
         let context = || Arc::clone(&self.context);
-        let (minting, seen) = (minting(arguments), self.seen.clone());
+        let stopping = || tokens.stopping.clone();
         let mut work = vec![
-            tokio::spawn(feed::run(client(), arguments.namespace.clone(), self.seen_sender)),
-            tokio::spawn(janitor::run(
-                context(),
-                self.seen,
-                self.table_sender,
-                self.view,
-                self.contact,
+            tokio::spawn(self.publisher.run()),
+            tokio::spawn(serve_view(
+                self.published.clone(),
+                self.freshness,
+                show(self.view, self.table),
             )),
-            tokio::spawn(http::serve(self.http, status, end.clone())),
+            tokio::spawn(self.census.run()),
+            tokio::spawn(http::serve(self.http, status, tokens.end.clone())),
             tokio::spawn(catamaran_certificates::run(
                 client(),
-                certificates,
-                serving,
-                leadership,
+                self.certificates,
+                Arc::clone(&self.certificate),
+                self.context.leadership.clone(),
                 now,
-                end.clone(),
+                tokens.end.clone(),
             )),
         ];
-        if let Some(listener) = self.notifications {
-            let desk = hints::desk(arguments, context());
-            work.push(tokio::spawn(notifications::serve(listener, desk, end.clone())));
+        if let Some(notifications) = self.notifications {
+            work.push(tokio::spawn(notifications.serve(tokens.end.clone())));
         }
+        let pods = PodsContext {
+            client: client(),
+            table: self.context.table.clone(),
+            leadership: self.context.leadership.clone(),
+            recorder: self.context.recorder.clone(),
+            metrics: Arc::clone(&self.context.metrics),
+            reports: Arc::clone(&self.tasks) as _,
+        };
         let leading = vec![
-            tokio::spawn(reconcile::run(context(), self.triggers, tokens.stopping.clone())),
-            tokio::spawn(pods::run(context(), tokens.stopping.clone())),
-            tokio::spawn(pull_secrets::run(context(), minting, seen, tokens.stopping.clone())),
+            tokio::spawn(mirrors::run(self.mirrors, self.tasks, self.news, stopping())),
+            tokio::spawn(pods::run(pods, stopping())),
+            tokio::spawn(pull_secrets::run(
+                context(),
+                minting(arguments),
+                self.published,
+                stopping(),
+            )),
         ];
         let settings =
             LeaseSettings::new(&*arguments.namespace, &*arguments.lease, &*arguments.pod_name).owned_by(self.owner);
         let lease = tokio::spawn(catamaran_lease::run(
             client(),
             settings,
-            self.leadership_sender,
+            self.leadership,
             now,
             tokens.release.clone(),
         ));
-        let (stopping, drain) = (tokens.stopping.clone(), arguments.drain_seconds);
         let tls: Arc<dyn rustls::server::ResolvesServerCert> = self.certificate;
-        let webhook = catamaran_webhook::server::serve(self.webhook, tls, self.admission, stopping, drain);
+        let drain = arguments.drain_seconds;
+        // Converted on the runtime that serves it: a listener belongs to the one that it was made on.
+        let served = webhook.spawn(serve_webhook(self.webhook, tls, self.admission, stopping(), drain));
         Running {
             tokens,
             work,
             leading,
             lease,
-            webhook: tokio::spawn(webhook),
+            webhook: served,
+        }
+    }
+}
+
+async fn serve_webhook(
+    listener: std::net::TcpListener,
+    tls: Arc<dyn rustls::server::ResolvesServerCert>,
+    admission: Arc<Admission>,
+    stopping: CancellationToken,
+    drain: Duration,
+) {
+    match TcpListener::from_std(listener) {
+        Ok(listener) => catamaran_webhook::server::serve(listener, tls, admission, stopping, drain).await,
+        Err(error) => tracing::error!(%error, "failed to serve the webhook"),
+    }
+}
+
+/// Gives the webhook and the controller what is published.
+fn show(view: Arc<View>, tables: watch::Sender<Arc<RouteTable>>) -> impl Fn(ViewUpdate) + Send {
+    move |update| {
+        if let Some(table) = update.table {
+            view.publish(Arc::clone(&table));
+            tables.send_replace(table);
+        }
+        if let Some(answered) = update.answered {
+            view.touch(answered);
         }
     }
 }
@@ -297,7 +366,7 @@ fn minting(arguments: &RunArguments) -> pull_secrets::Settings {
 /// outage of one must not take the webhook away.
 fn readiness(
     stopping: &CancellationToken,
-    seen: &watch::Receiver<Seen>,
+    seen: &watch::Receiver<Snapshot>,
     certificate: &ServingCertificate,
     now: jiff::Timestamp,
 ) -> Result<(), String> {

@@ -1,7 +1,7 @@
 //! What an answer that is not a success means.
 
 use bytes::Bytes;
-use catamaran_core::health::Unavailable;
+use catamaran_core::endpoint::Unavailable;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::io;
 
-use catamaran_core::health::Unavailable;
+use catamaran_core::endpoint::Unavailable;
 use rustls::AlertDescription;
 
 use crate::dns::DnsError;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use catamaran_core::health::Unavailable;
+use catamaran_core::endpoint::Unavailable;
 
 use crate::ask::Access;
 use crate::budget::{Budget, Budgets, CopyBudget};

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use catamaran_core::digest::Digest;
-use catamaran_core::health::Unavailable;
+use catamaran_core::endpoint::Unavailable;
 
 use crate::ask::Access;
 use crate::budget::CopyBudget;

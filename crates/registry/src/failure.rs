@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use catamaran_core::health::{Outcome, Unavailable};
+use catamaran_core::endpoint::{Outcome, Unavailable};
 
 /// How far a request came: the rungs of the probe's ladder, bottom first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

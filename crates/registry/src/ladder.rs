@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use catamaran_core::digest::Digest;
-use catamaran_core::health::Unavailable;
+use catamaran_core::endpoint::Unavailable;
 use catamaran_core::tags::TagFilter;
 use url::Host;
 

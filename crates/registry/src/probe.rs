@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use catamaran_core::digest::Digest;
-use catamaran_core::health::{Outcome, Unavailable};
+use catamaran_core::endpoint::{Outcome, Unavailable};
 use http::StatusCode;
 use tokio::time::Instant;
 

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use catamaran_core::health::Unavailable;
+use catamaran_core::endpoint::Unavailable;
 use tokio::sync::watch;
 use tokio::time::Instant;
 

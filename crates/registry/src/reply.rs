@@ -1,7 +1,7 @@
 //! One answer, whose body is read within bounds.
 
 use bytes::{Bytes, BytesMut};
-use catamaran_core::health::Unavailable;
+use catamaran_core::endpoint::Unavailable;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, StatusCode};
 use url::Url;

@@ -7,7 +7,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use catamaran_core::health::{Outcome, Unavailable};
+use catamaran_core::endpoint::{Outcome, Unavailable};
 use catamaran_core::policy::Provider;
 use catamaran_registry::{Client, Connection, Credentials, Limits, ProbeTarget, Secret};
 

@@ -1,6 +1,6 @@
 //! What two repositories come to.
 
-use catamaran_core::parity::Difference;
+use catamaran_core::mirror::parity::Difference;
 use catamaran_core::side::Sides;
 
 /// One that could be finished.

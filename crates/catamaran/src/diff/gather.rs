@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{anyhow, bail};
 use catamaran_core::digest::Digest;
-use catamaran_core::parity;
+use catamaran_core::mirror::parity;
 use catamaran_core::side::{Side, Sides};
 use catamaran_core::tags::TagFilter;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};

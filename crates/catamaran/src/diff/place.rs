@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use catamaran_core::digest::Digest;
-use catamaran_core::health::Unavailable;
+use catamaran_core::endpoint::Unavailable;
 use catamaran_core::side::Sides;
 use catamaran_core::tags::TagFilter;
 use catamaran_registry::{Budgets, Class, Client, Connection, Credentials, Failure, Limits};

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use catamaran_core::digest::Digest;
-use catamaran_core::parity::DifferenceKind;
+use catamaran_core::mirror::parity::DifferenceKind;
 use serde_json::{Value, json};
 
 use super::comparison::Comparison;

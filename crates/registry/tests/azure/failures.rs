@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use catamaran_core::health::{Outcome, Unavailable};
+use catamaran_core::endpoint::{Outcome, Unavailable};
 use catamaran_emulators::acr::Rights;
 use catamaran_emulators::{Answer, jwt};
 use catamaran_registry::{AzureIdentity, Class, Credentials, Failure, Rung};

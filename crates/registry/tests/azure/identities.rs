@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use catamaran_core::health::Outcome;
+use catamaran_core::endpoint::Outcome;
 use catamaran_emulators::acr::Rights;
 use catamaran_emulators::{Answer, Wire};
 use catamaran_registry::{AzureIdentity, Class, Endpoints, Identities, ProbeTarget, Rung};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use catamaran_core::health::Outcome;
+use catamaran_core::endpoint::Outcome;
 use catamaran_emulators::acr::{AUDIENCE, Rights};
 use catamaran_emulators::{Acr, Options, Server, jwt};
 use catamaran_registry::{AzureIdentity, Client, Connection, Credentials, Endpoints, Identities, Limits, Rung};

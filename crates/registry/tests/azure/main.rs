@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catamaran_core::health::Outcome;
+use catamaran_core::endpoint::Outcome;
 use catamaran_core::policy::Provider;
 use catamaran_emulators::acr::Rights;
 use catamaran_emulators::entra::Entra;

@@ -65,7 +65,7 @@ async fn a_foreign_token_endpoint_gets_nothing_and_is_not_even_asked() {
             let report = client.probe(&target, std::time::Duration::from_secs(2)).await;
             assert_eq!(
                 report.outcome,
-                catamaran_core::health::Outcome::CredentialsUnavailable,
+                catamaran_core::endpoint::Outcome::CredentialsUnavailable,
                 "{realm} {report:?}"
             );
             assert_eq!(other.requests(), [], "{realm}");
@@ -114,7 +114,11 @@ async fn blob_hosts_get_no_credential_through_any_number_of_redirects() {
         blob: true,
     };
     let report = client.probe(&target, std::time::Duration::from_secs(2)).await;
-    assert_eq!(report.outcome, catamaran_core::health::Outcome::Reachable, "{report:?}");
+    assert_eq!(
+        report.outcome,
+        catamaran_core::endpoint::Outcome::Reachable,
+        "{report:?}"
+    );
     assert_eq!(other.requests().len(), 3);
     assert!(!other.requests().iter().any(carries));
     assert!(!report.message.contains("sig="), "{report:?}");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use catamaran_core::health::Unavailable;
+use catamaran_core::endpoint::Unavailable;
 use catamaran_core::policy::Provider;
 use catamaran_registry::{Class, Client, Failure};
 use catamaran_scripted_registry::{Certificate, Fault, Registry, What, Wire};

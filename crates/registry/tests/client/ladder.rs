@@ -1,6 +1,6 @@
 //! The ladder against the scripted registry: what is seen on each rung, and where a climb ends.
 
-use catamaran_core::health::Unavailable;
+use catamaran_core::endpoint::Unavailable;
 use catamaran_core::policy::Provider;
 use catamaran_registry::ladder::{Climbed, CredentialKind, Finding, Step, Wants};
 use catamaran_registry::{Class, Client, Connection, LadderTarget};

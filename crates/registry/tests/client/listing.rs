@@ -1,6 +1,6 @@
 //! Lists of tags.
 
-use catamaran_core::health::Unavailable;
+use catamaran_core::endpoint::Unavailable;
 use catamaran_core::policy::Provider;
 use catamaran_registry::{Budget, Class, Client, Limits};
 use catamaran_scripted_registry::{Fault, Registry, What};

@@ -65,7 +65,7 @@ pub(crate) fn generic(registry: &Registry) -> Client {
     client(registry.connection(GENERIC, Provider::Generic))
 }
 
-pub(crate) fn unavailable(why: catamaran_core::health::Unavailable) -> Class {
+pub(crate) fn unavailable(why: catamaran_core::endpoint::Unavailable) -> Class {
     Class::Unavailable(why)
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use catamaran_core::health::{Outcome, Unavailable};
+use catamaran_core::endpoint::{Outcome, Unavailable};
 use catamaran_core::policy::Provider;
 use catamaran_registry::{Budget, Client, Connection, Limits, ProbeReport, ProbeTarget, Rung};
 use catamaran_scripted_registry::{Auth, Certificate, Fault, IMAGE_INDEX, Registry, What, Wire};

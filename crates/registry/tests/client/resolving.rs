@@ -1,7 +1,7 @@
 //! Tags and digests to manifests.
 
 use catamaran_core::digest::Digest;
-use catamaran_core::health::Unavailable;
+use catamaran_core::endpoint::Unavailable;
 use catamaran_core::policy::Provider;
 use catamaran_registry::{Class, Rung};
 use catamaran_scripted_registry::{Auth, Fault, IMAGE_INDEX, Registry, What};

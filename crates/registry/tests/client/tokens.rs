@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catamaran_core::health::Unavailable;
+use catamaran_core::endpoint::Unavailable;
 use catamaran_core::policy::Provider;
 use catamaran_registry::{Budget, Class, Client, Rung};
 use catamaran_scripted_registry::{Auth, Fault, What};

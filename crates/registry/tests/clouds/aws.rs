@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use catamaran_core::health::Outcome;
+use catamaran_core::endpoint::Outcome;
 use catamaran_core::policy::Provider;
 use catamaran_emulators::{Answer, Aws, Clock, Ecr, Hosts, Memory, Options, Server};
 use catamaran_registry::{AwsIdentity, Budgets, Class, Client, Credentials, ProbeTarget, PullError, Rung};

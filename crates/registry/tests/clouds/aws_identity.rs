@@ -1,6 +1,6 @@
 //! Who we are at Amazon: each source of keys, and what its failure says.
 
-use catamaran_core::health::Outcome;
+use catamaran_core::endpoint::Outcome;
 use catamaran_core::policy::Provider;
 use catamaran_emulators::{Answer, Options, Server, Tls, jwt};
 use catamaran_registry::{Class, Client, ClientError, Connection, Credentials, Limits};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catamaran_core::health::{Outcome, Unavailable};
+use catamaran_core::endpoint::{Outcome, Unavailable};
 use catamaran_core::policy::Provider;
 use catamaran_emulators::{Answer, Clock, Ghcr, GithubRest, Hosts, Memory, Options, Server, ghcr, github_rest};
 use catamaran_registry::{Budgets, Class, Client, Credentials, ProbeTarget, Rung};

@@ -1,6 +1,6 @@
 //! Client certificates over TLS: shown to the registry and its token hosts, to nobody else; what is wrong is said.
 
-use catamaran_core::health::Outcome;
+use catamaran_core::endpoint::Outcome;
 use catamaran_core::policy::Provider;
 use catamaran_registry::{Class, Client, ClientError, ClientIdentity, Connection, LadderTarget, ProbeTarget, Secret};
 use catamaran_scripted_registry::{Auth, Clients, Registry};

@@ -72,7 +72,7 @@ impl Case {
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
 fn each_failing_rung_says_what_to_run() {
-    use catamaran_core::health::Unavailable;
+    use catamaran_core::endpoint::Unavailable;
     let down = |why| Class::Unavailable(why);
     let (azure, github, generic, aws) = (Provider::Azure, Provider::GitHub, Provider::Generic, Provider::Aws);
     let cases = [

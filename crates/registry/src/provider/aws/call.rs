@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use catamaran_core::health::Unavailable;
+use catamaran_core::endpoint::Unavailable;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use reqsign_aws_v4::{Credential, RequestSigner};
