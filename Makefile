@@ -85,9 +85,9 @@ on-clusters:
 	  echo "running $$program"; (cd "$$folder" && CATAMARAN_BINARY="$(OPERATOR)" "$$program" </dev/null); \
 	done <"$(CARGO_TARGET_DIR)/on-clusters"
 
-# Helm 3 and Flux are for later scenarios; one that comes too soon waits for them.
+# Helm 3, Flux and the tools of etcd are for later scenarios; one that comes too soon waits for them.
 meanwhile:
-	$(CLUSTER_TOOL) build helm3 flux
+	$(CLUSTER_TOOL) build helm3 flux etcd-tools
 	$(ALONE) lint boundaries
 	cargo test --locked --no-run
 	tests/interrupt.sh
@@ -107,7 +107,7 @@ e2e: cluster-build image-binary ## End-to-end tests on a real cluster (FILTER=na
 	@$(SESSION) $(ALONE) scenarios
 
 scenarios:
-	@tests/idle.sh $(CLUSTER_TOOL) build helm3 flux & status=0; \
+	@tests/idle.sh $(CLUSTER_TOOL) build helm3 flux etcd-tools & status=0; \
 	CATAMARAN_BINARY="$(OPERATOR)" cargo test --locked $(END_TO_END) -- $(FILTER) || status=$$?; \
 	wait $$! || true; exit $$status
 
@@ -124,7 +124,8 @@ fuzz: ## Every parser against broken input for FUZZ_SECONDS each (10); what fail
 	FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --locked fuzzed_
 
 .PHONY: bench
-bench: ## Measure the webhook beside a no-op server, and verification of 1,000 and 10,000 tags
+bench: ## Measure the ledger, the webhook beside a no-op server, and verification of 1,000 and 10,000 tags
+	$(BENCH) -p catamaran-core --bench ledger
 	$(BENCH) -p catamaran-webhook
 	$(BENCH) -p catamaran-controller --bench parity
 

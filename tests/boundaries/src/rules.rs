@@ -2,7 +2,6 @@
 
 /// A rule for one crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(dead_code, reason = "no crate has an order yet")]
 pub(crate) enum Rule {
     /// Cycles are counted and not refused. Refused is an exemption that is not needed any more.
     Exempt,
@@ -12,10 +11,39 @@ pub(crate) enum Rule {
 
 /// By the crate's folder.
 pub(crate) const RULES: &[(&str, Rule)] = &[
+    (
+        "crates/core",
+        Rule::Order(&[
+            "digest",
+            "side",
+            "reference",
+            "selector",
+            "tags",
+            "policy",
+            "endpoint",
+            "pod",
+            "routing",
+            "rescue",
+            "mirror",
+        ]),
+    ),
+    (
+        "crates/controller",
+        Rule::Order(&[
+            "clock",
+            "events",
+            "metrics",
+            "connections",
+            "publish",
+            "context",
+            "pods",
+            "mirrors",
+            "notifications",
+            "pull_secrets",
+        ]),
+    ),
     // Its modules are told apart when it is built in layers.
     ("crates/registry", Rule::Exempt),
-    // The state that its parts share becomes the mirrors' own.
-    ("crates/controller", Rule::Exempt),
 ];
 
 /// The rule for the crate in this folder, if it has one.

@@ -210,7 +210,12 @@ impl Cluster {
 
     /// Removes a tag from one registry.
     pub fn delete_tag(&self, from: Registry, repository: &str, tag: &str) -> anyhow::Result<()> {
-        registries::untag(&self.state, &self.anchor, from, repository, tag)
+        registries::remove(&self.state, &self.anchor, from, repository, tag)
+    }
+
+    /// Removes a manifest from one registry, and with it all tags that name it there: what a purge of old images does.
+    pub fn delete_manifest(&self, from: Registry, repository: &str, digest: &str) -> anyhow::Result<()> {
+        registries::remove(&self.state, &self.anchor, from, repository, digest)
     }
 
     /// Makes a registry fail; replaces the fault that was set.

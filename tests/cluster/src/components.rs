@@ -29,7 +29,7 @@ struct Component {
 }
 
 /// What a cluster needs none of: built when it is asked for by name.
-const EXTRAS: [&str; 3] = ["regsync", "helm3", "flux"];
+const EXTRAS: [&str; 4] = ["regsync", "helm3", "flux", "etcd-tools"];
 
 /// What debuggers would read is left out by the linker anyway; not to make it saves a tenth.
 const COMPILER_FLAGS: &str = "-gcflags=all=-dwarf=false";
@@ -37,7 +37,7 @@ const COMPILER_FLAGS: &str = "-gcflags=all=-dwarf=false";
 /// The file of a component's resource definitions.
 const DEFINITIONS: &str = "definitions.yaml";
 
-const COMPONENTS: [Component; 11] = [
+const COMPONENTS: [Component; 12] = [
     Component {
         name: "tool",
         module: "tool",
@@ -79,6 +79,14 @@ const COMPONENTS: [Component; 11] = [
         module: "components/etcd",
         packages: &["go.etcd.io/etcd/server/v3"],
         programs: &["etcd"],
+        variables: &[],
+        definitions: &[],
+    },
+    Component {
+        name: "etcd-tools",
+        module: "components/etcd-tools",
+        packages: &["go.etcd.io/etcd/etcdctl/v3", "go.etcd.io/etcd/etcdutl/v3"],
+        programs: &["etcdctl", "etcdutl"],
         variables: &[],
         definitions: &[],
     },

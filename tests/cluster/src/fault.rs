@@ -30,6 +30,9 @@ pub enum Fault {
         /// Only requests whose path contains this; absent: all, the token endpoint too.
         path_contains: Option<String>,
     },
+    /// Server errors from the registry's own host, no two of them alike: the status goes round from 500 to 504 without 501, and the
+    /// words hold another correlation ID each time.
+    VaryingErrors,
     /// The host that blobs are redirected to refuses connections; the registry is well.
     BlobHostDead,
     /// The token endpoint answers with this status, 400 to 599; everything else is well.
@@ -66,6 +69,7 @@ impl Fault {
             } => serde_json::json!({
                 "kind": "http", "code": code, "retry_after": retry_after, "path_contains": path_contains,
             }),
+            Self::VaryingErrors => serde_json::json!({"kind": "varying"}),
             Self::TokenEndpoint(code) => serde_json::json!({"kind": "token", "code": code}),
             Self::Firewall => serde_json::json!({"kind": "firewall"}),
         };
@@ -96,6 +100,7 @@ impl fmt::Display for Fault {
                 }
                 Ok(())
             }
+            Self::VaryingErrors => f.write_str("varying-errors"),
             Self::BlobHostDead => f.write_str("blob-host-dead"),
             Self::TokenEndpoint(code) => write!(f, "token={code}"),
             Self::Firewall => f.write_str("firewall"),
@@ -114,6 +119,7 @@ impl FromStr for Fault {
             "reset" => Self::Reset,
             "silent" => Self::Silent,
             "hang" => Self::Hang,
+            "varying-errors" => Self::VaryingErrors,
             "blob-host-dead" => Self::BlobHostDead,
             "delay" => Self::Delay(duration(value)?),
             "http" => http(value)?,
@@ -184,6 +190,7 @@ mod tests {
             "http=503",
             "http=401,path=web",
             "http=429,retry-after=30,path=manifests",
+            "varying-errors",
             "blob-host-dead",
             "token=503",
             "firewall",

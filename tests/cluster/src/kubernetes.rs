@@ -23,7 +23,7 @@ pub fn bring_up(state: &State, anchor: &Anchor, options: &Options) -> anyhow::Re
     })?;
     let pause = Image::of_tool(state, "pause", &["pause"])?;
     pause.load(state, anchor, PAUSE_IMAGE)?;
-    until("the API server", || api_get(state, anchor, "/readyz"))?;
+    serves(state, anchor)?;
     for daemon in second(state, options) {
         anchor.spawn(&daemon)?;
     }
@@ -39,6 +39,11 @@ pub fn bring_up(state: &State, anchor: &Anchor, options: &Options) -> anyhow::Re
     ]);
     output_with(&mut kubectl, &base_objects())?;
     ready(state, anchor)
+}
+
+/// Waits until the API server is ready.
+pub fn serves(state: &State, anchor: &Anchor) -> anyhow::Result<()> {
+    until("the API server", || api_get(state, anchor, "/readyz")).map(drop)
 }
 
 fn ready(state: &State, anchor: &Anchor) -> anyhow::Result<()> {

@@ -12,8 +12,8 @@
 //! `cache` and `state` (where things are), `components` (the builds), `network`, `processes` and `cgroups`
 //! (what the kernel gives), `pki` and `config` (the files), `kubernetes` (the order in which it
 //! comes up), `registries` (pushes and faults), `standin` (another program in a registry's place), [`images`],
-//! [`flux`] (its controllers, beside the cluster), [`git`] (repositories for it), and [`apiserver`]
-//! (an API server alone).
+//! [`store`] (the API server's content, kept and brought back), [`flux`] (its controllers, beside the cluster), [`git`]
+//! (repositories for it), and [`apiserver`] (an API server alone).
 
 pub mod apiserver;
 mod cache;
@@ -35,6 +35,7 @@ mod registries;
 pub mod registry;
 mod standin;
 mod state;
+pub mod store;
 
 pub use apiserver::ApiServer;
 pub use cluster::{Access, Cluster};
@@ -43,3 +44,4 @@ pub use images::TestImage;
 pub use options::Options;
 pub use registry::Registry;
 pub use standin::Place;
+pub use store::{Revisions, Snapshot};

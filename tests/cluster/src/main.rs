@@ -90,7 +90,7 @@ enum Action {
         image: String,
     },
     /// Make a registry fail: black-hole, refused, reset, silent, hang, delay=300ms,
-    /// http=503[,retry-after=30][,path=web], token=503, blob-host-dead.
+    /// http=503[,retry-after=30][,path=web], varying-errors, token=503, blob-host-dead.
     Fault {
         /// acr or ghcr.
         registry: Registry,

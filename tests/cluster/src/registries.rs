@@ -32,13 +32,19 @@ pub fn push(
     output(&mut tool).map(drop)
 }
 
-/// Removes a tag; the manifest stays, under its digest.
-pub fn untag(state: &State, anchor: &Anchor, registry: Registry, repository: &str, tag: &str) -> anyhow::Result<()> {
+/// Removes a tag, or by its digest a manifest with all of its tags. Without its tag a manifest stays, under its digest.
+pub fn remove(
+    state: &State,
+    anchor: &Anchor,
+    registry: Registry,
+    repository: &str,
+    reference: &str,
+) -> anyhow::Result<()> {
     let mut tool = tool(state, anchor, registry);
     output(
-        tool.arg("untag")
+        tool.arg("remove")
             .arg(configuration(state, registry))
-            .args([repository, tag]),
+            .args([repository, reference]),
     )
     .map(drop)
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use catamaran_cluster::{ApiServer, Cluster, Fault, Options, Registry, TestImage};
+use catamaran_cluster::{ApiServer, Cluster, Fault, Options, Registry, Revisions, TestImage};
 
 const NAME: &str = "smoke";
 
@@ -44,10 +44,13 @@ fn a_cluster_does_what_tests_ask_of_it() {
     a_service_is_reached_and_names_resolve(&cluster);
     every_fault_shows_and_heals(&cluster);
     private_repositories_need_credentials(&cluster);
+    no_two_varying_errors_are_alike(&cluster);
     a_deleted_tag_is_gone_on_one_side(&cluster);
+    a_deleted_manifest_is_gone_on_one_side(&cluster);
     a_removed_image_is_pulled_again(&cluster);
     loaded_images_static_pods_and_image_volumes_run(&cluster);
     helm_installs_a_chart(&cluster);
+    what_the_api_server_held_comes_back(&cluster);
 
     let pid = cluster.anchor_pid();
     assert_eq!(
@@ -290,6 +293,72 @@ fn a_deleted_tag_is_gone_on_one_side(cluster: &Cluster) {
         tags(Registry::Ghcr).trim(),
         r#"{"name":"kevinryan-io","tags":["abc1234","old"]}"#
     );
+}
+
+fn a_deleted_manifest_is_gone_on_one_side(cluster: &Cluster) {
+    let digest = cluster
+        .push(&Registry::ALL, "purged", "v1", &TestImage::serving("purged"))
+        .unwrap();
+    cluster.delete_manifest(Registry::Acr, "purged", &digest).unwrap();
+    for (registry, tag, by_digest) in [(Registry::Acr, "404", "404"), (Registry::Ghcr, "200", "200")] {
+        let script = r#"token=$(curl -s "https://$1$2?scope=repository:purged:pull" | sed 's/.*token":"//; s/".*//')
+            curl -sI -o /dev/null -w '%{http_code}' -H "Authorization: Bearer $token" \
+                -H "Accept: application/vnd.oci.image.manifest.v1+json" "https://$1/v2/purged/manifests/$3""#;
+        for (reference, expected) in [("v1", tag), (digest.as_str(), by_digest)] {
+            let mut shell = cluster.command("sh");
+            shell.args(["-c", script, "sh", registry.host(), registry.token_path(), reference]);
+            let status = String::from_utf8(shell.output().unwrap().stdout).unwrap();
+            assert_eq!(status, expected, "{reference} at {registry}");
+        }
+    }
+}
+
+fn no_two_varying_errors_are_alike(cluster: &Cluster) {
+    cluster.fault(Registry::Acr, Fault::VaryingErrors).unwrap();
+    let answers: Vec<_> = (0..3)
+        .map(|_| {
+            let mut curl = cluster.command("curl");
+            let output = curl.args(["-s", "-m", "10", "https://kracr.azurecr.io/v2/"]).output();
+            String::from_utf8(output.unwrap().stdout).unwrap()
+        })
+        .collect();
+    cluster.heal(Registry::Acr).unwrap();
+    assert!(
+        answers.iter().all(|answer| answer.contains("correlation ID")),
+        "{answers:?}"
+    );
+    assert!(
+        answers[0] != answers[1] && answers[1] != answers[2] && answers[0] != answers[2],
+        "{answers:?}"
+    );
+}
+
+fn what_the_api_server_held_comes_back(cluster: &Cluster) {
+    let revision = || -> u64 {
+        let list = cluster
+            .kubectl(&["get", "--raw", "/api/v1/namespaces/default/configmaps?limit=1"])
+            .unwrap();
+        let (_, rest) = list.split_once(r#""resourceVersion":""#).unwrap();
+        rest.split_once('"').unwrap().0.parse().unwrap()
+    };
+    for (revisions, kept, lost) in [
+        (Revisions::Reused, "kept-1", "lost-1"),
+        (Revisions::Bumped, "kept-2", "lost-2"),
+    ] {
+        cluster.kubectl(&["create", "configmap", kept]).unwrap();
+        let snapshot = cluster.snapshot().unwrap();
+        cluster.kubectl(&["create", "configmap", lost]).unwrap();
+        let before = revision();
+        cluster.restore(&snapshot, revisions).unwrap();
+        cluster.kubectl(&["get", "configmap", kept]).unwrap();
+        let gone = cluster.kubectl(&["get", "configmap", lost]).unwrap_err().to_string();
+        assert!(gone.contains("NotFound"), "{gone}");
+        assert_eq!(
+            revision() > before + 500_000,
+            revisions == Revisions::Bumped,
+            "{revisions:?}"
+        );
+    }
 }
 
 fn a_removed_image_is_pulled_again(cluster: &Cluster) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httputil"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -48,7 +50,7 @@ func readConfiguration(file string) (*configuration, error) {
 // fault is what the front does instead of serving. What happens below TCP (a black hole, a
 // refused connection) is not its business: the harness does that with nftables.
 type fault struct {
-	Kind         string `json:"kind"` // none, reset, silent, hang, delay, http, token, firewall
+	Kind         string `json:"kind"` // none, reset, silent, hang, delay, http, varying, token, firewall
 	Code         int    `json:"code,omitempty"`
 	RetryAfter   string `json:"retry_after,omitempty"`
 	PathContains string `json:"path_contains,omitempty"`
@@ -65,6 +67,7 @@ type registryFront struct {
 	lock        sync.Mutex
 	fault       fault
 	connections map[net.Conn]struct{}
+	varied      atomic.Uint64 // answers with an error that was never given before
 }
 
 func front(arguments []string) error {
@@ -233,6 +236,15 @@ func (f *registryFront) registry(w http.ResponseWriter, r *http.Request) {
 		refuse(w, r, current.Code, code, "injected by the test cluster")
 		return
 	}
+	if current.Kind == "varying" {
+		// As clouds answer in an outage: whoever quotes the answer never says the same twice.
+		count := f.varied.Add(1)
+		correlation := fmt.Sprintf("%016x", rand.Uint64())
+		w.Header().Set("X-Ms-Correlation-Request-Id", correlation)
+		message := fmt.Sprintf("request %d failed at %s, correlation ID %s", count, time.Now().UTC().Format(time.RFC3339Nano), correlation)
+		refuse(w, r, varying[count%uint64(len(varying))], "UNAVAILABLE", message)
+		return
+	}
 	if current.Kind == "firewall" {
 		// Azure's words for a network that is not among the registry's allowed ones.
 		client, _, _ := net.SplitHostPort(r.RemoteAddr)
@@ -246,6 +258,8 @@ func (f *registryFront) registry(w http.ResponseWriter, r *http.Request) {
 	}
 	f.proxy.ServeHTTP(w, r)
 }
+
+var varying = []int{500, 502, 503, 504}
 
 var errorCodes = map[int]string{
 	401: "UNAUTHORIZED", 403: "DENIED", 404: "MANIFEST_UNKNOWN", 405: "UNSUPPORTED", 429: "TOOMANYREQUESTS", 503: "UNAVAILABLE",

@@ -24,7 +24,7 @@ var commands = map[string]command{
 	"anchor-init": {1, anchorInit},
 	"front":       {1, front},
 	"push":        {5, push},
-	"untag":       {3, untag},
+	"remove":      {3, remove},
 	"git":         {2, serveGit},
 }
 

@@ -54,8 +54,8 @@ func push(arguments []string) error {
 	return u.manifest(arguments[2], arguments[4])
 }
 
-// untag CONFIGURATION REPOSITORY TAG
-func untag(arguments []string) error {
+// remove CONFIGURATION REPOSITORY TAG-OR-DIGEST
+func remove(arguments []string) error {
 	u, err := newUploader(arguments[0], arguments[1])
 	if err != nil {
 		return err

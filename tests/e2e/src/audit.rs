@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use anyhow::Context as _;
+use catamaran_cluster::Cluster;
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -117,6 +118,13 @@ impl fmt::Display for Request {
         }
         write!(f, ": {} at {} for {}", self.code, self.received, self.pod)
     }
+}
+
+/// What the operator has asked for since then.
+pub fn since(cluster: &Cluster, since: Timestamp) -> anyhow::Result<Vec<Request>> {
+    let mut requests = Request::read(&cluster.logs(Cluster::AUDIT)?)?;
+    requests.retain(|request| request.received >= since);
+    Ok(requests)
 }
 
 /// How often each verb was asked for on each resource, for people.

@@ -188,6 +188,29 @@ impl<'g> Case<'g> {
         self.ground.active(&self.name, side, since, patience)
     }
 
+    /// The Events about a pod that contain these words, and how often each was told.
+    pub fn events(&self, pod: &str, words: &str) -> anyhow::Result<Vec<(String, i64)>> {
+        let about = format!("involvedObject.name={pod}");
+        let events = [
+            "-n",
+            &self.name,
+            "get",
+            "events",
+            "--field-selector",
+            &about,
+            "-o",
+            "json",
+        ];
+        let events = view::items(&serde_json::from_str(&self.ground.cluster.kubectl(&events)?)?);
+        let all = events.iter().map(|event| {
+            let times = view::number(event, "/count")
+                .max(view::number(event, "/series/count"))
+                .max(1);
+            (view::text(event, "/message").to_owned(), times)
+        });
+        Ok(all.filter(|(message, _)| message.contains(words)).collect())
+    }
+
     /// Watches the mirror for `time` and fails if its active side or epoch moves.
     pub fn no_flip(&self, time: Duration) -> anyhow::Result<()> {
         let before = self.latest()?;

@@ -8,20 +8,24 @@
 //! Reading order: [`ground`] (a cluster with the operator in it), [`operator`] (image, chart, replicas), [`installation`]
 //! (the release as Helm keeps it), [`manifests`] (what a user applies), [`watch`] (what is seen, and when), [`view`] (how objects
 //! are read), [`interrupt`] (Ctrl-C), and then [`chart`] (the chart alone), [`case`], [`runner`] and [`busy`] for the tests,
-//! [`audit`] (what the operator asked the API server for), [`load`] (admissions without end), [`timeline`] for the demo.
+//! [`audit`] (what the operator asked the API server for), [`replica`] (its replicas one by one), [`evidence`] (what it has written
+//! down), [`load`] (admissions without end, and many pods at once), [`unserved`] (a node for pods that wait), [`timeline`] for the demo.
 
 pub mod audit;
 pub mod busy;
 pub mod case;
 pub mod chart;
+pub mod evidence;
 pub mod ground;
 pub mod installation;
 pub mod interrupt;
 pub mod load;
 pub mod manifests;
 pub mod operator;
+pub mod replica;
 pub mod runner;
 pub mod timeline;
+pub mod unserved;
 pub mod view;
 pub mod watch;
 

@@ -5,9 +5,13 @@
 //! until its standard input is closed, prints how many it has had from
 //! time to time, and a [`Tally`] at the end.
 
+mod create;
+mod tally;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -17,6 +21,11 @@ use anyhow::{Context as _, ensure};
 use catamaran_cluster::Cluster;
 use reqwest::{Certificate, Client, Identity, Response};
 use serde_json::{Value, json};
+
+use crate::view::image;
+
+pub use create::create;
+pub use tally::Tally;
 
 /// The first argument of a program that is to be the client.
 pub const ARGUMENT: &str = "--admit";
@@ -45,71 +54,6 @@ pub struct Order {
     pub every: Duration,
 }
 
-/// What came of them.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Tally {
-    /// Pods that the API server was asked to create.
-    pub admissions: u64,
-    /// Those that it did not answer with a pod.
-    pub failed: u64,
-    /// Those that were admitted with another image than the expected one.
-    pub unrewritten: u64,
-    /// From the first request to the last answer.
-    pub took: Duration,
-    /// Half were answered sooner.
-    pub median: Duration,
-    /// 99 of a hundred were answered sooner.
-    pub p99: Duration,
-    /// All were answered as soon.
-    pub slowest: Duration,
-    /// The first bad ones: when, and what was wrong.
-    pub bad: Vec<String>,
-}
-
-impl Tally {
-    /// One line for people.
-    pub fn line(&self) -> String {
-        let rate = self.admissions as f64 / self.took.as_secs_f64().max(0.001);
-        let ms = |time: Duration| time.as_secs_f64() * 1e3;
-        format!(
-            "{} admissions in {:.1} s ({rate:.0}/s): {} failed, {} unrewritten; median {:.1} ms, p99 {:.1} ms, slowest {:.0} ms",
-            self.admissions,
-            self.took.as_secs_f64(),
-            self.failed,
-            self.unrewritten,
-            ms(self.median),
-            ms(self.p99),
-            ms(self.slowest)
-        )
-    }
-
-    fn read(text: &str) -> anyhow::Result<Self> {
-        let value: Value = serde_json::from_str(text).context("failed to read the tally of the admissions")?;
-        let number = |key: &str| value[key].as_u64().with_context(|| format!("no {key} in the tally"));
-        let time = |key: &str| number(key).map(Duration::from_micros);
-        let bad = value["bad"].as_array().map(Vec::as_slice).unwrap_or_default();
-        Ok(Self {
-            admissions: number("admissions")?,
-            failed: number("failed")?,
-            unrewritten: number("unrewritten")?,
-            took: time("took")?,
-            median: time("median")?,
-            p99: time("p99")?,
-            slowest: time("slowest")?,
-            bad: bad.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
-        })
-    }
-
-    fn print(&self) {
-        let value = json!({
-            "admissions": self.admissions, "failed": self.failed, "unrewritten": self.unrewritten,
-            "took": micros(self.took), "median": micros(self.median), "p99": micros(self.p99),
-            "slowest": micros(self.slowest), "bad": self.bad,
-        });
-        println!("{value}");
-    }
-}
-
 fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
@@ -127,19 +71,13 @@ pub struct Load {
 impl Load {
     /// Starts one.
     pub fn start(cluster: &Cluster, order: &Order) -> anyhow::Result<Self> {
-        let access = cluster.access();
-        let order = json!({
-            "url": access.url, "authority": access.authority, "certificate": access.certificate, "key": access.key,
-            "namespace": order.namespace, "image": order.image, "expected": order.expected,
-            "connections": order.connections, "every": micros(order.every),
-        });
-        let program = std::env::current_exe().context("failed to find this program")?;
-        let program = program
-            .to_str()
-            .context("failed to name this program: its path is not UTF-8")?;
-        let mut child = cluster
-            .command(program)
-            .args([ARGUMENT, &order.to_string()])
+        let mut words = self::order(cluster);
+        words["namespace"] = json!(order.namespace);
+        words["image"] = json!(order.image);
+        words["expected"] = json!(order.expected);
+        words["connections"] = json!(order.connections);
+        words["every"] = json!(micros(order.every));
+        let mut child = program(cluster, ARGUMENT, &words)?
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -205,6 +143,17 @@ impl Drop for Load {
     }
 }
 
+/// This program once more, in the cluster's namespaces.
+fn program(cluster: &Cluster, argument: &str, order: &Value) -> anyhow::Result<Command> {
+    let program = std::env::current_exe().context("failed to find this program")?;
+    let program = program
+        .to_str()
+        .context("failed to name this program: its path is not UTF-8")?;
+    let mut command = cluster.command(program);
+    command.args([argument, &order.to_string()]);
+    Ok(command)
+}
+
 /// Reads the numbers that a client prints until it ends; the last line, which is none.
 fn follow(stdout: ChildStdout, admitted: &AtomicU64) -> String {
     let mut last = String::new();
@@ -220,16 +169,46 @@ fn follow(stdout: ChildStdout, admitted: &AtomicU64) -> String {
 /// Is the client, if this program was started as one; `None` if not.
 pub fn client() -> Option<anyhow::Result<()>> {
     let mut arguments = std::env::args().skip(1);
-    (arguments.next()? == ARGUMENT).then(|| {
-        let order = arguments.next().context("failed to find what to admit")?;
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()?;
-        let tally = runtime.block_on(admit(&serde_json::from_str(&order)?))?;
-        tally.print();
-        Ok(())
-    })
+    let word = arguments
+        .next()
+        .filter(|word| word == ARGUMENT || word == create::ARGUMENT)?;
+    Some(work(&word, arguments.next()))
+}
+
+fn work(word: &str, order: Option<String>) -> anyhow::Result<()> {
+    let order = serde_json::from_str(&order.context("failed to find what to admit")?)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    if word == ARGUMENT {
+        runtime.block_on(admit(&order))?.print();
+        return Ok(());
+    }
+    runtime.block_on(create::work(order))
+}
+
+/// Where the API server is, and how to prove oneself: the beginning of each order.
+fn order(cluster: &Cluster) -> Value {
+    let access = cluster.access();
+    json!({"url": access.url, "authority": access.authority, "certificate": access.certificate, "key": access.key})
+}
+
+/// A connection of its own: a client of HTTP/1.1 that is shared would open more connections than it has askers.
+fn connection(order: &Value) -> anyhow::Result<Client> {
+    let file = |key: &str| -> anyhow::Result<Vec<u8>> { Ok(fs::read(word(order, key)?)?) };
+    let identity = [file("certificate")?, file("key")?].concat();
+    let client = Client::builder()
+        .identity(Identity::from_pem(&identity)?)
+        .tls_certs_only([Certificate::from_pem(&file("authority")?)?])
+        .http1_only()
+        .no_proxy()
+        .timeout(PATIENCE);
+    Ok(client.build()?)
+}
+
+fn word<'o>(order: &'o Value, key: &str) -> anyhow::Result<&'o str> {
+    order[key].as_str().with_context(|| format!("no {key} in the order"))
 }
 
 struct Job {
@@ -243,35 +222,23 @@ struct Job {
 }
 
 async fn admit(order: &Value) -> anyhow::Result<Tally> {
-    let word = |key: &str| order[key].as_str().with_context(|| format!("no {key} in the order"));
     let job = Arc::new(Job {
         url: format!(
             "{}/api/v1/namespaces/{}/pods?dryRun=All",
-            word("url")?,
-            word("namespace")?
+            word(order, "url")?,
+            word(order, "namespace")?
         ),
-        body: pod(word("image")?).to_string(),
+        body: pod(word(order, "image")?).to_string(),
         // As the API server prints it; the annotations of a rewritten pod hold the old one, too.
-        expected: format!("\"image\":\"{}\"", word("expected")?),
+        expected: format!("\"image\":\"{}\"", word(order, "expected")?),
         every: Duration::from_micros(order["every"].as_u64().context("no pause in the order")?),
         stop: AtomicBool::new(false),
         answered: AtomicU64::new(0),
         begun: Instant::now(),
     });
-    let (certificate, key) = (fs::read(word("certificate")?)?, fs::read(word("key")?)?);
-    let identity = [certificate, key].concat();
-    let authority = Certificate::from_pem(&fs::read(word("authority")?)?)?;
     let mut workers = Vec::new();
     for _ in 0..order["connections"].as_u64().context("no connections in the order")? {
-        // Each its own: a client of HTTP/1.1 that is shared would open more connections than it has askers.
-        let client = Client::builder()
-            .identity(Identity::from_pem(&identity)?)
-            .tls_certs_only([authority.clone()])
-            .http1_only()
-            .no_proxy()
-            .timeout(PATIENCE)
-            .build()?;
-        workers.push(tokio::spawn(ask(client, Arc::clone(&job))));
+        workers.push(tokio::spawn(ask(connection(order)?, Arc::clone(&job))));
     }
     let waiter = Arc::clone(&job);
     std::thread::spawn(move || {
@@ -300,6 +267,7 @@ async fn tell(job: Arc<Job>) {
 struct Count {
     failed: u64,
     unrewritten: u64,
+    others: BTreeMap<String, u64>,
     times: Vec<Duration>,
     bad: Vec<(Duration, String)>,
 }
@@ -326,9 +294,11 @@ async fn ask(client: Client, job: Arc<Job>) -> Count {
                 count.failed += 1;
                 problem
             }
-            Err(Problem::Unrewritten) => {
+            Err(Problem::Unrewritten(image)) => {
                 count.unrewritten += 1;
-                "unrewritten".to_owned()
+                let problem = format!("unrewritten: {image}");
+                *count.others.entry(image).or_default() += 1;
+                problem
             }
         };
         if count.bad.len() < TOLD {
@@ -340,7 +310,8 @@ async fn ask(client: Client, job: Arc<Job>) -> Count {
 
 enum Problem {
     Failed(String),
-    Unrewritten,
+    /// With this image.
+    Unrewritten(String),
 }
 
 async fn judge(answer: reqwest::Result<Response>, expected: &str) -> Result<(), Problem> {
@@ -353,7 +324,8 @@ async fn judge(answer: reqwest::Result<Response>, expected: &str) -> Result<(), 
     } else if body.contains(expected) {
         Ok(())
     } else {
-        Err(Problem::Unrewritten)
+        let pod: Value = serde_json::from_str(&body).map_err(|error| Problem::Failed(error.to_string()))?;
+        Err(Problem::Unrewritten(image(&pod, "app").to_owned()))
     }
 }
 
@@ -367,6 +339,9 @@ fn sum(counts: Vec<Count>, took: Duration) -> Tally {
     for count in counts {
         tally.failed += count.failed;
         tally.unrewritten += count.unrewritten;
+        for (image, times) in count.others {
+            *tally.others.entry(image).or_default() += times;
+        }
         times.extend(count.times);
         bad.extend(count.bad);
     }
@@ -406,12 +381,14 @@ mod tests {
         };
         let two = Count {
             unrewritten: 2,
+            others: BTreeMap::from([("ghcr.io/a:1".to_owned(), 2)]),
             times: vec![ms(2), ms(40)],
             bad: vec![(ms(100), "unrewritten".to_owned())],
             ..Count::default()
         };
         let tally = sum(vec![one, two], Duration::from_secs(2));
         assert_eq!((tally.admissions, tally.failed, tally.unrewritten), (4, 1, 2));
+        assert_eq!(tally.others, BTreeMap::from([("ghcr.io/a:1".to_owned(), 2)]));
         assert_eq!((tally.median, tally.slowest), (ms(3), ms(40)));
         assert_eq!(tally.bad, ["0.10 s: unrewritten", "0.90 s: refused"]);
         let line = tally.line();

@@ -93,7 +93,7 @@ fn the_installed_definition_is_the_one_in_the_tree(case: &Case<'_>) -> anyhow::R
         .kubectl(&["explain", "regm.spec.failback.stableSeconds"])?;
     let words: Vec<&str> = explained.split_whitespace().collect();
     ensure!(
-        words.join(" ").contains("without a break, 60 to 86400"),
+        words.join(" ").contains("without interruption, 60 to 86400"),
         "kubectl explain says {explained}"
     );
     Ok(())

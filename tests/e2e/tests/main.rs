@@ -15,9 +15,12 @@ mod flux;
 mod helm;
 mod hints;
 mod install;
+mod knowledge;
 mod lifecycle;
 mod parity;
+mod policies;
 mod private;
+mod quiet;
 mod release;
 mod repair;
 mod rescue;
@@ -152,6 +155,9 @@ fn suites() -> Vec<Suite> {
         bad_input::SCENARIOS,
         flips::SCENARIOS,
         rescue::SCENARIOS,
+        knowledge::SCENARIOS,
+        policies::SCENARIOS,
+        quiet::SCENARIOS,
         spared::SCENARIOS,
         lifecycle::SCENARIOS,
         rollouts::SCENARIOS,
@@ -159,11 +165,18 @@ fn suites() -> Vec<Suite> {
     let alone = [
         rollouts::ALONE,
         rescue::ALONE,
+        quiet::ALONE,
         // It looks back at all before it, which had the same rights.
         rights::SCENARIOS,
     ];
+    let restores = std::env::var_os("RESTORE").map_or(&[][..], |_| quiet::RESTORES);
     let releases = [
         failback::SCENARIOS,
+        knowledge::IN_USE,
+        knowledge::EVIDENCE,
+        knowledge::SLOW,
+        quiet::DISRUPTIVE,
+        restores,
         // More rights, in one namespace, for a while.
         private::SCENARIOS,
         // These take the release away that the others share, and bring it back: its rights go before its pods do.

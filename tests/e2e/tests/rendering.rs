@@ -450,27 +450,26 @@ fn type_of<'s>(fields: &'s str, field: &str) -> Option<&'s str> {
 /// The names under which the operator exposes what it counts, read off the code that does.
 fn exposed() -> BTreeSet<String> {
     let dense = |path: &str| file(path).split_whitespace().collect::<String>();
-    let controller = dense("crates/controller/src/metrics.rs");
     let process = dense("crates/catamaran/src/exposition.rs");
-    let fields = controller
-        .split_once("pubstructMetrics{")
-        .unwrap()
-        .1
-        .split_once('}')
-        .unwrap()
-        .0;
     let mut names = BTreeSet::new();
     let mut add = |name: &str, suffixes: &[&str]| {
         names.extend(suffixes.iter().map(|suffix| format!("catamaran_{name}{suffix}")));
     };
     let (counter, histogram) = (["_total"], ["_bucket", "_sum", "_count"]);
-    for (name, after) in literals(&controller, "registry.register(\"") {
-        let field = after.split_once(",self.").unwrap().1.split_once(".clone()").unwrap().0;
-        let kind = type_of(fields, field).unwrap_or_else(|| panic!("the field of metric {name} was not found"));
-        match kind {
-            kind if kind.contains("Counter") => add(name, &counter),
-            kind if kind.contains("Histogram") => add(name, &histogram),
-            _ => add(name, &[""]),
+    for (path, definition) in [
+        ("crates/controller/src/metrics.rs", "pubstructMetrics{"),
+        ("crates/controller/src/publish/metrics.rs", "pubstructSnapshotMetrics{"),
+    ] {
+        let source = dense(path);
+        let fields = source.split_once(definition).unwrap().1.split_once('}').unwrap().0;
+        for (name, after) in literals(&source, "registry.register(\"") {
+            let field = after.split_once(",self.").unwrap().1.split_once(".clone()").unwrap().0;
+            let kind = type_of(fields, field).unwrap_or_else(|| panic!("the field of metric {name} was not found"));
+            match kind {
+                kind if kind.contains("Counter") => add(name, &counter),
+                kind if kind.contains("Histogram") => add(name, &histogram),
+                _ => add(name, &[""]),
+            }
         }
     }
     for (name, _) in literals(&process, "family(&mutencoder,\"") {
@@ -541,7 +540,7 @@ fn every_alert_has_a_runbook_and_every_runbook_an_alert() {
             page.starts_with(&format!("# {name}\n")),
             "{name}.md must open with its name"
         );
-        for heading in ["## What it means", "## Look", "## Mend"] {
+        for heading in ["## Meaning", "## Diagnosis", "## Mitigation"] {
             assert!(page.contains(heading), "{name}.md lacks {heading:?}");
         }
         assert!(page.contains("```"), "{name}.md has no command to copy");

@@ -8,6 +8,7 @@ use catamaran_e2e::Case;
 use catamaran_e2e::ground::PATIENCE;
 use catamaran_e2e::manifests::{deployment, pod};
 use catamaran_e2e::runner::Scenario;
+use catamaran_e2e::unserved::UnservedNode;
 use catamaran_e2e::view::{annotation, container_status, image, is_ready, items, name, number, says, text, waiting};
 use catamaran_e2e::watch::{self, Seen, present};
 use jiff::Timestamp;
@@ -341,11 +342,12 @@ fn five_hundred_waiting_pods_are_rescued(case: &Case<'_>) -> anyhow::Result<()> 
     const PODS: usize = 500;
     case.push(&["v1"])?;
     case.mirror(|_| {})?;
-    // On no node, so in phase Pending: one kubelet could not hold so many.
+    // One kubelet could not hold so many; and a pod without a node waits for no image.
+    let node = UnservedNode::create(&case.ground.cluster, &case.name)?;
     let pods: Vec<Value> = (0..PODS)
         .map(|number| {
             let mut pod = pod(&format!("waiting-{number}"), &case.image(Registry::Ghcr, "v1"));
-            pod["spec"]["nodeSelector"] = json!({"example.com/there-is": "none"});
+            pod["spec"]["nodeName"] = json!(node.name());
             pod
         })
         .collect();

@@ -151,7 +151,7 @@ fn other_references_stay(case: &Case<'_>) -> anyhow::Result<()> {
         format!("ghcr.io/other/{name}:v1"),
         format!("ghcr.io/devopskev/{name}-more:v1"),
         format!("ghcr.io/devopskev/{name}/below:v1"),
-        format!("ghcr.io:443/devopskev/{name}:v1"),
+        format!("ghcr.io:8443/devopskev/{name}:v1"),
         format!("kracr.azurecr.io.example.com/{name}:v1"),
         format!("kracr.azurecr.io/{name}:v1"),
         ours(":v1@sha256:short"),
@@ -168,18 +168,21 @@ fn other_references_stay(case: &Case<'_>) -> anyhow::Result<()> {
             "{written} is annotated"
         );
     }
-    for tail in [
+    let tails = [
         ":v1".to_owned(),
         format!("@{digest}"),
         format!(":v1@{digest}"),
         ":never-seen".to_owned(),
-    ] {
-        let admitted = case.admitted(&pod("moves", &ours(&tail)))?;
+    ];
+    let moving = tails.iter().map(|tail| (ours(tail), tail.as_str()));
+    // Other spellings of the same registry.
+    let spellings = ["ghcr.io:443", "GHCR.io"].map(|registry| (format!("{registry}/devopskev/{name}:v1"), ":v1"));
+    for (written, tail) in moving.chain(spellings) {
+        let admitted = case.admitted(&pod("moves", &written))?;
         let expected = format!("kracr.azurecr.io/{name}{tail}");
         ensure!(
             image(&admitted, "app") == expected,
-            "{} became {}",
-            ours(&tail),
+            "{written} became {}",
             image(&admitted, "app")
         );
     }
@@ -258,7 +261,7 @@ fn kubectl_tells_how_it_stands(case: &Case<'_>) -> anyhow::Result<()> {
         ensure!(short.contains(column), "there is no column {column}");
     }
     let wide = kubectl(&["get", "regm", "-o", "wide"])?;
-    for column in ["TAGS", "DIVERGED", "CHECKED", "STATUS"] {
+    for column in ["TAGS", "DIVERGED", "UNCHANGED", "STATUS"] {
         ensure!(wide.contains(column), "there is no column {column}");
     }
     let described = kubectl(&["describe", "regm", &case.name])?;

@@ -8,6 +8,7 @@ use catamaran_e2e::Case;
 use catamaran_e2e::ground::PATIENCE;
 use catamaran_e2e::manifests::pod;
 use catamaran_e2e::runner::Scenario;
+use catamaran_e2e::unserved::UnservedNode;
 use catamaran_e2e::view::{annotation, image, is_ready, items, number, text};
 use serde_json::{Value, json};
 
@@ -182,9 +183,10 @@ fn told_once(case: &Case<'_>, reason: &str) -> anyhow::Result<String> {
 
 fn a_missing_pull_secret_is_told_once(case: &Case<'_>) -> anyhow::Result<()> {
     case.push(&["v1"])?;
-    // Made before the mirror, and waiting for a node: it has no pull secret and can't be given one.
+    // Made before the mirror, and waiting for an image that nobody pulls: it has no pull secret and can't be given one.
+    let node = UnservedNode::create(&case.ground.cluster, &case.name)?;
     let mut early = pod("early", &case.image(Registry::Acr, "v1"));
-    early["spec"]["nodeSelector"] = json!({"example.com/there-is": "none"});
+    early["spec"]["nodeName"] = json!(node.name());
     case.apply(&early)?;
     case.mirror(|spec| spec["fallback"]["imagePullSecrets"] = json!([{"name": "ghcr-pull"}]))?;
     let since = case.ground.fault(Registry::Acr, Fault::Refused)?;
