@@ -10,6 +10,7 @@ export CARGO_TARGET_DIR ?= $(CATAMARAN_CACHE)/target
 KEEP ?=
 FILTER ?=
 FUZZ_SECONDS ?= 10
+FUZZ_HISTORIES ?= 100000
 
 TARGET := x86_64-unknown-linux-gnu
 # One file without libraries. Functions that compiled to the same code are one, and relocations are packed.
@@ -120,8 +121,8 @@ test-live: ## The registry client against live services (docs/testing.md says wh
 	cargo test --locked --test live
 
 .PHONY: fuzz
-fuzz: ## Every parser against broken input for FUZZ_SECONDS each (10); what fails is kept by its seed in proptest-regressions
-	FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --locked fuzzed_
+fuzz: ## Every parser against broken input for FUZZ_SECONDS each (10), and FUZZ_HISTORIES (100,000) histories of a mirror
+	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_HISTORIES=$(FUZZ_HISTORIES) cargo test --locked fuzzed_
 
 .PHONY: bench
 bench: ## Measure the ledger, the webhook beside a no-op server, and verification of 1,000 and 10,000 tags

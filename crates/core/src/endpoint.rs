@@ -222,7 +222,11 @@ impl ProbeHistory {
             _ => policy.period,
         };
         // A clock that was set back must not silence the probes.
-        later(latest.at, pause).min(later(now, pause))
+        if now < latest.at && distance(latest.at, now) >= pause {
+            now
+        } else {
+            later(latest.at, pause)
+        }
     }
 
     fn backoff(&self, retry_after: Option<Duration>, policy: &HealthPolicy) -> Duration {

@@ -2,9 +2,10 @@
 //!
 //! The one that the spec names while it is in sync; else the last one while it still is; else the tag that came in sync last. A
 //! canary that a side turned out to lack is put aside for another. With nothing in sync the last one stays, because that it is gone
-//! from one side is what there is to report; one that neither side has says nothing, and none is probed with.
+//! from one side is what there is to report; one that neither side has, whose tag has moved on, or that is not verified any more,
+//! says nothing, and none is probed with.
 
-use super::parity::{Canary, Ledger, Verdict};
+use super::parity::{Canary, Ledger, Observed, Verdict};
 use crate::policy::MirrorPolicy;
 use crate::side::{Side, Sides};
 
@@ -65,8 +66,8 @@ impl CanaryChoice {
         changed
     }
 
-    /// Chooses by what is known now; after each pass, and when the first tag is known.
-    pub(super) fn choose(&mut self, policy: &MirrorPolicy, ledger: &Ledger) {
+    /// Chooses by what is known now; after each pass, and when the first tag is known. `complete`: all that is verified is known.
+    pub(super) fn choose(&mut self, policy: &MirrorPolicy, ledger: &Ledger, complete: bool) {
         if let Some((repository, tag)) = &policy.health.canary
             && let Some(digest) = ledger.digest(repository, tag)
         {
@@ -89,8 +90,16 @@ impl CanaryChoice {
             return;
         }
         let refused = std::mem::take(&mut self.refused);
-        let selected = |last: &Canary| policy.selects_tag(&last.repository, &last.tag);
-        let last = self.current.clone().filter(selected);
+        let tells = |last: &Canary| {
+            let (repository, tag) = (last.repository.as_str(), last.tag.as_str());
+            let moved = |side: Side| {
+                let observation = ledger.observation(repository, tag, side);
+                matches!(observation, Some((Observed::Present(digest), _)) if digest != last.digest)
+            };
+            let known = ledger.verdict(repository, tag).is_some() && !Side::ALL.into_iter().any(moved);
+            policy.selects_tag(repository, tag) && (!complete || known)
+        };
+        let last = self.current.clone().filter(tells);
         self.set(ledger.canary_excluding(&refused).or_else(|| ledger.canary()).or(last));
     }
 

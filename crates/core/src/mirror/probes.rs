@@ -50,6 +50,8 @@ pub(super) struct ProbeNews {
     pub(super) reported: bool,
     /// The side became available, unavailable or unknown.
     pub(super) turned: bool,
+    /// The generation of the spec that it was made by.
+    pub(super) generation: i64,
 }
 
 impl Probes {
@@ -88,6 +90,7 @@ impl Probes {
         Some(ProbeNews {
             reported: failing || before != after || outcome != Some(probed.probe.outcome),
             turned: kind(before.0) != kind(after.0),
+            generation: under_way.generation,
         })
     }
 

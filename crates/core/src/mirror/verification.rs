@@ -30,6 +30,9 @@ const RECENT: Duration = Duration::from_secs(5);
 /// The same, where a kubelet was told that it does not exist: a new pod of the same image need not ask again.
 const RECENT_URGENT: Duration = Duration::from_secs(1);
 
+/// What was read on demand so lately is looked after like what is in use: the list of that may be older.
+const LATELY: Duration = Duration::from_mins(1);
+
 /// Why a reference is to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Cause {
@@ -48,6 +51,8 @@ pub(super) struct Verification {
     queue: VecDeque<ReferenceName>,
     waiting: BTreeSet<ReferenceName>,
     under_way: BTreeMap<RequestId, (ReferenceName, Pause)>,
+    /// References that were read.
+    lately: VecDeque<(ReferenceName, Pause)>,
 }
 
 impl Verification {
@@ -110,8 +115,19 @@ impl Verification {
     }
 
     /// A read has ended. Whether it was one of these.
-    pub(super) fn ended(&mut self, request: RequestId) -> bool {
-        self.under_way.remove(&request).is_some()
+    pub(super) fn ended(&mut self, request: RequestId, now: Timestamp) -> bool {
+        let Some((name, _)) = self.under_way.remove(&request) else {
+            return false;
+        };
+        self.lately.retain(|(_, pause)| !pause.is_over(now));
+        self.lately.push_back((name, Pause::new(now, LATELY)));
+        true
+    }
+
+    /// References that were read lately.
+    pub(super) fn lately(&self, now: Timestamp) -> impl Iterator<Item = &ReferenceName> {
+        let lately = self.lately.iter().filter(move |(_, pause)| !pause.is_over(now));
+        lately.map(|(name, _)| name)
     }
 
     /// Gives up reads that are taken for lost; the references.

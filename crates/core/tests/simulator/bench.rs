@@ -45,8 +45,8 @@ fn world(primary: Registry, fallback: Registry) -> World {
 }
 
 fn world_under(policy: MirrorPolicy, mut primary: Registry, mut fallback: Registry) -> World {
-    primary.host = "primary.example".to_owned();
-    fallback.host = "fallback.example".to_owned();
+    "primary.example".clone_into(&mut primary.host);
+    "fallback.example".clone_into(&mut fallback.host);
     for registry in [&mut primary, &mut fallback] {
         for tag in 0..3 {
             registry.push(0, "app", &format!("t{tag}"), World::content(tag));
@@ -93,10 +93,10 @@ fn active(world: &World) -> (Side, u64) {
 
 fn observation(world: &World) -> Observation {
     let view = world.replicas[0].mirror.view().expect("there is a spec");
-    match view.in_force {
-        Some((_, Subject::Watched(seen))) => *seen,
-        other => panic!("{other:?}"),
-    }
+    let Some((_, Subject::Watched(seen))) = view.in_force else {
+        unreachable!("no mirror here is ever suspended");
+    };
+    *seen
 }
 
 fn lossy(loss: f64, seed: u64, threshold: u32) -> World {
@@ -164,7 +164,12 @@ fn flapping(period: Ms, weather: Weather, begin: Ms) -> Vec<(Ms, Weather)> {
 
 /// An answer that takes next to no time makes probes and flapping beat slowly: the worst case for failback.
 fn latency_for(period: Ms) -> Ms {
-    [1, 2, 5, 60][(period % 4) as usize]
+    match period % 4 {
+        0 => 1,
+        1 => 2,
+        2 => 5,
+        _ => 60,
+    }
 }
 
 #[test]

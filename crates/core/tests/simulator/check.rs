@@ -4,18 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use catamaran_core::endpoint::Outcome;
+use catamaran_core::mirror::Subject;
 use catamaran_core::mirror::View;
 use catamaran_core::mirror::failover::{FlipReason, Standing};
-use catamaran_core::mirror::{Subject, active_side};
-use catamaran_core::pod::PodFacts;
 use catamaran_core::policy::{ActiveSide, FailbackMode, MirrorPolicy, OnMismatch, Repositories, Trigger};
 use catamaran_core::reference::Reference;
-use catamaran_core::routing::{ImageRoute, RewriteReason, Route, RouteTable};
+use catamaran_core::routing::evidence::MappingId;
 use catamaran_core::side::Side;
 
 use crate::api::{Object, Status};
 use crate::clock::{Ms, SECOND, millis};
-use crate::facts::{Fact, key, mapping};
+use crate::facts::{Fact, key};
 use crate::world::{Flipped, ProbeSeen, World};
 
 /// How long before a failback something may have been read that it rests on: what was fresh enough for the check (30 s), the
@@ -36,8 +35,8 @@ pub struct Checks {
     /// What was active in each epoch. An edit may put another registry on the active side, or the active one on the other.
     actives: BTreeMap<u64, (Side, String)>,
     highest: u64,
-    /// Generations that put repositories elsewhere, and when.
-    pub edits: Vec<(i64, Ms)>,
+    /// Each generation of the spec, since when, and the mappings that it has.
+    pub edits: Vec<(i64, Ms, BTreeSet<MappingId>)>,
     /// A failback may rest on reads so old: longer while answers are being lost.
     pub patience: Ms,
 }
@@ -136,9 +135,25 @@ impl World {
         });
     }
 
-    fn probes_of(&self, replica: usize, name: &str) -> impl Iterator<Item = &ProbeSeen> {
+    pub fn probes_of(&self, replica: usize, name: &str) -> impl Iterator<Item = &ProbeSeen> {
         let probes = self.replicas[replica].probes.iter().rev();
         probes.filter(move |probe| probe.name == name)
+    }
+
+    /// The latest probes that all succeeded, without a gap by the replica's clock.
+    fn reachable_run(&self, replica: usize, name: &str, policy: &MirrorPolicy) -> Vec<&ProbeSeen> {
+        let quiet = 2 * millis(policy.health.period.max(policy.health.timeout));
+        let mut run: Vec<&ProbeSeen> = Vec::new();
+        for seen in self.probes_of(replica, name) {
+            let gap = run
+                .last()
+                .is_some_and(|later| (later.by_clock - seen.by_clock).abs() > quiet);
+            if gap || seen.outcome != Outcome::Reachable {
+                break;
+            }
+            run.push(seen);
+        }
+        run
     }
 
     /// No flip without failures that this very process has seen, and a target that answered before and after.
@@ -161,7 +176,7 @@ impl World {
         let patience = 2 * millis(policy.health.period.max(policy.health.timeout)) + millis(policy.health.timeout);
         let gap = failures
             .windows(2)
-            .position(|pair| pair[0].end - pair[1].end > patience);
+            .position(|pair| (pair[0].by_clock - pair[1].by_clock).abs() > patience);
         failures.truncate(gap.map_or(failures.len(), |gap| gap + 1));
         let needed = policy.health.failure_threshold as usize;
         if failures.len() < needed {
@@ -171,13 +186,10 @@ impl World {
             );
             return self.fail("I3", message);
         }
-        let pivot = failures.get(1).or(failures.first()).map_or(0, |seen| seen.end);
-        let reachable: Vec<&ProbeSeen> = self
-            .probes_of(replica, alive)
-            .take_while(|seen| seen.outcome == Outcome::Reachable)
-            .collect();
-        let before = reachable.last().is_some_and(|seen| seen.end <= pivot);
-        let after = reachable.first().is_some_and(|seen| seen.end >= pivot);
+        let pivot = failures.get(1).or(failures.first()).map_or(0, |seen| seen.by_clock);
+        let reachable = self.reachable_run(replica, alive, policy);
+        let before = reachable.iter().any(|seen| seen.by_clock <= pivot);
+        let after = reachable.first().is_some_and(|seen| seen.by_clock >= pivot);
         if !before || !after {
             let message = format!("{alive} did not answer before and after the failure at {pivot}");
             return self.fail("I3", message);
@@ -215,7 +227,7 @@ impl World {
             let path = policy.path(target, name);
             self.told.anything((&policy.sides[target].registry, &path))
         };
-        if !names.iter().any(|name| holds(&name)) {
+        if !names.iter().any(holds) {
             self.fail("I4", format!("{target} was never seen to hold anything"));
         }
     }
@@ -227,12 +239,11 @@ impl World {
             self.fail("I7", "a failback that nobody wants".to_owned());
         }
         let primary = &policy.sides.primary.name();
-        let run: Vec<&ProbeSeen> = self
-            .probes_of(replica, primary)
-            .take_while(|seen| seen.outcome == Outcome::Reachable)
-            .collect();
-        let since = run.last().map_or(self.now, |seen| seen.end);
-        if run.len() < policy.health.success_threshold as usize || self.now - since < millis(failover.stable) {
+        let run = self.reachable_run(replica, primary, policy);
+        // By its own clock: one that is set a little cannot be told from time that passes.
+        let now = self.now + self.replicas[replica].clock;
+        let since = run.last().map_or(now, |seen| seen.by_clock);
+        if run.len() < policy.health.success_threshold as usize || now - since < millis(failover.stable) {
             let message = format!("{primary} was reachable {} times since {since}", run.len());
             self.fail("I7", message);
         }
@@ -275,135 +286,6 @@ impl World {
                 .flatten()
                 .any(|primary| proceeds || Some(primary) == fallback.as_ref() || reference.digest().is_some()),
         })
-    }
-
-    /// The routes of a replica's webhook as it sees the cluster.
-    pub fn table(&mut self, replica: usize) -> Option<Arc<RouteTable>> {
-        if let Some(table) = &self.replicas[replica].table {
-            return Some(Arc::clone(table));
-        }
-        let one = &self.replicas[replica];
-        let object = one.object.as_ref()?;
-        let policy = one.policy()?;
-        let standing = object.status.standing.clone().unwrap_or_default();
-        let route = Route {
-            policy: Arc::clone(policy),
-            active: active_side(policy, standing.active, standing.registry.as_deref()),
-            epoch: standing.epoch,
-            evidence: Arc::new(self.evidence_of(replica)),
-            observed: Arc::new(object.status.observed.clone()),
-            unavailable: object.status.unavailable(),
-        };
-        let table = Arc::new(RouteTable::new(vec![route], Arc::default(), Arc::default()));
-        self.replicas[replica].table = Some(Arc::clone(&table));
-        Some(table)
-    }
-
-    /// Where each replica's webhook would send each image now.
-    pub fn check_routes(&mut self) {
-        let images: BTreeSet<String> = self.workloads.values().map(|workload| workload.image.clone()).collect();
-        for replica in 0..self.replicas.len() {
-            if self.replicas[replica].paused {
-                continue;
-            }
-            let Some(table) = self.table(replica) else { continue };
-            let pod = table.pod(&PodFacts {
-                namespace: "shop",
-                ..PodFacts::default()
-            });
-            for image in &images {
-                if let ImageRoute::Rewritten {
-                    route,
-                    image: sent,
-                    reason,
-                    ..
-                } = pod.image(image, false)
-                {
-                    self.check_route(replica, &route.policy.clone(), image, &sent, reason);
-                }
-            }
-        }
-    }
-
-    fn check_route(&mut self, replica: usize, policy: &MirrorPolicy, image: &str, sent: &str, reason: RewriteReason) {
-        let (Ok(named), Ok(target)) = (Reference::parse(image), Reference::parse(sent)) else {
-            return self.fail("I2", format!("{image} is sent to {sent}"));
-        };
-        let (Some(from), Some(to)) = (policy.locate(&named), policy.locate(&target)) else {
-            return self.fail("I2", format!("{image} is sent to {sent}"));
-        };
-        let Some(name) = named.digest().or(named.effective_tag()) else {
-            return;
-        };
-        let by_digest = named.digest().is_some();
-        let repository = from.repository.to_string();
-        let place = |side: Side| {
-            let path = policy.path(side, &repository).into_owned();
-            (policy.sides[side].registry.clone(), path)
-        };
-        let (here, there) = (place(from.side), place(to.side));
-        let here = (here.0.as_str(), here.1.as_str());
-        let there = (there.0.as_str(), there.1.as_str());
-        // By knowledge only of this mapping, and of sides that were read.
-        let lacked = self.told.of(here, name).any(Option::is_none);
-        let proven = match reason {
-            RewriteReason::Unverified => true,
-            RewriteReason::OnlyOnOther => lacked && self.told.present(there, name),
-            RewriteReason::Mismatched => self.told.present(here, name) && self.told.present(there, name),
-            RewriteReason::Rewritten if by_digest => self.told.present(there, name),
-            RewriteReason::Rewritten => {
-                let same = |digest: &Option<_>| digest.is_some() && self.told.of(here, name).any(|here| here == digest);
-                lacked && self.told.present(there, name) || self.told.of(there, name).any(same)
-            }
-        };
-        if !proven {
-            return self.fail(
-                "I2",
-                format!("{image} is sent to {sent} ({reason:?}), which was never seen to hold it"),
-            );
-        }
-        if reason == RewriteReason::Unverified {
-            let served = (mapping(policy, &repository), there.0.to_owned());
-            let works = |place: (&str, &str)| {
-                let registry = self.registry(place.0);
-                registry.serves(self.now) && registry.holds(place.1, name).is_some()
-            };
-            let worse = works(here) && !works(there);
-            // A flip since the spec changed has its own conditions, and a person may insist, or have insisted.
-            let generation = self.replicas[replica]
-                .valid
-                .as_ref()
-                .map_or(0, |valid| valid.generation);
-            let mut edits = self.checks.edits.iter().rev();
-            let edited = edits.find(|(edited, _)| *edited <= generation).map_or(0, |(_, at)| *at);
-            let allowed = |flip: &Flipped| flip.at >= edited || flip.reason == FlipReason::Requested;
-            let flipped = self.flips.last().is_some_and(allowed);
-            let pinned = policy.failover.active == ActiveSide::Fixed(to.side);
-            if worse && !flipped && !pinned && !self.told.served.contains(&served) {
-                let message = format!("{image} works, and is sent to {sent}, which has never served anything");
-                return self.fail("I8", message);
-            }
-        }
-        let one = &self.replicas[replica];
-        let facts = if one.local.is_some() {
-            &one.local_facts
-        } else {
-            &one.seen.facts
-        };
-        let key = key(policy, &repository, name);
-        let known = |side: Side| facts.get(key, side);
-        let message = match (known(from.side), known(to.side)) {
-            (Some(Fact::Lacks), Some(Fact::Lacks)) => return,
-            (_, Some(Fact::Lacks)) => "is known to lack it",
-            (Some(Fact::Has(one)), Some(Fact::Has(other)))
-                if one != other && !by_digest && reason != RewriteReason::Mismatched =>
-            {
-                "is known to hold other content"
-            }
-            _ => return,
-        };
-        let message = format!("replica {replica} sends {image} to {sent} ({reason:?}), which {message}");
-        self.fail("I5", message);
     }
 }
 

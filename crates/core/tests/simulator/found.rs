@@ -2,12 +2,13 @@
 
 use catamaran_core::side::Side::*;
 
+use crate::play::play;
 use crate::script::Edit::*;
 #[allow(unused_imports)]
 use crate::script::Named::*;
 use crate::script::Sky::*;
 use crate::script::Step::*;
-use crate::script::{Setup, Step, play};
+use crate::script::{Setup, Step};
 use crate::world::Fault::*;
 use crate::world::Kind::*;
 
@@ -144,6 +145,73 @@ fn restored_status_of_the_same_epoch_moves_nothing() {
             Wait(2_000),
             Restore(9),
             Wait(1_000),
+        ],
+    );
+}
+
+/// A manifest that is not in use any more, and gone from one side, was asked for for ever.
+#[test]
+fn canary_that_is_not_in_use_any_more_does_not_stop_a_failback() {
+    let setup = Setup {
+        period: 3,
+        digests: [true, false, true],
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            Wait(50_000),
+            Delete(0, 0, 0),
+            Weather(0, BlackHole),
+            Wait(12_000),
+            Stop(0),
+        ],
+    );
+}
+
+/// A manifest that both sides have replaced with different ones was asked for for ever.
+#[test]
+fn canary_that_has_moved_on_both_sides_does_not_stop_a_failback() {
+    let setup = Setup {
+        repositories: 2,
+        threshold: 1,
+        interval: 10,
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            Run(0, Primary, 1, 1, Tag),
+            Edit(Swap),
+            Edit(Lies(Fallback, 0, 1)),
+            PushBoth(0, 1, 29),
+            Edit(Invalid(true)),
+            PushBoth(0, 0, 14),
+            Wait(2_000),
+            Restart(2),
+        ],
+    );
+}
+
+/// A probe that was asked for under one spec counted as proof of the next one's mapping.
+#[test]
+fn probe_of_another_spec_observes_nothing() {
+    let setup = Setup {
+        replicas: 1,
+        repositories: 4,
+        threshold: 1,
+        digests: [true, false, false],
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            Pause(0, 2_965),
+            Wait(113_110),
+            Edit(Repositories(2)),
+            Weather(1, BlackHole),
+            Wait(1_000),
+            Weather(1, Up),
         ],
     );
 }

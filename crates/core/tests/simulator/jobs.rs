@@ -4,33 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use catamaran_core::endpoint::{Outcome, Probe};
-use catamaran_core::mirror::in_use::InUse;
-use catamaran_core::mirror::parity::{Canary, Observed};
+use catamaran_core::mirror::parity::Canary;
 use catamaran_core::mirror::repair::Errand;
-use catamaran_core::mirror::{
-    ClientProblem, CopyDone, CopyEnded, CopyFailure, Effect, Event, Listed, ListedTag, Listing, Probed, ReadFailure,
-    RequestId, Resolve, Resolved, WriteProblem,
-};
+use catamaran_core::mirror::{Effect, Event, RequestId, Resolve, WriteProblem};
 use catamaran_core::policy::MirrorPolicy;
-use catamaran_core::reference::Reference;
 use catamaran_core::routing::evidence::{Group, GroupPlace};
-use catamaran_core::side::{Side, Sides};
+use catamaran_core::side::Side;
 
-use crate::api::{Object, Status, Stored};
-use crate::clock::{Ms, SECOND, at, millis};
-use crate::facts::{Facts, mapping};
-use crate::registry::Weather;
+use crate::api::{Object, Status};
+use crate::clock::{Ms, SECOND, millis};
+use crate::facts::Facts;
+use crate::reading::{API, TIMEOUT};
 use crate::world::{Fault, Item, Kind, ProbeSeen, World};
-
-/// Tags in one piece of a listing.
-const PIECE: usize = 3;
-
-/// How long a registry is waited for that does not answer.
-const TIMEOUT: Ms = 10 * SECOND;
-
-/// How long the API server takes.
-const API: Ms = 15;
 
 /// Something under way.
 #[derive(Clone, Debug)]
@@ -45,6 +30,8 @@ pub enum Job {
     InUse {
         request: RequestId,
         policy: Arc<MirrorPolicy>,
+        /// How old the reading may be.
+        oldest: Ms,
     },
     List {
         pass: u64,
@@ -94,56 +81,6 @@ pub enum Answer {
     Stored(Result<(), String>, BTreeMap<GroupPlace, Arc<Group>>),
 }
 
-/// The listings of both sides of a repository, as they were at one instant.
-#[derive(Clone, Debug)]
-pub struct Pieces {
-    listings: Sides<Option<BTreeMap<String, Option<catamaran_core::digest::Digest>>>>,
-    failures: Sides<Option<ReadFailure>>,
-    after: Option<String>,
-    policy: Arc<MirrorPolicy>,
-    found: Ms,
-}
-
-impl Pieces {
-    fn next(&mut self, pass: u64, repository: &str) -> Listed {
-        let absent_from = |side: Side| {
-            let (Some(here), Some(there)) = (&self.listings[side], &self.listings[side.other()]) else {
-                return 0;
-            };
-            there.keys().filter(|name| !here.contains_key(*name)).count()
-        };
-        let mut names = BTreeSet::new();
-        for listing in [&self.listings.primary, &self.listings.fallback].into_iter().flatten() {
-            let later = listing
-                .keys()
-                .filter(|name| self.after.as_ref().is_none_or(|after| *name > after));
-            names.extend(later.cloned());
-        }
-        let last = names.len() <= PIECE;
-        let tag = |name: String| ListedTag {
-            sides: Sides::from_fn(|side| match &self.listings[side] {
-                None => Listing::Unread,
-                Some(listing) => match listing.get(&name) {
-                    None => Listing::Unlisted,
-                    Some(digest) => Listing::Named(digest.clone()),
-                },
-            }),
-            name,
-        };
-        let listed = Listed {
-            pass,
-            repository: repository.to_owned(),
-            after: self.after.clone(),
-            failures: self.failures.clone(),
-            unlisted: Sides::from_fn(absent_from),
-            tags: names.into_iter().take(PIECE).map(tag).collect(),
-            last,
-        };
-        self.after = listed.tags.last().map(|tag| tag.name.clone()).or(self.after.take());
-        listed
-    }
-}
-
 impl World {
     /// Begins what an effect asks for.
     pub fn begin(&mut self, replica: usize, effect: Effect) {
@@ -163,11 +100,21 @@ impl World {
         let Some(policy) = self.replicas[replica].policy().cloned() else {
             return;
         };
+        if let Some((end, job)) = self.job(replica, effect, policy) {
+            let begun = (self.replicas[replica].life, self.replicas[replica].term);
+            self.schedule(end, Item::Found(replica, begun, Box::new(job)));
+        }
+    }
+
+    /// The job that an effect asks for, and when it finds out what it is for.
+    fn job(&mut self, replica: usize, effect: Effect, policy: Arc<MirrorPolicy>) -> Option<(Ms, Job)> {
         let now = self.now;
-        let (end, job) = match effect {
+        Some(match effect {
             Effect::Probe {
                 request, side, canary, ..
             } => {
+                self.replicas[replica].probed[side] = now;
+                self.replicas[replica].asked[side] = Some(request);
                 let timeout = millis(policy.health.timeout);
                 let host = policy.sides[side].registry.clone();
                 let (end, outcome) = self.registry_mut(&host).probe(now, timeout);
@@ -177,6 +124,7 @@ impl World {
                     side,
                     begun: now,
                     end,
+                    by_clock: end,
                     outcome,
                 };
                 let job = Job::Probe {
@@ -188,9 +136,15 @@ impl World {
                 };
                 (end, job)
             }
-            Effect::ReadInUse { request, .. } => {
+            Effect::ReadInUse { request, oldest } => {
                 self.replicas[replica].in_use_reads.push(now);
-                (now + 2 * API, Job::InUse { request, policy })
+                let oldest = millis(oldest);
+                let job = Job::InUse {
+                    request,
+                    policy,
+                    oldest,
+                };
+                (now + 2 * API, job)
             }
             Effect::List { pass, repository } => {
                 let end = now + self.slowest(&policy);
@@ -209,43 +163,12 @@ impl World {
                 (end, Job::Resolve { wanted, policy, begun })
             }
             Effect::Copy(errand) => (now + SECOND, Job::Copy { errand, policy }),
-            _ => return,
-        };
-        let life = self.replicas[replica].life;
-        self.schedule(end, Item::Found(replica, life, Box::new(job)));
-    }
-
-    /// How long both sides of a mirror take to answer.
-    fn slowest(&self, policy: &MirrorPolicy) -> Ms {
-        let latency = |side: Side| self.latency(&policy.sides[side].registry);
-        latency(Side::Primary).max(latency(Side::Fallback))
-    }
-
-    fn latency(&self, host: &str) -> Ms {
-        let registry = self.registry(host);
-        match registry.weather(self.now) {
-            Weather::BlackHole => TIMEOUT,
-            _ => registry.latency,
-        }
-    }
-
-    /// Why a registry can't be read now.
-    fn unreadable(&self, host: &str) -> Option<ReadFailure> {
-        let outcome = match self.registry(host).weather(self.now) {
-            Weather::Up => return None,
-            Weather::Fails(how) => Outcome::Unavailable(how),
-            Weather::BlackHole => Outcome::Unavailable(catamaran_core::endpoint::Unavailable::Timeout),
-            Weather::Says(outcome) => outcome,
-        };
-        Some(ReadFailure {
-            throttled: matches!(outcome, Outcome::Throttled { .. }),
-            reason: outcome.as_str(),
-            message: format!("at {} ms: {}", self.now, outcome.as_str()),
+            _ => return None,
         })
     }
 
     /// The job comes to what it finds out.
-    pub fn found(&mut self, replica: usize, life: u32, job: Job) {
+    pub fn found(&mut self, replica: usize, begun: (u32, u32), job: Job) {
         match job {
             Job::Probe {
                 asked,
@@ -254,38 +177,46 @@ impl World {
                 canary,
                 policy,
             } => {
-                let (event, seen) = self.probe_ended(asked, request, side, canary, &policy);
-                self.answer(replica, life, Kind::Probe, event, (Some(policy), self.now), Some(seen));
+                let (event, seen) = self.probe_ended(replica, asked, (request, side), canary, &policy);
+                self.answer(replica, begun, Kind::Probe, event, (Some(policy), self.now), Some(seen));
             }
-            Job::InUse { request, policy } => {
-                let in_use = Arc::new(self.in_use(&policy));
+            Job::InUse {
+                request,
+                policy,
+                oldest,
+            } => {
+                let in_use = self.shared_in_use(replica, &policy, oldest);
                 let event = Event::InUse { request, in_use };
-                self.answer(replica, life, Kind::InUse, event, (Some(policy), self.now), None);
+                self.answer(replica, begun, Kind::InUse, event, (Some(policy), self.now), None);
             }
             Job::List {
                 pass,
                 repository,
                 policy,
-                begun,
-            } => self.list(replica, life, pass, &repository, (policy, begun)),
-            Job::Resolve { wanted, policy, begun } => {
+                begun: asked,
+            } => self.list(replica, begun, pass, &repository, (policy, asked)),
+            Job::Resolve {
+                wanted,
+                policy,
+                begun: asked,
+            } => {
                 let event = self.resolve(&wanted, &policy);
-                self.answer(replica, life, Kind::Resolve, event, (Some(policy), begun), None);
+                self.answer(replica, begun, Kind::Resolve, event, (Some(policy), asked), None);
             }
             Job::Copy { errand, policy } => {
                 let event = self.copy(errand, &policy);
-                self.answer(replica, life, Kind::Copy, event, (Some(policy), self.now), None);
+                self.answer(replica, begun, Kind::Copy, event, (Some(policy), self.now), None);
             }
-            Job::Status { request, base, status } => self.status_written(replica, life, request, &base, *status),
-            Job::Store { groups, all, facts } => self.stored(replica, life, groups, &all, facts),
+            Job::Status { request, base, status } => self.status_written(replica, begun.0, request, &base, *status),
+            Job::Store { groups, all, facts } => self.stored(replica, begun.0, groups, &all, facts),
         }
     }
 
     /// Sends an answer on its way, with the fault that waits for one of its kind.
-    fn answer(
+    pub fn answer(
         &mut self,
         replica: usize,
-        life: u32,
+        (life, term): (u32, u32),
         kind: Kind,
         event: Event,
         (policy, found): (Option<Arc<MirrorPolicy>>, Ms),
@@ -295,14 +226,14 @@ impl World {
             event,
             policy,
             found,
-            term: self.replicas[replica].term,
+            term,
             probe,
             again: false,
         };
         self.send(replica, life, kind, answer);
     }
 
-    fn send(&mut self, replica: usize, life: u32, kind: Kind, answer: Answer) {
+    pub fn send(&mut self, replica: usize, life: u32, kind: Kind, answer: Answer) {
         // What is found out by a replica that stands still arrives when it goes on.
         let fault = self.faults.remove(&kind);
         let time = match fault {
@@ -322,306 +253,6 @@ impl World {
         self.schedule(time, Item::Arrives(replica, life, Box::new(answer)));
     }
 
-    fn probe_ended(
-        &mut self,
-        mut asked: ProbeSeen,
-        request: RequestId,
-        side: Side,
-        canary: Option<Canary>,
-        policy: &MirrorPolicy,
-    ) -> (Event, ProbeSeen) {
-        let path = |canary: &Canary| policy.path(side, &canary.repository).into_owned();
-        let registry = self.registry(&asked.host);
-        let holds = |canary: &Canary| registry.holds(&path(canary), &canary.digest.to_string()).is_some();
-        match registry.weather(asked.end) {
-            Weather::Fails(how) if asked.outcome == Outcome::Reachable => asked.outcome = Outcome::Unavailable(how),
-            Weather::Says(outcome) if asked.outcome == Outcome::Reachable => asked.outcome = outcome,
-            _ => {}
-        }
-        if asked.outcome == Outcome::Reachable && !canary.as_ref().is_none_or(holds) {
-            asked.outcome = Outcome::CanaryNotFound;
-        }
-        if asked.outcome == Outcome::Reachable
-            && let Some(canary) = &canary
-        {
-            let place = (asked.host.as_str(), path(canary));
-            let digest = canary.digest.clone();
-            self.told.note((place.0, &place.1), &digest.to_string(), Some(digest));
-            let mapping = mapping(policy, &canary.repository);
-            self.told.served.insert((mapping, asked.host.clone()));
-        }
-        let no_client = asked.outcome == Outcome::CredentialsUnavailable;
-        let problem = ClientProblem {
-            reason: "SecretNotFound",
-            message: "the Secret does not exist".to_owned(),
-        };
-        let event = Event::Probed(Box::new(Probed {
-            request,
-            side,
-            probe: Probe {
-                at: at(asked.end),
-                outcome: asked.outcome,
-                message: format!("at {} ms: {}", asked.end, asked.outcome.as_str()),
-            },
-            canary: canary.filter(|_| !no_client),
-            client: if no_client { Err(Some(problem)) } else { Ok(()) },
-        }));
-        (event, asked)
-    }
-
-    /// What pods and workloads use of a mirror.
-    pub fn in_use(&self, policy: &MirrorPolicy) -> InUse {
-        let mut in_use = InUse::default();
-        for workload in self.workloads.values() {
-            let Ok(reference) = Reference::parse(&workload.image) else {
-                continue;
-            };
-            let Some(located) = policy.locate(&reference) else {
-                continue;
-            };
-            let references = in_use.references.entry(located.repository.into_owned()).or_default();
-            // A digest says what is pulled, whatever tag stands beside it.
-            if let Some(name) = reference.digest().or(reference.effective_tag()) {
-                let usage = references.entry(name.to_owned()).or_default();
-                usage.started |= workload.started;
-                usage.template |= workload.template;
-                usage.needed_on = Sides {
-                    primary: true,
-                    fallback: true,
-                };
-            }
-            if let Ok(runs) = Reference::parse(&workload.runs) {
-                let side = policy.locate(&runs).map(|located| located.side);
-                in_use.pods_on_fallback += u32::from(side == Some(Side::Fallback));
-            }
-        }
-        in_use
-    }
-
-    fn list(
-        &mut self,
-        replica: usize,
-        life: u32,
-        pass: u64,
-        repository: &str,
-        (policy, begun): (Arc<MirrorPolicy>, Ms),
-    ) {
-        if self.replicas[replica].life != life {
-            return;
-        }
-        let failures = Sides::from_fn(|side| self.unreadable(&policy.sides[side].registry));
-        let listings = Sides::from_fn(|side| {
-            let registry = self.registry(&policy.sides[side].registry);
-            let named = |(name, digest)| (name, Some(digest).filter(|_| registry.lists_digests));
-            let tags = registry.tags(&policy.path(side, repository)).into_iter();
-            failures[side].is_none().then(|| tags.map(named).collect())
-        });
-        for side in Side::ALL {
-            self.note_listing(&policy, side, repository, listings[side].as_ref());
-        }
-        let mut pieces = Pieces {
-            listings,
-            failures,
-            after: None,
-            policy: Arc::clone(&policy),
-            found: begun,
-        };
-        let listed = pieces.next(pass, repository);
-        let one = &mut self.replicas[replica];
-        if one.pieces.0 != pass {
-            one.pieces = (pass, BTreeMap::new());
-        }
-        one.pieces.1.insert(repository.to_owned(), pieces);
-        let event = Event::Listed(Box::new(listed));
-        self.answer(replica, life, Kind::List, event, (Some(policy), begun), None);
-    }
-
-    fn note_listing(
-        &mut self,
-        policy: &MirrorPolicy,
-        side: Side,
-        repository: &str,
-        listing: Option<&BTreeMap<String, Option<catamaran_core::digest::Digest>>>,
-    ) {
-        let Some(listing) = listing else { return };
-        let (host, path) = (
-            policy.sides[side].registry.clone(),
-            policy.path(side, repository).into_owned(),
-        );
-        for (tag, digest) in listing {
-            if let Some(digest) = digest {
-                self.told.note((&host, &path), tag, Some(digest.clone()));
-            }
-        }
-        // What a listing does not name, the registry says that it does not have.
-        for tag in 0..8 {
-            let tag = format!("t{tag}");
-            if !listing.contains_key(&tag) {
-                self.told.note((&host, &path), &tag, None);
-            }
-        }
-    }
-
-    fn list_more(&mut self, replica: usize, pass: u64, repository: &str) {
-        let one = &mut self.replicas[replica];
-        let life = one.life;
-        let Some(pieces) = one.pieces.1.get_mut(repository).filter(|_| one.pieces.0 == pass) else {
-            return;
-        };
-        let listed = pieces.next(pass, repository);
-        let about = (Some(Arc::clone(&pieces.policy)), pieces.found);
-        self.answer(replica, life, Kind::List, Event::Listed(Box::new(listed)), about, None);
-    }
-
-    fn resolve(&mut self, wanted: &Resolve, policy: &MirrorPolicy) -> Event {
-        let (repository, reference) = (&wanted.name.repository, &wanted.name.reference);
-        let mut failures = Sides::default();
-        let mut served = Sides::default();
-        let mut seen = wanted.seen.clone();
-        for side in Side::ALL.into_iter().filter(|side| wanted.ask[*side].is_some()) {
-            let host = &policy.sides[side].registry;
-            let path = policy.path(side, repository);
-            failures[side] = self.unreadable(host);
-            seen[side] = Observed::Unknown;
-            if failures[side].is_some() {
-                continue;
-            }
-            let held = self.registry(host).holds(&path, reference);
-            self.told.note((host, &path), reference, held.clone());
-            if held.is_some() {
-                self.told.served.insert((mapping(policy, repository), host.clone()));
-            }
-            served[side] = held.is_some();
-            seen[side] = held.map_or(Observed::Absent, Observed::Present);
-        }
-        Event::Resolved(Box::new(Resolved {
-            request: wanted.request,
-            name: wanted.name.clone(),
-            seen,
-            served,
-            failures,
-        }))
-    }
-
-    fn copy(&mut self, errand: Errand, policy: &MirrorPolicy) -> Event {
-        let place = |side: Side| {
-            let path = policy.path(side, &errand.repository).into_owned();
-            (policy.sides[side].registry.clone(), path)
-        };
-        let (from, to) = (place(errand.to.other()), place(errand.to));
-        let failure = |reason, of_registry, read_again| CopyFailure {
-            reason,
-            message: format!("at {} ms: {reason}", self.now),
-            of_registry,
-            read_again,
-        };
-        let held = self.registry(&from.0).holds(&from.1, &errand.tag);
-        let there = self.registry(&to.0).holds(&to.1, &errand.tag);
-        let result = if self.unreadable(&from.0).is_some() || self.unreadable(&to.0).is_some() {
-            Err(failure("Target", true, false))
-        } else if held.as_ref() != Some(&errand.digest) {
-            Err(failure("Moved", false, true))
-        } else if there.as_ref().is_some_and(|there| *there != errand.digest) {
-            Err(failure("Mismatched", false, true))
-        } else {
-            let written = there.is_none();
-            let (now, digest) = (self.now, errand.digest.clone());
-            if written {
-                self.registry_mut(&to.0).push(now, &to.1, &errand.tag, digest);
-            }
-            Ok(CopyDone { written, bytes: 10 })
-        };
-        Event::Copied(Box::new(CopyEnded { errand, result }))
-    }
-
-    fn write_status(&mut self, replica: usize, request: RequestId) {
-        let one = &self.replicas[replica];
-        let life = one.life;
-        let (Some(base), Some(view)) = (one.object.clone(), one.mirror.view()) else {
-            let result = Err(WriteProblem { conflict: false });
-            let answer = Answer::Status {
-                request,
-                object: None,
-                result,
-            };
-            return self.send(replica, life, Kind::Status, answer);
-        };
-        let status = base.status.with(&view);
-        self.check_view(replica, &base, &view);
-        if status == base.status {
-            let answer = Answer::Status {
-                request,
-                object: Some(base),
-                result: Ok(()),
-            };
-            let time = self.now;
-            return self.schedule(time, Item::Arrives(replica, life, Box::new(answer)));
-        }
-        let job = Job::Status {
-            request,
-            base,
-            status: Box::new(status),
-        };
-        let time = self.now + API;
-        self.schedule(time, Item::Found(replica, life, Box::new(job)));
-    }
-
-    /// The API server takes a status in, unless the object has changed meanwhile.
-    fn status_written(&mut self, replica: usize, life: u32, request: RequestId, base: &Object, status: Status) {
-        if self.replicas[replica].life != life {
-            return;
-        }
-        let (object, result) = if self.refuse_status > 0 {
-            self.refuse_status -= 1;
-            (None, Err(WriteProblem { conflict: false }))
-        } else if base.version == self.object.version {
-            self.check_write(replica, base, &status);
-            self.writes += 1;
-            self.put(|object| object.status = status);
-            (Some(Arc::clone(&self.object)), Ok(()))
-        } else {
-            (Some(Arc::clone(&self.object)), Err(WriteProblem { conflict: true }))
-        };
-        let answer = Answer::Status {
-            request,
-            object,
-            result,
-        };
-        self.send(replica, life, Kind::Status, answer);
-    }
-
-    fn stored(
-        &mut self,
-        replica: usize,
-        life: u32,
-        groups: BTreeMap<GroupPlace, Arc<Group>>,
-        all: &BTreeSet<GroupPlace>,
-        facts: Arc<Facts>,
-    ) {
-        let gone = self.replicas[replica].life != life || self.replicas[replica].paused;
-        if gone || self.lease != Some(replica) {
-            return;
-        }
-        let result = if self.refuse_evidence > 0 {
-            self.refuse_evidence -= 1;
-            Err("quota exceeded".to_owned())
-        } else {
-            let mut stored: Stored = self.stored.clone();
-            stored.groups.extend(groups.clone());
-            stored.groups.retain(|place, _| all.contains(place));
-            stored.facts = facts;
-            self.stored = stored;
-            for replica in 0..self.replicas.len() {
-                let time = self.now + 25;
-                self.schedule(time, Item::ShownEvidence(replica));
-            }
-            Ok(())
-        };
-        let time = self.now;
-        let answer = Answer::Stored(result, groups);
-        self.schedule(time, Item::Arrives(replica, life, Box::new(answer)));
-    }
-
     /// An answer arrives at its replica.
     pub fn arrives(&mut self, replica: usize, answer: Answer) {
         match answer {
@@ -634,7 +265,13 @@ impl World {
                 again,
             } => {
                 let one = &mut self.replicas[replica];
-                if let Some(probe) = probe.filter(|probe| !again && probe.begun >= one.sides_changed[probe.side]) {
+                let waited_for = |seen: &ProbeSeen| match &event {
+                    Event::Probed(probed) => one.asked[seen.side] == Some(probed.request),
+                    _ => false,
+                };
+                if let Some(probe) = probe.filter(|seen| seen.begun >= one.sides_changed[seen.side] && waited_for(seen))
+                {
+                    one.asked[probe.side] = None;
                     one.probes.push(probe);
                 }
                 let in_time = self.now - found <= 20 * SECOND + TIMEOUT;
@@ -692,31 +329,6 @@ impl World {
                 one.prior_facts = Arc::new(prior);
             }
             _ => {}
-        }
-    }
-
-    fn store_ended(&mut self, replica: usize, result: Result<(), String>, groups: BTreeMap<GroupPlace, Arc<Group>>) {
-        let one = &mut self.replicas[replica];
-        one.storing = false;
-        if !one.leading {
-            return;
-        }
-        if result.is_ok() {
-            one.store_failures = 0;
-        } else {
-            for (place, group) in groups {
-                one.unstored.entry(place).or_insert(group);
-            }
-            one.store_failures += 1;
-            let time = self.now + (SECOND << one.store_failures.min(8));
-            let life = one.life;
-            self.schedule(time, Item::Store(replica, life));
-        }
-        self.feed(replica, Event::EvidenceStored(result));
-        let one = &self.replicas[replica];
-        if !one.unstored.is_empty() && one.store_failures == 0 {
-            let store = (self.now, Item::Store(replica, one.life));
-            self.schedule(store.0, store.1);
         }
     }
 }

@@ -41,6 +41,8 @@ pub struct Registry {
     pub latency: Ms,
     /// How much later the first probe ends.
     pub offset: Ms,
+    /// Repositories that answer 500 while the others work.
+    pub broken: BTreeSet<String>,
     tags: BTreeMap<String, BTreeMap<String, Digest>>,
     manifests: BTreeSet<(String, Digest)>,
     pub log: Vec<Change>,
@@ -58,6 +60,7 @@ impl Registry {
             changes: Vec::new(),
             latency,
             offset: 0,
+            broken: BTreeSet::new(),
             tags: BTreeMap::new(),
             manifests: BTreeSet::new(),
             log: Vec::new(),
@@ -103,9 +106,9 @@ impl Registry {
             .map_or(Weather::Up, |index| self.changes[index].1)
     }
 
-    /// Whether kubelets are served now.
-    pub fn serves(&self, at: Ms) -> bool {
-        matches!(self.weather(at), Weather::Up | Weather::Says(_))
+    /// Whether kubelets are served from a repository now.
+    pub fn serves(&self, at: Ms, path: &str) -> bool {
+        matches!(self.weather(at), Weather::Up | Weather::Says(_)) && !self.broken.contains(path)
     }
 
     /// When a probe begun now ends, and with what. One that is under way when the weather turns meets the new weather.

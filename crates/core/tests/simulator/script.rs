@@ -2,29 +2,19 @@
 
 use std::time::Duration;
 
-use catamaran_core::digest::Digest;
-use catamaran_core::endpoint::{Outcome, Unavailable};
-use catamaran_core::mirror::{Event, ReferenceName};
 use catamaran_core::policy::{
     ActiveSide, FailbackMode, MirrorId, MirrorPolicy, OnMismatch, RepairMode, Repositories, RepositoryRule, SidePolicy,
     UnverifiedTags,
 };
-use catamaran_core::reference::Reference;
-use catamaran_core::routing::ImageRoute;
-use catamaran_core::routing::evidence::MappingId;
 use catamaran_core::side::{Side, Sides};
 use catamaran_core::tags::TagFilter;
 
-use crate::api::Status;
-use crate::check::Violation;
-use crate::clock::{HOUR, MINUTE, Ms, SECOND, at};
-use crate::facts::mapping;
-use crate::registry::{Registry, Weather};
-use crate::world::{Fault, Kind, Workload, World};
+use crate::clock::at;
+use crate::world::{Fault, Kind};
 
 pub const HOSTS: [&str; 3] = ["a.example", "b.example", "c.example"];
 const PREFIXES: [&str; 3] = ["", "x", "y/z"];
-const NAMES: [&str; 2] = ["app", "web"];
+pub const NAMES: [&str; 2] = ["app", "web"];
 pub const PATHS: [&str; 8] = ["app", "web", "x/app", "x/web", "y/z/app", "y/z/web", "x/site", "site"];
 
 /// What a history begins with.
@@ -52,8 +42,14 @@ pub enum Step {
     Push(u8, u8, u8, u8),
     /// Content is pushed to both sides, as the spec has them: repository, tag, content.
     PushBoth(u8, u8, u8),
+    /// Content is pushed to one side, as the spec has it: side, repository, tag, content.
+    PushTo(Side, u8, u8, u8),
     /// A tag is deleted: registry, path, tag.
     Delete(u8, u8, u8),
+    /// A tag is deleted from one side, as the spec has it: side, repository, tag.
+    DeleteFrom(Side, u8, u8),
+    /// A repository of a side, as the spec has it, answers 500, or works again.
+    Break(Side, u8, bool),
     /// A workload begins to use an image of a side: slot, side, repository, tag, how it is named.
     Run(u8, Side, u8, u8, Named),
     /// A workload is deleted.
@@ -73,6 +69,8 @@ pub enum Step {
     Restart(u8),
     /// A replica stands still for so many milliseconds.
     Pause(u8, u32),
+    /// The clock of a replica's machine is set forward or back by so many milliseconds.
+    SetClock(u8, i32),
     /// The watch of a replica shows nothing for so many milliseconds.
     HoldWatch(u8, u32),
     /// The watch of a replica shows the object as it was so many versions ago.
@@ -134,16 +132,17 @@ pub enum Edit {
 
 /// A spec as its author writes it.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a field of its own in the spec")]
 pub struct Draft {
-    sides: Sides<(u8, u8)>,
-    repositories: u8,
-    pin: Option<Side>,
-    suspended: bool,
-    invalid: bool,
-    strict: bool,
-    proceeds: bool,
-    manual: bool,
-    repair: u8,
+    pub sides: Sides<(u8, u8)>,
+    pub repositories: u8,
+    pub pin: Option<Side>,
+    pub suspended: bool,
+    pub invalid: bool,
+    pub strict: bool,
+    pub proceeds: bool,
+    pub manual: bool,
+    pub repair: u8,
 }
 
 impl Draft {
@@ -164,7 +163,7 @@ impl Draft {
         }
     }
 
-    fn edit(&mut self, edit: Edit) {
+    pub fn edit(&mut self, edit: Edit) {
         match edit {
             Edit::Lies(side, registry, prefix) => self.sides[side] = (registry % 3, prefix % 3),
             Edit::Swap => std::mem::swap(&mut self.sides.primary, &mut self.sides.fallback),
@@ -239,465 +238,4 @@ impl Draft {
         };
         Repositories::Listed(rules)
     }
-}
-
-/// A history that is being played.
-pub struct Play {
-    pub world: World,
-    pub setup: Setup,
-    draft: Draft,
-}
-
-impl Play {
-    pub fn new(setup: Setup) -> Play {
-        let draft = Draft::new(&setup);
-        let policy = draft
-            .policy(&setup)
-            .expect("a history begins with a spec that makes sense");
-        let mut registries: Vec<Registry> = HOSTS.iter().map(|host| Registry::new(host, 40)).collect();
-        for (registry, digests) in registries.iter_mut().zip(setup.digests) {
-            registry.lists_digests = digests;
-        }
-        registries[1].latency = 70;
-        let world = World::new(policy, registries, usize::from(setup.replicas.clamp(1, 4)));
-        let mut play = Play { world, setup, draft };
-        play.world.most_handled = MOST_HANDLED;
-        for (repository, tag) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-            play.push_both(repository, tag, 10 * repository + tag);
-        }
-        play.workload(0, Side::Primary, 0, 0, Named::Tag);
-        play.workload(1, Side::Fallback, 1, 1, Named::Digest);
-        play
-    }
-
-    pub fn step(&mut self, step: Step) {
-        self.act(step);
-        let now = self.world.now;
-        self.world.run(now);
-        self.world.check_routes();
-    }
-
-    fn replica(&self, number: u8) -> usize {
-        usize::from(number) % self.world.replicas.len()
-    }
-
-    fn act(&mut self, step: Step) {
-        let world = &mut self.world;
-        let now = world.now;
-        match step {
-            Step::Wait(length) => world.run(now + Ms::from(length)),
-            Step::Weather(registry, sky) => self.weather(registry, sky),
-            Step::Push(registry, path, tag, content) => {
-                let path = PATHS[usize::from(path) % PATHS.len()];
-                let digest = World::content(content);
-                world.registries[usize::from(registry) % 3].push(now, path, &name_of(tag), digest);
-            }
-            Step::PushBoth(repository, tag, content) => self.push_both(repository, tag, content),
-            Step::Delete(registry, path, tag) => {
-                let path = PATHS[usize::from(path) % PATHS.len()];
-                world.registries[usize::from(registry) % 3].delete(now, path, &name_of(tag));
-            }
-            Step::Run(slot, side, repository, tag, named) => self.workload(slot, side, repository, tag, named),
-            Step::Stop(slot) => {
-                world.workloads.remove(&slot);
-            }
-            Step::Pull(slot, replica) => self.pull(slot, replica),
-            Step::Asks(slot, urgent) => self.asks(slot, urgent),
-            Step::Next(kind, fault) => {
-                if matches!(fault, Fault::Lost | Fault::Late(_)) {
-                    world.checks.patience = 6 * MINUTE;
-                }
-                world.faults.insert(kind, fault);
-            }
-            Step::RefuseStatus(times) => world.refuse_status = u32::from(times % 5),
-            Step::RefuseEvidence(times) => world.refuse_evidence = u32::from(times % 5),
-            Step::Touch => world.put(|_| {}),
-            Step::Restore(versions) => self.restore(Some(versions)),
-            Step::Wipe => self.restore(None),
-            Step::Edit(edit) => self.edit(edit),
-            other => self.disturb(other),
-        }
-    }
-
-    /// What happens to replicas.
-    fn disturb(&mut self, step: Step) {
-        match step {
-            Step::Lead(replica) => {
-                let replica = self.replica(replica);
-                if !self.world.replicas[replica].paused {
-                    self.world.lead(replica);
-                }
-            }
-            Step::Usurp(replica) => {
-                let replica = self.replica(replica);
-                let one = &self.world.replicas[replica];
-                if !one.paused && !one.leading {
-                    self.world.lease = Some(replica);
-                    self.world.begin_to_lead(replica);
-                }
-            }
-            Step::Notice => {
-                for replica in 0..self.world.replicas.len() {
-                    if self.world.lease != Some(replica) && !self.world.replicas[replica].paused {
-                        self.world.unlead(replica);
-                    }
-                }
-            }
-            Step::Vacate => self.world.vacate(),
-            Step::Restart(replica) => {
-                let replica = self.replica(replica);
-                self.world.restart(replica);
-            }
-            Step::Pause(replica, length) => {
-                let replica = self.replica(replica);
-                self.world.pause(replica, Ms::from(length));
-            }
-            Step::HoldWatch(replica, length) => {
-                let replica = self.replica(replica);
-                let until = self.world.now + Ms::from(length);
-                self.world.held.insert(replica, until);
-            }
-            Step::ShowOld(replica, versions) => {
-                let replica = self.replica(replica);
-                let history = &self.world.history;
-                let index = history.len().saturating_sub(1 + usize::from(versions));
-                if let Some(object) = history.get(index).cloned() {
-                    self.world.show(replica, object);
-                }
-            }
-            Step::Rescued(count) => {
-                if let Some(replica) = self.world.lease.filter(|replica| !self.world.replicas[*replica].paused) {
-                    self.world.feed(replica, Event::Rescued(u64::from(count)));
-                }
-            }
-            _ => {}
-        }
-    }
-
-    fn weather(&mut self, registry: u8, sky: Sky) {
-        let now = self.world.now;
-        let weather = match sky {
-            Sky::Up => Weather::Up,
-            Sky::Refuses => Weather::Fails(Unavailable::ConnectionFailed),
-            Sky::BlackHole => Weather::BlackHole,
-            Sky::ServerError => Weather::Fails(Unavailable::ServerError),
-            Sky::Unauthorized => Weather::Says(Outcome::Unauthorized),
-            Sky::Throttled => Weather::Says(Outcome::Throttled { retry_after: None }),
-            Sky::NoClient => Weather::Says(Outcome::CredentialsUnavailable),
-        };
-        self.world.registries[usize::from(registry) % 3]
-            .changes
-            .push((now, weather));
-    }
-
-    /// The policy as the latest spec that made sense has it.
-    fn policy(&self) -> Option<MirrorPolicy> {
-        let mut draft = self.draft.clone();
-        draft.invalid = false;
-        draft.policy(&self.setup)
-    }
-
-    fn push_both(&mut self, repository: u8, tag: u8, content: u8) {
-        let Some(policy) = self.policy() else { return };
-        let now = self.world.now;
-        let name = NAMES[usize::from(repository) % NAMES.len()];
-        for side in Side::ALL {
-            let path = policy.path(side, name).into_owned();
-            let host = policy.sides[side].registry.clone();
-            let registry = self.world.registry_mut(&host);
-            registry.push(now, &path, &name_of(tag), World::content(content));
-        }
-    }
-
-    fn workload(&mut self, slot: u8, side: Side, repository: u8, tag: u8, named: Named) {
-        let Some(policy) = self.policy() else { return };
-        let name = NAMES[usize::from(repository) % NAMES.len()];
-        let path = policy.path(side, name).into_owned();
-        let host = &policy.sides[side].registry;
-        let tag = name_of(tag);
-        let digest = || -> Digest {
-            let held = self.world.registry(host).holds(&path, &tag);
-            held.unwrap_or_else(|| World::content(99))
-        };
-        let image = match named {
-            Named::Tag => format!("{host}/{path}:{tag}"),
-            Named::Digest => format!("{host}/{path}@{}", digest()),
-            Named::Both => format!("{host}/{path}:{tag}@{}", digest()),
-        };
-        let workload = Workload {
-            runs: image.clone(),
-            image,
-            started: false,
-            template: slot % 2 == 0,
-            since: self.world.now,
-        };
-        self.world.workloads.insert(slot % 6, workload);
-    }
-
-    /// Where a replica's webhook sends an image.
-    pub fn routed(&mut self, replica: usize, image: &str) -> String {
-        let Some(table) = self.world.table(replica) else {
-            return image.to_owned();
-        };
-        let pod = table.pod(&catamaran_core::pod::PodFacts {
-            namespace: "shop",
-            ..catamaran_core::pod::PodFacts::default()
-        });
-        match pod.image(image, false) {
-            ImageRoute::Rewritten { image, .. } => image,
-            _ => image.to_owned(),
-        }
-    }
-
-    /// Whether a kubelet gets an image now.
-    pub fn pullable(&self, image: &str) -> bool {
-        let Ok(reference) = Reference::parse(image) else {
-            return false;
-        };
-        let Some(name) = reference.digest().or(reference.effective_tag()) else {
-            return false;
-        };
-        let registry = self.world.registry(reference.registry());
-        registry.serves(self.world.now) && registry.holds(reference.repository(), name).is_some()
-    }
-
-    fn pull(&mut self, slot: u8, replica: u8) {
-        let replica = self.replica(replica);
-        let slot = slot % 6;
-        let Some(workload) = self.world.workloads.get(&slot).cloned() else {
-            return;
-        };
-        let runs = self.routed(replica, &workload.image);
-        let started = self.pullable(&runs);
-        if let Some(workload) = self.world.workloads.get_mut(&slot) {
-            if started && !workload.started {
-                workload.since = self.world.now;
-            }
-            workload.started |= started;
-            workload.runs = runs;
-        }
-    }
-
-    fn asks(&mut self, slot: u8, urgent: bool) {
-        let Some(workload) = self.world.workloads.get(&(slot % 6)) else {
-            return;
-        };
-        let Some(replica) = self.world.lease.filter(|replica| !self.world.replicas[*replica].paused) else {
-            return;
-        };
-        let Some(policy) = self.world.replicas[replica].policy() else {
-            return;
-        };
-        let Ok(reference) = Reference::parse(&workload.image) else {
-            return;
-        };
-        let Some(located) = policy.locate(&reference) else {
-            return;
-        };
-        let Some(name) = reference.digest().or(reference.effective_tag()) else {
-            return;
-        };
-        let references = vec![ReferenceName {
-            repository: located.repository.to_string(),
-            reference: name.to_owned(),
-        }];
-        self.world.feed(replica, Event::Wanted { references, urgent });
-    }
-
-    fn restore(&mut self, versions: Option<u8>) {
-        let history = &self.world.history;
-        let status = match versions {
-            None => Status::default(),
-            Some(versions) => {
-                let index = history.len().saturating_sub(1 + usize::from(versions));
-                history
-                    .get(index)
-                    .map(|object| object.status.clone())
-                    .unwrap_or_default()
-            }
-        };
-        self.world.checks.restored(status.standing.as_ref());
-        self.world.put(|object| object.status = status);
-    }
-
-    fn edit(&mut self, edit: Edit) {
-        let mappings = |policy: &Option<MirrorPolicy>| policy.as_ref().map(mappings_by_name);
-        let before = mappings(&self.policy());
-        self.draft.edit(edit);
-        if mappings(&self.policy()) != before {
-            let generation = self.world.object.generation + 1;
-            self.world.checks.edits.push((generation, self.world.now));
-        }
-        let policy = self.draft.policy(&self.setup).map(std::sync::Arc::new);
-        self.world.put(|object| {
-            object.policy = policy;
-            object.generation += 1;
-        });
-    }
-
-    /// All faults end, and the spec makes sense: the world settles, and then nothing is written any more.
-    fn settle(&mut self) {
-        for registry in 0..3 {
-            self.weather(registry, Sky::Up);
-        }
-        let world = &mut self.world;
-        world.faults.clear();
-        world.held.clear();
-        world.refuse_status = 0;
-        world.refuse_evidence = 0;
-        if self.draft.policy(&self.setup).is_none() || self.draft.suspended {
-            self.draft = Draft {
-                pin: self.draft.pin,
-                repair: self.draft.repair,
-                strict: self.draft.strict,
-                ..Draft::new(&self.setup)
-            };
-            self.edit(Edit::Suspend(false));
-        }
-        self.disturb(Step::Notice);
-        let now = self.world.now;
-        self.world.run(now + MINUTE / 2);
-        self.disturb(Step::Notice);
-        // What is remembered for an hour, and what is waited for for hours, is over.
-        self.world.leap(14 * HOUR);
-        let now = self.world.now;
-        self.world.run(now + CONVERGES);
-    }
-
-    /// Plays all of it, and what must follow when all faults are over.
-    pub fn finish(&mut self) {
-        self.settle();
-        if self.world.checks.holds() {
-            self.check_silence();
-        }
-        if self.world.checks.holds() {
-            self.check_convergence();
-        }
-    }
-
-    fn check_silence(&mut self) {
-        let before = (self.world.writes, self.world.stores, self.world.announcements);
-        let leader = self.world.lease;
-        let reads = leader.map_or(0, |replica| self.world.replicas[replica].in_use_reads.len());
-        let now = self.world.now;
-        self.world.run(now + SILENCE);
-        let after = (self.world.writes, self.world.stores, self.world.announcements);
-        if before != after {
-            let message = format!("writes, stores and Events were {before:?} and are {after:?}");
-            self.world.fail("I6", message);
-        }
-        let Some(leader) = leader else { return };
-        let reads = self.world.replicas[leader].in_use_reads.len() - reads;
-        let blocked = self
-            .world
-            .object
-            .status
-            .standing
-            .as_ref()
-            .is_some_and(|one| one.active == Side::Fallback);
-        let interval = Ms::from(self.setup.interval.max(10)) * SECOND;
-        let mut most = SILENCE / interval + 2;
-        if blocked {
-            // A failback that is held up is checked once a minute.
-            most += SILENCE / MINUTE + 2;
-        }
-        if reads as i64 > most {
-            let message = format!("what is in use was read {reads} times in {} min", SILENCE / MINUTE);
-            self.world.fail("I6", message);
-        }
-    }
-
-    /// The world is at rest: each webhook sends each image where it is best.
-    fn check_convergence(&mut self) {
-        let Some(policy) = self.world.object.policy.clone() else {
-            return;
-        };
-        let standing = self.world.object.status.standing.clone().unwrap_or_default();
-        let active = standing.active;
-        if let ActiveSide::Fixed(side) = policy.failover.active
-            && side != active
-        {
-            return self
-                .world
-                .fail("I6", format!("{side} is asked for, and {active} is active"));
-        }
-        if active == Side::Fallback && policy.failover.active == ActiveSide::Auto && !self.draft.manual {
-            let in_use = self.world.workloads.values().map(|workload| workload.image.clone());
-            let held_up = in_use.filter(|image| self.holds_up(&policy, image)).count();
-            if held_up == 0 {
-                return self.world.fail("I6", "nothing holds the failback up".to_owned());
-            }
-        }
-        let images: Vec<String> = self.world.workloads.values().map(|one| one.image.clone()).collect();
-        for replica in 0..self.world.replicas.len() {
-            for image in &images {
-                let sent = self.routed(replica, image);
-                if self.pullable(image) && !self.pullable(&sent) {
-                    let message = format!("replica {replica} sends {image} to {sent}, where it is not");
-                    return self.world.fail("I6", message);
-                }
-            }
-        }
-    }
-
-    /// Whether a failback has to wait for an image.
-    fn holds_up(&self, policy: &MirrorPolicy, image: &str) -> bool {
-        let Ok(reference) = Reference::parse(image) else {
-            return false;
-        };
-        let Some(located) = policy.locate(&reference) else {
-            return false;
-        };
-        let Some(name) = reference.digest().or(reference.effective_tag()) else {
-            return false;
-        };
-        let held = |side: Side| {
-            let path = policy.path(side, &located.repository);
-            self.world.registry(&policy.sides[side].registry).holds(&path, name)
-        };
-        match (held(Side::Primary), held(Side::Fallback)) {
-            (_, None) => false,
-            (None, Some(_)) => true,
-            (primary, fallback) => primary != fallback && !self.draft.proceeds,
-        }
-    }
-}
-
-/// What all replicas handle in one history at most.
-const MOST_HANDLED: u64 = 400_000;
-
-/// How long the world takes to settle.
-const CONVERGES: Ms = 7 * MINUTE;
-
-/// How long nothing may be written then.
-const SILENCE: Ms = 3 * MINUTE;
-
-/// Where each repository that may be in use lies.
-fn mappings_by_name(policy: &MirrorPolicy) -> Vec<MappingId> {
-    NAMES.iter().map(|name| mapping(policy, name)).collect()
-}
-
-fn name_of(tag: u8) -> String {
-    format!("t{}", tag % 8)
-}
-
-/// Plays a history; what it breaks, if anything.
-pub fn play(setup: Setup, steps: &[Step]) -> Option<Violation> {
-    let mut play = Play::new(setup);
-    for step in steps {
-        play.step(*step);
-        if !play.world.checks.holds() {
-            break;
-        }
-    }
-    if play.world.checks.holds() {
-        play.finish();
-    }
-    HANDLED.set(HANDLED.get() + play.world.handled);
-    play.world.checks.violation().cloned()
-}
-
-thread_local! {
-    /// Events that were handled, over all histories of this thread.
-    pub static HANDLED: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
 }

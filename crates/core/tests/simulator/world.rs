@@ -2,16 +2,17 @@
 //! production: events go into a [`Mirror`], and what comes out is carried out.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use catamaran_core::digest::Digest;
 use catamaran_core::endpoint::Outcome;
 use catamaran_core::mirror::failover::{FlipReason, Standing};
-use catamaran_core::mirror::{Effect, Event, Mirror};
+use catamaran_core::mirror::in_use::InUse;
+use catamaran_core::mirror::{Effect, Event, Mirror, RequestId};
 use catamaran_core::policy::{MirrorId, MirrorPolicy};
 use catamaran_core::routing::RouteTable;
-use catamaran_core::routing::evidence::{Evidence, Group, GroupPlace};
+use catamaran_core::routing::evidence::{Group, GroupPlace};
 use catamaran_core::side::{Side, Sides};
 use jiff::Timestamp;
 
@@ -19,19 +20,12 @@ use crate::api::{Object, Status, Stored, ValidPolicy};
 use crate::check::{Checks, Violation};
 use crate::clock::{HOUR, MINUTE, Ms, SECOND, at, millis};
 use crate::facts::{Facts, Told};
-use crate::jobs::{Answer, Job, Pieces};
+use crate::jobs::{Answer, Job};
+use crate::reading::Pieces;
 use crate::registry::Registry;
-
-thread_local! {
-    /// Whether everything that happens is printed: for whoever looks for the cause of what a history breaks.
-    pub static LOG: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
-}
 
 /// How long it takes until a watch shows a change.
 const WATCH: Ms = 30;
-
-/// How long nobody leads after a leader is gone.
-const VACANCY: Ms = 5 * SECOND;
 
 /// Before an object is read that the watch has shown out of order.
 const SETTLE: Ms = 2 * SECOND;
@@ -48,8 +42,8 @@ pub enum Item {
     ReadAgain(usize),
     /// The watch shows the evidence.
     ShownEvidence(usize),
-    /// A job comes to what it finds out.
-    Found(usize, u32, Box<Job>),
+    /// A job comes to what it finds out. It was begun in this life and this term of its replica.
+    Found(usize, (u32, u32), Box<Job>),
     /// The answer of a job arrives.
     Arrives(usize, u32, Box<Answer>),
     /// A replica tries again to store evidence.
@@ -101,7 +95,7 @@ pub struct Replica {
     /// Counts how often it began to lead.
     pub term: u32,
     pub paused: bool,
-    backlog: Vec<Item>,
+    pub backlog: Vec<Item>,
     wake: Option<Ms>,
     wakes: (Ms, u32),
     /// The object as it knows it, and the last spec that made sense.
@@ -126,7 +120,17 @@ pub struct Replica {
     pub sides_changed: Sides<Ms>,
     /// Reads of what is in use: when each was begun.
     pub in_use_reads: Vec<Ms>,
-    pub in_use: Option<Arc<catamaran_core::mirror::in_use::InUse>>,
+    pub in_use: Option<Arc<InUse>>,
+    /// The latest reading of what is in use, and for which spec.
+    pub shared_in_use: Option<(Ms, Arc<MirrorPolicy>, Arc<InUse>)>,
+    /// The probe of each side that it waits for.
+    pub asked: Sides<Option<RequestId>>,
+    /// When each side was probed last, and when there was last a reason not to.
+    pub probed: Sides<Ms>,
+    pub watched: Ms,
+    /// By how much its clock is ahead, and when it was set.
+    pub clock: Ms,
+    pub clocks_set: Ms,
     /// What it has seen to be active in each epoch.
     pub epochs: BTreeMap<u64, (Side, String)>,
 }
@@ -140,6 +144,8 @@ pub struct ProbeSeen {
     pub side: Side,
     pub begun: Ms,
     pub end: Ms,
+    /// When it ended by the clock of the replica's machine.
+    pub by_clock: Ms,
     pub outcome: Outcome,
 }
 
@@ -181,8 +187,16 @@ pub struct World {
     pub stores: u64,
     pub announcements: u64,
     pub handled: u64,
+    /// Whether every event and what follows from it is printed, to find out why a history breaks something.
+    log: bool,
     /// What all replicas may handle.
     pub most_handled: u64,
+}
+
+/// Machines wake up after the instant that they asked for, not before.
+fn not_before(time: Timestamp) -> Ms {
+    let ms = crate::clock::ms(time);
+    if at(ms) < time { ms + 1 } else { ms }
 }
 
 /// Items are told apart by their number alone.
@@ -210,7 +224,7 @@ impl Ord for Slot {
 }
 
 impl Replica {
-    fn new(id: &MirrorId, life: u32) -> Replica {
+    pub fn new(id: &MirrorId, life: u32) -> Replica {
         Replica {
             mirror: Mirror::new(id.clone()),
             life,
@@ -236,6 +250,12 @@ impl Replica {
             sides_changed: Sides::default(),
             in_use_reads: Vec::new(),
             in_use: None,
+            shared_in_use: None,
+            asked: Sides::default(),
+            probed: Sides::default(),
+            watched: 0,
+            clock: 0,
+            clocks_set: 0,
             epochs: BTreeMap::new(),
         }
     }
@@ -278,6 +298,7 @@ impl World {
             stores: 0,
             announcements: 0,
             handled: 0,
+            log: std::env::var_os("SIMULATOR_LOG").is_some(),
             most_handled: u64::MAX,
         };
         for replica in 0..replicas {
@@ -335,6 +356,9 @@ impl World {
     pub fn leap(&mut self, length: Ms) {
         let items = std::mem::take(&mut self.queue);
         self.now += length;
+        for replica in &mut self.replicas {
+            replica.watched = self.now;
+        }
         let late = |Reverse((time, number, slot)): Reverse<(Ms, u64, Slot)>| Reverse((time + length, number, slot));
         self.queue = items.into_iter().map(late).collect();
         for registry in &mut self.registries {
@@ -392,7 +416,7 @@ impl World {
         self.feed(replica, Event::Time);
     }
 
-    fn happen(&mut self, item: Item) {
+    pub fn happen(&mut self, item: Item) {
         let replica = match &item {
             Item::Shown(replica, _)
             | Item::ReadAgain(replica)
@@ -406,10 +430,10 @@ impl World {
             return;
         }
         match item {
-            Item::Shown(replica, object) => self.shown(replica, object),
+            Item::Shown(replica, object) => self.shown(replica, &object),
             Item::ReadAgain(replica) => self.adopt(replica, &Arc::clone(&self.object)),
             Item::ShownEvidence(replica) => self.shown_evidence(replica),
-            Item::Found(replica, life, job) => self.found(replica, life, *job),
+            Item::Found(replica, begun, job) => self.found(replica, begun, *job),
             Item::Arrives(replica, life, answer) => {
                 if self.replicas[replica].life == life {
                     self.arrives(replica, *answer);
@@ -431,27 +455,20 @@ impl World {
         if self.handled > self.most_handled {
             self.fail("busy", format!("replicas have handled {} events", self.handled));
         }
-        let now = at(self.now);
-        let log = LOG.get();
-        if log {
+        let clock = self.replicas[replica].clock;
+        let now = at(self.now + clock);
+        if self.log {
             println!("{} -> {replica}: {event:?}", self.now);
         }
         let effects = self.replicas[replica].mirror.handle(event, now);
-        if log {
+        if self.log {
             println!("        {effects:?}");
         }
         for effect in effects {
             self.carry_out(replica, effect);
         }
         let wake = self.replicas[replica].mirror.wake_at(now);
-        self.replicas[replica].wake = wake.map(|time| self.begin_of(time).max(self.now));
-    }
-
-    /// Machines wake up after the instant that they asked for, not before.
-    #[expect(clippy::unused_self, reason = "reads as a question to the world's clock")]
-    fn begin_of(&self, time: Timestamp) -> Ms {
-        let ms = crate::clock::ms(time);
-        if at(ms) < time { ms + 1 } else { ms }
+        self.replicas[replica].wake = wake.map(|time| (not_before(time) - clock).max(self.now));
     }
 
     fn carry_out(&mut self, replica: usize, effect: Effect) {
@@ -468,7 +485,7 @@ impl World {
     }
 
     /// The watch shows a replica an object.
-    fn shown(&mut self, replica: usize, object: Arc<Object>) {
+    fn shown(&mut self, replica: usize, object: &Arc<Object>) {
         let known = self.replicas[replica].object.as_ref().map(|object| object.version);
         if known.is_some_and(|known| object.version < known) {
             let time = self.now + SETTLE;
@@ -497,7 +514,7 @@ impl World {
             let generation = object.generation;
             self.feed(replica, Event::InvalidSpec { generation, problem });
         }
-        self.adopt(replica, &object);
+        self.adopt(replica, object);
     }
 
     /// A replica takes over an object's status.
@@ -536,171 +553,8 @@ impl World {
         }
     }
 
-    fn shown_evidence(&mut self, replica: usize) {
-        self.replicas[replica].seen = self.stored.clone();
-        self.replicas[replica].table = None;
-    }
-
-    /// Hands the groups that changed to this replica's webhook at once, and has them stored for the others.
-    fn publish_evidence(&mut self, replica: usize, places: &[GroupPlace]) {
-        let one = &mut self.replicas[replica];
-        let all = one.mirror.groups();
-        let local = one.local.get_or_insert_default();
-        for place in places.iter().filter(|place| all.contains(place)) {
-            let group = Arc::new(one.mirror.group(*place));
-            local.insert(*place, Arc::clone(&group));
-            one.unstored.insert(*place, group);
-        }
-        local.retain(|place, _| all.contains(place));
-        one.unstored.retain(|place, _| all.contains(place));
-        one.local_facts = Arc::new(one.facts.over(&one.prior_facts));
-        one.table = None;
-        self.stores += 1;
-        self.store(replica);
-    }
-
-    fn store(&mut self, replica: usize) {
-        let one = &mut self.replicas[replica];
-        if one.storing || !one.leading || one.local.is_none() {
-            return;
-        }
-        one.storing = true;
-        let groups = std::mem::take(&mut one.unstored);
-        let all: BTreeSet<GroupPlace> = one.local.iter().flatten().map(|(place, _)| *place).collect();
-        let facts = Arc::clone(&one.local_facts);
-        let life = one.life;
-        let time = self.now + 40;
-        let job = Job::Store { groups, all, facts };
-        self.schedule(time, Item::Found(replica, life, Box::new(job)));
-    }
-
-    /// A complete pass ends what an earlier leader knew.
-    fn pass_ended(&mut self, replica: usize) {
-        let view = self.replicas[replica].mirror.view();
-        let complete = view.and_then(|view| match view.in_force?.1 {
-            catamaran_core::mirror::Subject::Watched(seen) => seen.pass.map(|pass| pass.is_complete()),
-            catamaran_core::mirror::Subject::Suspended => None,
-        });
-        if complete == Some(true) {
-            self.replicas[replica].prior_facts = Arc::default();
-        }
-    }
-
-    /// Makes a replica lead; whoever led before knows at once.
-    pub fn lead(&mut self, replica: usize) {
-        if self.lease == Some(replica) && self.replicas[replica].leading {
-            return;
-        }
-        if let Some(before) = self.lease.replace(replica) {
-            self.unlead(before);
-        }
-        // It may have lost the lease without a notice.
-        self.unlead(replica);
-        self.begin_to_lead(replica);
-    }
-
-    /// A replica holds the lease.
-    pub fn begin_to_lead(&mut self, replica: usize) {
-        let one = &mut self.replicas[replica];
-        one.leading = true;
-        one.term += 1;
-        one.facts = Facts::default();
-        one.prior_facts = Arc::clone(&one.seen.facts);
-        one.in_use = None;
-        let prior = one.seen.evidence();
-        self.feed(replica, Event::Prior(prior));
-        self.feed(replica, Event::Leading(true));
-    }
-
-    /// A replica notices that it leads no more.
-    pub fn unlead(&mut self, replica: usize) {
-        let one = &mut self.replicas[replica];
-        if !one.leading {
-            return;
-        }
-        one.leading = false;
-        one.local = None;
-        one.unstored.clear();
-        one.storing = false;
-        one.table = None;
-        self.feed(replica, Event::Leading(false));
-    }
-
-    /// Nobody leads for a while.
-    pub fn vacate(&mut self) {
-        if let Some(before) = self.lease.take() {
-            self.unlead(before);
-        }
-        let time = self.now + VACANCY;
-        self.schedule(time, Item::Elect);
-    }
-
-    fn elect(&mut self) {
-        if self.lease.is_some() {
-            return;
-        }
-        let awake = (0..self.replicas.len()).find(|replica| !self.replicas[*replica].paused);
-        match awake {
-            Some(replica) => self.lead(replica),
-            None => {
-                let time = self.now + VACANCY;
-                self.schedule(time, Item::Elect);
-            }
-        }
-    }
-
-    /// A new process: what it saw is gone, what it wrote is not.
-    pub fn restart(&mut self, replica: usize) {
-        if self.lease == Some(replica) {
-            self.lease = None;
-            let time = self.now + VACANCY;
-            self.schedule(time, Item::Elect);
-        }
-        let life = self.replicas[replica].life + 1;
-        self.replicas[replica] = Replica::new(&self.id, life);
-        self.replicas[replica].seen = self.stored.clone();
-        self.show(replica, Arc::clone(&self.object));
-    }
-
-    /// A process stands still for a while. Its lease ends meanwhile, if that is long enough.
-    pub fn pause(&mut self, replica: usize, length: Ms) {
-        if self.replicas[replica].paused {
-            return;
-        }
-        self.replicas[replica].paused = true;
-        if self.lease == Some(replica) && length > VACANCY {
-            self.lease = None;
-            let time = self.now + VACANCY;
-            self.schedule(time, Item::Elect);
-        }
-        let time = self.now + length;
-        self.schedule(time, Item::Resume(replica));
-    }
-
-    fn resume(&mut self, replica: usize) {
-        if !std::mem::take(&mut self.replicas[replica].paused) {
-            return;
-        }
-        if self.replicas[replica].leading && self.lease != Some(replica) {
-            self.unlead(replica);
-        }
-        for item in std::mem::take(&mut self.replicas[replica].backlog) {
-            self.happen(item);
-        }
-    }
-
     /// The digest of content that is told by a number.
     pub fn content(number: u8) -> Digest {
         Digest::of(&[number])
-    }
-
-    pub fn evidence_of(&self, replica: usize) -> Evidence {
-        let one = &self.replicas[replica];
-        match &one.local {
-            Some(groups) => groups
-                .values()
-                .fold(Evidence::default(), |evidence, group| evidence.with(Arc::clone(group))),
-            None => one.seen.evidence(),
-        }
     }
 }

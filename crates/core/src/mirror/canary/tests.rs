@@ -19,7 +19,7 @@ fn ledger() -> Ledger {
 }
 
 fn chosen(choice: &mut CanaryChoice, policy: &MirrorPolicy, ledger: &Ledger) -> Option<String> {
-    choice.choose(policy, ledger);
+    choice.choose(policy, ledger, true);
     choice.current().map(|canary| canary.tag.clone())
 }
 
@@ -50,8 +50,23 @@ fn canary_stays_while_it_is_in_sync() {
 fn canary_stays_when_nothing_is_in_sync() {
     let mut choice = CanaryChoice::default();
     choice.follow(&canary("gone", 'a'));
-    let nothing = ledger_of(&listed(), &[("differs", "ab")]);
+    let nothing = ledger_of(&listed(), &[("gone", "-a")]);
     assert_eq!(chosen(&mut choice, &listed(), &nothing).as_deref(), Some("gone"));
+    let unknown = ledger_of(&listed(), &[("differs", "ab")]);
+    choice.choose(&listed(), &unknown, false);
+    assert!(choice.current().is_some(), "a side could not be read");
+    assert_eq!(
+        chosen(&mut choice, &listed(), &unknown),
+        None,
+        "it is not verified any more"
+    );
+    for letters in ["bb", "ab", "ba", "b-"] {
+        choice.follow(&canary("moved", 'a'));
+        let mut moved = ledger_of(&listed(), &[("moved", letters)]);
+        moved.record("web", "moved", seen("??"), at(300), &RULES);
+        let kept = chosen(&mut choice, &listed(), &moved);
+        assert_ne!(choice.current(), Some(&canary("moved", 'a')), "{letters}: {kept:?}");
+    }
 }
 
 #[test]
@@ -71,7 +86,7 @@ fn canary_of_the_spec_wins_while_it_is_in_sync() {
 fn refused_canary_is_put_aside_for_another() {
     let ledger = ledger();
     let mut choice = CanaryChoice::default();
-    choice.choose(&listed(), &ledger);
+    choice.choose(&listed(), &ledger, true);
     assert!(
         !choice.refuse(&canary("other", 'x'), Side::Primary, &ledger),
         "not probed with"

@@ -205,8 +205,8 @@ fn active_registry_stays_the_same_when_sides_change_places() {
 #[test]
 fn status_of_the_past_is_recognized() {
     let standing = |epoch, active| Standing {
-        epoch,
         active,
+        epoch,
         ..Standing::default()
     };
     let known = standing(5, Side::Fallback);

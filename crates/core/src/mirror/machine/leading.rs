@@ -57,7 +57,7 @@ impl Mirror {
         if complete {
             self.ledger.drop_prior();
         }
-        self.canary.choose(policy, &self.ledger);
+        self.canary.choose(policy, &self.ledger, complete);
         self.write.want();
         effects.push(Effect::Measure);
         effects.push(Effect::LookAtPods);

@@ -27,7 +27,9 @@ impl Mirror {
             match probed.probe.outcome {
                 Outcome::Reachable => {
                     self.canary.found(canary, probed.side);
-                    reported |= self.served(&spec.policy, probed.side, &canary.repository);
+                    // By another spec the repository may have lain elsewhere.
+                    let current = news.generation == spec.generation;
+                    reported |= current && self.served(&spec.policy, probed.side, &canary.repository);
                 }
                 Outcome::CanaryNotFound => reported |= self.canary.refuse(canary, probed.side, &self.ledger),
                 _ => {}
@@ -40,9 +42,9 @@ impl Mirror {
     }
 
     /// A side has served a manifest. If it is the active one, images of this mapping may be sent there from now on. Whether that
-    /// is new.
+    /// is new. Which side is active, only a leader knows for sure.
     fn served(&mut self, policy: &MirrorPolicy, side: Side, repository: &str) -> bool {
-        if self.status.read.is_none() || side != self.status.standing.active {
+        if !self.acts() || side != self.status.standing.active {
             return false;
         }
         let mapping = policy.mapping(repository, policy.rule(repository));
@@ -50,23 +52,24 @@ impl Mirror {
     }
 
     pub(super) fn listed(&mut self, listed: &Listed, now: Timestamp) -> Vec<Effect> {
-        self.read_with(now, |passes, reading| passes.listed(listed, reading))
+        let in_use = self.in_use.clone().unwrap_or_default();
+        self.read_with(&in_use, now, |passes, reading| passes.listed(listed, reading))
     }
 
     /// Has passes work with the ledger; nothing while there is no policy.
     fn read_with(
         &mut self,
+        in_use: &InUse,
         now: Timestamp,
         work: impl FnOnce(&mut Passes, &mut Reading<'_>) -> Vec<Effect>,
     ) -> Vec<Effect> {
         let Some(policy) = self.policy() else { return Vec::new() };
-        let in_use = self.in_use.clone().unwrap_or_default();
         let mut reading = Reading {
             rules: rules(&policy),
             policy: &policy,
             ledger: &mut self.ledger,
             requests: &mut self.requests,
-            in_use: &in_use,
+            in_use,
             now,
         };
         work(&mut self.passes, &mut reading)
@@ -75,7 +78,7 @@ impl Mirror {
     pub(super) fn resolved(&mut self, resolved: &Resolved, now: Timestamp) -> Vec<Effect> {
         let Some(policy) = self.policy() else { return Vec::new() };
         let ReferenceName { repository, reference } = &resolved.name;
-        let on_demand = self.verification.ended(resolved.request);
+        let on_demand = self.verification.ended(resolved.request, now);
         if !on_demand && !self.passes.ended(resolved.request, repository) {
             return Vec::new();
         }
@@ -86,10 +89,11 @@ impl Mirror {
             self.write.want();
         }
         if self.canary.current().is_none() {
-            self.canary.choose(&policy, &self.ledger);
+            self.canary.choose(&policy, &self.ledger, false);
         }
         if !on_demand {
-            return self.read_with(now, |passes, reading| passes.resolved(resolved, reading));
+            let in_use = self.in_use.clone().unwrap_or_default();
+            return self.read_with(&in_use, now, |passes, reading| passes.resolved(resolved, reading));
         }
         self.failback.read(&resolved.name, &resolved.seen);
         self.write.want();
@@ -111,9 +115,20 @@ impl Mirror {
             self.failback.wait_for(pending);
         }
         if for_pass {
-            return self.read_with(now, Passes::in_use_read);
+            let looked_after = self.looked_after(in_use, now);
+            return self.read_with(&looked_after, now, Passes::in_use_read);
         }
         Vec::new()
+    }
+
+    /// What is in use, and what was asked for since that was read.
+    fn looked_after(&self, in_use: &InUse, now: Timestamp) -> InUse {
+        let mut all = in_use.clone();
+        for ReferenceName { repository, reference } in self.verification.lately(now) {
+            let references = all.references.entry(repository.clone()).or_default();
+            references.entry(reference.clone()).or_default();
+        }
+        all
     }
 
     pub(super) fn in_use_failed(&mut self, request: RequestId, now: Timestamp) -> Vec<Effect> {

@@ -234,7 +234,7 @@ impl Bench {
             Effect::WriteStatus(request) => Some(*request),
             _ => None,
         })?;
-        Some((request, self.mirror.view().unwrap()))
+        Some((request, self.mirror.view()?))
     }
 
     /// Lets the API server take in what is being written, if anything is; whether it was.
@@ -502,7 +502,7 @@ fn status_that_goes_back_under_a_leader_is_lifted_above() {
 }
 
 #[test]
-fn new_leader_takes_the_side_of_a_restored_status_in_a_later_epoch() {
+fn new_leader_takes_the_side_of_a_restored_status() {
     let mut bench = Bench::new();
     bench.spec(web(), 1);
     bench.status(status(Side::Fallback, 5));
@@ -694,6 +694,17 @@ fn mapping_is_observed_when_the_active_side_serves_it() {
 }
 
 #[test]
+fn manifest_asked_for_under_another_spec_observes_nothing() {
+    let mut bench = ready();
+    while bench.probing(Side::Primary).is_none() {
+        bench.wait(1);
+    }
+    bench.spec(listing(apps(), &[("web", "team-b/web", "devopskev/web")]), 2);
+    bench.probe(Side::Primary, UP);
+    assert!(bench.mirror.status.observed.is_empty());
+}
+
+#[test]
 fn mapping_that_was_only_listed_is_read_once() {
     let mut bench = Bench::leading(web());
     bench.pass(&[], &[("1", "-x"), ("2", "xx"), ("3", "xx")]);
@@ -825,6 +836,30 @@ fn copied_tag_is_read_again_however_lately_it_was() {
 }
 
 #[test]
+fn reference_read_since_the_list_was_made_is_not_forgotten() {
+    let mut bench = Bench::leading(apps());
+    bench.in_use(&[]);
+    bench.settle();
+    bench.feed(Event::Wanted {
+        references: vec![name("new")],
+        urgent: false,
+    });
+    bench.resolve("xx");
+    bench.wait(30);
+    bench.mirror.passes.want();
+    bench.wait(1);
+    bench.in_use(&["old"]);
+    assert!(bench.known("new").same, "the list may be older than the pod");
+    bench.resolve("xx");
+    bench.resolve("xx");
+    bench.wait(60);
+    bench.mirror.passes.want();
+    bench.wait(1);
+    bench.in_use(&["old"]);
+    assert_eq!(bench.known("new"), Knowledge::NOTHING);
+}
+
+#[test]
 fn rescued_pods_are_counted_once() {
     let mut bench = ready();
     bench.feed(Event::Rescued(3));
@@ -862,8 +897,10 @@ fn unconfirmed_difference_makes_no_passes_in_an_outage() {
     bench.settle();
     bench.wait(130);
     bench.in_use(&["1"]);
-    let mut down = Sides::default();
-    down.fallback = Some(failure());
+    let down = Sides {
+        primary: None,
+        fallback: Some(failure()),
+    };
     bench.list(&[("1", "x?"), ("2", "x?")], down);
     bench.settle();
     bench.wanted.clear();

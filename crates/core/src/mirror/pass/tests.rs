@@ -119,12 +119,12 @@ impl Bench {
     /// Answers the oldest read, as the machine does.
     fn resolve(&mut self, letters: &str, now: i64) -> Vec<String> {
         let resolve = self.under_way.remove(0);
-        self.answer(resolve, letters, Sides::default(), now)
+        self.answer(&resolve, letters, Sides::default(), now)
     }
 
     fn answer(
         &mut self,
-        resolve: Resolve,
+        resolve: &Resolve,
         letters: &str,
         failures: Sides<Option<ReadFailure>>,
         now: i64,
@@ -421,9 +421,11 @@ fn failure_of_one_read_makes_the_pass_incomplete() {
     bench.open(0);
     bench.resolve("xx", 0);
     let resolve = bench.under_way.remove(0);
-    let mut failures = Sides::default();
-    failures.fallback = Some(failure());
-    bench.answer(resolve, "x?", failures, 0);
+    let failures = Sides {
+        primary: None,
+        fallback: Some(failure()),
+    };
+    bench.answer(&resolve, "x?", failures, 0);
     assert_eq!(bench.end(1), Some(false));
     let last = bench.passes.last().unwrap();
     assert_eq!(
@@ -463,8 +465,10 @@ fn passes_are_due_by_interval_by_wish_and_by_confirmation() {
 
 #[test]
 fn passes_rest_while_a_side_can_not_be_read() {
-    let mut failures = Sides::default();
-    failures.primary = Some(failure());
+    let failures = Sides {
+        primary: Some(failure()),
+        fallback: None,
+    };
     let mut bench = after_a_pass(only_web(), failures);
     bench.ledger.record("web", "1", seen("xy"), at(1), &RULES);
     assert_eq!(bench.due(200), Some(300), "a pass could not confirm it");

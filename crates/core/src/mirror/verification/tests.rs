@@ -95,8 +95,8 @@ fn few_references_are_read_at_a_time_and_a_bounded_number_waits() {
     let begun = begin(&mut verification, &mut requests, 0);
     assert_eq!(begun.len(), AT_A_TIME);
     assert!(begin(&mut verification, &mut requests, 0).is_empty());
-    assert!(verification.ended(begun[0].1));
-    assert!(!verification.ended(begun[0].1), "it came twice");
+    assert!(verification.ended(begun[0].1, at(0)));
+    assert!(!verification.ended(begun[0].1, at(0)), "it came twice");
     assert_eq!(begin(&mut verification, &mut requests, 0).len(), 1);
     let waiting = names
         .iter()
@@ -113,7 +113,7 @@ fn read_that_does_not_end_is_given_up() {
     assert_eq!(verification.give_up(at(299)), []);
     assert_eq!(verification.give_up(at(300)), [name("a")]);
     assert_eq!(verification.wake_at(), None);
-    assert!(!verification.ended(begun[0].1), "its answer comes too late");
+    assert!(!verification.ended(begun[0].1, at(0)), "its answer comes too late");
     want(&mut verification, &["a"], Cause::Used, 300);
     assert_eq!(begin(&mut verification, &mut requests, 300).len(), 1);
 }
@@ -125,6 +125,18 @@ fn forgotten_reads_are_neither_begun_nor_taken_in() {
     let begun = begin(&mut verification, &mut requests, 0);
     want(&mut verification, &["c"], Cause::Used, 0);
     verification.forget();
-    assert!(!verification.ended(begun[0].1));
+    assert!(!verification.ended(begun[0].1, at(0)));
     assert!(begin(&mut verification, &mut requests, 0).is_empty());
+}
+
+#[test]
+fn what_was_read_lately_is_remembered_for_a_minute() {
+    let (mut verification, mut requests) = (Verification::default(), Requests::default());
+    want(&mut verification, &["a"], Cause::Used, 0);
+    let begun = begin(&mut verification, &mut requests, 0);
+    assert_eq!(verification.lately(at(0)).count(), 0, "it is not read yet");
+    verification.ended(begun[0].1, at(1));
+    let lately = |now| verification.lately(at(now)).cloned().collect::<Vec<_>>();
+    assert_eq!(lately(60), [name("a")]);
+    assert_eq!(lately(61), []);
 }
