@@ -9,7 +9,7 @@ use catamaran_core::mirror::{Announcement, View};
 use catamaran_core::policy::MirrorId;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::core::error_boundary::InvalidObject;
 use kube::{Resource as _, ResourceExt as _};
 
@@ -52,7 +52,7 @@ pub(super) async fn write(context: &Context, mirror: Arc<RegistryMirror>, view: 
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
             context.metrics.reconcile_failed("conflict");
             tracing::debug!(mirror = name, "the mirror has changed meanwhile");
-            Written::Conflict(read(context, &name).await)
+            Written::Conflict(read(context, &name).await.ok().flatten())
         }
         Ok(Err(error)) => {
             context.metrics.reconcile_failed("status");
@@ -71,16 +71,26 @@ pub(super) async fn write(context: &Context, mirror: Arc<RegistryMirror>, view: 
     }
 }
 
-/// The object as the API server has it now.
-pub(super) async fn read(context: &Context, name: &str) -> Option<Arc<RegistryMirror>> {
+/// The object could not be read; why, is in the log.
+#[derive(Debug)]
+pub(super) struct Unread;
+
+/// The object as the API server has it now; none if it is gone. A list of one, because listing mirrors is a right that the
+/// operator has anyway.
+pub(super) async fn read(context: &Context, name: &str) -> Result<Option<Arc<RegistryMirror>>, Unread> {
     let api: Api<RegistryMirror> = Api::all(context.client.clone());
-    match tokio::time::timeout(PATIENCE, api.get_opt(name)).await {
-        Ok(Ok(object)) => object.map(Arc::new),
+    let only = ListParams::default().fields(&format!("metadata.name={name}"));
+    match tokio::time::timeout(PATIENCE, api.list(&only)).await {
+        Ok(Ok(list)) => Ok(list.items.into_iter().next().map(Arc::new)),
         Ok(Err(error)) => {
-            tracing::debug!(mirror = name, %error, "failed to read the mirror");
-            None
+            tracing::warn!(mirror = name, %error, "failed to read the mirror");
+            Err(Unread)
         }
-        Err(_) => None,
+        Err(_) => {
+            let seconds = PATIENCE.as_secs();
+            tracing::warn!(mirror = name, seconds, "failed to read the mirror in time");
+            Err(Unread)
+        }
     }
 }
 

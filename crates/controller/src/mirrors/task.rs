@@ -21,7 +21,7 @@ use super::probing::{self, WantedProbe};
 use super::reading::{self, PassReading};
 use super::report::read_status;
 use super::sources::Sources;
-use super::status::{self, Written};
+use super::status::{self, Unread, Written};
 use super::{Hanging, MirrorsContext};
 use super::{caching, copying};
 use crate::publish::{EvidenceWriteError, ValidPolicy, Written as Stored};
@@ -32,7 +32,8 @@ const SETTLE: Duration = Duration::from_secs(2);
 /// What a job came back with.
 enum Outcome {
     Written(RequestId, Written),
-    Read(Option<Arc<RegistryMirror>>),
+    /// The mirror of this name, as it was read.
+    Read(String, Result<Option<Arc<RegistryMirror>>, Unread>),
     Stored(Result<Stored, EvidenceWriteError>, Groups),
 }
 
@@ -282,7 +283,7 @@ impl Task {
             return;
         };
         if !self.is_newer(&mirror) {
-            return self.read_again(&mirror);
+            return self.read_again(mirror.name_any());
         }
         let generation = mirror.metadata.generation.unwrap_or_default();
         match policy {
@@ -323,12 +324,21 @@ impl Task {
     }
 
     /// A watch that goes back may be late, or the API server was restored from a backup: what it answers now is what counts.
-    fn read_again(&mut self, mirror: &RegistryMirror) {
-        let (context, name) = (Arc::clone(&self.context), mirror.name_any());
+    fn read_again(&mut self, name: String) {
+        let context = Arc::clone(&self.context);
         self.outcomes.spawn(async move {
             tokio::time::sleep(SETTLE).await;
-            Outcome::Read(status::read(&context, &name).await)
+            let read = status::read(&context, &name).await;
+            Outcome::Read(name, read)
         });
+    }
+
+    /// Whether the object that the watch has shown last is older than what is known.
+    fn is_shown_older(&self) -> bool {
+        match &*self.objects.borrow() {
+            Object::Readable { mirror, .. } => !self.is_newer(mirror),
+            Object::Unreadable { .. } => false,
+        }
     }
 
     /// The object as it was just read is what counts, also where it is older than what was known.
@@ -385,8 +395,10 @@ impl Task {
     fn take(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Written(request, written) => self.written(request, written),
-            Outcome::Read(Some(mirror)) => self.follow(mirror),
-            Outcome::Read(None) => {}
+            Outcome::Read(_, Ok(Some(mirror))) => self.follow(mirror),
+            Outcome::Read(name, Err(Unread)) if self.is_shown_older() => self.read_again(name),
+            // It is gone, or was read meanwhile.
+            Outcome::Read(..) => {}
             Outcome::Stored(result, groups) => self.stored(result, groups),
         }
     }

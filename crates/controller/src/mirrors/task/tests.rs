@@ -37,6 +37,8 @@ struct Api {
     secrets: BTreeMap<String, Value>,
     /// The status that writes of `ConfigMap`s get.
     refuse: Option<u16>,
+    /// So many lists of mirrors fail.
+    fail_lists: u32,
     /// Method and path of each request, and the status of its answer.
     requests: Vec<(String, u16)>,
 }
@@ -53,7 +55,9 @@ impl Api {
         let name = path.rsplit('/').next().unwrap().to_owned();
         match method {
             "PUT" if path.ends_with("/status") => self.put_status(&sent),
-            "GET" if path.contains("/registrymirrors/") => (200, self.mirror.clone()),
+            "GET" if path.ends_with("/registrymirrors") => self.list_mirrors(),
+            // The chart's role lets mirrors be listed, not read one by one.
+            "GET" if path.contains("/registrymirrors/") => failure(403, "Forbidden"),
             "GET" if path.ends_with("/configmaps") => (200, self.list_config_maps()),
             "GET" if path.ends_with("/pods") => (200, list("PodList", &[])),
             "GET" if path.contains("/secrets/") => match self.secrets.get(&name) {
@@ -67,6 +71,14 @@ impl Api {
             "PATCH" if path.contains("/configmaps/") => self.put_config_map(name, sent),
             _ => (200, sent),
         }
+    }
+
+    fn list_mirrors(&mut self) -> (u16, Value) {
+        if self.fail_lists > 0 {
+            self.fail_lists -= 1;
+            return failure(500, "InternalError");
+        }
+        (200, list("RegistryMirrorList", std::slice::from_ref(&self.mirror)))
     }
 
     fn put_status(&mut self, sent: &Value) -> (u16, Value) {
@@ -339,19 +351,22 @@ async fn conflict_reads_the_mirror_anew_and_writes_again() {
 async fn mirror_that_goes_back_is_read_anew() {
     let bed = Bed::start(true).await;
     bed.until_in_sync().await;
+    let epoch = bed.api().mirror["status"]["epoch"].clone();
     {
-        // The API server was restored from a backup.
+        // The API server was restored from a backup, and is not all there yet.
         let mut api = bed.api();
         api.mirror["metadata"]["resourceVersion"] = json!("0");
-        api.mirror["status"] = json!({"active": "Primary", "epoch": 1});
+        api.mirror["status"] = json!({"active": "Fallback", "epoch": epoch});
+        api.fail_lists = 1;
     }
     bed.apply();
-    bed.until("it is read", |api| {
-        api.count("GET /apis/catamaran.dev/v1alpha1/registrymirrors/apps", 200) > 0
+    bed.until("a later epoch", |api| {
+        api.mirror["status"]["epoch"].as_u64() > epoch.as_u64() && api.mirror["status"]["active"] == "Primary"
     })
     .await;
-    bed.tasks.rescued(&id(), 1);
-    bed.until_in_sync().await;
+    let api = bed.api();
+    let listed = |code| api.count("GET /apis/catamaran.dev/v1alpha1/registrymirrors", code);
+    assert_eq!((listed(500), listed(200), listed(403)), (1, 1, 0));
 }
 
 #[tokio::test]
