@@ -51,9 +51,15 @@ pub(crate) async fn run(
         tokio::select! {
             event = events.next() => match event {
                 Some(event) => {
+                    let listed = matches!(event, Event::InitDone);
                     for sighting in cache.take(event) {
                         if store.is_lost(&sighting) {
                             news.evidence_lost(&sighting.uid);
+                        }
+                    }
+                    if listed {
+                        for uid in store.unlisted(|name| cache.config_maps.contains_key(name)) {
+                            news.evidence_lost(&uid);
                         }
                     }
                 }
@@ -94,6 +100,7 @@ struct Located {
     uid: Arc<str>,
     place: GroupPlace,
     version: String,
+    revision: u64,
 }
 
 /// The groups of one mirror.
@@ -159,7 +166,8 @@ impl EvidenceCache {
                 if let Some(listing) = &mut self.listing {
                     listing.insert(config_map.name_any());
                 }
-                self.apply(&config_map).into_iter().collect()
+                let sighting = self.apply(&config_map, true);
+                sighting.map(|sighting| sighting.listed(true)).into_iter().collect()
             }
             Event::InitDone => {
                 let listing = self.listing.take().unwrap_or_default();
@@ -168,18 +176,19 @@ impl EvidenceCache {
                 let gone: Vec<String> = gone.cloned().collect();
                 gone.iter().filter_map(|name| self.lose(name)).collect()
             }
-            Event::Apply(config_map) => self.apply(&config_map).into_iter().collect(),
+            Event::Apply(config_map) => self.apply(&config_map, false).into_iter().collect(),
             Event::Delete(config_map) => self.lose(&config_map.name_any()).into_iter().collect(),
         }
     }
 
-    fn apply(&mut self, config_map: &ConfigMap) -> Option<Sighting> {
+    /// Takes a ConfigMap. One that is as it was is worth telling only where a list shows it: its watch may have missed one between.
+    fn apply(&mut self, config_map: &ConfigMap, listed: bool) -> Option<Sighting> {
         let name = config_map.name_any();
         let version = config_map.resource_version().unwrap_or_default();
         let uid = mirror_uid(config_map).map(Arc::<str>::from);
         let known = self.config_maps.get(&name);
-        if known.is_some_and(|known| known.version == version) {
-            return None;
+        if let Some(known) = known.filter(|known| known.version == version) {
+            return listed.then(|| Sighting::of(&known.uid, &name, &version, Some(known.revision)));
         }
         let group = match read(config_map, &name) {
             Ok(group) => Some(group),
@@ -212,6 +221,7 @@ impl EvidenceCache {
                 uid: Arc::clone(&uid),
                 place: group.place(),
                 version,
+                revision: group.revision(),
             };
             self.config_maps.insert(name, located);
             self.mirrors.entry(Arc::clone(&uid)).or_default().put(group);

@@ -163,6 +163,16 @@ impl EvidenceStore {
         known.is_lost(sighting)
     }
 
+    /// The same of what a list did not show: the UIDs of mirrors whose `ConfigMaps` are not all among those that `listed` knows.
+    pub(crate) fn unlisted(&self, listed: impl Fn(&str) -> bool) -> Vec<Arc<str>> {
+        if !self.replica.leads() {
+            return Vec::new();
+        }
+        let mirrors = self.mirrors();
+        let lost = mirrors.iter().filter(|(_, stored)| stored.known().lacks_any(&listed));
+        lost.map(|(uid, _)| Arc::clone(uid)).collect()
+    }
+
     fn mirrors(&self) -> MutexGuard<'_, HashMap<Arc<str>, Arc<Stored>>> {
         self.mirrors.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -43,6 +43,8 @@ pub(crate) struct Sighting {
     name: String,
     /// None when it is gone.
     content: Option<Content>,
+    /// By a list, which is no older than the request for it: unlike an event of the watch, it can't be on its way yet.
+    listed: bool,
 }
 
 /// What a ConfigMap holds.
@@ -65,7 +67,13 @@ impl Sighting {
             uid: Arc::clone(uid),
             name: name.to_owned(),
             content: Some(content),
+            listed: false,
         }
+    }
+
+    /// The same, shown by a list.
+    pub fn listed(self, listed: bool) -> Sighting {
+        Sighting { listed, ..self }
     }
 
     /// It is gone.
@@ -74,6 +82,7 @@ impl Sighting {
             uid: Arc::clone(uid),
             name: name.to_owned(),
             content: None,
+            listed: false,
         }
     }
 }
@@ -192,8 +201,11 @@ impl Known {
 
     /// Notes what the watch shows, and whether it was done by others since this replica wrote; what is there is then looked
     /// up again by the next write.
+    ///
+    /// The watch shows one version after the other, so an older one than is known says nothing: what is known is on its way. But
+    /// where the watch itself goes back, or a list shows an older one, the API server may have been restored from a backup.
     pub fn is_lost(&mut self, sighting: &Sighting) -> bool {
-        match &sighting.content {
+        let before = match &sighting.content {
             Some(content) => self.sighted.insert(sighting.name.clone(), content.clone()),
             None => self.sighted.remove(&sighting.name),
         };
@@ -214,9 +226,22 @@ impl Known {
                     // Only its metadata was changed.
                     there.version.clone_from(&content.version);
                 }
-                newer && content.revision != there.revision
+                let went_back = before.is_some_and(|before| is_newer(&before.version, &content.version));
+                let other = content.version != there.version;
+                (newer || other && (sighting.listed || went_back)) && content.revision != there.revision
             }
         };
+        if lost {
+            self.there = None;
+        }
+        lost
+    }
+}
+
+impl Known {
+    /// Whether one that this replica wrote is not among `names`, which are all that a list has shown.
+    pub fn lacks_any(&mut self, names: impl Fn(&str) -> bool) -> bool {
+        let lost = self.there.iter().flatten().any(|(name, _)| !names(name));
         if lost {
             self.there = None;
         }

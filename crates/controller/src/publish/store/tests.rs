@@ -313,6 +313,16 @@ async fn change_by_others_is_lost_and_written_again() {
             false,
         ),
         (
+            "an older one in a list",
+            Sighting::of(&uid, &name(place(0, 0)), "0", Some(theirs)).listed(true),
+            true,
+        ),
+        (
+            "our own in a list",
+            Sighting::of(&uid, &name(place(0, 0)), "1", Some(ours[0].1.revision())).listed(true),
+            false,
+        ),
+        (
             "other metadata",
             Sighting::of(&uid, &name(place(0, 0)), "2", Some(ours[0].1.revision())),
             false,
@@ -345,6 +355,41 @@ async fn change_by_others_is_lost_and_written_again() {
         assert_eq!(store.is_lost(&sighting), lost, "{case}");
         assert!(!store.is_lost(&sighting), "{case}: once");
     }
+}
+
+#[tokio::test]
+async fn watch_that_goes_back_is_a_loss() {
+    let (uid, server) = (Arc::<str>::from("uid-apps"), ApiServer::default());
+    let store = store(&server);
+    let (first, second) = (ledger(0, 0), ledger(0, 1));
+    write(&store, &first).await.unwrap();
+    write(&store, &second).await.unwrap();
+    let sighting = |version, ledger: &[(GroupPlace, Group)]| {
+        Sighting::of(&uid, &name(place(0, 0)), version, Some(ledger[0].1.revision()))
+    };
+    assert!(!store.is_lost(&sighting("1", &first)), "the second is on its way");
+    assert!(!store.is_lost(&sighting("2", &second)));
+    // The API server was restored from a backup.
+    server.with(|state| {
+        state.edit(CONFIG_MAPS, &name(place(0, 0)), |object| {
+            *object = testserver::config_map("apps", &first[0].1);
+            object["metadata"]["resourceVersion"] = serde_json::json!("1");
+        });
+    });
+    assert!(store.is_lost(&sighting("1", &first)));
+    assert_eq!(write(&store, &second).await.unwrap().written, 1);
+    assert_eq!(stored(&server, place(0, 0)), Some(second[0].1.clone()));
+}
+
+#[tokio::test]
+async fn config_map_that_a_list_lacks_is_lost() {
+    let server = ApiServer::default();
+    let store = store(&server);
+    write(&store, &ledger(1, 0)).await.unwrap();
+    assert!(store.unlisted(|_| true).is_empty());
+    let only_first = |listed: &str| listed == name(place(1, 0));
+    assert_eq!(store.unlisted(only_first), ["uid-apps".into()]);
+    assert!(store.unlisted(only_first).is_empty(), "once");
 }
 
 #[tokio::test]
