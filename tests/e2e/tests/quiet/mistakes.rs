@@ -1,6 +1,6 @@
 //! Edits that the API server takes and the operator can't use.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use catamaran_cluster::{Fault, Registry};
@@ -17,6 +17,8 @@ pub fn an_edit_that_makes_no_sense(case: &Case<'_>) -> anyhow::Result<()> {
     let since = Instant::now();
     case.ground.apply("default", &manifests::mirror(&other, &[&other]))?;
     case.ground.observed(&other, since)?;
+    // Which of two is older, the API server tells in whole seconds.
+    std::thread::sleep(Duration::from_secs(1));
     case.mirror(|_| {})?;
     let generation = case.latest()?["metadata"]["generation"].clone();
     let since = case.ground.fault(Registry::Acr, Fault::Refused)?;
