@@ -169,14 +169,12 @@ fn suites() -> Vec<Suite> {
         // It looks back at all before it, which had the same rights.
         rights::SCENARIOS,
     ];
-    let restores = std::env::var_os("RESTORE").map_or(&[][..], |_| quiet::RESTORES);
     let releases = [
         failback::SCENARIOS,
         knowledge::IN_USE,
         knowledge::EVIDENCE,
         knowledge::SLOW,
         quiet::DISRUPTIVE,
-        restores,
         // More rights, in one namespace, for a while.
         private::SCENARIOS,
         // These take the release away that the others share, and bring it back: its rights go before its pods do.

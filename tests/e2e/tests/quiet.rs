@@ -29,10 +29,6 @@ pub const DISRUPTIVE: &[Scenario] = &[
         name: "a-definition-is-deleted-and-created-again",
         run: restores::a_definition_is_created_again,
     },
-];
-
-/// The store goes back in time: three minutes each, so they run when they are asked for (RESTORE=1).
-pub const RESTORES: &[Scenario] = &[
     Scenario {
         name: "a-store-with-reused-revisions-is-agreed-on",
         run: restores::revisions_are_reused,
