@@ -186,3 +186,6 @@ async fn patched(context: &Context, name: &str, patch: &serde_json::Value) -> Re
         .map_err(kube::Error::BuildRequest)?;
     context.client.request::<serde_json::Value>(request).await.map(drop)
 }
+
+#[cfg(test)]
+mod tests;
