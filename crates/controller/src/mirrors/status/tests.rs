@@ -48,8 +48,11 @@ fn failed(context: &Context) -> u64 {
 #[tokio::test]
 async fn unreadable_mirror_is_reported_in_the_version_that_was_read() {
     let (context, requests) = ground(true, 200);
-    assert!(refuse(&context, &invalid()).await, "the answer can't be decoded either");
-    assert!(refuse(&context, &invalid()).await);
+    assert!(
+        refuse(&context, &invalid(), false).await,
+        "the answer can't be decoded either"
+    );
+    assert!(refuse(&context, &invalid(), false).await);
     let requests = requests.lock().unwrap();
     let [(request, sent), (_, again)] = &requests[..] else {
         panic!("{requests:?}")
@@ -85,7 +88,7 @@ async fn unreadable_mirror_is_reported_in_the_version_that_was_read() {
 async fn report_that_the_api_server_refuses_is_counted_and_tried_again() {
     for code in [409, 403, 500] {
         let (context, _) = ground(true, code);
-        assert!(!refuse(&context, &invalid()).await, "{code}");
+        assert!(!refuse(&context, &invalid(), false).await, "{code}");
         assert_eq!(failed(&context), 1, "{code}");
     }
 }
@@ -110,9 +113,9 @@ fn suspended() -> (Arc<RegistryMirror>, View) {
 async fn replica_that_lost_the_lease_sends_no_status() {
     let (context, requests) = ground(false, 200);
     let (mirror, view) = suspended();
-    let written = write(&context, mirror, view).await;
+    let written = write(&context, mirror, view, false).await;
     assert!(matches!(written, Written::Conflict(None)), "{written:?}");
-    assert!(!refuse(&context, &invalid()).await);
+    assert!(!refuse(&context, &invalid(), false).await);
     assert!(requests.lock().unwrap().is_empty());
 }
 
@@ -120,7 +123,7 @@ async fn replica_that_lost_the_lease_sends_no_status() {
 async fn status_is_replaced_in_the_version_that_was_decided_on() {
     let (context, requests) = ground(true, 409);
     let (mirror, view) = suspended();
-    let written = write(&context, mirror, view).await;
+    let written = write(&context, mirror, view, false).await;
     assert!(matches!(written, Written::Conflict(None)), "{written:?}");
     let requests = requests.lock().unwrap();
     let [(put, sent), (read, _)] = &requests[..] else {
@@ -128,7 +131,43 @@ async fn status_is_replaced_in_the_version_that_was_decided_on() {
     };
     assert_eq!(put, "PUT /apis/catamaran.dev/v1alpha1/registrymirrors/apps/status");
     assert_eq!(sent["metadata"]["resourceVersion"], "41");
-    assert_eq!(read, "GET /apis/catamaran.dev/v1alpha1/registrymirrors/apps");
+    let mirrors = "GET /apis/catamaran.dev/v1alpha1/registrymirrors";
+    assert!(read.starts_with(mirrors), "{read}");
     let conflicts = r#"catamaran_reconcile_errors_total{error="conflict"}"#;
     assert_eq!(metric(&context.metrics, conflicts), 1);
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn status_that_is_refused_again_is_counted_and_complained_of_once() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::INFO)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _heard = tracing::subscriber::set_default(subscriber);
+    let (context, _) = ground(true, 403);
+    for again in [false, true, true] {
+        let (mirror, view) = suspended();
+        let written = write(&context, mirror, view, again).await;
+        assert!(matches!(written, Written::Refused), "{written:?}");
+        assert!(!refuse(&context, &invalid(), again).await);
+    }
+    assert_eq!(failed(&context), 6);
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(log.matches("failed to write the status").count(), 2, "{log}");
 }
