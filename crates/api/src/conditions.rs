@@ -237,17 +237,5 @@ pub fn find_condition<'a>(conditions: &'a [Condition], kind: &str) -> Option<&'a
     conditions.iter().find(|condition| condition.type_ == kind)
 }
 
-/// Whether two lists say the same, whatever their order and the times of their transitions.
-pub fn equal_ignoring_time(left: &[Condition], right: &[Condition]) -> bool {
-    left.len() == right.len()
-        && left.iter().all(|condition| {
-            find_condition(right, &condition.type_).is_some_and(|other| {
-                let mut other = other.clone();
-                other.last_transition_time = condition.last_transition_time.clone();
-                other == *condition
-            })
-        })
-}
-
 #[cfg(test)]
 mod tests;

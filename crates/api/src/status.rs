@@ -22,9 +22,6 @@ pub const MAX_PLANNED: usize = 20;
 /// At most so many blockers of a failback are listed; the count is exact, the list is a sample.
 pub const MAX_BLOCKERS: usize = 10;
 
-/// At most so many mappings are remembered as observed: one for each repository that names its paths, and some for edits.
-pub const MAX_OBSERVED_MAPPINGS: usize = 600;
-
 /// The state of the mirror as last observed.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]

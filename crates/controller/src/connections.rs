@@ -24,7 +24,7 @@ pub use contents::{certificates, credentials};
 pub use error::{ConnectionError, Problem};
 
 /// How long a Secret's content is believed.
-pub const REREAD: Duration = Duration::from_mins(1);
+pub(crate) const REREAD: Duration = Duration::from_mins(1);
 
 /// How long it is believed that a side has no client, because its Secret is missing or is of no use: every probe asks.
 const RETRY: Duration = Duration::from_secs(10);
@@ -137,7 +137,7 @@ impl Connections {
     }
 
     /// What copying may ask of a side, over all mirrors.
-    pub fn copy_budget(&self, side: &SidePolicy) -> CopyBudget {
+    pub(crate) fn copy_budget(&self, side: &SidePolicy) -> CopyBudget {
         self.budgets.for_copies(&side.registry, side.provider)
     }
 

@@ -11,7 +11,7 @@ use std::cmp::Ordering;
 use kube::runtime::events::{Event, EventType};
 
 /// The name under which this operator writes Events and fields.
-pub const CONTROLLER: &str = "catamaran";
+pub(crate) const CONTROLLER: &str = "catamaran";
 
 /// The longest note that the API takes is 1,024 bytes; characters may have several, but ours are names and words.
 const MAX_NOTE: usize = 1000;

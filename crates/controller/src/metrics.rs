@@ -337,7 +337,7 @@ impl Metrics {
     }
 
     /// Notes how many waiting pods are kept, and counts those that there was no room for.
-    pub fn waiting_pods(&self, kept: usize, left_out: u64) {
+    pub(crate) fn waiting_pods(&self, kept: usize, left_out: u64) {
         self.waiting_pods.set(i64::try_from(kept).unwrap_or(i64::MAX));
         self.waiting_pods_left_out.inc_by(left_out);
     }

@@ -17,6 +17,7 @@ mod sources;
 mod status;
 mod task;
 #[cfg(test)]
+#[path = "../tests/testbed/tasks.rs"]
 mod testing;
 
 use std::collections::{BTreeMap, HashMap};
@@ -90,11 +91,11 @@ impl MirrorTasks {
         self.send(&mirror.uid, Event::Wanted { references, urgent });
     }
 
-    fn send(&self, uid: &str, event: Event) {
-        if let Some(handle) = self.tasks().get(uid) {
-            // A full queue has news enough.
-            let _ = handle.events.try_send(event);
-        }
+    /// Whether a task has heard it: one whose queue is full has news enough.
+    fn send(&self, uid: &str, event: Event) -> bool {
+        let tasks = self.tasks();
+        let handle = tasks.get(uid);
+        handle.is_some_and(|handle| handle.events.try_send(event).is_ok())
     }
 
     fn tasks(&self) -> MutexGuard<'_, HashMap<Arc<str>, Handle>> {
@@ -149,14 +150,12 @@ pub async fn run(
         tokio::select! {
             () = shutdown.cancelled() => break,
             item = news.next() => take(&context, &tasks, item),
-            changed = table.changed() => {
-                if changed.is_err() {
-                    break;
-                }
-                let now = Arc::clone(&table.borrow_and_update());
-                told = report_conflicts(&tasks, &now, &told);
+            changed = table.changed() => if changed.is_err() {
+                break;
             }
         }
+        let now = Arc::clone(&table.borrow_and_update());
+        report_conflicts(&tasks, &now, &mut told);
     }
     tasks.retain(|_| false);
 }
@@ -237,23 +236,24 @@ fn forget(context: &MirrorsContext, tasks: &MirrorTasks, keep: impl Fn(&Arc<str>
         .retain(|name| tasks.values().any(|handle| handle.name == name));
 }
 
-/// Tells each mirror which others claim its repositories, where that has changed.
-fn report_conflicts(
-    tasks: &MirrorTasks,
-    table: &RouteTable,
-    before: &BTreeMap<MirrorId, Vec<Conflict>>,
-) -> BTreeMap<MirrorId, Vec<Conflict>> {
+/// Tells each mirror which others claim its repositories, where that has changed since it heard of it. A task that begins later hears
+/// of it then.
+fn report_conflicts(tasks: &MirrorTasks, table: &RouteTable, told: &mut BTreeMap<MirrorId, Vec<Conflict>>) {
     let mut now = BTreeMap::<MirrorId, Vec<Conflict>>::new();
     for conflict in table.conflicts() {
         now.entry(conflict.loser.clone()).or_default().push(conflict.clone());
     }
-    for (mirror, conflicts) in &now {
-        if before.get(mirror) != Some(conflicts) {
-            tasks.send(&mirror.uid, Event::Conflicts(conflicts.clone()));
+    told.retain(|mirror, _| tasks.tasks().contains_key(&mirror.uid));
+    for mirror in told.keys() {
+        now.entry(mirror.clone()).or_default();
+    }
+    for (mirror, conflicts) in now {
+        if told.get(&mirror) != Some(&conflicts) && tasks.send(&mirror.uid, Event::Conflicts(conflicts.clone())) {
+            told.insert(mirror, conflicts);
         }
     }
-    for mirror in before.keys().filter(|mirror| !now.contains_key(mirror)) {
-        tasks.send(&mirror.uid, Event::Conflicts(Vec::new()));
-    }
-    now
+    told.retain(|_, conflicts| !conflicts.is_empty());
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,7 +22,9 @@ mod record;
 mod refusals;
 mod rescue;
 mod scope;
+// The double sees what is private, which an integration test could not; so do those of the other modules.
 #[cfg(test)]
+#[path = "../tests/testbed/cluster.rs"]
 mod testing;
 mod waiting;
 mod wanted;

@@ -30,6 +30,7 @@ pub mod news;
 pub mod snapshot;
 pub mod store;
 #[cfg(test)]
+#[path = "../tests/testbed/watches.rs"]
 mod testserver;
 pub mod view;
 mod watched;

@@ -13,6 +13,7 @@ mod event;
 pub mod failback;
 pub mod failover;
 #[cfg(test)]
+#[path = "../tests/fixtures/mirrors.rs"]
 mod fixtures;
 mod flips;
 pub mod in_use;

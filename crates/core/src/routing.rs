@@ -12,6 +12,7 @@ mod pod;
 pub mod rules;
 
 #[cfg(test)]
+#[path = "../tests/fixtures/routes.rs"]
 pub(crate) mod fixtures;
 #[cfg(test)]
 mod tests;

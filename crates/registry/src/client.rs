@@ -12,7 +12,7 @@ use crate::error::ClientError;
 use crate::exchange::Exchange;
 use crate::failure::{Class, Failure, Rung};
 use crate::limits::Limits;
-use crate::listing::{ListedTag, Lock, Marker};
+use crate::listing::{ListedTag, Lock};
 use crate::manifest::{Manifest, Resolved};
 use crate::provider;
 use crate::provider::apis::Apis;
@@ -160,19 +160,6 @@ impl Client {
                     message,
                 ))
             })
-    }
-
-    /// What a repository looks like now, in one request; `None` where the registry does not tell (all but Azure).
-    ///
-    /// A marker equal to the one taken before the last listing says that the listing still holds, as far as the registry
-    /// counts its changes; see [`Marker`]. A repository that does not exist is a [`Failure::is_absent`].
-    pub async fn marker(&self, repository: &str) -> Result<Option<Marker>, Failure> {
-        self.shared.session.marker(repository).await
-    }
-
-    /// Whether a repository differs from `last`, in one request; `true` where the registry does not tell.
-    pub async fn changed_since(&self, repository: &str, last: &Marker) -> Result<bool, Failure> {
-        Ok(self.marker(repository).await?.as_ref() != Some(last))
     }
 
     /// Why a tag that exists can't be pulled, listed or overwritten, in two requests; `None` when nothing is locked, or

@@ -60,7 +60,7 @@ pub use failure::{Class, Failure, Rung};
 pub use identity::{AzureIdentity, Endpoints, Identities, Identity};
 pub use ladder::{Climbed, LadderTarget};
 pub use limits::Limits;
-pub use listing::{ListedTag, Lock, Marker};
+pub use listing::{ListedTag, Lock};
 pub use manifest::{Manifest, Resolved};
 pub use probe::{ProbeReport, ProbeTarget};
 #[cfg(feature = "aws")]

@@ -16,7 +16,6 @@ pub(crate) mod link;
 pub(crate) mod pages;
 pub(crate) mod tag;
 
-pub use self::acr::Marker;
 use self::link::next_link;
 use self::pages::{Gathered, Seen};
 pub use self::tag::{ListedTag, Lock};

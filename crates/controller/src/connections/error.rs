@@ -50,7 +50,7 @@ pub enum ConnectionError {
 
 impl ConnectionError {
     /// Whether a person must change the spec or a Secret.
-    pub fn needs_a_person(&self) -> bool {
+    pub(crate) fn needs_a_person(&self) -> bool {
         !matches!(self, ConnectionError::Unreadable { .. })
     }
 

@@ -76,3 +76,6 @@ pub(super) async fn read_rule(context: &Context, policy: &MirrorPolicy, cache: S
         Err(message) => CacheRule::Unknown { message },
     }
 }
+
+#[cfg(test)]
+mod tests;

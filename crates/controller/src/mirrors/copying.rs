@@ -130,3 +130,6 @@ fn siblings(policy: &MirrorPolicy, side: Side) -> Vec<String> {
         Repositories::InUse => Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

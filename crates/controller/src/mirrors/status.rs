@@ -33,8 +33,8 @@ pub(super) enum Written {
     Refused,
 }
 
-/// Writes the status that `view` asks for, if it says anything new.
-pub(super) async fn write(context: &Context, mirror: Arc<RegistryMirror>, view: View) -> Written {
+/// Writes the status that `view` asks for, if it says anything new. `again`: the last write was refused, which the log says already.
+pub(super) async fn write(context: &Context, mirror: Arc<RegistryMirror>, view: View, again: bool) -> Written {
     let report = report::report(&mirror, &view, context.clock.now());
     if !report.changed {
         return Written::Done(mirror);
@@ -55,19 +55,24 @@ pub(super) async fn write(context: &Context, mirror: Arc<RegistryMirror>, view: 
             Written::Conflict(read(context, &name).await.ok().flatten())
         }
         Ok(Err(error)) => {
-            context.metrics.reconcile_failed("status");
-            tracing::warn!(mirror = name, %error, "failed to write the status");
+            complain(context, &name, &error.to_string(), again);
             Written::Refused
         }
         Err(_) => {
-            context.metrics.reconcile_failed("status");
-            tracing::warn!(
-                mirror = name,
-                seconds = PATIENCE.as_secs(),
-                "failed to write the status in time"
-            );
+            let error = format!("no answer within {} s", PATIENCE.as_secs());
+            complain(context, &name, &error, again);
             Written::Refused
         }
+    }
+}
+
+/// Every refusal counts; the log says the first of those that follow each other.
+fn complain(context: &Context, mirror: &str, error: &str, again: bool) {
+    context.metrics.reconcile_failed("status");
+    if again {
+        tracing::debug!(mirror, error, "failed to write the status again");
+    } else {
+        tracing::warn!(mirror, error, "failed to write the status");
     }
 }
 
@@ -145,7 +150,7 @@ pub(super) async fn announce(context: &Context, mirror: &MirrorId, announcement:
 }
 
 /// Reports to the author of a mirror that it can't be decoded; the others go on, and so does the last spec that made sense.
-pub(super) async fn refuse(context: &Context, invalid: &InvalidObject) -> bool {
+pub(super) async fn refuse(context: &Context, invalid: &InvalidObject, again: bool) -> bool {
     let name = invalid.metadata.name.clone().unwrap_or_default();
     if !context.leads() {
         return false;
@@ -180,8 +185,7 @@ pub(super) async fn refuse(context: &Context, invalid: &InvalidObject) -> bool {
     match patched(context, &name, &patch).await {
         Ok(()) => true,
         Err(error) => {
-            context.metrics.reconcile_failed("status");
-            tracing::warn!(mirror = name, %error, "failed to write the status");
+            complain(context, &name, &error.to_string(), again);
             false
         }
     }
@@ -196,3 +200,6 @@ async fn patched(context: &Context, name: &str, patch: &serde_json::Value) -> Re
         .map_err(kube::Error::BuildRequest)?;
     context.client.request::<serde_json::Value>(request).await.map(drop)
 }
+
+#[cfg(test)]
+mod tests;

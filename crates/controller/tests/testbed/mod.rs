@@ -7,12 +7,15 @@ use catamaran_core::routing::RouteTable;
 use catamaran_lease::Leadership;
 use catamaran_registry::Budgets;
 use kube::client::Body;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tower::service_fn;
 
 use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::context::{Context, recorder};
+use crate::metrics::Metrics;
 use crate::publish::{EvidenceStore, LocalEvidence, Replica};
 
 /// An API server that answers as `answer` says: from the method, the URI and the body to a status and a body.
@@ -80,4 +83,14 @@ pub(crate) fn context(
         leadership,
         client,
     }
+}
+
+/// The value of a metric's line, by the line's begin; 0 for one that is not there.
+pub(crate) fn metric(metrics: &Metrics, line: &str) -> u64 {
+    let mut registry = Registry::with_prefix("catamaran");
+    metrics.register(&mut registry);
+    let mut text = String::new();
+    encode(&mut text, &registry).unwrap();
+    let value = text.lines().find_map(|there| there.strip_prefix(line));
+    value.map_or(0, |value| value.trim().parse().unwrap())
 }

@@ -72,8 +72,6 @@ pub enum Effect {
     WriteStatus(RequestId),
     /// Publish these groups of the evidence to this replica's webhook, and store them; ends with `EvidenceStored`.
     WriteEvidence(Vec<GroupPlace>),
-    /// What may be done for waiting pods has changed: look at them again.
-    LookAtPods,
     /// A pass has ended: its counts go to the metrics.
     Measure,
     /// Publish an Event on the mirror.

@@ -113,18 +113,6 @@ pub struct UsageCount {
     references: usize,
 }
 
-impl InUse {
-    /// Whether nothing but pods that never started uses this reference: nobody knows that it ever existed, so it must not hold
-    /// up a failback.
-    pub fn is_unproven(&self, repository: &str, reference: &str) -> bool {
-        let found = self
-            .references
-            .get(repository)
-            .and_then(|references| references.get(reference));
-        found.is_none_or(|found| !found.started && !found.template)
-    }
-}
-
 impl UsageCount {
     /// Counts for the mirrors of this table.
     pub fn new(table: &RouteTable) -> UsageCount {

@@ -79,10 +79,8 @@ pub(super) struct Status {
     seen: Option<Standing>,
     highest: u64,
     pub(super) observed: BTreeSet<MappingId>,
-    /// Pods re-pointed that the status does not count yet.
+    /// Pods re-pointed, as far as this process knows: a status that counts fewer is behind.
     rescued: u64,
-    /// Of those, what the write that is under way counts.
-    in_write: u64,
     /// The flip that the write under way carries out.
     flip: Option<Decision>,
 }
@@ -95,15 +93,11 @@ impl Status {
 
     /// Pods re-pointed since the mirror was created.
     pub(super) fn rescued(&self) -> u64 {
-        self.read
-            .as_ref()
-            .map_or(0, |read| read.rescued)
-            .saturating_add(self.rescued)
+        self.read.as_ref().map_or(0, |read| read.rescued).max(self.rescued)
     }
 
     /// The write that was under way has ended, or is not waited for any more.
     fn write_ended(&mut self) {
-        self.in_write = 0;
         self.flip = None;
     }
 }
@@ -250,7 +244,6 @@ impl Mirror {
         }
         let has_spec = self.spec.is_some() || self.invalid.is_some();
         if has_spec && let Some(request) = self.write.begin(&mut self.requests, now) {
-            self.status.in_write = self.status.rescued;
             self.status.flip = self.decision.clone().filter(|decision| decision.flip.is_some());
             effects.push(Effect::WriteStatus(request));
         }
@@ -258,7 +251,6 @@ impl Mirror {
             let dirty = self.ledger.take_dirty_groups();
             if !dirty.is_empty() {
                 effects.push(Effect::WriteEvidence(dirty));
-                effects.push(Effect::LookAtPods);
             }
         }
     }

@@ -48,8 +48,6 @@ struct UnderWay {
 pub(super) struct ProbeNews {
     /// Status may say something else now.
     pub(super) reported: bool,
-    /// The side became available, unavailable or unknown.
-    pub(super) turned: bool,
     /// The generation of the spec that it was made by.
     pub(super) generation: i64,
 }
@@ -89,7 +87,6 @@ impl Probes {
         let failing = probed.probe.outcome != Outcome::Reachable;
         Some(ProbeNews {
             reported: failing || before != after || outcome != Some(probed.probe.outcome),
-            turned: kind(before.0) != kind(after.0),
             generation: under_way.generation,
         })
     }
@@ -182,14 +179,6 @@ impl SideProbes {
 
     pub(super) fn problem(&self) -> Option<&ClientProblem> {
         self.problem.as_ref()
-    }
-}
-
-fn kind(availability: Availability) -> u8 {
-    match availability {
-        Availability::Available => 0,
-        Availability::Unavailable(_) => 1,
-        Availability::Unknown(_) => 2,
     }
 }
 

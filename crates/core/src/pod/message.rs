@@ -32,15 +32,6 @@ pub enum PullFailure {
     Other,
 }
 
-/// Which image a container waits for that can't be pulled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailedImage<'v> {
-    /// Its own, or the message names none that is known.
-    Own,
-    /// This image volume's: its failure is reported by the containers that would mount it.
-    Volume(&'v str),
-}
-
 /// The words that tell each class, the most telling class first: a message that names a cause on the way to the registry
 /// may go on to say which request it was for.
 const WORDS: &[(PullFailure, &[&str])] = &[
@@ -176,18 +167,6 @@ pub fn failed_image(message: &str) -> Option<Cow<'_, str>> {
         .or_else(|| url(message))
         .map(Cow::Borrowed)
         .or_else(|| manifest(message).map(Cow::Owned))
-}
-
-/// Which image a container can't have, by its own image, the references of the pod's image volumes and the kubelet's
-/// message.
-pub fn blamed_image<'v>(message: &str, own: &str, volumes: impl IntoIterator<Item = &'v str>) -> FailedImage<'v> {
-    let Some(named) = failed_image(message).filter(|named| !same_image(own, named)) else {
-        return FailedImage::Own;
-    };
-    let mut volumes = volumes.into_iter();
-    volumes
-        .find(|volume| same_image(volume, &named))
-        .map_or(FailedImage::Own, FailedImage::Volume)
 }
 
 /// Whether two references mean the same image.

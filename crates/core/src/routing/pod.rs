@@ -52,16 +52,6 @@ impl<'t> PodRoutes<'t> {
 
     /// Decides about one image reference of a container or volume; `never`: its pull policy is `Never`.
     pub fn image(&self, image: &str, never: bool) -> ImageRoute<'t> {
-        self.decide(image, never, |located| located.route.active)
-    }
-
-    /// Decides about the image of a pod that waits for it in vain: whether it may leave the side that it names, whichever
-    /// is active. Whether it has to, and whether the other side is any better, is for the caller to know.
-    pub fn leaving(&self, image: &str, never: bool) -> ImageRoute<'t> {
-        self.decide(image, never, |located| located.side.other())
-    }
-
-    fn decide(&self, image: &str, never: bool, target: impl Fn(&Located<'_, '_>) -> Side) -> ImageRoute<'t> {
         if self.table.routes.is_empty() {
             return ImageRoute::Untouched;
         }
@@ -84,7 +74,7 @@ impl<'t> PodRoutes<'t> {
         let question = Question {
             never,
             excluded: excluded_pod.or_else(unknown).or_else(excluded_image),
-            ..located.question(&reference, target(&located))
+            ..located.question(&reference)
         };
         let (to, reason) = match rules::decide(&question).answer {
             Answer::OnActive => return ImageRoute::OnActive { route },
@@ -193,9 +183,10 @@ impl Located<'_, '_> {
     }
 
     /// The question where such a reference goes, as far as the pod does not matter.
-    fn question(&self, reference: &Reference<'_>, target: Side) -> Question<'_> {
+    fn question(&self, reference: &Reference<'_>) -> Question<'_> {
         let Route {
             policy,
+            active,
             unavailable,
             observed,
             ..
@@ -209,7 +200,7 @@ impl Located<'_, '_> {
             excluded: None,
             selected: reference.effective_tag().is_some_and(|tag| selects_tag(self.rule, tag)),
             named: self.side,
-            target,
+            target: *active,
             tag,
             digest,
         }

@@ -25,7 +25,7 @@ pub struct Question<'q> {
     pub selected: bool,
     /// The side that the reference names.
     pub named: Side,
-    /// The side in question: the active one, or the one that the reference does not name if a pod waits for it in vain.
+    /// The side that pods are sent to.
     pub target: Side,
     /// What is known of the tag, also one that is only implied; none where there is only a digest.
     pub tag: Option<Knowledge>,

@@ -280,10 +280,6 @@ fn image_that_is_never_pulled_stays() {
         words(&pod.image("kracr.azurecr.io/web:synced", true)),
         "kept (PullPolicyNever)"
     );
-    assert_eq!(
-        words(&pod.leaving("kracr.azurecr.io/web:synced", true)),
-        "kept (PullPolicyNever)"
-    );
 }
 
 #[test]

@@ -473,11 +473,7 @@ impl World {
 
     fn carry_out(&mut self, replica: usize, effect: Effect) {
         match effect {
-            Effect::LookAtPods | Effect::Measure => {
-                if effect == Effect::Measure {
-                    self.pass_ended(replica);
-                }
-            }
+            Effect::Measure => self.pass_ended(replica),
             Effect::Announce(_) => self.announcements += 1,
             Effect::WriteEvidence(places) => self.publish_evidence(replica, &places),
             effect => self.begin(replica, effect),

@@ -2,7 +2,6 @@
 
 use catamaran_core::digest::Digest;
 use http::{Method, StatusCode};
-use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
@@ -16,21 +15,6 @@ use crate::session::Session;
 
 /// Values of a page: a thousand tags have a dozen each. Attributes are read as any value, which takes memory.
 const MOST_VALUES: usize = 64_000;
-
-/// What a repository looked like: two that are equal say that nothing was pushed, moved or deleted in between.
-///
-/// Whether Azure moves `lastUpdateTime` for every tag that is moved or deleted is not documented, so a full listing must
-/// prove it from time to time. Take the marker before the listing it stands for: what changes in between then shows in the
-/// next one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Marker {
-    /// When the repository last changed.
-    pub updated: Timestamp,
-    /// How many tags it has.
-    pub tags: u64,
-    /// How many manifests it has.
-    pub manifests: u64,
-}
 
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(default)]
@@ -94,24 +78,10 @@ struct Quarantine {
     quarantine_state: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Repository {
-    #[serde(deserialize_with = "timestamp")]
-    last_update_time: Timestamp,
-    tag_count: u64,
-    manifest_count: u64,
-}
-
 /// Attributes that can't be read lock nothing: a listing must not fail for them.
 fn lenient<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
     let value = serde_json::Value::deserialize(deserializer)?;
     Ok(serde_json::from_value(value).unwrap_or_default())
-}
-
-fn timestamp<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Timestamp, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map_err(serde::de::Error::custom)
 }
 
 /// The tags of one page; `None` for what is no page.
@@ -126,20 +96,6 @@ pub(super) fn tags(body: &[u8]) -> Option<Vec<ListedTag>> {
 }
 
 impl Session {
-    /// What the repository looks like now; `None` where the registry does not tell.
-    pub(crate) async fn marker(&self, repository: &str) -> Result<Option<Marker>, Failure> {
-        path::check_repository(repository)?;
-        if self.site.listing() != Listing::Azure {
-            return Ok(None);
-        }
-        let found: Repository = self.describe(repository, "").await?;
-        Ok(Some(Marker {
-            updated: found.last_update_time,
-            tags: found.tag_count,
-            manifests: found.manifest_count,
-        }))
-    }
-
     /// What is locked about a tag; `None` when nothing is, or the registry does not tell.
     pub(crate) async fn lock_of(&self, repository: &str, tag: &str) -> Result<Option<Lock>, Failure> {
         path::check_repository(repository)?;
@@ -297,8 +253,7 @@ mod tests {
     fn fuzzed_pages_of_azures_tags_are_tags_with_digests_or_no_page() {
         let tag = r#"{"name":"1.0","digest":"sha256:9b2e1d7a4c6f80b35d1e92a7c4b8f0e6d3a5917c2b4e8f6071d9a3c5b7e2f4a8","createdTime":"2026-11-20T00:00:00Z","signed":false,"changeableAttributes":{"deleteEnabled":true,"writeEnabled":false,"readEnabled":true,"listEnabled":true}}"#;
         let page = format!(r#"{{"registry":"kracr.azurecr.io","imageName":"web","tags":[{tag},{tag}]}}"#);
-        let repository = r#"{"lastUpdateTime":"2026-11-20T00:00:00.123Z","tagCount":3,"manifestCount":4}"#;
-        let samples = [page.as_str(), r#"{"tags":null}"#, repository];
+        let samples = [page.as_str(), r#"{"tags":null}"#];
         let property = |input: Vec<u8>| {
             if let Some(tags) = tags(&input) {
                 prop_assert!(tags.len() <= input.len());
@@ -315,8 +270,6 @@ mod tests {
                 let written = serde_json::json!({ "tags": written.collect::<Vec<_>>() }).to_string();
                 prop_assert_eq!(super::tags(written.as_bytes()), Some(tags));
             }
-            let repository: Option<Repository> = json::object(&input, json::FEW_VALUES);
-            prop_assert!(repository.is_none() || input.len() > 40);
             Ok(())
         };
         catamaran_fuzz::run(file!(), "acr_tags", &catamaran_fuzz::mutated(&samples), property);

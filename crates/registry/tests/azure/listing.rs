@@ -125,41 +125,6 @@ async fn a_tag_in_quarantine_looks_absent_and_is_not() {
     assert!(lock.describe().contains("quarantine"));
 }
 
-/// What is done to a repository, in words and in deed.
-type Change = (&'static str, fn(&Ground));
-
-#[tokio::test]
-async fn a_marker_is_one_request_and_shows_every_kind_of_change() {
-    let ground = Ground::granted().await;
-    let client = ground.client_as(&workload());
-    client.list_tags("team/web").await.unwrap();
-    let marker = client.marker("team/web").await.unwrap().unwrap();
-    assert_eq!((marker.tags, marker.manifests), (1, 1));
-    let before = ground.registry.log().total();
-    assert!(!client.changed_since("team/web", &marker).await.unwrap());
-    assert_eq!(ground.registry.log().total(), before + 1);
-    let changes: [Change; 4] = [
-        ("a new tag", |ground| {
-            ground.memory.push("team/web", "2.0", "second");
-        }),
-        ("a moved tag", |ground| {
-            ground.memory.push("team/web", "1.0", "third");
-        }),
-        ("an untagged manifest", |ground| {
-            ground.memory.put_manifest("team/web", None, "application/json", "{}");
-        }),
-        ("a deleted tag", |ground| ground.memory.untag("team/web", "2.0")),
-    ];
-    let mut marker = marker;
-    for (what, change) in changes {
-        ground.clock.advance(std::time::Duration::from_secs(1));
-        change(&ground);
-        assert!(client.changed_since("team/web", &marker).await.unwrap(), "{what}");
-        marker = client.marker("team/web").await.unwrap().unwrap();
-        assert!(!client.changed_since("team/web", &marker).await.unwrap(), "{what}");
-    }
-}
-
 #[tokio::test]
 async fn a_hundred_repositories_of_a_hundred_tags_cost_one_token_and_one_page_each() {
     let ground = Ground::granted().await;

@@ -248,7 +248,6 @@ async fn everything(client: &Client, shown: &mut String) {
     show(&resolved.err().map(|failure| failure.to_string()));
     show(&client.list_tags(REPOSITORY).await);
     show(&client.fetch_manifest(REPOSITORY, "1.0").await);
-    show(&client.marker(REPOSITORY).await);
     show(&client.lock_of(REPOSITORY, "1.0").await);
     show(&client.pull_through_prefix("ghcr.io").await);
     for canary in [canary, None] {

@@ -126,6 +126,29 @@ fn outage_with_changing_errors_writes_status_few_times() {
 }
 
 #[test]
+fn standing_divergence_and_flip_are_written_once() {
+    let mut world = World::with(&json!({"repair": {"missingTags": "DryRun"}}));
+    world.now = "2026-11-01T12:00:00.123456789Z".parse().unwrap();
+    world
+        .tag("2", &digest("b"), &Observed::Absent)
+        .tag("3", &digest("c"), &digest("d"))
+        .uses("1");
+    world.run(PASSES).probes(DOWN, UP).run(MINUTES);
+    assert_eq!(world.status().divergences.len(), 2);
+    world.expect(conditions::FAILED_OVER, "True", reason::PRIMARY_UNAVAILABLE);
+    let (before, events) = (world.writes, world.events.len());
+    // Times of passes are written with them, and with nothing else.
+    let passes = 1_800 / 300 + 1;
+    world.run(1_800);
+    assert!(
+        world.writes - before <= passes,
+        "{} writes in half an hour in which nothing happens",
+        world.writes - before
+    );
+    assert_eq!(world.events.len(), events);
+}
+
+#[test]
 fn outage_details_are_in_event_and_not_in_condition() {
     let mut world = World::new();
     world.run(MINUTES).probes(DOWN, UP).run(MINUTES);

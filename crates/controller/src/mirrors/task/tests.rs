@@ -39,6 +39,8 @@ struct Api {
     refuse: Option<u16>,
     /// So many lists of mirrors fail.
     fail_lists: u32,
+    /// Whose leading ends while the next status is being written.
+    ends: Option<watch::Sender<Leadership>>,
     /// Method and path of each request, and the status of its answer.
     requests: Vec<(String, u16)>,
 }
@@ -82,6 +84,9 @@ impl Api {
     }
 
     fn put_status(&mut self, sent: &Value) -> (u16, Value) {
+        if let Some(leadership) = self.ends.take() {
+            leadership.send_replace(Leadership::NONE);
+        }
         if sent["metadata"]["resourceVersion"] != self.mirror["metadata"]["resourceVersion"] {
             return failure(409, "Conflict");
         }
@@ -142,7 +147,7 @@ struct Bed {
     context: Arc<MirrorsContext>,
     tasks: Arc<MirrorTasks>,
     news: NewsSender,
-    _leadership: watch::Sender<Leadership>,
+    leadership: watch::Sender<Leadership>,
     _work: JoinSet<()>,
 }
 
@@ -174,8 +179,7 @@ impl Bed {
         });
         let (publish, leadership) = lease::channel();
         if leads {
-            let hour = tokio::time::Instant::now() + Duration::from_hours(1);
-            publish.send_replace(Leadership::until(hour));
+            lead(&publish);
         }
         let table = testbed::lasting(watch::channel(Arc::default()));
         let mut context = testbed::context(client.clone(), table, leadership);
@@ -200,7 +204,7 @@ impl Bed {
             context,
             tasks,
             news,
-            _leadership: publish,
+            leadership: publish,
             _work: work,
         };
         bed.seat();
@@ -274,10 +278,32 @@ impl Bed {
         }
     }
 
+    /// Waits until both sides were probed since the last call.
+    async fn probed(&self) {
+        let waiting = async {
+            while Side::ALL
+                .iter()
+                .any(|side| self.registries[*side].requests().is_empty())
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap();
+        for side in Side::ALL {
+            self.registries[side].forget_requests();
+        }
+    }
+
     async fn until_in_sync(&self) {
         self.until("in sync", |api| api.condition("InSync")["status"] == "True")
             .await;
     }
+}
+
+/// For an hour.
+fn lead(leadership: &watch::Sender<Leadership>) {
+    let hour = tokio::time::Instant::now() + Duration::from_hours(1);
+    leadership.send_replace(Leadership::until(hour));
 }
 
 fn uid() -> Arc<str> {
@@ -433,22 +459,36 @@ async fn deleted_mirror_ends_its_task() {
 #[tokio::test]
 async fn follower_probes_and_writes_nothing() {
     let bed = Bed::start(false).await;
-    let probed = async || {
-        let waiting = async {
-            while Side::ALL.iter().any(|side| bed.registries[*side].requests().is_empty()) {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, waiting).await.unwrap();
-    };
-    probed().await;
+    bed.probed().await;
     bed.tasks.rescued(&id(), 1);
-    bed.registries.primary.forget_requests();
-    bed.registries.fallback.forget_requests();
     // A changed spec is probed at once, and a leader would write that the active side is another one before that.
     bed.edit(|spec| spec["active"] = json!("Fallback"));
-    probed().await;
+    bed.probed().await;
     let requests = &bed.api().requests;
     let mut reads = requests.iter().map(|(request, _)| request.starts_with("GET"));
     assert!(reads.all(|read| read), "{requests:?}");
+}
+
+#[tokio::test]
+async fn lease_lost_in_mid_write_ends_writes_until_it_is_regained() {
+    let bed = Bed::start(true).await;
+    bed.until_in_sync().await;
+    bed.api().ends = Some(bed.leadership.clone());
+    bed.tasks.rescued(&id(), 1);
+    let counted = |api: &Api| api.mirror["status"]["pods"]["rescued"] == 1;
+    bed.until("the write that had begun", counted).await;
+    bed.api().requests.clear();
+    bed.probed().await;
+    bed.edit(|spec| spec["active"] = json!("Fallback"));
+    bed.probed().await;
+    {
+        let requests = &bed.api().requests;
+        let mut reads = requests.iter().map(|(request, _)| request.starts_with("GET"));
+        assert!(reads.all(|read| read), "{requests:?}");
+    }
+    lead(&bed.leadership);
+    bed.until("the flip", |api| api.mirror["status"]["active"] == "Fallback")
+        .await;
+    let status = &bed.api().mirror["status"];
+    assert_eq!((&status["epoch"], &status["pods"]["rescued"]), (&json!(2), &json!(1)));
 }

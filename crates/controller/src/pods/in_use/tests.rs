@@ -76,7 +76,6 @@ async fn templates_count_also_without_pods() {
     let in_use = census.in_use(&apps_id(), Duration::from_mins(1)).await.unwrap();
     assert_eq!(in_use.workloads, WorkloadsRead::Read);
     assert!(in_use.references["cron"]["1"].template && !in_use.references["cron"]["1"].started);
-    assert!(!in_use.is_unproven("cron", "1"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -178,5 +177,5 @@ async fn pods_on_the_fallback_are_counted() {
     assert_eq!(names(&census).await, ["web:1"]);
     let in_use = census.in_use(&apps_id(), Duration::from_mins(1)).await.unwrap();
     assert_eq!(in_use.pods_on_fallback, 1);
-    assert!(in_use.is_unproven("web", "1"));
+    assert!(!in_use.references["web"]["1"].started);
 }

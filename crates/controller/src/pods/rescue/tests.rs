@@ -1,8 +1,9 @@
 use catamaran_api::annotations;
 use serde_json::{Value, json};
 
-use super::super::testing::{Cluster, Reports, apps, leader, metric, status, table, waiting_pod};
+use super::super::testing::{Cluster, Reports, apps, leader, status, table, waiting_pod};
 use super::*;
+use crate::testbed::metric;
 
 const MOVED: &str = "ghcr.io/devopskev/web:1";
 const FAILED: &str = r#"catamaran_rescues_total{mirror="apps",kind="failed"}"#;

@@ -3,8 +3,9 @@ use std::time::Duration;
 use catamaran_core::side::Side;
 use serde_json::{Value, json};
 
-use super::super::testing::{Cluster, Reports, apps, leader, metric, status, table, waiting_pod};
+use super::super::testing::{Cluster, Reports, apps, leader, status, table, waiting_pod};
 use super::*;
+use crate::testbed::metric;
 
 const MOVED: &str = "ghcr.io/devopskev/web:1";
 

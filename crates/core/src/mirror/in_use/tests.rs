@@ -216,7 +216,7 @@ fn original_counts_only_if_routing_leads_from_it() {
 }
 
 #[test]
-fn reference_of_pods_that_never_started_is_unproven() {
+fn reference_counts_as_started_or_named_by_template() {
     let waiting = UsedImage {
         started: false,
         ..running(PRIMARY)
@@ -226,13 +226,14 @@ fn reference_of_pods_that_never_started_is_unproven() {
         ..pod(&[waiting])
     };
     let cases = [
-        (vec![pod(&[waiting])], true),
-        (vec![pod(&[waiting]), pod(&[running(FALLBACK)])], false),
-        (vec![pod(&[waiting]), template.clone()], false),
-        (vec![], true),
+        (vec![pod(&[waiting])], (false, false)),
+        (vec![pod(&[waiting]), pod(&[running(FALLBACK)])], (true, false)),
+        (vec![pod(&[waiting]), template.clone()], (false, true)),
     ];
-    for (used, unproven) in cases {
-        assert_eq!(count(apps(), &used).is_unproven("web", "synced"), unproven, "{used:?}");
+    for (used, expected) in cases {
+        let in_use = count(apps(), &used);
+        let found = only(&in_use);
+        assert_eq!((found.started, found.template), expected, "{used:?}");
     }
     let in_use = count(apps(), &[template]);
     assert!(only(&in_use).template);

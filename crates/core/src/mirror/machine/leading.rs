@@ -60,7 +60,6 @@ impl Mirror {
         self.canary.choose(policy, &self.ledger, complete);
         self.write.want();
         effects.push(Effect::Measure);
-        effects.push(Effect::LookAtPods);
         let unobserved = self.unobserved(policy);
         self.verification
             .want(unobserved, Cause::Changed, policy, &self.ledger, now);

@@ -38,7 +38,7 @@ impl Mirror {
         if reported {
             self.write.want();
         }
-        news.turned.then_some(Effect::LookAtPods).into_iter().collect()
+        Vec::new()
     }
 
     /// A side has served a manifest. If it is the active one, images of this mapping may be sent there from now on. Whether that

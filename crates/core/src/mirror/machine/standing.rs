@@ -40,7 +40,6 @@ impl Mirror {
         self.status.observed.retain(|mapping| mappings.contains(mapping));
         self.resume_standing();
         self.passes.want();
-        effects.push(Effect::LookAtPods);
         effects
     }
 
@@ -172,10 +171,6 @@ impl Mirror {
         if !self.write.ended(request, result, now) {
             return Vec::new();
         }
-        if result.is_ok() {
-            // What was written came back as a status of its own, which counts them.
-            self.status.rescued = self.status.rescued.saturating_sub(self.status.in_write);
-        }
         self.status.write_ended();
         Vec::new()
     }
@@ -190,7 +185,7 @@ impl Mirror {
     }
 
     pub(super) fn rescued(&mut self, count: u64) -> Vec<Effect> {
-        self.status.rescued = self.status.rescued.saturating_add(count);
+        self.status.rescued = self.status.rescued().saturating_add(count);
         self.write.want();
         Vec::new()
     }

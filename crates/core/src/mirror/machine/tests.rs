@@ -22,6 +22,8 @@ use crate::routing::evidence::{Evidence, Knowledge, Presence};
 use crate::routing::fixtures::{apps, listing};
 use crate::side::{Side, Sides};
 
+mod writes;
+
 const UP: Outcome = Outcome::Reachable;
 const DOWN: Outcome = Outcome::Unavailable(Unavailable::ConnectionFailed);
 
@@ -330,7 +332,7 @@ fn follower_probes_and_writes_nothing() {
         references: vec![name("1")],
         urgent: true,
     });
-    let quiet = |effect: &Effect| matches!(effect, Effect::Probe { .. } | Effect::LookAtPods);
+    let quiet = |effect: &Effect| matches!(effect, Effect::Probe { .. });
     assert!(bench.wanted.iter().all(quiet), "{:?}", bench.wanted);
     assert_eq!(bench.reason(), None);
 }
@@ -371,7 +373,7 @@ fn suspended_mirror_says_so_and_does_nothing_else() {
     bench.spec(suspended, 2);
     let view = bench.writing().map(|(_, view)| view).unwrap();
     assert!(matches!(view.in_force, Some((2, Subject::Suspended))));
-    assert_eq!(bench.wanted, [Effect::LookAtPods]);
+    assert_eq!(bench.wanted, []);
     assert!(bench.known("1").same, "what is known stays known");
 }
 
@@ -407,80 +409,6 @@ fn spec_that_never_made_sense_is_reported() {
     let problem = "no".to_owned();
     assert!(wants_status(&bench.feed(Event::InvalidSpec { generation: 1, problem })));
     assert!(bench.mirror.view().unwrap().in_force.is_none());
-}
-
-#[test]
-fn failover_is_written_at_once_and_alone() {
-    let mut bench = ready();
-    bench.probes(2, DOWN, UP);
-    bench.settle();
-    bench.wanted.retain(|effect| matches!(effect, Effect::Probe { .. }));
-    let mut effects = bench.probe(Side::Primary, DOWN);
-    if !wants_status(&effects) {
-        effects = bench.probe(Side::Fallback, UP);
-    }
-    assert!(wants_status(&effects));
-    let (_, view) = bench.writing().unwrap();
-    let Some((_, Subject::Watched(seen))) = view.in_force else {
-        panic!()
-    };
-    let flip = seen.decision.flip.unwrap();
-    assert_eq!((flip.to, flip.reason), (Side::Fallback, FlipReason::PrimaryUnavailable));
-    assert!(effects.iter().all(|effect| !matches!(effect, Effect::WriteEvidence(_))));
-    // Until the write has ended nothing is decided anew.
-    bench.probes(1, UP, DOWN);
-    assert_eq!(bench.reason(), Some(Reason::Flipped(FlipReason::PrimaryUnavailable)));
-    assert!(bench.writing().is_none());
-}
-
-#[test]
-fn refused_flip_is_decided_anew() {
-    for conflict in [true, false] {
-        let mut bench = ready();
-        let request = loop {
-            bench.probes(1, DOWN, UP);
-            let (request, view) = bench.writing().unwrap();
-            let flips = matches!(view.in_force, Some((_, Subject::Watched(seen))) if seen.decision.flip.is_some());
-            if flips {
-                break request;
-            }
-            bench.feed(Event::StatusWritten {
-                request,
-                result: Ok(()),
-            });
-        };
-        bench.feed(Event::StatusWritten {
-            request: foreign(),
-            result: Ok(()),
-        });
-        assert!(bench.mirror.status.pending().is_some(), "that was another write");
-        bench.feed(Event::StatusWritten {
-            request,
-            result: Err(WriteProblem { conflict }),
-        });
-        assert!(bench.mirror.status.pending().is_none());
-        assert_eq!(bench.active(), (Side::Primary, 1));
-        bench.wait(2);
-        bench.settle();
-        assert_eq!(bench.active(), (Side::Fallback, 2), "conflict: {conflict}");
-    }
-}
-
-#[test]
-fn flip_whose_write_never_ends_is_decided_anew() {
-    let mut bench = ready();
-    while bench.mirror.status.pending().is_none() {
-        bench.probes(1, DOWN, UP);
-        if bench.mirror.status.pending().is_none() {
-            bench.settle();
-        }
-    }
-    bench.wanted.retain(|effect| matches!(effect, Effect::Probe { .. }));
-    for _ in 0..40 {
-        bench.probes(1, DOWN, UP);
-    }
-    bench.settle();
-    assert_eq!(bench.active(), (Side::Fallback, 2));
 }
 
 #[test]
@@ -614,6 +542,20 @@ fn answer_that_was_asked_for_under_another_spec_is_not_taken_in() {
 }
 
 #[test]
+fn reference_that_was_asked_for_under_another_mapping_is_not_taken_in() {
+    let mut bench = ready();
+    bench.feed(Event::Wanted {
+        references: vec![name("2")],
+        urgent: true,
+    });
+    let resolve = bench.reading().unwrap();
+    bench.spec(listing(apps(), &[("web", "web", "team-b/web")]), 2);
+    bench.resolved(&resolve, "xx");
+    assert_eq!(bench.known("2"), Knowledge::NOTHING);
+    assert!(bench.mirror.status.observed.is_empty());
+}
+
+#[test]
 fn lost_lease_ends_work_and_drops_what_was_read() {
     let mut bench = ready();
     bench.feed(Event::Wanted {
@@ -633,34 +575,6 @@ fn lost_lease_ends_work_and_drops_what_was_read() {
     bench.feed(Event::Prior([(key, lacking)].into_iter().collect()));
     bench.feed(Event::Leading(true));
     assert_eq!(bench.known("1"), lacking);
-}
-
-#[test]
-fn evidence_is_not_published_before_the_earlier_one_is_read() {
-    let mut bench = Bench::new();
-    bench.spec(web(), 1);
-    bench.status(StatusRead::default());
-    bench.feed(Event::Leading(true));
-    let wrote = |effects: &[Effect]| effects.iter().any(|effect| matches!(effect, Effect::WriteEvidence(_)));
-    assert!(!wrote(&bench.pass(&[], &[("1", "xx")])));
-    assert!(wrote(&bench.feed(Event::Prior(Evidence::default()))));
-    assert!(!wrote(&bench.feed(Event::Time)), "once");
-}
-
-#[test]
-fn evidence_that_can_not_be_stored_is_reported_until_it_can() {
-    let mut bench = ready();
-    assert!(!wants_status(&bench.feed(Event::EvidenceStored(Ok(())))));
-    assert!(wants_status(
-        &bench.feed(Event::EvidenceStored(Err("quota".to_owned())))
-    ));
-    bench.settle();
-    assert_eq!(bench.mirror.evidence_problem.as_deref(), Some("quota"));
-    assert!(!wants_status(
-        &bench.feed(Event::EvidenceStored(Err("quota".to_owned())))
-    ));
-    assert!(wants_status(&bench.feed(Event::EvidenceStored(Ok(())))));
-    assert_eq!(bench.mirror.evidence_problem, None);
 }
 
 #[test]
@@ -860,35 +774,6 @@ fn reference_read_since_the_list_was_made_is_not_forgotten() {
 }
 
 #[test]
-fn rescued_pods_are_counted_once() {
-    let mut bench = ready();
-    bench.feed(Event::Rescued(3));
-    assert_eq!(bench.mirror.status.rescued(), 3);
-    let (request, _) = bench.writing().unwrap();
-    bench.feed(Event::Rescued(2));
-    let written = StatusRead {
-        rescued: 3,
-        ..status(Side::Primary, 1)
-    };
-    bench.status(written);
-    bench.feed(Event::StatusWritten {
-        request,
-        result: Ok(()),
-    });
-    assert_eq!(bench.mirror.status.rescued(), 5);
-    let (request, _) = bench.writing().unwrap();
-    bench.feed(Event::StatusWritten {
-        request,
-        result: Err(WriteProblem { conflict: true }),
-    });
-    assert_eq!(
-        bench.mirror.status.rescued(),
-        5,
-        "what was not written is still to be counted"
-    );
-}
-
-#[test]
 fn unconfirmed_difference_makes_no_passes_in_an_outage() {
     let mut bench = ready();
     bench.wait(301);
@@ -910,17 +795,6 @@ fn unconfirmed_difference_makes_no_passes_in_an_outage() {
         .iter()
         .filter(|effect| matches!(effect, Effect::ReadInUse { .. }));
     assert_eq!(passes.count(), 0);
-}
-
-#[test]
-fn pods_are_looked_at_when_a_side_turns() {
-    let mut bench = ready();
-    let looks = |effects: Vec<Effect>| effects.contains(&Effect::LookAtPods);
-    let turned: Vec<bool> = [DOWN, DOWN, DOWN, DOWN, UP, UP, UP]
-        .into_iter()
-        .map(|outcome| looks(bench.probe(Side::Fallback, outcome)))
-        .collect();
-    assert_eq!(turned, [false, false, true, false, false, false, true]);
 }
 
 #[test]

@@ -173,16 +173,6 @@ impl Ledger {
         places
     }
 
-    /// Whether [`Ledger::take_dirty_groups`] has something to take.
-    pub fn has_dirty_groups(&self) -> bool {
-        !self.groups.dirty.is_empty()
-    }
-
-    /// Takes [`Ledger::take_dirty_groups`] back for a group that could not be written.
-    pub fn mark_dirty(&mut self, place: GroupPlace) {
-        self.groups.dirty.extend(place.buckets());
-    }
-
     /// The places of all groups that there are to be, in their order. None when nothing is known.
     pub fn groups(&self) -> Vec<GroupPlace> {
         let bits = self.groups.bits;

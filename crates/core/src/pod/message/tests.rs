@@ -244,28 +244,6 @@ fn pull_failure_needs_a_reason_that_is_one() {
 }
 
 #[test]
-fn failure_of_image_volume_is_told_from_own_image() {
-    use FailedImage::*;
-    let data = "kracr.azurecr.io/data:1";
-    let cases = [
-        (CONTAINERD_2, "kracr.azurecr.io/web:1", vec![data], Volume(data)),
-        (
-            CRIO,
-            "kracr.azurecr.io/web:1",
-            vec!["ghcr.io/o/other:1", data],
-            Volume(data),
-        ),
-        (CONTAINERD_2, data, vec![data], Own),
-        // About a former image of the container itself.
-        (CONTAINERD_2, "ghcr.io/o/data:1", vec![], Own),
-        ("pull QPS exceeded", "kracr.azurecr.io/web:1", vec![data], Own),
-    ];
-    for (message, own, volumes, expected) in cases {
-        assert_eq!(blamed_image(message, own, volumes), expected, "{own}: {message}");
-    }
-}
-
-#[test]
 fn same_image_is_recognized_by_all_of_its_names() {
     let digest = format!("x:1@{DIGEST}");
     let without_tag = format!("docker.io/library/x@{DIGEST}");

@@ -136,11 +136,10 @@ proptest! {
     }
 
     #[test]
-    fn image_of_unobserved_mapping_is_never_moved(table in tables(), image in image(), leaving in any::<bool>()) {
+    fn image_of_unobserved_mapping_is_never_moved(table in tables(), image in image()) {
         let unobserved = table.routes().iter().map(|route| Route { observed: Arc::default(), ..route.clone() });
         let table = super::table(unobserved.collect());
-        let pod = table.pod(&PLAIN);
-        let decision = if leaving { pod.leaving(&image, false) } else { pod.image(&image, false) };
+        let decision = table.pod(&PLAIN).image(&image, false);
         let moves = matches!(decision, ImageRoute::Rewritten { .. } | ImageRoute::Audited { .. });
         prop_assert!(!moves, "{decision:?}");
     }

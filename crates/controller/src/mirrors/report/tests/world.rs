@@ -272,7 +272,8 @@ impl World {
         let Some(view) = self.machine.view() else { return };
         let report = report(&self.mirror, &view, self.now);
         self.writes += usize::from(report.changed);
-        self.mirror.status = Some(report.status);
+        let stored = serde_json::to_value(&report.status).unwrap();
+        self.mirror.status = Some(serde_json::from_value(stored).unwrap());
         self.events.extend(report.announcements);
     }
 

@@ -36,20 +36,10 @@ fn one_changed_tag_of_many_dirties_one_small_group() {
         dirty,
         [GroupPlace::of(ledger.key("web", "v1.5").unwrap(), dirty[0].bits)]
     );
-    assert!(!ledger.has_dirty_groups());
+    assert!(ledger.take_dirty_groups().is_empty());
     look(&mut ledger, "v1.5", "xx", 20, &RULES);
     look(&mut ledger, "v1.6", "??", 20, &RULES);
     assert_eq!(ledger.take_dirty_groups(), []);
-}
-
-#[test]
-fn group_that_was_not_written_is_dirty_again() {
-    let mut ledger = after(&[(0, "aa")], &RULES);
-    let dirty = ledger.take_dirty_groups();
-    assert_eq!(dirty, [GroupPlace::default()]);
-    assert_eq!(ledger.take_dirty_groups(), []);
-    ledger.mark_dirty(dirty[0]);
-    assert_eq!(ledger.take_dirty_groups(), dirty);
 }
 
 #[test]

@@ -11,14 +11,11 @@ use catamaran_core::routing::{Route, RouteTable};
 use catamaran_core::side::{Side, Sides};
 use kube::client::Body;
 use kube::runtime::events::{Recorder, Reporter};
-use prometheus_client::encoding::text::encode;
-use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::service_fn;
 
 use super::{PodReports, PodsContext};
-use crate::metrics::Metrics;
 use catamaran_lease::{self as lease, Leadership};
 
 /// What an admission policy says of a change: the object as it is admitted, or a status.
@@ -359,16 +356,6 @@ pub(super) fn leader(
         reports: Arc::clone(&reports) as Arc<dyn PodReports>,
     };
     (context, tables, reports)
-}
-
-/// The value of a metric's line, by the line's begin.
-pub(super) fn metric(metrics: &Metrics, line: &str) -> u64 {
-    let mut registry = Registry::with_prefix("catamaran");
-    metrics.register(&mut registry);
-    let mut text = String::new();
-    encode(&mut text, &registry).unwrap();
-    let value = text.lines().find_map(|there| there.strip_prefix(line));
-    value.map_or(0, |value| value.trim().parse().unwrap())
 }
 
 /// A pod of a ReplicaSet on a node whose container waits for an image of the primary.

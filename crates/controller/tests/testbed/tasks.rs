@@ -13,6 +13,16 @@ use super::{Handle, Hanging, MirrorTasks, QUEUE};
 pub(crate) struct WantedReferences(mpsc::Receiver<Event>);
 
 impl WantedReferences {
+    /// The conflicts that it heard of since the last time, each as the winner's name.
+    pub(crate) fn conflicts(&mut self) -> Vec<Vec<String>> {
+        let events = std::iter::from_fn(|| self.0.try_recv().ok());
+        let winners = events.filter_map(|event| match event {
+            Event::Conflicts(all) => Some(all.iter().map(|one| one.winner.name.to_string()).collect()),
+            _ => None,
+        });
+        winners.collect()
+    }
+
     /// What it was asked since the last time.
     pub(crate) fn take(&mut self) -> Vec<ReferenceName> {
         let events = std::iter::from_fn(|| self.0.try_recv().ok());
@@ -27,6 +37,13 @@ impl WantedReferences {
 impl MirrorTasks {
     /// The tasks of one mirror.
     pub(crate) fn with_mirror(mirror: &MirrorId) -> (MirrorTasks, WantedReferences) {
+        let tasks = MirrorTasks::default();
+        let wanted = tasks.add(mirror);
+        (tasks, wanted)
+    }
+
+    /// Adds the task of a mirror.
+    pub(crate) fn add(&self, mirror: &MirrorId) -> WantedReferences {
         let (events, queue) = mpsc::channel(QUEUE);
         let invalid = kube::core::error_boundary::InvalidObject {
             error: "not read".to_owned(),
@@ -43,8 +60,7 @@ impl MirrorTasks {
             hanging: Hanging::default(),
             task: tokio::spawn(std::future::pending::<()>()).abort_handle(),
         };
-        let tasks = MirrorTasks::default();
-        tasks.tasks().insert(Arc::clone(&mirror.uid), handle);
-        (tasks, WantedReferences(queue))
+        self.tasks().insert(Arc::clone(&mirror.uid), handle);
+        WantedReferences(queue)
     }
 }
