@@ -11,6 +11,7 @@ KEEP ?=
 FILTER ?=
 FUZZ_SECONDS ?= 10
 FUZZ_HISTORIES ?= 100000
+OUTAGE_SECONDS ?= 1800
 
 TARGET := x86_64-unknown-linux-gnu
 # One file without libraries. Functions that compiled to the same code are one, and relocations are packed.
@@ -111,6 +112,10 @@ scenarios:
 	@tests/idle.sh $(CLUSTER_TOOL) build helm3 flux etcd-tools & status=0; \
 	CATAMARAN_BINARY="$(OPERATOR)" cargo test --locked $(END_TO_END) -- $(FILTER) || status=$$?; \
 	wait $$! || true; exit $$status
+
+.PHONY: long-outage
+long-outage: ## 40 mirrors in an outage of half an hour that never says the same twice (OUTAGE_SECONDS=1800)
+	OUTAGE_SECONDS=$(OUTAGE_SECONDS) $(ALONE) e2e FILTER=a-long-outage
 
 .PHONY: interrupt
 interrupt: ## Check that an interrupted make leaves nothing running

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use catamaran_cluster::{Fault, Registry};
 use catamaran_e2e::audit::Request;
 use catamaran_e2e::ground::PATIENCE;
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 /// How many mirrors share an outage.
 const MIRRORS: usize = 40;
 
-/// How long the outage is watched after all have failed over.
+/// How long the outage is watched after all have failed over, unless `OUTAGE_SECONDS` says how long.
 const OUTAGE: Duration = Duration::from_secs(50);
 
 /// Writes of one mirror in all of that, beside its flip.
@@ -52,7 +52,7 @@ pub fn a_long_outage_is_quiet(case: &Case<'_>) -> anyhow::Result<()> {
         "{MIRRORS} mirrors failed over within {:.1} s",
         since.elapsed().as_secs_f64()
     ));
-    std::thread::sleep(OUTAGE);
+    std::thread::sleep(outage()?);
     let lasted = since.elapsed();
     let requests = audit::since(&case.ground.cluster, begun)?;
     writes_are_few(case, &requests, &names)?;
@@ -68,6 +68,17 @@ pub fn a_long_outage_is_quiet(case: &Case<'_>) -> anyhow::Result<()> {
     ));
     ensure!(lists <= passes, "{lists} lists of pods for {passes} passes");
     Ok(())
+}
+
+fn outage() -> anyhow::Result<Duration> {
+    match std::env::var("OUTAGE_SECONDS").as_deref() {
+        Err(_) | Ok("") => Ok(OUTAGE),
+        Ok(seconds) => {
+            let seconds = seconds.parse();
+            let seconds = seconds.with_context(|| "failed to read OUTAGE_SECONDS: it is a whole number of seconds")?;
+            Ok(Duration::from_secs(seconds))
+        }
+    }
 }
 
 fn writes_are_few(case: &Case<'_>, requests: &[Request], names: &[String]) -> anyhow::Result<()> {
