@@ -141,7 +141,9 @@ pub fn nobody_fights(case: &Case<'_>, wait: impl FnOnce() -> anyhow::Result<()>)
 
 /// The mirror is the one it was, and the operator has seen it since `since`.
 pub fn survived(case: &Case<'_>, before: &Value, since: Instant) -> anyhow::Result<()> {
-    let after = case.ground.observed(&case.name, since)?.object;
+    case.ground.observed(&case.name, since)?;
+    // What the watch brings late may be from before.
+    let after = case.latest()?;
     ensure!(
         before["metadata"]["uid"] == after["metadata"]["uid"],
         "the mirror is another one"
