@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::digest::Digest;
 use crate::endpoint::{Outcome, Probe, Unavailable};
 use crate::mirror::event::{
     CopyDone, CopyEnded, Listed, ListedTag, Listing, Probed, ReadFailure, ReferenceName, RequestId, Resolved,
@@ -16,6 +17,7 @@ use crate::mirror::event::{
 use crate::mirror::failover::{FlipReason, Reason};
 use crate::mirror::fixtures::{at, content, foreign, listed, seen, used};
 use crate::mirror::parity::Canary;
+use crate::mirror::repair::Errand;
 use crate::mirror::{Resolve, Subject, View};
 use crate::policy::{ActiveSide, RepairMode, SidePolicy};
 use crate::routing::evidence::{Evidence, Knowledge, Presence};
@@ -505,7 +507,19 @@ fn edit_that_leaves_the_mapping_keeps_what_is_known() {
 #[test]
 fn edit_of_the_mapping_drops_what_is_known() {
     let mut bench = ready();
+    let errand = Errand {
+        repository: "web".to_owned(),
+        tag: "2".to_owned(),
+        to: Side::Fallback,
+        digest: Digest::of(b"2"),
+    };
+    bench.mirror.copies.attempts_mut().failed(&errand, at(bench.now));
     bench.spec(listing(apps(), &[("web", "web", "team-b/web")]), 2);
+    assert_eq!(
+        bench.mirror.copies.attempts().len(),
+        0,
+        "that copy was to another place"
+    );
     assert_eq!(bench.known("1"), Knowledge::NOTHING);
     assert_eq!(bench.mirror.canary.current(), None);
     assert!(bench.mirror.status.observed.is_empty());
