@@ -194,6 +194,32 @@ fn rescued_pods_are_counted_once_when_the_lease_is_lost_in_mid_write() {
 }
 
 #[test]
+fn flip_that_a_lost_lease_cut_off_is_decided_anew() {
+    let mut bench = ready();
+    let flips = |view: View| matches!(view.in_force, Some((_, Subject::Watched(seen))) if seen.decision.flip.is_some());
+    loop {
+        bench.probes(1, DOWN, UP);
+        let (request, view) = bench.writing().unwrap();
+        if flips(view) {
+            break;
+        }
+        bench.feed(Event::StatusWritten {
+            request,
+            result: Ok(()),
+        });
+    }
+    bench.feed(Event::Leading(false));
+    assert!(bench.mirror.status.pending().is_none());
+    bench.feed(Event::Leading(true));
+    bench.pass(&["1"], &[("1", "xx")]);
+    bench.settle();
+    bench.probes(1, DOWN, UP);
+    assert_eq!(bench.active(), (Side::Primary, 1));
+    let (_, view) = bench.writing().expect("the flip");
+    assert!(flips(view));
+}
+
+#[test]
 fn leader_that_leads_again_waits_for_no_write_of_before() {
     let mut bench = ready();
     bench.feed(Event::Rescued(1));
