@@ -24,6 +24,7 @@ use crate::routing::evidence::{Evidence, Knowledge, Presence};
 use crate::routing::fixtures::{apps, listing};
 use crate::side::{Side, Sides};
 
+mod proofs;
 mod writes;
 
 const UP: Outcome = Outcome::Reachable;
@@ -579,6 +580,10 @@ fn lost_lease_ends_work_and_drops_what_was_read() {
     let resolve = bench.reading().unwrap();
     bench.feed(Event::Leading(false));
     assert_eq!(bench.known("1"), Knowledge::NOTHING);
+    assert!(
+        bench.mirror.passes.last().is_none(),
+        "no failback builds on a pass of before"
+    );
     bench.resolved(&resolve, "xx");
     assert_eq!(bench.known("2"), Knowledge::NOTHING, "what it asked for comes too late");
     // What another leader has published meanwhile is what it goes on from.
