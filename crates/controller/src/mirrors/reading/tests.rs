@@ -1,7 +1,7 @@
 //! A mirror whose primary has no client, because its Secret is missing.
 
 use catamaran_api::policy::policy;
-use catamaran_core::mirror::{Effect, Mirror, ReferenceName, StatusRead};
+use catamaran_core::mirror::{Effect, Mirror, ReferenceName};
 use catamaran_core::routing::evidence::Evidence;
 use catamaran_registry::Limits;
 use catamaran_scripted_registry::Registry;
@@ -64,7 +64,7 @@ impl Ground {
                 policy: Arc::clone(&self.policy),
                 generation: 1,
             },
-            Event::Status(Box::new(StatusRead::default())),
+            Event::Status(Box::default()),
             Event::Prior(Evidence::default()),
             Event::Leading(true),
             Event::Wanted {
