@@ -1,4 +1,4 @@
-//! `_tags`: pages, locks, and the cheap look for changes.
+//! `_tags`: pages and locks.
 
 use std::sync::Arc;
 
@@ -57,7 +57,6 @@ async fn an_unknown_repository_is_absent() {
     let ground = Ground::granted().await;
     let client = ground.client_as(&workload());
     assert!(client.list_tags("nothing").await.unwrap_err().is_absent());
-    assert!(client.marker("nothing").await.unwrap_err().is_absent());
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Writes of a status to an API server that the test plays.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use catamaran_core::mirror::Mirror;
 use kube::api::ObjectMeta;
@@ -142,7 +142,8 @@ struct Log(Arc<Mutex<Vec<u8>>>);
 
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        log.extend_from_slice(bytes);
         Ok(bytes.len())
     }
 

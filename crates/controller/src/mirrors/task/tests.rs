@@ -20,6 +20,8 @@ use crate::publish::news::{self, NewsSender};
 use crate::publish::store::Sighting;
 use crate::testbed;
 
+mod specs;
+
 const HOSTS: Sides<&str> = Sides {
     primary: "kracr.azurecr.io",
     fallback: "ghcr.io",

@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::digest::Digest;
 use crate::endpoint::{Outcome, Probe, Unavailable};
 use crate::mirror::event::{
     CopyDone, CopyEnded, Listed, ListedTag, Listing, Probed, ReadFailure, ReferenceName, RequestId, Resolved,
@@ -16,12 +17,14 @@ use crate::mirror::event::{
 use crate::mirror::failover::{FlipReason, Reason};
 use crate::mirror::fixtures::{at, content, foreign, listed, seen, used};
 use crate::mirror::parity::Canary;
+use crate::mirror::repair::Errand;
 use crate::mirror::{Resolve, Subject, View};
 use crate::policy::{ActiveSide, RepairMode, SidePolicy};
 use crate::routing::evidence::{Evidence, Knowledge, Presence};
 use crate::routing::fixtures::{apps, listing};
 use crate::side::{Side, Sides};
 
+mod proofs;
 mod writes;
 
 const UP: Outcome = Outcome::Reachable;
@@ -505,7 +508,19 @@ fn edit_that_leaves_the_mapping_keeps_what_is_known() {
 #[test]
 fn edit_of_the_mapping_drops_what_is_known() {
     let mut bench = ready();
+    let errand = Errand {
+        repository: "web".to_owned(),
+        tag: "2".to_owned(),
+        to: Side::Fallback,
+        digest: Digest::of(b"2"),
+    };
+    bench.mirror.copies.attempts_mut().failed(&errand, at(bench.now));
     bench.spec(listing(apps(), &[("web", "web", "team-b/web")]), 2);
+    assert_eq!(
+        bench.mirror.copies.attempts().len(),
+        0,
+        "that copy was to another place"
+    );
     assert_eq!(bench.known("1"), Knowledge::NOTHING);
     assert_eq!(bench.mirror.canary.current(), None);
     assert!(bench.mirror.status.observed.is_empty());
@@ -565,6 +580,10 @@ fn lost_lease_ends_work_and_drops_what_was_read() {
     let resolve = bench.reading().unwrap();
     bench.feed(Event::Leading(false));
     assert_eq!(bench.known("1"), Knowledge::NOTHING);
+    assert!(
+        bench.mirror.passes.last().is_none(),
+        "no failback builds on a pass of before"
+    );
     bench.resolved(&resolve, "xx");
     assert_eq!(bench.known("2"), Knowledge::NOTHING, "what it asked for comes too late");
     // What another leader has published meanwhile is what it goes on from.

@@ -120,7 +120,7 @@ fn pass_that_could_not_read_a_side_keeps_what_an_earlier_leader_published() {
     bench.list(&[("1", "?x")], unread);
     bench.settle();
     assert!(bench.known("1").same, "the primary was not read");
-    bench.wait(60);
+    bench.wait(301);
     bench.pass(&["1"], &[("1", "-x")]);
     assert_eq!(bench.known("1").presence.primary, Presence::Absent);
 }
@@ -190,5 +190,74 @@ fn rescued_pods_are_counted_once_when_the_lease_is_lost_in_mid_write() {
         });
         bench.feed(Event::Leading(true));
         assert_eq!(bench.mirror.status.rescued(), 3, "{reached_the_api_server}");
+    }
+}
+
+#[test]
+fn flip_that_a_lost_lease_cut_off_is_decided_anew() {
+    let mut bench = ready();
+    let flips = |view: View| matches!(view.in_force, Some((_, Subject::Watched(seen))) if seen.decision.flip.is_some());
+    loop {
+        bench.probes(1, DOWN, UP);
+        let (request, view) = bench.writing().unwrap();
+        if flips(view) {
+            break;
+        }
+        bench.feed(Event::StatusWritten {
+            request,
+            result: Ok(()),
+        });
+    }
+    bench.feed(Event::Leading(false));
+    assert!(bench.mirror.status.pending().is_none());
+    bench.feed(Event::Leading(true));
+    assert_eq!(bench.active(), (Side::Primary, 1));
+    bench.pass(&["1"], &[("1", "xx")]);
+    bench.probes(1, DOWN, UP);
+    bench.settle();
+    assert_eq!(bench.active(), (Side::Fallback, 2), "{:?}", bench.reason());
+}
+
+#[test]
+fn leader_that_leads_again_waits_for_no_write_of_before() {
+    let mut bench = ready();
+    bench.feed(Event::Rescued(1));
+    let (before, _) = bench.writing().unwrap();
+    bench.feed(Event::Leading(false));
+    bench.feed(Event::Leading(true));
+    let (after, _) = bench.writing().expect("a write of its own");
+    assert_ne!(before, after);
+}
+
+#[test]
+fn copies_end_with_the_lease_the_spec_and_what_is_suspended() {
+    type End = fn(&mut Bench) -> Vec<Effect>;
+    let copying = || {
+        let mut policy = web();
+        policy.repair.mode = RepairMode::Copy;
+        policy
+    };
+    let ends: [(&str, End); 3] = [
+        ("lease", |bench| bench.feed(Event::Leading(false))),
+        ("spec", |bench| {
+            bench.spec(listing(apps(), &[("web", "web", "team-b/web")]), 2)
+        }),
+        ("suspended", |bench| {
+            let mut policy = web();
+            policy.suspended = true;
+            bench.spec(policy, 2)
+        }),
+    ];
+    for (what, end) in ends {
+        let mut bench = Bench::leading(copying());
+        bench.probes(3, UP, UP);
+        bench.pass(&["1"], &[("1", "xx"), ("2", "x-")]);
+        bench.settle();
+        bench.wait(1_000);
+        bench.probes(3, UP, UP);
+        bench.pass(&["1"], &[("1", "xx"), ("2", "x-")]);
+        let copy = |effect: &Effect| matches!(effect, Effect::Copy(errand) if errand.tag == "2");
+        assert!(bench.wanted.iter().any(copy), "{what}: {:?}", bench.wanted);
+        assert!(end(&mut bench).contains(&Effect::StopCopies), "{what}");
     }
 }
