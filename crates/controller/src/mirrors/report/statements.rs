@@ -153,6 +153,16 @@ fn ready(observation: &Observation) -> Statement {
         );
         return new(Truth::False, reason::ACTIVE_UNAVAILABLE, message);
     }
+    if observation.unclear[active]
+        && let Availability::Unknown(why) = observation.availability[active]
+    {
+        let message = format!(
+            "it is unknown whether {} is available: it {}. Pods stay with it",
+            name(active),
+            unknown(why)
+        );
+        return new(Truth::Unknown, reason::ACTIVE_UNKNOWN, message);
+    }
     match active {
         Side::Primary => new(
             Truth::True,
@@ -259,7 +269,7 @@ fn unavailable(how: Unavailable) -> &'static str {
     match how {
         Unavailable::DnsFailure => "is unavailable: its name does not resolve",
         Unavailable::ConnectionFailed => "is unavailable: the connection fails",
-        Unavailable::TlsError => "is unavailable: the TLS handshake fails",
+        Unavailable::TlsError => "is unavailable: the TLS handshake fails, or its certificate is not valid",
         Unavailable::Timeout => "is unavailable: it does not answer in time",
         Unavailable::ServerError => "is unavailable: it answers with server errors",
         Unavailable::Unauthorized => {
@@ -288,6 +298,18 @@ fn unknown(why: UnknownReason) -> &'static str {
         UnknownReason::RateLimited => "limits the operator's requests (429). Not an outage. Probes are slowed down",
         UnknownReason::CanaryNotFound => {
             "answers, but lacks the image that probes ask for. Another image is chosen by the next comparison"
+        }
+        UnknownReason::CanaryBlocked => {
+            "answers, but does not serve the image that probes ask for. Another image is chosen where there is one"
+        }
+        UnknownReason::UnexpectedAnswer => {
+            "gives an answer that is not understood. Not an outage. Nodes may be able to pull"
+        }
+        UnknownReason::RefusedByOperator => {
+            "leads to a place that the operator refuses to contact. Not an outage. Nodes may go there"
+        }
+        UnknownReason::CertificateNotTrusted => {
+            "shows a certificate whose CA the operator does not trust. Not an outage. Name a Secret with the CA in certSecretRef"
         }
         UnknownReason::CredentialsUnavailable => {
             "can't be probed: the operator's credential for it can't be read or obtained"

@@ -31,7 +31,9 @@ impl Mirror {
                     let current = news.generation == spec.generation;
                     reported |= current && self.served(&spec.policy, probed.side, &canary.repository);
                 }
-                Outcome::CanaryNotFound => reported |= self.canary.refuse(canary, probed.side, &self.ledger),
+                Outcome::CanaryNotFound | Outcome::CanaryBlocked => {
+                    reported |= self.canary.refuse(canary, probed.side, &self.ledger)
+                }
                 _ => {}
             }
         }
