@@ -57,6 +57,8 @@ impl Client {
         match tokio::time::timeout(timeout, climb(&session, target)).await {
             Ok(Ok((rung, message))) => report(Outcome::Reachable, rung, message, start),
             Ok(Err(failure)) => {
+                let left = timeout.saturating_sub(start.elapsed());
+                let failure = in_words(&session, target, failure, left).await;
                 let (rung, message) = place(&session, &failure);
                 report(failure.outcome(), rung, message, start)
             }
@@ -99,21 +101,28 @@ async fn climb(session: &Session, target: &ProbeTarget) -> Result<(Rung, String)
         return climb_without_canary(session).await;
     };
     let reference = digest.to_string();
-    let mut head = ask_for_canary(session, repository, &reference).await;
-    if let Err(failure) = &mut head
-        && (failure.status, failure.rung) == (Some(403), Rung::Manifest)
-        && let Err(said) = session.manifest(repository, &reference).await
-        && said.status == Some(403)
-    {
-        // The answer to HEAD has no body, and only words tell a firewall or a rate limit from a missing right.
-        *failure = said;
-    }
+    let head = ask_for_canary(session, repository, &reference).await;
     session.resolve_by_head(head, repository, &reference).await?;
     if !target.blob {
         return Ok((Rung::Manifest, format!("{}: {}", asked(session), StatusCode::OK)));
     }
     let blob = session.first_blob_byte(repository, digest).await?;
     Ok((Rung::Blob, format!("{blob}: first byte read")))
+}
+
+/// Asks for the words of a 403: the answer to HEAD has none, and only they tell a firewall or a rate limit from a missing right.
+async fn in_words(session: &Session, target: &ProbeTarget, failure: Failure, time: Duration) -> Failure {
+    let Some((repository, digest)) = &target.canary else {
+        return failure;
+    };
+    if (failure.status, failure.rung) != (Some(403), Rung::Manifest) {
+        return failure;
+    }
+    let reference = digest.to_string();
+    match tokio::time::timeout(time, session.manifest(repository, &reference)).await {
+        Ok(Err(said)) if said.status == Some(403) => said,
+        _ => failure,
+    }
 }
 
 /// Asks without a credential at first, and with one where the registry wants it.
@@ -145,6 +154,11 @@ async fn climb_without_canary(session: &Session) -> Result<(Rung, String), Failu
 
 /// With an identity, has the cloud's token and the registry's exchange, unless that was done lately.
 async fn identify(session: &Session) -> Result<(), Failure> {
+    #[cfg(feature = "aws")]
+    if let (Some(ecr), Scheme::Basic) = (&session.apis.ecr, session.tokens.scheme()) {
+        session.http.progress.ask("GetAuthorizationToken", Rung::Identity);
+        ecr.authorization().await?;
+    }
     if let (Some(exchange), Scheme::Bearer { realm, service }) = (&session.exchange, session.tokens.scheme())
         && !exchange.is_ready()
     {
