@@ -27,7 +27,7 @@ CLUSTER_TOOL = $(CARGO_TARGET_DIR)/debug/cluster
 OPERATOR = $(CARGO_TARGET_DIR)/$(TARGET)/release/catamaran
 # What needs the programs of the test cluster; the first is the cluster's own test.
 SMOKE := --test smoke
-END_TO_END := --test copying --test rendering --test e2e
+END_TO_END := --test copying --test pulling --test rendering --test e2e
 
 .PHONY: help
 help: ## List the targets

@@ -113,6 +113,10 @@ const OUTCOMES: &[Outcome] = &[
     Outcome::NetworkDenied,
     Outcome::Throttled { retry_after: None },
     Outcome::CanaryNotFound,
+    Outcome::CanaryBlocked,
+    Outcome::UnexpectedAnswer,
+    Outcome::RefusedByOperator,
+    Outcome::CertificateNotTrusted,
     Outcome::CredentialsUnavailable,
     Outcome::WaitingForAuthorization,
 ];

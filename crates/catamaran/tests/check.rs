@@ -162,7 +162,7 @@ async fn an_unknown_authority_is_answered_with_the_option_that_mends_it() {
     let ran = harness.run(&["check", &harness.target()]).await;
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(
-        ran.out.contains("hint: give the authority's certificate by --ca-file"),
+        ran.out.contains("hint: give the CA's certificate by --ca-file"),
         "{}",
         ran.out
     );

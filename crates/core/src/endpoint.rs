@@ -139,6 +139,11 @@ impl ProbeHistory {
         }
     }
 
+    /// Whether the latest probes, as many as `failureThreshold`, say nothing about the registry.
+    pub fn is_unclear(&self, policy: &HealthPolicy) -> bool {
+        self.unclear >= policy.failure_threshold
+    }
+
     fn break_successes(&mut self) {
         self.successes = 0;
         self.reachable_since = None;

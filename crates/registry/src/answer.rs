@@ -49,7 +49,7 @@ pub(crate) async fn failure(reply: Reply, method: &Method, own: bool, most: u64)
     };
     let said = read(&body);
     let class = match status.as_u16() {
-        300..=399 => Class::Misrouted,
+        300..=399 if redirect.is_some() => Class::Misrouted,
         code => class(code, &said, rung, own, || {
             wait::asked_for(&headers, &text_of(&said, &body))
         }),
@@ -100,17 +100,15 @@ fn class(
             retry_after: retry_after(),
         },
         403 => Class::Forbidden,
-        404 if !matches!(rung, Rung::Tags | Rung::Manifest | Rung::Blob) => {
-            Class::Unavailable(Unavailable::ServerError)
-        }
+        404 if !matches!(rung, Rung::Tags | Rung::Manifest | Rung::Blob) => Class::Unexpected,
         404 if own && is_unknown(said, &message) => Class::Absent,
         404 => Class::NotFound,
         _ if is_locked(said, &message) => Class::Locked,
-        408 => Class::Unavailable(Unavailable::Timeout),
+        410 | 412 | 423 | 451 if matches!(rung, Rung::Manifest | Rung::Blob) => Class::Blocked,
         429 => Class::Throttled {
             retry_after: retry_after(),
         },
-        500.. => Class::Unavailable(Unavailable::ServerError),
+        500..=599 => Class::Unavailable(Unavailable::ServerError),
         _ => Class::Unexpected,
     }
 }
@@ -186,6 +184,7 @@ mod tests {
     const FIREWALL: &str = r#"{"errors":[{"code":"DENIED","message":"client with IP '172.214.169.102' is not allowed access. Refer https://aka.ms/acr/firewall to grant access."}]}"#;
     const LOCKED: &str = r#"{"errors":[{"code":"REGISTRY_DISALLOWED_OPERATION","detail":{},"message":"The operation is disallowed on this registry, repository or image."}]}"#;
     const QUARANTINED: &str = r#"{"errors":[{"code":"UNKNOWN","message":"The operation is disallowed."}]}"#;
+    const POLICY: &str = r#"{"errors":[{"code":"PROJECTPOLICYVIOLATION","message":"current image can't be pulled due to configured policy in 'Prevent images with vulnerability severity of "Critical" or higher from running.'"}]}"#;
     const DENIED: &str = r#"{"errors":[{"code":"DENIED","message":"denied"}]}"#;
 
     #[test]
@@ -227,12 +226,17 @@ mod tests {
             (404, ACCEPT, Rung::Manifest, true, Class::NotFound),
             (404, "<html>", Rung::Manifest, true, Class::NotFound),
             (404, r#"{"errors":[]}"#, Rung::Manifest, true, Class::NotFound),
-            (404, "", Rung::Challenge, true, server_error.clone()),
-            (404, "", Rung::Token, true, server_error.clone()),
-            (408, "", Rung::Manifest, true, Class::Unavailable(Unavailable::Timeout)),
+            (404, "", Rung::Challenge, true, Class::Unexpected),
+            (404, "", Rung::Token, true, Class::Unexpected),
+            (408, "", Rung::Manifest, true, Class::Unexpected),
+            (410, "", Rung::Manifest, true, Class::Blocked),
+            (412, POLICY, Rung::Manifest, true, Class::Blocked),
+            (423, "", Rung::Blob, false, Class::Blocked),
+            (412, "", Rung::Token, true, Class::Unexpected),
+            (304, "", Rung::Manifest, true, Class::Unexpected),
             (500, "", Rung::Token, true, server_error.clone()),
-            (503, "", Rung::Manifest, true, server_error.clone()),
             (599, "", Rung::Blob, false, server_error),
+            (600, "", Rung::Blob, false, Class::Unexpected),
             (400, "", Rung::Tags, true, Class::Unexpected),
             (405, "", Rung::Manifest, true, Class::Unexpected),
             (405, LOCKED, Rung::Manifest, true, Class::Locked),

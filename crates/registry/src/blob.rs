@@ -11,13 +11,25 @@ use crate::failure::{Class, Failure, Rung};
 use crate::manifest::{Descriptor, Parts};
 use crate::path;
 use crate::reply::Reply;
-use crate::session::Session;
+use crate::session::{About, Session};
 
 impl Session {
-    /// Reads the first byte of a blob that the manifest leads to, through its redirects.
+    /// Reads the first byte of a blob that the manifest leads to, through its redirects. A host that knows no ranges, which
+    /// kubelets don't ask for, is asked for all of it.
     pub(crate) async fn first_blob_byte(&self, repository: &str, manifest: &Digest) -> Result<String, Failure> {
         let blob = self.blob_of(repository, manifest).await?;
-        let reply = self.open_blob(repository, &blob, true, None).await?;
+        let read = self.read_first_byte(repository, &blob).await;
+        if self.repeats(&read) {
+            return self.read_first_byte(repository, &blob).await;
+        }
+        read
+    }
+
+    async fn read_first_byte(&self, repository: &str, blob: &Digest) -> Result<String, Failure> {
+        let reply = match self.open_blob(repository, blob, true, None).await {
+            Err(failure) if may_be_about_ranges(&failure) => self.open_blob(repository, blob, false, None).await?,
+            reply => reply?,
+        };
         let request = reply.request.clone();
         reply.first_byte().await?;
         Ok(request)
@@ -39,7 +51,17 @@ impl Session {
             ask.time = time;
             ask
         };
-        let mut reply = self.ask(asking(url), repository).await?;
+        let reply = self.ask(asking(url), repository).await?;
+        self.arrive(reply, repository, asking).await
+    }
+
+    /// Follows an answer to where it leads. Nothing of the body was read yet.
+    pub(crate) async fn arrive(
+        &self,
+        mut reply: Reply,
+        repository: &str,
+        asking: impl Fn(Url) -> Ask,
+    ) -> Result<Reply, Failure> {
         let mut hops = 0;
         while let Some(target) = reply.location() {
             hops += 1;
@@ -47,7 +69,7 @@ impl Session {
                 let message = format!("{}: more than {} redirects", reply.request, self.http.limits.redirects);
                 return Err(reply.failure(Class::Misrouted, message));
             }
-            reply = self.follow(&reply, asking(target)).await?;
+            reply = self.follow(&reply, asking(target), repository).await?;
         }
         if !reply.status().is_success() {
             return Err(reply.not_a_registry("a redirect to nowhere"));
@@ -55,8 +77,8 @@ impl Session {
         Ok(reply)
     }
 
-    /// One hop, without any credential: redirects are signed for whoever holds them.
-    async fn follow(&self, reply: &Reply, ask: Ask) -> Result<Reply, Failure> {
+    /// One hop. A credential goes to the registry itself only: other places are signed for whoever holds their URL.
+    async fn follow(&self, reply: &Reply, mut ask: Ask, repository: &str) -> Result<Reply, Failure> {
         let target = &ask.url;
         if target.scheme() != "https" || !target.username().is_empty() || target.password().is_some() {
             let message = format!(
@@ -71,6 +93,9 @@ impl Session {
                 reply.request
             );
             return Err(reply.failure(Class::Misrouted, message));
+        }
+        if self.site.owns(target) {
+            ask.authorization = self.authorization(Some(About::reading(repository))).await?;
         }
         let reply = self.http.exchange(&ask).await?;
         if reply.status().is_success() || reply.location().is_some() {
@@ -96,6 +121,13 @@ impl Session {
         }
         Err(no_blob(manifest))
     }
+}
+
+fn may_be_about_ranges(failure: &Failure) -> bool {
+    failure.rung == Rung::Blob
+        && failure
+            .status
+            .is_some_and(|status| matches!(status, 400..=499 | 501) && !matches!(status, 401 | 403 | 404 | 429))
 }
 
 fn no_blob(manifest: &Digest) -> Failure {

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::io;
 
 use catamaran_core::endpoint::Unavailable;
-use rustls::AlertDescription;
+use rustls::{AlertDescription, CertificateError};
 
 use crate::dns::DnsError;
 use crate::failure::{Class, Failure, Rung, one_line};
@@ -18,6 +18,13 @@ pub(crate) fn failure(error: &reqwest::Error, rung: Rung, request: &str) -> Fail
         // With TLS 1.3 the registry says so when the handshake is over for us.
         let reached = if is_own(rung) { Rung::Tls } else { rung };
         return Failure::new(reached, Class::Unauthorized, format!("{request}: TLS: {text}"));
+    }
+    if let Some(text) = find::<rustls::Error>(error).and_then(not_trusted) {
+        let reached = lower(Rung::Tls, error, rung);
+        return Failure::new(reached, Class::UntrustedCertificate, format!("{request}: TLS: {text}"));
+    }
+    if let Some(text) = not_understood(error) {
+        return Failure::new(rung, Class::Unexpected, format!("{request}: {text}"));
     }
     if let Some((class, text)) = refused_by_proxy(error) {
         let reached = if is_own(rung) { Rung::Connect } else { rung };
@@ -35,6 +42,12 @@ pub(crate) fn unresolved(error: &DnsError, rung: Rung, request: &str) -> Failure
         DnsError::Refused { .. } => Class::RefusedAddress,
     };
     Failure::new(rung, class, format!("{request}: {}", one_line(&error.to_string())))
+}
+
+/// Whether the other side closed the connection before it had answered.
+pub(crate) fn is_closed(error: &reqwest::Error) -> bool {
+    find::<hyper::Error>(error).is_some_and(hyper::Error::is_incomplete_message)
+        || find::<io::Error>(error).is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof)
 }
 
 /// A token endpoint or a blob host that can't be reached fails its own rung: the registry's name, port and certificate are
@@ -73,6 +86,37 @@ fn about_our_certificate(error: &rustls::Error) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+/// What is wrong with a certificate that is good for whoever trusts its CA, or reads certificates less strictly. One that has
+/// expired, was revoked, or is another name's, is good for nobody.
+fn not_trusted(error: &rustls::Error) -> Option<String> {
+    use CertificateError::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext, Revoked,
+    };
+    let rustls::Error::InvalidCertificate(why) = error else {
+        return None;
+    };
+    let nobody = matches!(
+        why,
+        Expired
+            | ExpiredContext { .. }
+            | NotValidYet
+            | NotValidYetContext { .. }
+            | NotValidForName
+            | NotValidForNameContext { .. }
+            | Revoked
+    );
+    (!nobody).then(|| one_line(&error.to_string()))
+}
+
+/// What came over a connection that works, and is no answer in HTTP as it is read here.
+fn not_understood(error: &reqwest::Error) -> Option<String> {
+    if error.is_builder() {
+        return Some(format!("can't be asked for: {}", root_cause(error)));
+    }
+    let hyper = find::<hyper::Error>(error).filter(|hyper| hyper.is_parse())?;
+    Some(format!("not a registry's answer: {}", one_line(&hyper.to_string())))
 }
 
 /// What a proxy answered to `CONNECT`. Of its answer only this much is known: 407, or another that is not 200; that may be an
@@ -117,15 +161,11 @@ fn cause(error: &reqwest::Error, rung: Rung) -> (Unavailable, String, Rung) {
     {
         return known;
     }
-    if let Some(hyper) = find::<hyper::Error>(error) {
-        if hyper.is_parse() {
-            let text = format!("not a registry's answer: {}", one_line(&hyper.to_string()));
-            return (Unavailable::ServerError, text, rung);
-        }
-        if hyper.is_incomplete_message() || hyper.is_closed() || hyper.is_canceled() {
-            let text = "connection closed before the answer was complete".to_owned();
-            return (Unavailable::ConnectionFailed, text, rung);
-        }
+    if let Some(hyper) = find::<hyper::Error>(error)
+        && (hyper.is_incomplete_message() || hyper.is_closed() || hyper.is_canceled())
+    {
+        let text = "connection closed before the answer was complete".to_owned();
+        return (Unavailable::ConnectionFailed, text, rung);
     }
     (Unavailable::ConnectionFailed, root_cause(error), Rung::Connect)
 }

@@ -113,6 +113,7 @@ impl Client {
             writes: None,
             access: Access::Read,
             apis,
+            probes: false,
         };
         Ok(Client {
             shared: Arc::new(Shared { session, guard, trust }),
@@ -131,6 +132,7 @@ impl Client {
             writes: Some(budget.writes),
             access,
             apis: session.apis.clone(),
+            probes: false,
         };
         Ok(Client {
             shared: Arc::new(Shared {

@@ -57,7 +57,7 @@ impl fmt::Display for Rung {
 /// What kind of failure it is; each kind wants another reaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Class {
-    /// The registry can't be used: network, TLS, 5xx, or an answer that no registry gives.
+    /// What a kubelet calls an outage: no answer, a broken transport, or 5xx.
     Unavailable(Unavailable),
     /// 401: the credential is not accepted, or none is and one is needed.
     Unauthorized,
@@ -69,6 +69,8 @@ pub enum Class {
     CredentialsUnavailable,
     /// The content is there and locked: nobody may read it, or write it.
     Locked,
+    /// The content is there and may not be had: 410, 412, 423 or 451, as for an image that a policy blocks.
+    Blocked,
     /// The registry's firewall refuses this network (Azure: `DENIED`, `client with IP ...`).
     NetworkDenied,
     /// 429, or GitHub's 403 for its secondary rate limit.
@@ -90,9 +92,11 @@ pub enum Class {
     RefusedAddress,
     /// We refuse: the caller's repository or reference is not one.
     BadReference,
+    /// We refuse: a certificate whose CA is not trusted here.
+    UntrustedCertificate,
     /// The answer is larger than its cap.
     TooLarge,
-    /// Any other answer, for example 400 or 405.
+    /// Any other answer: 400 or 405, a web page, what is no HTTP.
     Unexpected,
 }
 
@@ -134,23 +138,23 @@ impl Failure {
 
     /// What the failure means for the health of the registry.
     ///
-    /// What we ourselves refuse never counts as an outage: a foreign token endpoint is [`Outcome::CredentialsUnavailable`],
-    /// a refused address is [`Outcome::NetworkDenied`].
+    /// What is not understood, and what we ourselves refuse, is no outage: kubelets may well understand it, and go there.
     pub fn outcome(&self) -> Outcome {
         match &self.class {
             Class::Unavailable(why) => Outcome::Unavailable(*why),
             Class::Unauthorized => Outcome::Unauthorized,
             Class::Forbidden => Outcome::Forbidden,
             Class::WaitingForAuthorization => Outcome::WaitingForAuthorization,
-            Class::NetworkDenied | Class::RefusedAddress => Outcome::NetworkDenied,
+            Class::NetworkDenied => Outcome::NetworkDenied,
             Class::Throttled { retry_after } => Outcome::Throttled {
                 retry_after: *retry_after,
             },
-            Class::Absent | Class::NotFound | Class::BadReference | Class::Locked => Outcome::CanaryNotFound,
-            Class::ForeignRealm | Class::CredentialsUnavailable => Outcome::CredentialsUnavailable,
-            Class::LyingDigest | Class::Misrouted | Class::TooLarge | Class::Unexpected => {
-                Outcome::Unavailable(Unavailable::ServerError)
-            }
+            Class::Absent | Class::NotFound | Class::BadReference => Outcome::CanaryNotFound,
+            Class::Locked | Class::Blocked | Class::LyingDigest => Outcome::CanaryBlocked,
+            Class::CredentialsUnavailable => Outcome::CredentialsUnavailable,
+            Class::ForeignRealm | Class::RefusedAddress | Class::Misrouted => Outcome::RefusedByOperator,
+            Class::UntrustedCertificate => Outcome::CertificateNotTrusted,
+            Class::TooLarge | Class::Unexpected => Outcome::UnexpectedAnswer,
         }
     }
 }
@@ -196,14 +200,26 @@ mod tests {
     }
 
     #[test]
-    fn what_we_refuse_ourselves_never_counts_as_an_outage() {
+    fn failure_is_an_outage_only_where_nobody_answers() {
         for class in [
-            Class::ForeignRealm,
-            Class::RefusedAddress,
-            Class::BadReference,
+            Class::Unauthorized,
+            Class::Forbidden,
             Class::WaitingForAuthorization,
             Class::CredentialsUnavailable,
             Class::Locked,
+            Class::Blocked,
+            Class::NetworkDenied,
+            Class::Throttled { retry_after: None },
+            Class::Absent,
+            Class::NotFound,
+            Class::LyingDigest,
+            Class::Misrouted,
+            Class::ForeignRealm,
+            Class::RefusedAddress,
+            Class::BadReference,
+            Class::UntrustedCertificate,
+            Class::TooLarge,
+            Class::Unexpected,
         ] {
             let failure = Failure::new(Rung::Blob, class, String::new());
             assert!(

@@ -29,7 +29,7 @@ pub struct Limits {
     pub tags: usize,
     /// Bytes of the names of all tags of one repository. Default 13 MiB: a hundred thousand of the longest names.
     pub name_bytes: usize,
-    /// Redirects of one blob. Default 3.
+    /// Redirects of one manifest or blob. Default 10, as in Go's client, which is containerd's.
     pub redirects: usize,
 }
 
@@ -48,7 +48,7 @@ impl Default for Limits {
             pages: 10_000,
             tags: 200_000,
             name_bytes: 13 << 20,
-            redirects: 3,
+            redirects: 10,
         }
     }
 }

@@ -61,10 +61,18 @@ impl Session {
         if let Some(resolved) = self.observe(repository, reference).await? {
             return Ok(resolved);
         }
-        let reply = match self
-            .get(manifest_ask(self, Method::HEAD, repository, reference)?, repository)
-            .await
-        {
+        let head = self.ask_for_manifest(Method::HEAD, repository, reference).await;
+        self.resolve_by_head(head, repository, reference).await
+    }
+
+    /// What the answer to HEAD says that a reference stands for.
+    pub(crate) async fn resolve_by_head(
+        &self,
+        head: Result<Reply, Failure>,
+        repository: &str,
+        reference: &str,
+    ) -> Result<Resolved, Failure> {
+        let reply = match head {
             Ok(reply) => reply,
             Err(failure) if failure.status == Some(404) && self.would_pull(reference) => {
                 return Err(not_pulled(failure));
@@ -77,8 +85,9 @@ impl Session {
         if reply.is_html() {
             return Err(reply.not_a_registry("a web page instead of a manifest"));
         }
-        let digest = announced(&reply)?;
-        match (digest, reference.parse::<Digest>()) {
+        let wanted = reference.parse::<Digest>();
+        let digest = announced_for(&reply, wanted.as_ref().ok())?;
+        match (digest, wanted) {
             (Some(digest), Err(_)) => Ok(Resolved {
                 digest,
                 verified: false,
@@ -94,6 +103,28 @@ impl Session {
             // No digest, or one of another algorithm than asked for: the content decides.
             _ => self.resolve_by_content(repository, reference).await,
         }
+    }
+
+    /// A probe follows where the answer leads, as kubelets do; everyone else does not: the word of another host for a tag is not
+    /// the registry's.
+    async fn ask_for_manifest(&self, method: Method, repository: &str, reference: &str) -> Result<Reply, Failure> {
+        let ask = manifest_ask(self, method.clone(), repository, reference)?;
+        if !self.probes {
+            return self.get(ask, repository).await;
+        }
+        let reply = self.ask(ask, repository).await?;
+        self.follow_manifest(reply, &method, repository).await
+    }
+
+    /// Follows an answer to a request for a manifest to where it leads.
+    pub(crate) async fn follow_manifest(
+        &self,
+        reply: Reply,
+        method: &Method,
+        repository: &str,
+    ) -> Result<Reply, Failure> {
+        let asking = |url| accepting(Ask::new(method.clone(), url, Rung::Manifest));
+        self.arrive(reply, repository, asking).await
     }
 
     /// Whether asking for the content may have a pull-through cache import it: by tag it does, by digest it never does.
@@ -137,14 +168,21 @@ impl Session {
 
     /// A manifest whose content was hashed. The digest is the announced one, the reference's own, or else SHA-256.
     pub(crate) async fn manifest(&self, repository: &str, reference: &str) -> Result<Manifest, Failure> {
-        let reply = self
-            .get(manifest_ask(self, Method::GET, repository, reference)?, repository)
-            .await?;
+        let read = self.read_manifest(repository, reference).await;
+        if self.repeats(&read) {
+            return self.read_manifest(repository, reference).await;
+        }
+        read
+    }
+
+    async fn read_manifest(&self, repository: &str, reference: &str) -> Result<Manifest, Failure> {
+        let reply = self.ask_for_manifest(Method::GET, repository, reference).await?;
         if reply.status() != StatusCode::OK || reply.is_html() {
             return Err(reply.not_a_registry("no manifest"));
         }
         let media_type = reply.header(CONTENT_TYPE).map(str::to_owned);
-        let announced = announced(&reply)?;
+        let wanted: Option<Digest> = reference.parse().ok();
+        let announced = announced_for(&reply, wanted.as_ref())?;
         let lying = |digest: &Digest| {
             let message = format!(
                 "{}: the content does not have the digest {digest} it is said to have",
@@ -152,7 +190,6 @@ impl Session {
             );
             reply.failure(Class::LyingDigest, message)
         };
-        let wanted: Option<Digest> = reference.parse().ok();
         let claims: Vec<_> = announced
             .iter()
             .chain(&wanted)
@@ -196,14 +233,26 @@ pub(crate) fn manifest_ask(
     path::check_repository(repository)?;
     path::check_reference(reference)?;
     let url = session.site.url(&format!("/v2/{repository}/manifests/{reference}"));
-    let mut ask = Ask::new(method, url, Rung::Manifest);
+    Ok(accepting(Ask::new(method, url, Rung::Manifest)))
+}
+
+fn accepting(mut ask: Ask) -> Ask {
     ask.accept = Some(ACCEPT);
-    Ok(ask)
+    ask
+}
+
+/// The announced digest. Who asks for a digest needs none, so one that can't be read does no harm there.
+fn announced_for(reply: &Reply, wanted: Option<&Digest>) -> Result<Option<Digest>, Failure> {
+    match announced(reply) {
+        Err(_) if wanted.is_some() => Ok(None),
+        digest => digest,
+    }
 }
 
 /// `Docker-Content-Digest`; one that can't be read is no digest but a broken answer.
 pub(crate) fn announced(reply: &Reply) -> Result<Option<Digest>, Failure> {
-    let Some(value) = reply.headers().get("docker-content-digest") else {
+    let value = reply.headers().get("docker-content-digest");
+    let Some(value) = value.filter(|value| !value.is_empty()) else {
         return Ok(None);
     };
     let digest = value.to_str().ok().and_then(|text| text.trim().parse().ok());

@@ -1,25 +1,30 @@
 //! The probe: what a kubelet would do, rung by rung, on fresh connections.
+//!
+//! containerd's resolver is the measure: it asks for the manifest without a credential, answers the challenge of that very request,
+//! follows redirects, and speaks HTTP/1.1. `tests/e2e/tests/pulling.rs` plays the same conversations to both.
 
 use std::time::Duration;
 
 use catamaran_core::digest::Digest;
 use catamaran_core::endpoint::{Outcome, Unavailable};
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::credentials::Credentials;
 use crate::failure::{Class, Failure, Rung};
 use crate::limits::Limits;
+use crate::manifest::manifest_ask;
 use crate::provider::site::Scheme;
-use crate::session::{About, Session};
+use crate::reply::Reply;
+use crate::session::Session;
 use crate::tls::Stage;
 use crate::transport::Http;
 
 /// What to probe with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProbeTarget {
-    /// A repository's full path and the digest of a manifest in it. Without one the ladder ends at the token.
+    /// A repository's full path and the digest of a manifest in it. Without one `/v2/` and the token stand for it.
     pub canary: Option<(String, Digest)>,
     /// Whether to read the first byte of one of the canary's blobs as well.
     pub blob: bool,
@@ -39,8 +44,8 @@ pub struct ProbeReport {
 }
 
 impl Client {
-    /// Climbs the ladder once: DNS, TCP, TLS, the `/v2/` challenge, a token, HEAD of the canary by digest, the first byte of a
-    /// blob. Nothing is reused: not connections, not tokens, not TLS sessions. Never waits for the budget.
+    /// Asks once for what a kubelet asks for: the canary's manifest by digest, with a token where one is wanted, and the first byte
+    /// of a blob. Nothing is reused: not connections, not tokens, not TLS sessions. Never waits for the budget.
     ///
     /// `timeout` is for all of it. The report names the first rung that failed.
     pub async fn probe(&self, target: &ProbeTarget, timeout: Duration) -> ProbeReport {
@@ -49,19 +54,22 @@ impl Client {
             Ok(session) => session,
             Err(failure) => return report(failure.outcome(), failure.rung, failure.message, start),
         };
-        let mut rung = Rung::Challenge;
-        match tokio::time::timeout(timeout, climb(&session, target, &mut rung)).await {
-            Ok(Ok(message)) => report(Outcome::Reachable, rung, message, start),
+        match tokio::time::timeout(timeout, climb(&session, target)).await {
+            Ok(Ok((rung, message))) => report(Outcome::Reachable, rung, message, start),
             Ok(Err(failure)) => {
+                let left = timeout.saturating_sub(start.elapsed());
+                let failure = in_words(&session, target, failure, left).await;
                 let (rung, message) = place(&session, &failure);
                 report(failure.outcome(), rung, message, start)
             }
             Err(_) => {
-                let (rung, what) = hung(&session, rung);
-                let message = format!("{}: {what} within {timeout:?}", session.http.progress.asked());
-                // Who vouches for us is not the registry: its silence says nothing about that.
+                let (rung, what) = hung(&session);
+                let message = format!("{}: {what} within {timeout:?}", asked(&session));
                 let outcome = match rung {
+                    // Who vouches for us is not the registry: its silence says nothing about that.
                     Rung::Identity => Outcome::CredentialsUnavailable,
+                    // The canary was refused without a challenge, and `/v2/` has none either. Kubelets don't ask there.
+                    Rung::Challenge if target.canary.is_some() => Outcome::Unauthorized,
                     _ => Outcome::Unavailable(Unavailable::Timeout),
                 };
                 report(outcome, rung, message, start)
@@ -79,55 +87,97 @@ impl Client {
             total: generous,
             ..shared.session.http.limits.clone()
         };
-        let http = Http::new(shared.guard.clone(), &shared.trust, limits).map_err(|error| {
-            let class = Class::Unavailable(Unavailable::TlsError);
-            Failure::new(Rung::Tls, class, error.to_string())
+        let http = Http::like_containerd(shared.guard.clone(), &shared.trust, limits).map_err(|error| {
+            // Nothing was asked.
+            Failure::new(Rung::Tls, Class::CredentialsUnavailable, error.to_string())
         })?;
-        Ok(shared.session.afresh(http))
+        Ok(shared.session.probing(http))
     }
 }
 
-async fn climb(session: &Session, target: &ProbeTarget, rung: &mut Rung) -> Result<String, Failure> {
-    session.challenge().await?;
+/// The last rung that was climbed, and what came of it.
+async fn climb(session: &Session, target: &ProbeTarget) -> Result<(Rung, String), Failure> {
     let Some((repository, digest)) = &target.canary else {
-        if session.site.credentials != Credentials::Anonymous && session.tokens.scheme() != Scheme::Open {
-            identify(session, rung).await?;
-            session.check_credentials().await?;
-        }
-        return Ok(format!(
-            "{}: answered; no canary to look for yet",
-            session.http.progress.asked()
-        ));
+        return climb_without_canary(session).await;
     };
-    let basic = session.site.credentials.are_basic() && session.tokens.scheme() == Scheme::Basic;
-    if basic || matches!(session.tokens.scheme(), Scheme::Bearer { .. }) {
-        identify(session, rung).await?;
-        session.authorization(Some(About::reading(repository))).await?;
-    }
-    *rung = Rung::Manifest;
-    session.resolve(repository, &digest.to_string()).await?;
+    let reference = digest.to_string();
+    let head = ask_for_canary(session, repository, &reference).await;
+    session.resolve_by_head(head, repository, &reference).await?;
     if !target.blob {
-        return Ok(format!("{}: {}", session.http.progress.asked(), StatusCode::OK));
+        return Ok((Rung::Manifest, format!("{}: {}", asked(session), StatusCode::OK)));
     }
-    *rung = Rung::Blob;
-    let asked = session.first_blob_byte(repository, digest).await?;
-    Ok(format!("{asked}: first byte read"))
+    let blob = session.first_blob_byte(repository, digest).await?;
+    Ok((Rung::Blob, format!("{blob}: first byte read")))
 }
 
-/// Climbs to the token: with an identity, by the cloud's token and the registry's exchange, unless that was done lately.
-async fn identify(session: &Session, rung: &mut Rung) -> Result<(), Failure> {
+/// Asks for the words of a 403: the answer to HEAD has none, and only they tell a firewall or a rate limit from a missing right.
+async fn in_words(session: &Session, target: &ProbeTarget, failure: Failure, time: Duration) -> Failure {
+    let Some((repository, digest)) = &target.canary else {
+        return failure;
+    };
+    if (failure.status, failure.rung) != (Some(403), Rung::Manifest) {
+        return failure;
+    }
+    let reference = digest.to_string();
+    match tokio::time::timeout(time, session.manifest(repository, &reference)).await {
+        Ok(Err(said)) if said.status == Some(403) => said,
+        _ => failure,
+    }
+}
+
+/// Asks without a credential at first, and with one where the registry wants it.
+async fn ask_for_canary(session: &Session, repository: &str, reference: &str) -> Result<Reply, Failure> {
+    let ask = manifest_ask(session, Method::HEAD, repository, reference)?;
+    let mut reply = session.send(&ask).await?;
+    if reply.status() == StatusCode::UNAUTHORIZED {
+        session.learn_from(reply, &ask, repository).await?;
+        identify(session).await?;
+        reply = session.ask(ask, repository).await?;
+    } else {
+        session.tokens.learn(Scheme::Open);
+        reply = session.settle(reply, &ask, repository).await?;
+    }
+    session.follow_manifest(reply, &Method::HEAD, repository).await
+}
+
+/// With nothing to pull, `/v2/` and the credential stand for it.
+async fn climb_without_canary(session: &Session) -> Result<(Rung, String), Failure> {
+    session.challenge().await?;
+    let mut rung = Rung::Challenge;
+    if session.site.credentials != Credentials::Anonymous && session.tokens.scheme() != Scheme::Open {
+        identify(session).await?;
+        session.check_credentials().await?;
+        rung = Rung::Token;
+    }
+    Ok((rung, format!("{}: answered; no canary to look for yet", asked(session))))
+}
+
+/// With an identity, has the cloud's token and the registry's exchange, unless that was done lately.
+async fn identify(session: &Session) -> Result<(), Failure> {
+    #[cfg(feature = "aws")]
+    if let (Some(ecr), Scheme::Basic) = (&session.apis.ecr, session.tokens.scheme()) {
+        session.http.progress.ask("GetAuthorizationToken", Rung::Identity);
+        ecr.authorization().await?;
+    }
     if let (Some(exchange), Scheme::Bearer { realm, service }) = (&session.exchange, session.tokens.scheme())
         && !exchange.is_ready()
     {
-        *rung = Rung::Identity;
-        session.http.progress.ask(exchange.identity.name());
+        let progress = &session.http.progress;
+        progress.ask(exchange.identity.name(), Rung::Identity);
         exchange.identity.token().await?;
-        *rung = Rung::Exchange;
-        session.http.progress.ask(&exchange.describe(&realm));
+        progress.ask(&exchange.describe(&realm), Rung::Exchange);
         exchange.refresh_token(&realm, service.as_deref()).await?;
     }
-    *rung = Rung::Token;
     Ok(())
+}
+
+/// The latest request, in words.
+fn asked(session: &Session) -> String {
+    session
+        .http
+        .progress
+        .asked()
+        .map_or_else(|| session.site.base.to_string(), |(request, _)| request)
 }
 
 /// The rung of a failure. What the first connection reached is known better than an error can tell.
@@ -143,15 +193,16 @@ pub(crate) fn place(session: &Session, failure: &Failure) -> (Rung, String) {
 }
 
 /// Where a probe hangs when its time is over.
-fn hung(session: &Session, rung: Rung) -> (Rung, &'static str) {
-    if rung != Rung::Challenge {
-        return (rung, "no answer");
-    }
-    match session.http.progress.stage() {
+fn hung(session: &Session) -> (Rung, &'static str) {
+    let progress = &session.http.progress;
+    match progress.stage() {
         Stage::Dns => (Rung::Dns, "no answer from DNS"),
         Stage::Connect => (Rung::Connect, "no TCP connection"),
         Stage::Tls => (Rung::Tls, "no TLS handshake"),
-        Stage::Established => (Rung::Challenge, "no answer"),
+        Stage::Established => {
+            let rung = progress.asked().map_or(Rung::Challenge, |(_, rung)| rung);
+            (rung, "no answer")
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! One answer, whose body is read within bounds.
 
 use bytes::{Bytes, BytesMut};
-use catamaran_core::endpoint::Unavailable;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, StatusCode};
 use url::Url;
@@ -75,7 +74,7 @@ impl Reply {
     /// "This is not how a registry answers".
     pub(crate) fn not_a_registry(&self, why: &str) -> Failure {
         let message = format!("{}: not a registry's answer: {why}", self.request);
-        self.failure(Class::Unavailable(Unavailable::ServerError), message)
+        self.failure(Class::Unexpected, message)
     }
 
     /// Reads the body, at most `most` bytes; an announced length beyond that is refused before reading.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use catamaran_core::endpoint::Unavailable;
 use http::{HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 use url::Url;
@@ -35,6 +36,8 @@ pub(crate) struct Session {
     pub(crate) access: Access,
     /// What the provider has besides the registry.
     pub(crate) apis: Apis,
+    /// Whether it asks as a kubelet does.
+    pub(crate) probes: bool,
 }
 
 /// What a request is about, and what it wants to do there.
@@ -70,6 +73,15 @@ impl Session {
             writes: None,
             access: Access::Read,
             apis: self.apis.clone(),
+            probes: false,
+        }
+    }
+
+    /// The same, asking as a kubelet does.
+    pub(crate) fn probing(&self, http: Http) -> Session {
+        Session {
+            probes: true,
+            ..self.afresh(http)
         }
     }
 
@@ -224,7 +236,11 @@ impl Session {
         if let Some(failure) = slot.failed_since(asked) {
             return Err(failure.clone());
         }
-        match self.fetch_token(realm, service, about).await {
+        let mut fetched = self.fetch_token(realm, service, about).await;
+        if self.repeats(&fetched) {
+            fetched = self.fetch_token(realm, service, about).await;
+        }
+        match fetched {
             Ok(token) => {
                 slot.keep(token.clone());
                 Ok(token)
@@ -243,7 +259,7 @@ impl Session {
         about: Option<About<'_>>,
     ) -> Result<Token, Failure> {
         let (ask, reply) = self.ask_for_token(realm, service, about).await?;
-        if reply.status() != StatusCode::OK {
+        if !reply.status().is_success() {
             let mut failure = self.fail(reply, &ask, about.map(|about| about.repository)).await;
             let scope = about.map(|about| about.scope(&self.site));
             let retry = self
@@ -256,10 +272,11 @@ impl Session {
             }
             return Err(failure);
         }
-        if reply.is_html() {
-            return Err(reply.not_a_registry("a web page instead of a token"));
-        }
-        let broken = reply.not_a_registry("no token in it");
+        let broken = reply.not_a_registry(if reply.is_html() {
+            "a web page instead of a token"
+        } else {
+            "no token in it"
+        });
         let body = reply.body(self.http.limits.token_bytes).await?;
         let token = token::read(&body, Instant::now()).ok_or(broken)?;
         self.succeeded();
@@ -317,7 +334,27 @@ impl Session {
         Ok(token.token)
     }
 
-    async fn settle(&self, reply: Reply, ask: &Ask, repository: &str) -> Result<Reply, Failure> {
+    /// Whether what broke off is to be read once more: a probe does so, as containerd does.
+    pub(crate) fn repeats<T>(&self, read: &Result<T, Failure>) -> bool {
+        let broken = Class::Unavailable(Unavailable::ConnectionFailed);
+        self.probes && read.as_ref().is_err_and(|failure| failure.class == broken)
+    }
+
+    /// Learns from a refusal how the registry wants to be authenticated with; where it does not say, from `/v2/`.
+    pub(crate) async fn learn_from(&self, refusal: Reply, ask: &Ask, repository: &str) -> Result<(), Failure> {
+        if let Some(scheme) = self.scheme_of(&refusal)? {
+            self.tokens.learn(scheme);
+            return Ok(());
+        }
+        let failure = self.fail(refusal, ask, Some(repository)).await;
+        // Kubelets don't ask there, so that its failures are no news.
+        match self.challenge().await {
+            Ok(()) if self.tokens.scheme() != Scheme::Open => Ok(()),
+            _ => Err(failure),
+        }
+    }
+
+    pub(crate) async fn settle(&self, reply: Reply, ask: &Ask, repository: &str) -> Result<Reply, Failure> {
         if reply.status().is_success() || reply.status().is_redirection() {
             self.succeeded();
             if let Some(exchange) = &self.exchange {

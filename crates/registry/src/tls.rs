@@ -22,6 +22,11 @@ use rustls_platform_verifier::Verifier;
 
 use crate::connection::{ClientIdentity, Connection};
 use crate::error::ClientError;
+use crate::failure::Rung;
+
+mod listed;
+
+use listed::Listed;
 
 /// How far the first connection came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,7 +46,7 @@ pub(crate) enum Stage {
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     stage: AtomicU8,
-    request: Mutex<String>,
+    asked: Mutex<Option<(String, Rung)>>,
 }
 
 impl Progress {
@@ -58,12 +63,14 @@ impl Progress {
         }
     }
 
-    pub(crate) fn ask(&self, request: &str) {
-        request.clone_into(&mut self.request.lock().unwrap_or_else(PoisonError::into_inner));
+    pub(crate) fn ask(&self, request: &str, rung: Rung) {
+        let asked = (request.to_owned(), rung);
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
     }
 
-    pub(crate) fn asked(&self) -> String {
-        self.request.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The latest request in words, and its rung; none before the first.
+    pub(crate) fn asked(&self) -> Option<(String, Rung)> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -74,12 +81,18 @@ type Verifiers = BTreeMap<Option<Vec<u8>>, Weak<dyn ServerCertVerifier>>;
 /// the system's roots take a few hundred kilobytes, and mirrors name the same authority again and again.
 fn verifier(extra_ca: Option<&[u8]>) -> Result<Arc<dyn ServerCertVerifier>, ClientError> {
     static IN_USE: Mutex<Verifiers> = Mutex::new(BTreeMap::new());
-    let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+    let in_use = || IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
     let key = extra_ca.map(<[u8]>::to_vec);
-    if let Some(verifier) = in_use.get(&key).and_then(Weak::upgrade) {
+    let known = |in_use: &Verifiers| in_use.get(&key).and_then(Weak::upgrade);
+    if let Some(verifier) = known(&in_use()) {
         return Ok(verifier);
     }
+    // Takes a while, and nobody who needs no other roots waits for it.
     let verifier = read_roots(extra_ca)?;
+    let mut in_use = in_use();
+    if let Some(verifier) = known(&in_use) {
+        return Ok(verifier);
+    }
     in_use.retain(|_, verifier| verifier.strong_count() > 0);
     in_use.insert(key, Arc::downgrade(&verifier));
     Ok(verifier)
@@ -95,9 +108,12 @@ fn read_roots(extra_ca: Option<&[u8]>) -> Result<Arc<dyn ServerCertVerifier>, Cl
             return Err(ClientError::BadCa("no certificate in it".to_owned()));
         }
     }
-    let verifier = Verifier::new_with_extra_roots(extra, Arc::new(aws_lc_rs::default_provider()))
+    let verifier = Verifier::new_with_extra_roots(extra.clone(), Arc::new(aws_lc_rs::default_provider()))
         .map_err(|error| ClientError::BadCa(error.to_string()))?;
-    Ok(Arc::new(verifier))
+    Ok(Arc::new(Listed {
+        verifier: Arc::new(verifier),
+        certificates: extra,
+    }))
 }
 
 /// Whom one side trusts, and what it shows.
@@ -170,8 +186,13 @@ fn identity(identity: &ClientIdentity) -> Result<Arc<dyn ResolvesClientCert>, Cl
     Ok(Arc::new(Shown(Arc::new(certified))))
 }
 
-/// The TLS settings of one HTTP client.
-pub(crate) fn config(trust: &Trust, progress: Arc<Progress>) -> ClientConfig {
+/// Every version of HTTP that is spoken.
+pub(crate) const EVERY_HTTP: &[&[u8]] = &[b"h2", b"http/1.1"];
+/// The one version that containerd speaks with a registry.
+pub(crate) const HTTP_1: &[&[u8]] = &[b"http/1.1"];
+
+/// The TLS settings of one HTTP client, which offers these versions of HTTP.
+pub(crate) fn config(trust: &Trust, progress: Arc<Progress>, http: &[&[u8]]) -> ClientConfig {
     let verifier = trust.verifier.clone();
     let watched = Arc::new(Watched { verifier, progress });
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -184,7 +205,7 @@ pub(crate) fn config(trust: &Trust, progress: Arc<Progress>) -> ClientConfig {
         None => config.with_no_client_auth(),
     };
     config.resumption = Resumption::store(watched);
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = http.iter().map(|version| version.to_vec()).collect();
     config
 }
 

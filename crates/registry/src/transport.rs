@@ -1,15 +1,17 @@
 //! One bounded HTTP request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RANGE};
 use reqwest::redirect::Policy;
+use rustls::ClientConfig;
 
 use crate::ask::Ask;
 use crate::broken;
 use crate::dns::{Guard, Resolver};
 use crate::error::ClientError;
-use crate::failure::{Class, Failure, one_line};
+use crate::failure::{Class, Failure, Rung, one_line};
 use crate::limits::Limits;
 use crate::reply::Reply;
 use crate::tls::{self, Progress, Stage, Trust};
@@ -24,22 +26,45 @@ pub(crate) struct Http {
     pub(crate) guard: Arc<Guard>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) limits: Limits,
+    /// Whether requests are repeated as containerd repeats them.
+    repeats: bool,
 }
+
+/// How often containerd sends a request at most, and how long it waits when a connection was closed on it.
+const ATTEMPTS: usize = 5;
+const AFTER_CLOSED: Duration = Duration::from_millis(50);
 
 impl Http {
     pub(crate) fn new(guard: Arc<Guard>, trust: &Trust, limits: Limits) -> Result<Http, ClientError> {
+        Http::speaking(tls::EVERY_HTTP, guard, trust, limits)
+    }
+
+    /// The same as containerd would do it. It speaks HTTP/1.1 alone with registries: HTTP/2 that is broken breaks no pull. And it
+    /// repeats requests: one error in two breaks none either.
+    pub(crate) fn like_containerd(guard: Arc<Guard>, trust: &Trust, limits: Limits) -> Result<Http, ClientError> {
+        let http = Http::speaking(tls::HTTP_1, guard, trust, limits)?;
+        Ok(Http { repeats: true, ..http })
+    }
+
+    fn speaking(versions: &[&[u8]], guard: Arc<Guard>, trust: &Trust, limits: Limits) -> Result<Http, ClientError> {
         let progress = Arc::new(Progress::default());
-        let own = client(&guard, trust, &limits, &progress)?;
-        let stranger = trust.identity.as_ref().map(|_| {
-            let trust = trust.without_identity();
-            client(&guard, &trust, &limits, &progress)
-        });
+        let client = |trust: &Trust| {
+            client(
+                &guard,
+                tls::config(trust, progress.clone(), versions),
+                &limits,
+                &progress,
+            )
+        };
+        let own = client(trust)?;
+        let stranger = trust.identity.as_ref().map(|_| client(&trust.without_identity()));
         Ok(Http {
             client: own,
             stranger: stranger.transpose()?,
             guard,
             progress,
             limits,
+            repeats: false,
         })
     }
 
@@ -86,10 +111,32 @@ impl Http {
         builder
     }
 
+    /// The answer, or the last one where requests are repeated: after 500, 503 or 504 until the same comes twice in a row, and after
+    /// a connection that was closed before an answer. Token endpoints' statuses are taken as they are.
+    async fn answer(&self, ask: &Ask) -> reqwest::Result<reqwest::Response> {
+        let mut last = None;
+        for _ in 1..ATTEMPTS {
+            let answer = self.builder(ask).send().await;
+            match &answer {
+                _ if !self.repeats => return answer,
+                Ok(response) => {
+                    let status = response.status().as_u16();
+                    let passing = ask.rung >= Rung::Manifest && matches!(status, 500 | 503 | 504);
+                    if !passing || last.replace(status) == Some(status) {
+                        return answer;
+                    }
+                }
+                Err(error) if broken::is_closed(error) => tokio::time::sleep(AFTER_CLOSED).await,
+                Err(_) => return answer,
+            }
+        }
+        self.builder(ask).send().await
+    }
+
     /// Sends one request and reads the headers of the answer, whatever its status.
     pub(crate) async fn exchange(&self, ask: &Ask) -> Result<Reply, Failure> {
         let request = ask.describe();
-        self.progress.ask(&request);
+        self.progress.ask(&request, ask.rung);
         if ask.url.scheme() != "https" {
             return Err(Failure::new(
                 ask.rung,
@@ -104,9 +151,8 @@ impl Http {
         if proxy.is_some() || !matches!(ask.url.host(), Some(url::Host::Domain(_))) {
             self.progress.reach(Stage::Connect);
         }
-        let builder = self.builder(ask);
-        let response = builder
-            .send()
+        let response = self
+            .answer(ask)
             .await
             .map_err(|error| broken::failure(&error, ask.rung, &request))
             .map_err(|failure| through(proxy.as_deref(), failure))?;
@@ -140,12 +186,12 @@ fn through(proxy: Option<&str>, mut failure: Failure) -> Failure {
 
 fn client(
     guard: &Arc<Guard>,
-    trust: &Trust,
+    tls: ClientConfig,
     limits: &Limits,
     progress: &Arc<Progress>,
 ) -> Result<reqwest::Client, ClientError> {
     let mut builder = reqwest::Client::builder()
-        .tls_backend_preconfigured(tls::config(trust, progress.clone()))
+        .tls_backend_preconfigured(tls)
         .dns_resolver(Resolver {
             guard: guard.clone(),
             progress: progress.clone(),

@@ -118,8 +118,9 @@ const COMPONENTS: [Component; 12] = [
             "github.com/containerd/containerd/v2/cmd/containerd",
             "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
             "github.com/containerd/containerd/v2/cmd/ctr",
+            "./pull",
         ],
-        programs: &["containerd", "containerd-shim-runc-v2", "ctr"],
+        programs: &["containerd", "containerd-shim-runc-v2", "ctr", "pull"],
         variables: &[("github.com/containerd/containerd/v2/version.Version", "v2.4.2")],
         definitions: &[],
     },
@@ -247,7 +248,7 @@ impl Component {
 
     /// The hash of everything that the programs depend on.
     fn stamp(&self, source: &Path, go: &str) -> anyhow::Result<String> {
-        let files = sorted(source)?;
+        let files = all_files(source)?;
         let mut hash = Sha256::new();
         let flags = self.linker_flags();
         hash.update(format!(
@@ -257,8 +258,8 @@ impl Component {
         hash.update(self.definitions.join(" "));
         for file in files {
             let content = fs::read(&file)?;
-            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            hash.update(format!("{name} {}\n", content.len()));
+            let name = file.strip_prefix(source).unwrap_or(&file);
+            hash.update(format!("{} {}\n", name.display(), content.len()));
             hash.update(content);
         }
         Ok(format!("{:x}\n", hash.finalize()))
@@ -312,7 +313,20 @@ impl Component {
     }
 }
 
-/// The files of a folder.
+/// The files of a folder and of those in it.
+fn all_files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in sorted(folder)? {
+        if entry.is_dir() {
+            files.extend(all_files(&entry)?);
+        } else {
+            files.push(entry);
+        }
+    }
+    Ok(files)
+}
+
+/// What is in a folder.
 fn sorted(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files: Vec<_> = fs::read_dir(folder)
         .with_context(|| format!("failed to read \"{}\"", folder.display()))?
@@ -355,7 +369,8 @@ mod tests {
         assert_eq!(first, plain.stamp(folder.path(), "go1").unwrap());
         assert_ne!(first, plain.stamp(folder.path(), "go2").unwrap());
         assert_ne!(first, component(&[("v", "1")]).stamp(folder.path(), "go1").unwrap());
-        fs::write(folder.path().join("main.go"), "").unwrap();
+        fs::create_dir(folder.path().join("sub")).unwrap();
+        fs::write(folder.path().join("sub/main.go"), "").unwrap();
         assert_ne!(first, plain.stamp(folder.path(), "go1").unwrap());
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Shared by the demo (`src/demo.rs`) and the end-to-end tests (`tests/`). It may use the test cluster and nothing else of
 //! this workspace: the operator gets here only as its static binary and its chart, never as a library, and knows nothing of
-//! being tested. `tests/copying.rs` stands apart: it needs no cluster, only the registry that is built for it, and holds the
-//! registry client against it.
+//! being tested. `tests/copying.rs` and `tests/pulling.rs` stand apart: they need no cluster, only the registry and the
+//! containerd that are built for it, and hold the registry client against them.
 //!
 //! Reading order: [`ground`] (a cluster with the operator in it), [`operator`] (image, chart, replicas), [`installation`]
 //! (the release as Helm keeps it), [`manifests`] (what a user applies), [`watch`] (what is seen, and when), [`view`] (how objects

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, date_time_ymd};
 use rustls::RootCertStore;
 use rustls::crypto::aws_lc_rs;
@@ -25,6 +27,8 @@ pub enum Certificate {
     WrongName,
     /// One that nobody vouches for.
     SelfSigned,
+    /// One that vouches for itself: a CA that is a server, too.
+    OwnCa,
 }
 
 /// What it wants to see of its clients.
@@ -59,11 +63,16 @@ pub(crate) fn verifier(clients: Clients, authority: &str) -> std::io::Result<Arc
     builder.build().map_err(std::io::Error::other)
 }
 
-/// A certificate authority with one key for all its leaves.
-pub(crate) struct Authority {
+/// A certificate authority's, and one for all its leaves.
+struct Keys {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
-    leaf_key: KeyPair,
+    leaf: KeyPair,
+}
+
+/// A certificate authority of one registry.
+pub(crate) struct Authority {
+    keys: Arc<Keys>,
     shown: Mutex<Certificate>,
     leaves: Mutex<HashMap<(Certificate, String), Arc<CertifiedKey>>>,
 }
@@ -77,22 +86,40 @@ impl Authority {
         let key = KeyPair::generate()?;
         let pem = params.self_signed(&key)?.pem();
         let issuer = Issuer::new(params, key);
-        let leaf_key = KeyPair::generate()?;
+        let leaf = KeyPair::generate()?;
         Ok(Authority {
-            issuer,
-            pem,
-            leaf_key,
+            keys: Arc::new(Keys { issuer, pem, leaf }),
             shown: Mutex::default(),
             leaves: Mutex::default(),
         })
     }
 
+    /// The same authority for another registry.
+    pub(crate) fn again(&self) -> Authority {
+        Authority {
+            keys: self.keys.clone(),
+            shown: Mutex::default(),
+            leaves: Mutex::default(),
+        }
+    }
+
     pub(crate) fn pem(&self) -> String {
-        self.pem.clone()
+        self.keys.pem.clone()
     }
 
     pub(crate) fn show(&self, certificate: Certificate) {
         *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = certificate;
+    }
+
+    /// The certificate for a name, as PEM.
+    pub(crate) fn leaf_pem(&self, kind: Certificate, name: &str) -> Option<String> {
+        let leaf = self.leaf(kind, name)?;
+        let text = BASE64_STANDARD.encode(leaf.cert.first()?);
+        let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
+        Some(format!(
+            "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+            lines.join("\n")
+        ))
     }
 
     fn leaf(&self, kind: Certificate, name: &str) -> Option<Arc<CertifiedKey>> {
@@ -112,11 +139,14 @@ impl Authority {
         if kind == Certificate::Expired {
             (params.not_before, params.not_after) = (date_time_ymd(2000, 1, 1), date_time_ymd(2001, 1, 1));
         }
+        if kind == Certificate::OwnCa {
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        }
         let certificate = match kind {
-            Certificate::SelfSigned => params.self_signed(&self.leaf_key),
-            _ => params.signed_by(&self.leaf_key, &self.issuer),
+            Certificate::SelfSigned | Certificate::OwnCa => params.self_signed(&self.keys.leaf),
+            _ => params.signed_by(&self.keys.leaf, &self.keys.issuer),
         };
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.leaf_key.serialize_der()));
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(self.keys.leaf.serialize_der()));
         let leaf = Arc::new(CertifiedKey::new(
             vec![certificate.ok()?.der().clone()],
             any_supported_type(&key).ok()?,

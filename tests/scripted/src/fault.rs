@@ -8,6 +8,7 @@ use http::Method;
 #[derive(Clone, Debug)]
 pub struct Fault {
     path: String,
+    exact: bool,
     host: Option<String>,
     method: Option<Method>,
     times: Option<usize>,
@@ -32,6 +33,8 @@ pub enum What {
     Headers(Vec<(String, String)>),
     /// The right answer, so much later.
     Slow(Duration),
+    /// This status for requests of a range; the right answer for others.
+    NoRange(u16),
     /// No answer at all.
     Hang,
     /// The connection ends with a reset.
@@ -140,12 +143,21 @@ impl Fault {
     pub fn on(path: &str, what: What) -> Fault {
         Fault {
             path: path.to_owned(),
+            exact: false,
             host: None,
             method: None,
             times: None,
             one_in: 1,
             met: 0,
             what,
+        }
+    }
+
+    /// A fault for requests of exactly this path.
+    pub fn at(path: &str, what: What) -> Fault {
+        Fault {
+            exact: true,
+            ..Fault::on(path, what)
         }
     }
 
@@ -183,7 +195,12 @@ impl Fault {
 
     /// Counts a request, and says what happens to it if it is met.
     pub(crate) fn meet(&mut self, host: &str, method: &Method, path: &str) -> Option<What> {
-        let matches = path.contains(&self.path)
+        let named = if self.exact {
+            path == self.path
+        } else {
+            path.contains(&self.path)
+        };
+        let matches = named
             && self.host.as_deref().is_none_or(|wanted| wanted == host)
             && self.method.as_ref().is_none_or(|wanted| wanted == method);
         if !matches || self.times == Some(0) {

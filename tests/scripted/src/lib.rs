@@ -27,12 +27,14 @@ use bytes::Bytes;
 use catamaran_core::digest::Digest;
 use catamaran_core::policy::Provider;
 use catamaran_registry::Connection;
+use rustls::server::danger::ClientCertVerifier;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 mod authority;
 mod body;
 mod content;
+pub mod conversations;
 mod fault;
 mod serve;
 mod state;
@@ -62,10 +64,20 @@ impl Registry {
     /// The same, for clients with certificates of `authority` (PEM).
     pub async fn start_for(clients: Clients, authority: &str) -> std::io::Result<Registry> {
         let clients = authority::verifier(clients, authority)?;
+        Registry::serve(clients, Authority::new().map_err(std::io::Error::other)?).await
+    }
+
+    /// The same with the CA of another one: who trusts one trusts both.
+    pub async fn start_beside(&self) -> std::io::Result<Registry> {
+        let clients = authority::verifier(Clients::Anyone, "")?;
+        Registry::serve(clients, self.authority.again()).await
+    }
+
+    async fn serve(clients: Arc<dyn ClientCertVerifier>, authority: Authority) -> std::io::Result<Registry> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
         let state = Arc::new(State::default());
-        let authority = Arc::new(Authority::new().map_err(std::io::Error::other)?);
+        let authority = Arc::new(authority);
         let server = tokio::spawn(serve::serve(listener, state.clone(), authority.clone(), clients));
         Ok(Registry {
             state,
@@ -160,7 +172,15 @@ impl Registry {
         self.state.behaviour(|behaviour| behaviour.links = links);
     }
 
-    /// Redirects blobs to `https://host[:port]`, which serves them for a signed URL, and only without a credential. That host
+    /// The certificate (PEM) that it shows for a name, when it shows this kind.
+    pub fn certificate_pem(&self, certificate: Certificate, name: &str) -> Vec<u8> {
+        self.authority
+            .leaf_pem(certificate, name)
+            .unwrap_or_default()
+            .into_bytes()
+    }
+
+    /// Redirects blobs to `https://host[:port]`, or to another scheme where it has one, which serves them for a signed URL, and only without a credential. That host
     /// may be this registry under another name.
     pub fn set_blob_host(&self, host: Option<&str>) {
         self.state

@@ -12,13 +12,14 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rustls::ServerConfig;
 use rustls::crypto::aws_lc_rs;
 use rustls::server::danger::ClientCertVerifier;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use crate::authority::Authority;
 use crate::body::{End, Scripted};
@@ -36,29 +37,71 @@ pub(crate) async fn serve(
     authority: Arc<Authority>,
     clients: Arc<dyn ClientCertVerifier>,
 ) {
-    let config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .expect("the provider supports both versions")
-        .with_client_cert_verifier(clients)
-        .with_cert_resolver(authority);
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let acceptors = Arc::new(Acceptors::new(&authority, &clients));
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
                 state.connections.fetch_add(1, Ordering::Relaxed);
-                connections.spawn(connection(stream, state.clone(), acceptor.clone()));
+                connections.spawn(connection(stream, state.clone(), acceptors.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
     }
 }
 
-async fn connection(mut stream: TcpStream, state: Arc<State>, acceptor: TlsAcceptor) {
+/// What ends TLS, by what happens below HTTP.
+struct Acceptors {
+    normal: TlsAcceptor,
+    tls12: TlsAcceptor,
+    http2: TlsAcceptor,
+}
+
+impl Acceptors {
+    fn new(authority: &Arc<Authority>, clients: &Arc<dyn ClientCertVerifier>) -> Acceptors {
+        let config = |versions: &[&'static SupportedProtocolVersion]| {
+            ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+                .with_protocol_versions(versions)
+                .expect("the provider supports both versions")
+                .with_client_cert_verifier(clients.clone())
+                .with_cert_resolver(authority.clone())
+        };
+        let both = [&rustls::version::TLS13, &rustls::version::TLS12];
+        let mut http2 = config(&both);
+        http2.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Acceptors {
+            normal: TlsAcceptor::from(Arc::new(config(&both))),
+            tls12: TlsAcceptor::from(Arc::new(config(&[&rustls::version::TLS12]))),
+            http2: TlsAcceptor::from(Arc::new(http2)),
+        }
+    }
+
+    fn of(&self, wire: Wire) -> TlsAcceptor {
+        match wire {
+            Wire::Tls12 => self.tls12.clone(),
+            Wire::BrokenHttp2 => self.http2.clone(),
+            _ => self.normal.clone(),
+        }
+    }
+}
+
+/// An empty SETTINGS frame, and a GOAWAY frame: no stream was worked on, INTERNAL_ERROR.
+const GOING_AWAY: &[u8] = &[
+    0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
+];
+
+async fn connection(mut stream: TcpStream, state: Arc<State>, acceptors: Arc<Acceptors>) {
     let _ = stream.set_nodelay(true);
-    match state.behaviour(|behaviour| behaviour.wire) {
-        Wire::Normal => {}
+    let wire = state.behaviour(|behaviour| behaviour.wire);
+    match wire {
+        Wire::Normal | Wire::Tls12 | Wire::BrokenHttp2 | Wire::Garbage => {}
+        Wire::PlainToo => {
+            let mut first = [0];
+            if stream.peek(&mut first).await.is_ok() && first[0].is_ascii_uppercase() {
+                return serve_http(stream, false, state).await;
+            }
+        }
         Wire::Silent => std::future::pending().await,
         Wire::Close => {
             // Closing with unread input would reset the connection.
@@ -80,7 +123,7 @@ async fn connection(mut stream: TcpStream, state: Arc<State>, acceptor: TlsAccep
     if state.behaviour(|behaviour| behaviour.resets()) {
         let _ = stream.set_zero_linger();
     }
-    let stream = match acceptor.accept(stream).into_fallible().await {
+    let stream = match acceptors.of(wire).accept(stream).into_fallible().await {
         Ok(stream) => stream,
         Err((_, mut stream)) => {
             // Closing with unread input would reset the connection, and the alert would be lost.
@@ -90,6 +133,21 @@ async fn connection(mut stream: TcpStream, state: Arc<State>, acceptor: TlsAccep
         }
     };
     let certified = stream.get_ref().1.peer_certificates().is_some();
+    match wire {
+        Wire::BrokenHttp2 if stream.get_ref().1.alpn_protocol() == Some(b"h2") => say(stream, GOING_AWAY).await,
+        Wire::Garbage => say(stream, b"220 mail.test ESMTP\r\n").await,
+        _ => serve_http(stream, certified, state).await,
+    }
+}
+
+/// Takes what comes first, says this, and ends the connection.
+async fn say(mut stream: TlsStream<TcpStream>, words: &[u8]) {
+    let _ = stream.read(&mut [0; 16 * 1024]).await;
+    let _ = stream.write_all(words).await;
+    let _ = stream.shutdown().await;
+}
+
+async fn serve_http(stream: impl AsyncRead + AsyncWrite + Unpin, certified: bool, state: Arc<State>) {
     let service = service_fn(|request| answer(request, certified, state.clone()));
     let _ = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
@@ -123,6 +181,8 @@ async fn answer(request: Request<Incoming>, certified: bool, state: Arc<State>) 
             tokio::time::sleep(wait).await;
             Ok(right())
         }
+        Some(What::NoRange(status)) if recorded.range.is_some() => Ok(plain::plain(status, "text/plain", Bytes::new())),
+        Some(What::NoRange(_)) => Ok(right()),
         Some(What::Hang) => std::future::pending().await,
         Some(What::Reset | What::Close) => Err(io::Error::other("the script ends here")),
         Some(What::Truncated) => {

@@ -50,6 +50,14 @@ pub enum Wire {
     Reset,
     /// The answer to the TLS handshake is plain HTTP.
     Plain,
+    /// TLS, or HTTP without it: as the client begins.
+    PlainToo,
+    /// TLS 1.2 at most.
+    Tls12,
+    /// HTTP/2 where the client offers it, which ends each connection before an answer; HTTP/1.1 works.
+    BrokenHttp2,
+    /// The answer to each request is another protocol's.
+    Garbage,
 }
 
 /// One request as it came in.

@@ -22,6 +22,8 @@ words! {
     BOTH_UNAVAILABLE = Reason::BothUnavailable.as_str();
     /// The active side is unavailable. The other one is not known to be available, or spec.active keeps the side.
     ACTIVE_UNAVAILABLE = "ActiveUnavailable";
+    /// Probes of the active side say nothing about it: see its own condition for what they find. Pods stay with it.
+    ACTIVE_UNKNOWN = "ActiveUnknown";
     /// Nothing has been observed yet.
     NOT_YET_OBSERVED = UnknownReason::NotYetObserved.as_str();
     /// spec.suspend is set: nothing is probed or verified, and pods keep the images they have.
@@ -31,13 +33,13 @@ words! {
     REACHABLE = Availability::Available.as_str();
     /// The connection was refused or reset.
     CONNECTION_FAILED = Unavailable::ConnectionFailed.as_str();
-    /// The TLS handshake failed, or the certificate is not trusted.
+    /// The TLS handshake failed, or the certificate has expired or is not valid for the name.
     TLS_ERROR = Unavailable::TlsError.as_str();
     /// The registry's name does not resolve.
     DNS_FAILURE = Unavailable::DnsFailure.as_str();
     /// The registry did not answer before the timeout.
     TIMEOUT = Unavailable::Timeout.as_str();
-    /// The registry answered with a server error (5xx), or its blobs can't be read.
+    /// The registry, its token endpoint or its blob host answered with a server error (5xx).
     SERVER_ERROR = Unavailable::ServerError.as_str();
     /// The credentials are not accepted (401). Not an outage unless healthCheck.triggers lists Unauthorized. Fix the Secret or the
     /// identity.
@@ -51,6 +53,18 @@ words! {
     RATE_LIMITED = UnknownReason::RateLimited.as_str();
     /// The registry answers and does not have the image that is probed for. Another one is chosen.
     CANARY_NOT_FOUND = UnknownReason::CanaryNotFound.as_str();
+    /// The registry answers and does not serve the image that is probed for: a policy or a lock forbids it, or its content is not what
+    /// its digest says. Another one is chosen.
+    CANARY_BLOCKED = UnknownReason::CanaryBlocked.as_str();
+    /// The registry's answer is neither a success nor a server error and is not understood: a web page, a token endpoint without a
+    /// token, a redirect that leads nowhere. Not an outage: nodes may be able to pull.
+    UNEXPECTED_ANSWER = UnknownReason::UnexpectedAnswer.as_str();
+    /// The registry leads to a place that the operator refuses to contact: plain HTTP, an address on this machine or a private one, a
+    /// token endpoint that is not admitted, or redirects without end. Not an outage: nodes may go there.
+    REFUSED_BY_OPERATOR = UnknownReason::RefusedByOperator.as_str();
+    /// A certificate's CA is not trusted by the operator. Not an outage: nodes may trust it. Put the CA into the Secret that
+    /// certSecretRef names.
+    CERTIFICATE_NOT_TRUSTED = UnknownReason::CertificateNotTrusted.as_str();
     /// The operator's credentials can't be read, or the identity service issues no token for them.
     CREDENTIALS_UNAVAILABLE = UnknownReason::CredentialsUnavailable.as_str();
     /// The operator's identity has no role at the registry yet. A role that was granted takes effect within minutes.

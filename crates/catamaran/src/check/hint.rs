@@ -33,13 +33,15 @@ pub fn hint(about: &About<'_>, step: Step, failure: &Failure) -> Option<String> 
     if let Some(on_the_way) = on_the_way(about, &failure.message) {
         return Some(on_the_way);
     }
-    if failure.class == Class::NetworkDenied {
-        return Some(firewall(about, &failure.message));
+    match failure.class {
+        Class::NetworkDenied => return Some(firewall(about, &failure.message)),
+        Class::UntrustedCertificate => return Some(untrusted(about.whose)),
+        _ => {}
     }
     match step {
         Step::Dns => Some(dns(about, &failure.class)),
         Step::Connect => Some(connect(about)),
-        Step::Tls => Some(tls(about, &failure.message)),
+        Step::Tls => Some(tls(&failure.message)),
         Step::Challenge => Some(challenge(about, failure)),
         Step::Credential => None,
         Step::Token => Some(admission(about)),
@@ -110,7 +112,7 @@ fn connect(about: &About<'_>) -> String {
     }
 }
 
-fn tls(about: &About<'_>, message: &str) -> String {
+fn tls(message: &str) -> String {
     if message.contains("Expired") || message.contains("expired") {
         return "renew the certificate at the registry; if it is good elsewhere, look at this machine's clock"
             .to_owned();
@@ -120,17 +122,17 @@ fn tls(about: &About<'_>, message: &str) -> String {
                 wrong DNS record"
             .to_owned();
     }
-    if message.contains("UnknownIssuer") {
-        return match about.whose {
-            Whose::Own => "give the authority's certificate by --ca-file".to_owned(),
-            Whose::Operator { namespace, .. } => format!(
-                "put the authority's certificate into a Secret and name it in certSecretRef: \
-                 `kubectl -n {namespace} create secret generic registry-ca --from-file=ca.crt`"
-            ),
-        };
+    "the TLS handshake was aborted: a TLS-inspecting firewall, or the port does not serve TLS".to_owned()
+}
+
+fn untrusted(whose: &Whose) -> String {
+    match whose {
+        Whose::Own => "give the CA's certificate by --ca-file".to_owned(),
+        Whose::Operator { namespace, .. } => format!(
+            "put the CA's certificate into a Secret and name it in certSecretRef: \
+             `kubectl -n {namespace} create secret generic registry-ca --from-file=ca.crt`"
+        ),
     }
-    "something on the way ends the handshake: a firewall that looks into TLS, or a port that does not speak it"
-        .to_owned()
 }
 
 fn challenge(about: &About<'_>, failure: &Failure) -> String {
@@ -314,12 +316,18 @@ fn content(about: &About<'_>, step: Step, failure: &Failure) -> String {
                 about.registry
             )
         }
+        (Class::Locked | Class::Blocked, _) => {
+            "the registry has this image and does not serve it: look for a lock or a policy there".to_owned()
+        }
         (Class::Misrouted, _) => "the registry sends elsewhere for this; is the repository's path right?".to_owned(),
         _ => "the registry is failing; try again, then ask whoever runs it".to_owned(),
     }
 }
 
 fn blob(about: &About<'_>, failure: &Failure) -> String {
+    if matches!(failure.class, Class::Locked | Class::Blocked) {
+        return content(about, Step::Blob, failure);
+    }
     if failure.class == Class::RefusedAddress {
         return "blobs come from a private address while the registry's is public: give the registry's data endpoint a \
                 public one, or both a private one"

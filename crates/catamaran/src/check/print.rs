@@ -108,7 +108,7 @@ mod tests {
             mark: Mark::Failed,
             text: "shows no certificate that can be trusted".to_owned(),
             details: vec!["GET https://r.test/v2/: TLS:\n\u{1b}[31mUnknownIssuer".to_owned()],
-            hint: Some("give the authority's certificate by --ca-file".to_owned()),
+            hint: Some("give the CA's certificate by --ca-file".to_owned()),
         }
     }
 
@@ -116,7 +116,7 @@ mod tests {
     fn details_and_hints_stand_below_and_foreign_text_stays_in_its_line() {
         let expected = "× shows no certificate that can be trusted\n    \
             GET https://r.test/v2/: TLS:  [31mUnknownIssuer\n    \
-            hint: give the authority's certificate by --ca-file\n";
+            hint: give the CA's certificate by --ca-file\n";
         assert_eq!(line(&failing(), Style::Plain), expected);
     }
 

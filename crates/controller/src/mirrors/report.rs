@@ -16,6 +16,7 @@ mod statements;
 mod status;
 #[cfg(test)]
 mod tests;
+mod words;
 
 /// What to write and announce.
 #[derive(Debug)]

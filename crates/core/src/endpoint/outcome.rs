@@ -24,6 +24,16 @@ pub enum Outcome {
     },
     /// The registry works, but the manifest we probe with is not there.
     CanaryNotFound,
+    /// The registry works, but does not serve the manifest we probe with as it is: a policy or a lock forbids it, or its content
+    /// is not what its digest says.
+    CanaryBlocked,
+    /// An answer that is neither a success nor a server error, and that is not understood.
+    UnexpectedAnswer,
+    /// The registry leads to a place that the operator refuses to ask: plain HTTP, an address on this machine, a token endpoint
+    /// that is not admitted, redirects without end.
+    RefusedByOperator,
+    /// A certificate whose CA the operator does not trust; nodes may.
+    CertificateNotTrusted,
     /// The operator's own credential can't be read or minted, so nothing was asked.
     CredentialsUnavailable,
     /// The operator's identity was never let in: its role is missing, or was granted moments ago.
@@ -37,7 +47,7 @@ pub enum Unavailable {
     DnsFailure,
     /// Refused, reset or unreachable.
     ConnectionFailed,
-    /// The handshake failed or the certificate is not valid for the name.
+    /// The handshake failed, or the certificate has expired or is not valid for the name.
     TlsError,
     /// No answer within the time limit.
     Timeout,
@@ -103,6 +113,14 @@ pub enum UnknownReason {
     RateLimited,
     /// 404 for the manifest we probe with.
     CanaryNotFound,
+    /// The manifest we probe with is there and not served.
+    CanaryBlocked,
+    /// An answer that is not understood.
+    UnexpectedAnswer,
+    /// The operator refuses to go where the registry leads.
+    RefusedByOperator,
+    /// The operator does not trust the certificate's CA.
+    CertificateNotTrusted,
     /// The operator's credential can't be read or minted.
     CredentialsUnavailable,
     /// The operator's identity has no role yet.
@@ -120,6 +138,10 @@ impl UnknownReason {
             UnknownReason::NetworkDenied => "NetworkDenied",
             UnknownReason::RateLimited => "RateLimited",
             UnknownReason::CanaryNotFound => "CanaryNotFound",
+            UnknownReason::CanaryBlocked => "CanaryBlocked",
+            UnknownReason::UnexpectedAnswer => "UnexpectedAnswer",
+            UnknownReason::RefusedByOperator => "RefusedByOperator",
+            UnknownReason::CertificateNotTrusted => "CertificateNotTrusted",
             UnknownReason::CredentialsUnavailable => "CredentialsUnavailable",
             UnknownReason::WaitingForAuthorization => "WaitingForAuthorization",
             UnknownReason::NotYetObserved => "NotYetObserved",
@@ -159,6 +181,10 @@ impl Outcome {
             Outcome::NetworkDenied => Some(UnknownReason::NetworkDenied),
             Outcome::Throttled { .. } => Some(UnknownReason::RateLimited),
             Outcome::CanaryNotFound => Some(UnknownReason::CanaryNotFound),
+            Outcome::CanaryBlocked => Some(UnknownReason::CanaryBlocked),
+            Outcome::UnexpectedAnswer => Some(UnknownReason::UnexpectedAnswer),
+            Outcome::RefusedByOperator => Some(UnknownReason::RefusedByOperator),
+            Outcome::CertificateNotTrusted => Some(UnknownReason::CertificateNotTrusted),
             Outcome::CredentialsUnavailable => Some(UnknownReason::CredentialsUnavailable),
             Outcome::WaitingForAuthorization => Some(UnknownReason::WaitingForAuthorization),
         }
@@ -173,6 +199,10 @@ impl Outcome {
             Outcome::NetworkDenied => (Trigger::Forbidden, Unavailable::NetworkDenied),
             Outcome::Throttled { .. }
             | Outcome::CanaryNotFound
+            | Outcome::CanaryBlocked
+            | Outcome::UnexpectedAnswer
+            | Outcome::RefusedByOperator
+            | Outcome::CertificateNotTrusted
             | Outcome::CredentialsUnavailable
             | Outcome::WaitingForAuthorization => return self.unclear(),
         };

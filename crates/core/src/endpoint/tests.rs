@@ -87,10 +87,36 @@ fn availability_is_kept_until_unclear_answers_persist() {
 }
 
 #[test]
+fn history_is_unclear_after_as_many_unclear_probes_as_the_threshold() {
+    use Outcome::{Reachable as Up, Unauthorized as No, UnexpectedAnswer as Odd};
+    let cases: &[(&str, &[Outcome], bool)] = &[
+        ("nothing seen", &[], false),
+        ("one", &[Up, No], false),
+        ("two", &[Up, No, No], false),
+        ("three", &[Up, No, No, No], true),
+        ("three kinds", &[Up, No, Odd, THROTTLED], true),
+        ("a rate limit is no exception", &[Up, THROTTLED, THROTTLED], false),
+        ("a success ends it", &[No, No, No, Up], false),
+        ("so does a failure", &[No, No, No, REFUSED], false),
+        ("and it begins anew", &[No, No, REFUSED, No], false),
+    ];
+    for (name, outcomes, unclear) in cases {
+        let history = history(&every_two_seconds(outcomes));
+        assert_eq!(history.is_unclear(&HealthPolicy::default()), *unclear, "{name}");
+    }
+    let counted = HealthPolicy {
+        triggers: vec![Trigger::Unauthorized],
+        ..HealthPolicy::default()
+    };
+    let history = history_under(&counted, &every_two_seconds(&[No; 3]));
+    assert!(!history.is_unclear(&counted), "what the user lists as trigger is clear");
+}
+
+#[test]
 fn run_of_failures_takes_in_counted_ones_only() {
     use Outcome::{
-        CanaryNotFound, CredentialsUnavailable, Forbidden, NetworkDenied, Reachable, Unauthorized,
-        WaitingForAuthorization,
+        CanaryBlocked, CanaryNotFound, CertificateNotTrusted, CredentialsUnavailable, Forbidden, NetworkDenied,
+        Reachable, RefusedByOperator, Unauthorized, UnexpectedAnswer, WaitingForAuthorization,
     };
     let cases: &[(&str, &[Outcome], u32, u32)] = &[
         ("refused", &[REFUSED, REFUSED], 2, 0),
@@ -109,6 +135,10 @@ fn run_of_failures_takes_in_counted_ones_only() {
                 NetworkDenied,
                 THROTTLED,
                 CanaryNotFound,
+                CanaryBlocked,
+                UnexpectedAnswer,
+                RefusedByOperator,
+                CertificateNotTrusted,
                 CredentialsUnavailable,
                 WaitingForAuthorization,
             ],
@@ -141,6 +171,9 @@ fn what_the_user_lists_as_trigger_counts() {
         (Trigger::Forbidden, Outcome::NetworkDenied, true),
         (Trigger::Forbidden, Outcome::Unauthorized, false),
         (Trigger::Forbidden, Outcome::CanaryNotFound, false),
+        (Trigger::Forbidden, Outcome::CanaryBlocked, false),
+        (Trigger::Forbidden, Outcome::RefusedByOperator, false),
+        (Trigger::Unauthorized, Outcome::UnexpectedAnswer, false),
     ];
     for (trigger, outcome, counts) in cases {
         let policy = HealthPolicy {
@@ -355,6 +388,10 @@ fn every_outcome_has_a_stable_name() {
         (Outcome::NetworkDenied, "NetworkDenied"),
         (THROTTLED, "RateLimited"),
         (Outcome::CanaryNotFound, "CanaryNotFound"),
+        (Outcome::CanaryBlocked, "CanaryBlocked"),
+        (Outcome::UnexpectedAnswer, "UnexpectedAnswer"),
+        (Outcome::RefusedByOperator, "RefusedByOperator"),
+        (Outcome::CertificateNotTrusted, "CertificateNotTrusted"),
         (Outcome::CredentialsUnavailable, "CredentialsUnavailable"),
         (Outcome::WaitingForAuthorization, "WaitingForAuthorization"),
     ];

@@ -1,10 +1,11 @@
 //! Which manifest both sides are probed with.
 //!
-//! The one that the spec names while it is in sync; else the last one while it still is; else the tag that came in sync last. A
-//! canary that a side turned out to lack is put aside for another. With nothing in sync the last one stays, because that it is gone
+//! The one that the spec names while it is in sync; else one that is in use, the last one while it still is; else the tag that came in
+//! sync last. A canary that a side turned out to lack, or not to serve, is put aside for another. With nothing in sync the last one stays, because that it is gone
 //! from one side is what there is to report; one that neither side has, whose tag has moved on, or that is not verified any more,
 //! says nothing, and none is probed with.
 
+use super::in_use::InUse;
 use super::parity::{Canary, Ledger, Observed, Verdict};
 use crate::policy::MirrorPolicy;
 use crate::side::{Side, Sides};
@@ -46,8 +47,15 @@ impl CanaryChoice {
         }
     }
 
-    /// A side lacks it: another one is taken, if there is one. Whether something changed.
-    pub(super) fn refuse(&mut self, canary: &Canary, side: Side, ledger: &Ledger) -> bool {
+    /// A side lacks it, or does not serve it: another one is taken, if there is one. Whether something changed.
+    pub(super) fn refuse(
+        &mut self,
+        canary: &Canary,
+        side: Side,
+        policy: &MirrorPolicy,
+        ledger: &Ledger,
+        in_use: &InUse,
+    ) -> bool {
         if self.current.as_ref() != Some(canary) {
             return false;
         }
@@ -58,7 +66,7 @@ impl CanaryChoice {
             }
             self.refused.push(canary.clone());
         }
-        let other = ledger.canary_excluding(&self.refused);
+        let other = used(policy, ledger, in_use, &self.refused).or_else(|| ledger.canary_excluding(&self.refused));
         let changed = other.is_some() || self.lacking.primary && self.lacking.fallback;
         if changed {
             self.set(other);
@@ -67,7 +75,7 @@ impl CanaryChoice {
     }
 
     /// Chooses by what is known now; after each pass, and when the first tag is known. `complete`: all that is verified is known.
-    pub(super) fn choose(&mut self, policy: &MirrorPolicy, ledger: &Ledger, complete: bool) {
+    pub(super) fn choose(&mut self, policy: &MirrorPolicy, ledger: &Ledger, in_use: &InUse, complete: bool) {
         if let Some((repository, tag)) = &policy.health.canary
             && let Some(digest) = ledger.digest(repository, tag)
         {
@@ -82,11 +90,15 @@ impl CanaryChoice {
                 && ledger.verdict(&canary.repository, &canary.tag) == Some(Verdict::InSync)
                 && ledger.digest(&canary.repository, &canary.tag).as_ref() == Some(&canary.digest)
         };
-        if self
-            .current
-            .as_ref()
-            .is_some_and(|current| still(current) && !self.refused.contains(current))
-        {
+        let current = self.current.as_ref();
+        let kept = current.filter(|current| still(current) && !self.refused.contains(current));
+        if kept.is_some_and(|kept| in_use.contains(&kept.repository, &kept.tag)) {
+            return;
+        }
+        if let Some(used) = used(policy, ledger, in_use, &self.refused) {
+            return self.set(Some(used));
+        }
+        if kept.is_some() {
             return;
         }
         let refused = std::mem::take(&mut self.refused);
@@ -114,6 +126,23 @@ impl CanaryChoice {
     pub(super) fn forget(&mut self) {
         *self = CanaryChoice::default();
     }
+}
+
+/// The first tag in use that is in sync, and none of `excluded`: what pods pull tells most about what they can.
+fn used(policy: &MirrorPolicy, ledger: &Ledger, in_use: &InUse, excluded: &[Canary]) -> Option<Canary> {
+    let tags = in_use
+        .each()
+        .filter(|(repository, reference, _)| !reference.contains(':') && policy.selects_tag(repository, reference));
+    let mut canaries = tags
+        .filter(|(repository, tag, _)| ledger.verdict(repository, tag) == Some(Verdict::InSync))
+        .filter_map(|(repository, tag, _)| {
+            Some(Canary {
+                repository: repository.to_owned(),
+                tag: tag.to_owned(),
+                digest: ledger.digest(repository, tag)?,
+            })
+        });
+    canaries.find(|canary| !excluded.contains(canary))
 }
 
 #[cfg(test)]

@@ -54,6 +54,8 @@ pub struct Observation {
     pub problems: Sides<Option<ClientProblem>>,
     /// Whether a side was ever probed by a client of its own.
     pub asked: Sides<bool>,
+    /// Whether a side's latest probes, as many as `failureThreshold`, say nothing about it.
+    pub unclear: Sides<bool>,
     /// Whether a side has not been probed since the spec changed.
     pub outdated: Sides<bool>,
     /// The last pass over the tags.
@@ -145,6 +147,7 @@ impl Mirror {
             probes: Sides::from_fn(|which| side(which).history().latest().cloned()),
             problems: Sides::from_fn(|which| side(which).problem().cloned()),
             asked: Sides::from_fn(|which| side(which).asked()),
+            unclear: Sides::from_fn(|which| side(which).history().is_unclear(&spec.policy.health)),
             outdated: Sides::from_fn(|which| side(which).is_outdated(spec.generation)),
             pass: self.passes.last().cloned(),
             summary: self.ledger.summary(),

@@ -345,6 +345,10 @@ fn answers_that_say_nothing_about_the_registry_never_flip() {
         Outcome::NetworkDenied,
         Outcome::Throttled { retry_after: None },
         Outcome::CanaryNotFound,
+        Outcome::CanaryBlocked,
+        Outcome::UnexpectedAnswer,
+        Outcome::RefusedByOperator,
+        Outcome::CertificateNotTrusted,
         Outcome::CredentialsUnavailable,
         Outcome::WaitingForAuthorization,
     ];

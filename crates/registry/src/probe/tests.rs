@@ -70,7 +70,7 @@ async fn a_name_that_leads_to_this_machine_is_refused_and_no_outage() {
     let report = probe(loopback).await;
     assert_eq!(
         (report.outcome, report.rung),
-        (Outcome::NetworkDenied, Rung::Dns),
+        (Outcome::RefusedByOperator, Rung::Dns),
         "{}",
         report.message
     );

@@ -65,7 +65,7 @@ async fn a_foreign_token_endpoint_gets_nothing_and_is_not_even_asked() {
             let report = client.probe(&target, std::time::Duration::from_secs(2)).await;
             assert_eq!(
                 report.outcome,
-                catamaran_core::endpoint::Outcome::CredentialsUnavailable,
+                catamaran_core::endpoint::Outcome::RefusedByOperator,
                 "{realm} {report:?}"
             );
             assert_eq!(other.requests(), [], "{realm}");

@@ -128,7 +128,7 @@ async fn each_failure_is_told_on_its_own_rung() {
             "unknown authority",
             |_, connection| connection.extra_ca = None,
             Step::Tls,
-            unavailable(Unavailable::TlsError),
+            Class::UntrustedCertificate,
         ),
         (
             "expired",
@@ -146,7 +146,7 @@ async fn each_failure_is_told_on_its_own_rung() {
             "web page",
             |registry, _| registry.fault(Fault::on("/v2/", What::html(200))),
             Step::Challenge,
-            unavailable(Unavailable::ServerError),
+            Class::Unexpected,
         ),
         (
             "5xx",

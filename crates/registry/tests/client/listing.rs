@@ -156,7 +156,7 @@ async fn the_next_page_must_be_the_same_list_on_the_same_host() {
 }
 
 #[tokio::test]
-async fn what_is_no_list_is_unavailable_and_never_an_empty_list() {
+async fn what_is_no_list_is_a_failure_and_never_an_empty_list() {
     let registry = registry_with_image().await;
     for body in [
         "",
@@ -174,7 +174,7 @@ async fn what_is_no_list_is_unavailable_and_never_an_empty_list() {
         registry.clear_faults();
         registry.fault(Fault::on("/tags/list", What::json(body)));
         let failure = generic(&registry).list_tags("krateo/web").await.unwrap_err();
-        assert_eq!(failure.class, unavailable(Unavailable::ServerError), "{body}");
+        assert_eq!(failure.class, Class::Unexpected, "{body}");
     }
     registry.clear_faults();
     // What it calls itself does not matter, except when it calls itself a web page.

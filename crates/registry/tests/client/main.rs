@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod conversations;
 mod copying;
 mod credentials;
 mod cross_check;

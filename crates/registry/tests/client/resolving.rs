@@ -1,13 +1,12 @@
 //! Tags and digests to manifests.
 
 use catamaran_core::digest::Digest;
-use catamaran_core::endpoint::Unavailable;
 use catamaran_core::policy::Provider;
 use catamaran_registry::{Class, Rung};
 use catamaran_scripted_registry::{Auth, Fault, IMAGE_INDEX, Registry, What};
 use http::Method;
 
-use crate::{AZURE, GENERIC, GITHUB, client, generic, registry_with_image, unavailable};
+use crate::{AZURE, GENERIC, GITHUB, client, generic, registry_with_image};
 
 #[tokio::test]
 async fn a_tag_resolves_to_its_digest_under_every_provider() {
@@ -165,7 +164,7 @@ async fn a_malformed_digest_is_a_broken_answer_and_not_an_absent_digest() {
         registry.clear_faults();
         registry.fault(Fault::on("/manifests/", What::digest(value)));
         let failure = generic(&registry).resolve("krateo/web", "1.0").await.unwrap_err();
-        assert_eq!(failure.class, unavailable(Unavailable::ServerError), "{value}");
+        assert_eq!(failure.class, Class::Unexpected, "{value}");
     }
 }
 

@@ -155,11 +155,11 @@ async fn each_refusal_of_the_token_endpoint_has_its_class() {
         (github, throttled(Some(Duration::from_micros(1500)))),
         (What::status(500), server_error()),
         (What::status(503), server_error()),
-        (What::status(404), server_error()),
-        (What::html(200), server_error()),
-        (What::json("[]"), server_error()),
-        (What::json("{}"), server_error()),
-        (What::json(r#"{"token":"a\nb"}"#), server_error()),
+        (What::status(404), Class::Unexpected),
+        (What::html(200), Class::Unexpected),
+        (What::json("[]"), Class::Unexpected),
+        (What::json("{}"), Class::Unexpected),
+        (What::json(r#"{"token":"a\nb"}"#), Class::Unexpected),
         (What::redirect(302, "https://evil.test/token"), Class::Misrouted),
     ];
     for (what, class) in cases {

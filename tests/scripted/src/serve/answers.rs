@@ -282,11 +282,19 @@ fn blob(request: &Recorded, state: &State, repository: &str, digest: &str) -> Re
         insert(
             &mut response,
             LOCATION,
-            &format!("https://{host}/storage/{digest}?{SIGNATURE}"),
+            &format!("{}/storage/{digest}?{SIGNATURE}", origin(&host)),
         );
         return response;
     }
     content(request, body)
+}
+
+fn origin(host: &str) -> String {
+    if host.contains("://") {
+        host.to_owned()
+    } else {
+        format!("https://{host}")
+    }
 }
 
 /// Blob storage: a signed URL will do, and a credential besides is an error, as with Azure's.

@@ -141,15 +141,29 @@ fn each_failing_rung_says_what_to_run() {
             "unknown issuer",
             generic,
             Step::Tls,
-            down(Unavailable::TlsError),
+            Class::UntrustedCertificate,
             &["--ca-file"],
         )
         .saying("TLS: UnknownIssuer"),
         case(
+            "a blob host's unknown issuer",
+            azure,
+            Step::Blob,
+            Class::UntrustedCertificate,
+            &["--ca-file"],
+        ),
+        case(
+            "blocked by a policy",
+            generic,
+            Step::Manifest,
+            Class::Blocked,
+            &["a lock or a policy"],
+        ),
+        case(
             "unknown issuer of a mirror",
             generic,
             Step::Tls,
-            down(Unavailable::TlsError),
+            Class::UntrustedCertificate,
             &["certSecretRef", "ca.crt"],
         )
         .saying("TLS: UnknownIssuer")
@@ -175,7 +189,7 @@ fn each_failing_rung_says_what_to_run() {
             generic,
             Step::Tls,
             down(Unavailable::TlsError),
-            &["firewall that looks into TLS"],
+            &["TLS-inspecting firewall"],
         ),
         case(
             "foreign realm",
@@ -184,14 +198,8 @@ fn each_failing_rung_says_what_to_run() {
             Class::ForeignRealm,
             &["--token-host"],
         ),
-        case(
-            "web page",
-            generic,
-            Step::Challenge,
-            down(Unavailable::ServerError),
-            &["NO_PROXY"],
-        )
-        .saying("not a registry's answer: a web page"),
+        case("web page", generic, Step::Challenge, Class::Unexpected, &["NO_PROXY"])
+            .saying("not a registry's answer: a web page"),
         case(
             "github fails",
             github,

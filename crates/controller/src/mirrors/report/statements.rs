@@ -3,12 +3,14 @@
 //! Messages carry no counters that move with every probe: a condition is written when what it says changes.
 
 use catamaran_api::conditions::{self, Statement, Truth, reason};
-use catamaran_core::endpoint::{Availability, Unavailable, UnknownReason};
+use catamaran_core::endpoint::Availability;
 use catamaran_core::mirror::failover::Reason;
 use catamaran_core::mirror::in_use::WorkloadsRead;
 use catamaran_core::mirror::prewarm::Placement;
 use catamaran_core::mirror::{CacheRule, Observation, PassResult, Subject, View};
 use catamaran_core::side::Side;
+
+use super::words::{unavailable, unknown};
 
 /// Every condition that has something to say.
 pub(super) fn of(view: &View) -> Vec<Statement> {
@@ -153,6 +155,9 @@ fn ready(observation: &Observation) -> Statement {
         );
         return new(Truth::False, reason::ACTIVE_UNAVAILABLE, message);
     }
+    if let Some(unclear) = unclear(observation, active) {
+        return new(Truth::Unknown, reason::ACTIVE_UNKNOWN, unclear);
+    }
     match active {
         Side::Primary => new(
             Truth::True,
@@ -169,6 +174,20 @@ fn ready(observation: &Observation) -> Statement {
             new(Truth::True, reason::SERVING_FROM_FALLBACK, message)
         }
     }
+}
+
+/// What is not known of the active side, once its probes have said nothing for a while.
+fn unclear(observation: &Observation, active: Side) -> Option<String> {
+    let Availability::Unknown(why) = observation.availability[active] else {
+        return None;
+    };
+    let registry = &observation.policy.sides[active].registry;
+    observation.unclear[active].then(|| {
+        format!(
+            "it is unknown whether {registry} is available: it {}. Pods stay with it",
+            unknown(why)
+        )
+    })
 }
 
 /// Why pods are not sent to the other side of an active side that is unavailable.
@@ -252,51 +271,6 @@ fn available(observation: &Observation, side: Side) -> Statement {
         None => format!("{registry} {words}"),
     };
     Statement::new(kind, status, availability.as_str(), message)
-}
-
-/// Stable words for how a registry fails: the varying text of each failure goes to Events and logs.
-fn unavailable(how: Unavailable) -> &'static str {
-    match how {
-        Unavailable::DnsFailure => "is unavailable: its name does not resolve",
-        Unavailable::ConnectionFailed => "is unavailable: the connection fails",
-        Unavailable::TlsError => "is unavailable: the TLS handshake fails",
-        Unavailable::Timeout => "is unavailable: it does not answer in time",
-        Unavailable::ServerError => "is unavailable: it answers with server errors",
-        Unavailable::Unauthorized => {
-            "does not accept the operator's credential (401), which healthCheck.triggers counts as unavailable"
-        }
-        Unavailable::Forbidden => {
-            "forbids the operator to pull (403), which healthCheck.triggers counts as unavailable"
-        }
-        Unavailable::NetworkDenied => {
-            "denies this network (its firewall), which healthCheck.triggers counts as unavailable"
-        }
-    }
-}
-
-fn unknown(why: UnknownReason) -> &'static str {
-    match why {
-        UnknownReason::Unauthorized => {
-            "does not accept the operator's credential (401). Not an outage. Fix the Secret or the identity"
-        }
-        UnknownReason::Forbidden => {
-            "forbids the operator to pull (403). Not an outage. Grant the identity the right to pull"
-        }
-        UnknownReason::NetworkDenied => {
-            "denies this network (its firewall). Not an outage. Allow the cluster's egress IP"
-        }
-        UnknownReason::RateLimited => "limits the operator's requests (429). Not an outage. Probes are slowed down",
-        UnknownReason::CanaryNotFound => {
-            "answers, but lacks the image that probes ask for. Another image is chosen by the next comparison"
-        }
-        UnknownReason::CredentialsUnavailable => {
-            "can't be probed: the operator's credential for it can't be read or obtained"
-        }
-        UnknownReason::WaitingForAuthorization => {
-            "has not let the operator's identity in yet: a role may take minutes to be effective, or is missing"
-        }
-        UnknownReason::NotYetObserved => "has not been probed yet",
-    }
 }
 
 fn in_sync(observation: &Observation) -> Statement {

@@ -96,6 +96,10 @@ fn refusal_that_is_no_outage_is_unknown_and_flips_nothing() {
         (Outcome::NetworkDenied, reason::NETWORK_DENIED),
         (Outcome::Throttled { retry_after: None }, reason::RATE_LIMITED),
         (Outcome::CanaryNotFound, reason::CANARY_NOT_FOUND),
+        (Outcome::CanaryBlocked, reason::CANARY_BLOCKED),
+        (Outcome::UnexpectedAnswer, reason::UNEXPECTED_ANSWER),
+        (Outcome::RefusedByOperator, reason::REFUSED_BY_OPERATOR),
+        (Outcome::CertificateNotTrusted, reason::CERTIFICATE_NOT_TRUSTED),
         (Outcome::CredentialsUnavailable, reason::CREDENTIALS_UNAVAILABLE),
         (Outcome::WaitingForAuthorization, reason::WAITING_FOR_AUTHORIZATION),
     ];
@@ -105,9 +109,36 @@ fn refusal_that_is_no_outage_is_unknown_and_flips_nothing() {
             .run(MINUTES)
             .probes(outcome, UP)
             .run(MINUTES)
-            .expect(conditions::PRIMARY_AVAILABLE, "Unknown", expected);
+            .expect(conditions::PRIMARY_AVAILABLE, "Unknown", expected)
+            .expect(conditions::READY, "Unknown", reason::ACTIVE_UNKNOWN)
+            .probes(UP, outcome)
+            .run(MINUTES)
+            .expect(conditions::FALLBACK_AVAILABLE, "Unknown", expected)
+            .expect(conditions::READY, "True", reason::SERVING_FROM_PRIMARY);
         assert_eq!(world.status().active, Some(Side::Primary), "{outcome:?}");
     }
+}
+
+#[test]
+fn ready_is_unknown_after_threshold_of_unclear_probes() {
+    let throttled = Outcome::Throttled { retry_after: None };
+    let mut world = World::new();
+    world.run(MINUTES).probes(throttled, UP).run(5);
+    world
+        .expect(conditions::PRIMARY_AVAILABLE, "Unknown", reason::RATE_LIMITED)
+        .expect(conditions::READY, "True", reason::SERVING_FROM_PRIMARY);
+    world
+        .run(MINUTES)
+        .expect(conditions::READY, "Unknown", reason::ACTIVE_UNKNOWN);
+    let message = world.message(conditions::READY);
+    assert!(
+        message.contains("kracr.azurecr.io") && message.contains("429") && message.ends_with("Pods stay with it"),
+        "{message}"
+    );
+    world
+        .probes(UP, UP)
+        .run(10 * MINUTES)
+        .expect(conditions::READY, "True", reason::SERVING_FROM_PRIMARY);
 }
 
 #[test]

@@ -1,5 +1,8 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::mirror::fixtures::{RULES, at, content, ledger_of, listed, seen};
+use crate::mirror::in_use::Use;
 use crate::mirror::parity::Ledger;
 use crate::tags::TagFilter;
 
@@ -19,8 +22,54 @@ fn ledger() -> Ledger {
 }
 
 fn chosen(choice: &mut CanaryChoice, policy: &MirrorPolicy, ledger: &Ledger) -> Option<String> {
-    choice.choose(policy, ledger, true);
+    choice.choose(policy, ledger, &InUse::default(), true);
     choice.current().map(|canary| canary.tag.clone())
+}
+
+fn refuse(choice: &mut CanaryChoice, canary: &Canary, side: Side, ledger: &Ledger) -> bool {
+    choice.refuse(canary, side, &listed(), ledger, &InUse::default())
+}
+
+fn using(references: &[&str]) -> InUse {
+    let references = references.iter().map(|name| ((*name).to_owned(), Use::default()));
+    InUse {
+        references: BTreeMap::from([("web".to_owned(), references.collect())]),
+        ..InUse::default()
+    }
+}
+
+#[test]
+fn canary_is_in_use_where_one_in_sync_is() {
+    let digest = content('c').to_string();
+    let cases: [(&[&str], &str); 5] = [
+        (&[], "new"),
+        (&["old"], "old"),
+        (&["differs", "old"], "old"),
+        (&["differs", "unknown", &digest], "new"),
+        (&["new", "old"], "new"),
+    ];
+    for (references, tag) in cases {
+        let mut choice = CanaryChoice::default();
+        choice.choose(&listed(), &ledger(), &using(references), true);
+        assert_eq!(
+            choice.current().map(|canary| canary.tag.as_str()),
+            Some(tag),
+            "{references:?}"
+        );
+    }
+    let mut choice = CanaryChoice::default();
+    choice.choose(&listed(), &ledger(), &InUse::default(), true);
+    choice.choose(&listed(), &ledger(), &using(&["old"]), true);
+    assert_eq!(choice.current(), Some(&canary("old", 'a')), "as soon as one is");
+    choice.choose(&listed(), &ledger(), &using(&["new", "old"]), true);
+    assert_eq!(
+        choice.current(),
+        Some(&canary("old", 'a')),
+        "one is as good as the other"
+    );
+    let both = using(&["new", "old"]);
+    assert!(choice.refuse(&canary("old", 'a'), Side::Primary, &listed(), &ledger(), &both));
+    assert_eq!(choice.current(), Some(&canary("new", 'c')), "and is put aside for it");
 }
 
 #[test]
@@ -53,7 +102,7 @@ fn canary_stays_when_nothing_is_in_sync() {
     let nothing = ledger_of(&listed(), &[("gone", "-a")]);
     assert_eq!(chosen(&mut choice, &listed(), &nothing).as_deref(), Some("gone"));
     let unknown = ledger_of(&listed(), &[("differs", "ab")]);
-    choice.choose(&listed(), &unknown, false);
+    choice.choose(&listed(), &unknown, &InUse::default(), false);
     assert!(choice.current().is_some(), "a side could not be read");
     assert_eq!(
         chosen(&mut choice, &listed(), &unknown),
@@ -86,12 +135,12 @@ fn canary_of_the_spec_wins_while_it_is_in_sync() {
 fn refused_canary_is_put_aside_for_another() {
     let ledger = ledger();
     let mut choice = CanaryChoice::default();
-    choice.choose(&listed(), &ledger, true);
+    choice.choose(&listed(), &ledger, &InUse::default(), true);
     assert!(
-        !choice.refuse(&canary("other", 'x'), Side::Primary, &ledger),
+        !refuse(&mut choice, &canary("other", 'x'), Side::Primary, &ledger),
         "not probed with"
     );
-    assert!(choice.refuse(&canary("new", 'c'), Side::Primary, &ledger));
+    assert!(refuse(&mut choice, &canary("new", 'c'), Side::Primary, &ledger));
     assert_eq!(choice.current(), Some(&canary("old", 'a')));
     assert_eq!(
         chosen(&mut choice, &listed(), &ledger).as_deref(),
@@ -99,7 +148,7 @@ fn refused_canary_is_put_aside_for_another() {
         "the next pass does not take it back"
     );
     assert!(
-        !choice.refuse(&canary("old", 'a'), Side::Primary, &ledger),
+        !refuse(&mut choice, &canary("old", 'a'), Side::Primary, &ledger),
         "there is no third"
     );
     assert_eq!(choice.current(), Some(&canary("old", 'a')));
@@ -113,10 +162,13 @@ fn canary_that_neither_side_has_is_dropped() {
     let gone = canary("gone", 'a');
     let mut choice = CanaryChoice::default();
     choice.follow(&gone);
-    assert!(!choice.refuse(&gone, Side::Primary, &nothing));
+    assert!(!refuse(&mut choice, &gone, Side::Primary, &nothing));
     choice.found(&gone, Side::Primary);
-    assert!(!choice.refuse(&gone, Side::Fallback, &nothing), "the primary has it");
-    assert!(choice.refuse(&gone, Side::Primary, &nothing));
+    assert!(
+        !refuse(&mut choice, &gone, Side::Fallback, &nothing),
+        "the primary has it"
+    );
+    assert!(refuse(&mut choice, &gone, Side::Primary, &nothing));
     assert_eq!(choice.current(), None);
 }
 

@@ -57,13 +57,13 @@ impl Mirror {
         if complete {
             self.ledger.drop_prior();
         }
-        self.canary.choose(policy, &self.ledger, complete);
+        let in_use = self.in_use.clone().unwrap_or_default();
+        self.canary.choose(policy, &self.ledger, &in_use, complete);
         self.write.want();
         effects.push(Effect::Measure);
         let unobserved = self.unobserved(policy);
         self.verification
             .want(unobserved, Cause::Changed, policy, &self.ledger, now);
-        let in_use = self.in_use.clone().unwrap_or_default();
         let care = Care {
             policy,
             ledger: &self.ledger,

@@ -24,6 +24,7 @@ impl Mirror {
         };
         let mut reported = news.reported;
         if let Some(canary) = &probed.canary {
+            let in_use = self.in_use.clone().unwrap_or_default();
             match probed.probe.outcome {
                 Outcome::Reachable => {
                     self.canary.found(canary, probed.side);
@@ -31,7 +32,11 @@ impl Mirror {
                     let current = news.generation == spec.generation;
                     reported |= current && self.served(&spec.policy, probed.side, &canary.repository);
                 }
-                Outcome::CanaryNotFound => reported |= self.canary.refuse(canary, probed.side, &self.ledger),
+                Outcome::CanaryNotFound | Outcome::CanaryBlocked => {
+                    reported |= self
+                        .canary
+                        .refuse(canary, probed.side, &spec.policy, &self.ledger, &in_use);
+                }
                 _ => {}
             }
         }
@@ -89,7 +94,8 @@ impl Mirror {
             self.write.want();
         }
         if self.canary.current().is_none() {
-            self.canary.choose(&policy, &self.ledger, false);
+            let in_use = self.in_use.clone().unwrap_or_default();
+            self.canary.choose(&policy, &self.ledger, &in_use, false);
         }
         if !on_demand {
             let in_use = self.in_use.clone().unwrap_or_default();

@@ -15,7 +15,7 @@ use crate::mirror::event::{
     WriteProblem,
 };
 use crate::mirror::failover::{FlipReason, Reason};
-use crate::mirror::fixtures::{at, content, foreign, listed, seen, used};
+use crate::mirror::fixtures::{RULES, at, content, foreign, listed, seen, used};
 use crate::mirror::parity::Canary;
 use crate::mirror::repair::Errand;
 use crate::mirror::{Resolve, Subject, View};
@@ -489,6 +489,26 @@ fn probe_of_another_registry_does_not_count_for_the_new_one() {
         client: Ok(()),
     })));
     assert_eq!(bench.mirror.probes.side(Side::Primary).history().latest(), None);
+}
+
+#[test]
+fn canary_that_a_side_does_not_serve_is_put_aside() {
+    let cases = [
+        (Outcome::CanaryNotFound, "2"),
+        (Outcome::CanaryBlocked, "2"),
+        (Outcome::UnexpectedAnswer, "1"),
+        (Outcome::Forbidden, "1"),
+    ];
+    for (outcome, tag) in cases {
+        let mut bench = ready();
+        bench
+            .mirror
+            .ledger
+            .record("web", "2", seen("bb"), at(bench.now), &RULES);
+        bench.probe(Side::Primary, outcome);
+        let current = bench.mirror.canary.current().map(|canary| canary.tag.as_str());
+        assert_eq!(current, Some(tag), "{outcome:?}");
+    }
 }
 
 #[test]

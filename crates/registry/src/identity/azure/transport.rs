@@ -37,7 +37,7 @@ impl Transport {
     pub(super) fn new(endpoints: &Endpoints, proxied: bool) -> Result<Transport, ClientError> {
         let trust = Trust::in_roots(endpoints.extra_ca.as_deref())?;
         let mut builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::config(&trust, Arc::new(Progress::default())))
+            .tls_backend_preconfigured(tls::config(&trust, Arc::new(Progress::default()), tls::EVERY_HTTP))
             .redirect(Policy::none())
             .referer(false)
             .connect_timeout(Duration::from_secs(5))

@@ -121,7 +121,7 @@ impl fmt::Debug for Sender {
 
 fn local(trust: &Trust) -> std::result::Result<reqwest::Client, ClientError> {
     reqwest::Client::builder()
-        .tls_backend_preconfigured(tls::config(&trust.without_identity(), Arc::default()))
+        .tls_backend_preconfigured(tls::config(&trust.without_identity(), Arc::default(), tls::EVERY_HTTP))
         .redirect(Policy::none())
         .no_proxy()
         .connect_timeout(Duration::from_secs(1))

@@ -55,6 +55,10 @@ fn worlds_of_probes() -> Vec<World> {
         Outcome::NetworkDenied,
         Outcome::Throttled { retry_after: None },
         Outcome::CanaryNotFound,
+        Outcome::CanaryBlocked,
+        Outcome::UnexpectedAnswer,
+        Outcome::RefusedByOperator,
+        Outcome::CertificateNotTrusted,
         Outcome::CredentialsUnavailable,
         Outcome::WaitingForAuthorization,
     ];
