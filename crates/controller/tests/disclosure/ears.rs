@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tracing::Dispatch;
 use tracing::level_filters::LevelFilter;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::filter::Targets;
@@ -13,6 +14,8 @@ use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 pub(super) struct Ears {
     text: Heard,
     json: Heard,
+    /// With one subscriber alone in the process, whatever another test's thread logs first is taken for heard by nobody, for good.
+    _second: Dispatch,
     _guard: DefaultGuard,
 }
 
@@ -60,6 +63,7 @@ impl Ears {
         Ears {
             text,
             json,
+            _second: Dispatch::new(tracing_subscriber::registry()),
             _guard: tracing::subscriber::set_default(subscriber),
         }
     }
