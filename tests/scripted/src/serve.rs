@@ -86,7 +86,7 @@ impl Acceptors {
     }
 }
 
-/// An empty SETTINGS frame, and a GOAWAY frame: no stream was worked on, INTERNAL_ERROR.
+/// An empty SETTINGS frame, and a GOAWAY frame: no stream was worked on, and an internal error.
 const GOING_AWAY: &[u8] = &[
     0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
 ];
@@ -142,7 +142,7 @@ async fn connection(mut stream: TcpStream, state: Arc<State>, acceptors: Arc<Acc
 
 /// Takes what comes first, says this, and ends the connection.
 async fn say(mut stream: TlsStream<TcpStream>, words: &[u8]) {
-    let _ = stream.read(&mut [0; 16 * 1024]).await;
+    let _ = stream.read(&mut [0; 1024]).await;
     let _ = stream.write_all(words).await;
     let _ = stream.shutdown().await;
 }
@@ -166,7 +166,8 @@ async fn answer(request: Request<Incoming>, certified: bool, state: Arc<State>) 
     let fault = state.fault(&recorded);
     let right = || answers::right(&recorded, &body, &state);
     match fault {
-        None => Ok(right()),
+        Some(What::NoRange(status)) if recorded.range.is_some() => Ok(plain::plain(status, "text/plain", Bytes::new())),
+        None | Some(What::NoRange(_)) => Ok(right()),
         Some(What::Answer { status, headers, body }) => {
             let mut response = plain::plain(status, "text/plain", body.into());
             apply(&mut response, &headers);
@@ -181,8 +182,6 @@ async fn answer(request: Request<Incoming>, certified: bool, state: Arc<State>) 
             tokio::time::sleep(wait).await;
             Ok(right())
         }
-        Some(What::NoRange(status)) if recorded.range.is_some() => Ok(plain::plain(status, "text/plain", Bytes::new())),
-        Some(What::NoRange(_)) => Ok(right()),
         Some(What::Hang) => std::future::pending().await,
         Some(What::Reset | What::Close) => Err(io::Error::other("the script ends here")),
         Some(What::Truncated) => {

@@ -52,13 +52,13 @@ pub(super) fn table() -> Vec<Conversation> {
             on_blobs(scene, What::status(307));
         }),
         talk("blob: ranges are 400", "Reachable", |scene| {
-            on_blobs(scene, What::NoRange(400))
+            on_blobs(scene, What::NoRange(400));
         }),
         talk("blob: ranges are 416", "Reachable", |scene| {
-            on_blobs(scene, What::NoRange(416))
+            on_blobs(scene, What::NoRange(416));
         }),
         talk("blob: ranges are 501", "Reachable", |scene| {
-            on_blobs(scene, What::NoRange(501))
+            on_blobs(scene, What::NoRange(501));
         }),
         talk("blob: ranges are 416 at another host", "Reachable", |scene| {
             on_storage(scene, What::NoRange(416));
@@ -90,7 +90,7 @@ pub(super) fn table() -> Vec<Conversation> {
             on_blobs(scene, What::Close);
         }),
         talk("blob is empty", "UnexpectedAnswer", |scene| {
-            on_blobs(scene, What::json(""))
+            on_blobs(scene, What::json(""));
         }),
         talk("blob is called compressed and is not", "Reachable", |scene| {
             on_blobs(

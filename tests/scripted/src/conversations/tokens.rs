@@ -98,26 +98,26 @@ pub(super) fn table() -> Vec<Conversation> {
             scene.registry.set_auth(Auth::Open);
         }),
         talk("token 400", "UnexpectedAnswer", |scene| {
-            on_tokens(scene, What::status(400))
+            on_tokens(scene, What::status(400));
         }),
         talk("token 401", "Unauthorized", |scene| on_tokens(scene, What::status(401))),
         talk("token 403", "Forbidden", |scene| on_tokens(scene, What::status(403))),
         talk("token 404", "UnexpectedAnswer", |scene| {
-            on_tokens(scene, What::status(404))
+            on_tokens(scene, What::status(404));
         }),
         talk("token 405", "UnexpectedAnswer", |scene| {
-            on_tokens(scene, What::status(405))
+            on_tokens(scene, What::status(405));
         }),
         talk("token 429", "RateLimited", |scene| {
-            on_tokens(scene, What::throttled(None))
+            on_tokens(scene, What::throttled(None));
         }),
         talk("token 500", "ServerError", |scene| on_tokens(scene, What::status(500))),
         talk("token 503, a web page", "ServerError", |scene| {
-            on_tokens(scene, What::html(503))
+            on_tokens(scene, What::html(503));
         }),
         talk("token never comes", "Timeout", |scene| on_tokens(scene, What::Hang)),
         talk("token breaks off", "ConnectionFailed", |scene| {
-            on_tokens(scene, What::Truncated)
+            on_tokens(scene, What::Truncated);
         }),
         talk("token breaks off once", "Reachable", |scene| {
             scene.fault(Fault::at("/token", What::Truncated).times(1));

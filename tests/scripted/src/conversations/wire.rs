@@ -17,7 +17,7 @@ pub(super) fn table() -> Vec<Conversation> {
         talk("a certificate that is its own CA", "Reachable", |scene| {
             scene.registry.set_certificate(Certificate::OwnCa);
             let certificate = scene.registry.certificate_pem(Certificate::OwnCa, HOST);
-            scene.operator_trusts = certificate.clone();
+            scene.operator_trusts.clone_from(&certificate);
             scene.node_trusts = certificate;
         }),
         talk("TLS 1.2 at most", "Reachable", |scene| {
