@@ -156,7 +156,7 @@ fn each_way_of_being_unavailable_has_its_reason(case: &Case<'_>) -> anyhow::Resu
     let mut missing = broken("missing-secret", "c");
     missing["spec"]["primary"]["secretRef"] = json!({"name": "nowhere"});
     for (mirror, status, reason) in [
-        (untrusted, "False", "TLSError"),
+        (untrusted, "Unknown", "CertificateNotTrusted"),
         (unknown, "False", "DNSFailure"),
         (missing, "Unknown", "CredentialsUnavailable"),
     ] {
