@@ -196,11 +196,16 @@ fn credentials_content_and_throttling_do_not_flip(case: &Case<'_>) -> anyhow::Re
             "with {title}, Ready is {:?}",
             condition(&mirror, "Ready")
         );
-        // An image that the active side says it lacks is taken from the side that has it, without a flip.
+        // An image that the active side says it lacks is taken from the side that has it, without a flip, once a kubelet was told so.
         let from = match reason {
             "CanaryNotFound" => Registry::Ghcr,
             _ => Registry::Acr,
         };
+        if from == Registry::Ghcr {
+            let mut pulls = pod("pulls", &case.image(Registry::Acr, "v1"));
+            pulls["spec"]["containers"][0]["imagePullPolicy"] = json!("Always");
+            case.create_pod(&pulls)?;
+        }
         sent_to(case, from, &format!("with {title}"))?;
         let image = case.admitted_image(
             &format!("during-{}", reason.to_lowercase()),
