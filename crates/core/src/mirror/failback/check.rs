@@ -21,7 +21,8 @@ const CHECK_AGAIN: Duration = Duration::from_mins(1);
 /// What was read of a reference so lately need not be read again for a failback.
 const FRESH: Duration = Duration::from_secs(30);
 
-/// References that are read for one failback at most; what the pass after the recovery knows of the others has to do.
+/// References that one check reads at most, those first that were read longest ago. What the pass after the recovery, or a check
+/// before this one, knows of the others has to do.
 const MOST_READ: usize = 500;
 
 /// Before the list of what is in use is taken for lost.
@@ -113,20 +114,26 @@ impl FailbackCheck {
         let State::InUse { begun, .. } = self.state else {
             return Vec::new();
         };
-        let is_old = |repository: &str, reference: &str| {
-            !Side::ALL.into_iter().all(|side| {
-                let observation = ledger.observation(repository, reference, side);
-                observation.is_some_and(|(_, at)| distance(at, now) <= FRESH)
-            })
+        // When a side was last read; those that were never read come first.
+        let read_at = |repository: &str, reference: &str| {
+            let at = |side: Side| ledger.observation(repository, reference, side).map(|(_, at)| at);
+            at(Side::Primary).min(at(Side::Fallback))
         };
-        let mut old = needed(policy, in_use)
-            .filter(|(repository, reference)| is_old(repository, reference))
-            .map(|(repository, reference)| ReferenceName {
-                repository: repository.to_owned(),
-                reference: reference.to_owned(),
-            });
-        let read: Vec<ReferenceName> = old.by_ref().take(MOST_READ).collect();
-        let all = old.next().is_none();
+        let mut old: Vec<(Option<Timestamp>, &str, &str)> = needed(policy, in_use)
+            .map(|(repository, reference)| (read_at(repository, reference), repository, reference))
+            .filter(|(at, ..)| at.is_none_or(|at| distance(at, now) > FRESH))
+            .collect();
+        let all = old.len() <= MOST_READ;
+        if !all {
+            // The next check goes on with those that this one does not come to.
+            old.select_nth_unstable(MOST_READ);
+            old.truncate(MOST_READ);
+        }
+        let name = |(_, repository, reference): (_, &str, &str)| ReferenceName {
+            repository: repository.to_owned(),
+            reference: reference.to_owned(),
+        };
+        let read = old.into_iter().map(name).collect();
         let fresh = begun.checked_sub(FRESH).unwrap_or(Timestamp::MIN);
         self.state = State::Reading(Reading {
             begun,

@@ -290,6 +290,21 @@ fn beyond_five_hundred_references_the_pass_has_to_do() {
 }
 
 #[test]
+fn checks_go_on_with_what_was_not_read_yet() {
+    let tags: Vec<String> = (0..1_100).map(|number| format!("t{number:04}")).collect();
+    let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
+    let mut bench = Bench::new(&[], &tags);
+    let mut passed = Vec::new();
+    for now in [100, 200, 300] {
+        for reference in &bench.begin(now) {
+            bench.read(reference, "xx", now);
+        }
+        passed.push(bench.end(now));
+    }
+    assert_eq!(passed, [Some(false), Some(false), Some(true)]);
+}
+
+#[test]
 fn forgotten_check_says_whether_something_held_it_up() {
     let mut bench = Bench::new(&[], &["gone"]);
     assert!(!bench.check.forget());
