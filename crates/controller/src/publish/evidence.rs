@@ -166,8 +166,7 @@ impl EvidenceCache {
                 if let Some(listing) = &mut self.listing {
                     listing.insert(config_map.name_any());
                 }
-                let sighting = self.apply(&config_map, true);
-                sighting.map(|sighting| sighting.listed(true)).into_iter().collect()
+                self.apply(&config_map, true).into_iter().collect()
             }
             Event::InitDone => {
                 let listing = self.listing.take().unwrap_or_default();
@@ -188,7 +187,7 @@ impl EvidenceCache {
         let uid = mirror_uid(config_map).map(Arc::<str>::from);
         let known = self.config_maps.get(&name);
         if let Some(known) = known.filter(|known| known.version == version) {
-            return listed.then(|| Sighting::of(&known.uid, &name, &version, Some(known.revision)));
+            return listed.then(|| Sighting::of(&known.uid, &name, &version, Some(known.revision)).listed(true));
         }
         let group = match read(config_map, &name) {
             Ok(group) => Some(group),
@@ -215,7 +214,7 @@ impl EvidenceCache {
         let Some(uid) = uid else {
             return lost;
         };
-        let sighting = Sighting::of(&uid, &name, &version, group.as_ref().map(Group::revision));
+        let sighting = Sighting::of(&uid, &name, &version, group.as_ref().map(Group::revision)).listed(listed);
         if let Some(group) = group {
             let located = Located {
                 uid: Arc::clone(&uid),

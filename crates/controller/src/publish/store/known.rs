@@ -236,9 +236,7 @@ impl Known {
         }
         lost
     }
-}
 
-impl Known {
     /// Whether one that this replica wrote is not among `names`, which are all that a list has shown.
     pub fn lacks_any(&mut self, names: impl Fn(&str) -> bool) -> bool {
         let lost = self.there.iter().flatten().any(|(name, _)| !names(name));
