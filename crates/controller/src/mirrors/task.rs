@@ -150,7 +150,7 @@ impl Task {
                     self.store();
                 }
                 self.evidence_lost = evidence_lost;
-                (Some(mirror), Some(policy), last_valid)
+                (mirror, policy, last_valid)
             }
             Object::Unreadable { invalid, last_valid } => {
                 self.object = None;
@@ -160,9 +160,6 @@ impl Task {
                 self.feed(Event::InvalidSpec { generation, problem });
                 return;
             }
-        };
-        let (Some(mirror), Some(policy)) = (mirror, policy) else {
-            return;
         };
         if !self.is_newer(&mirror) {
             return self.read_again(mirror.name_any());
