@@ -3,6 +3,9 @@
 //! A connection that dies silently leaves a replica in the past. Every watch therefore ends within [`WATCH_SECONDS`] and is
 //! requested again, and a layer around the client notes when one was answered: a snapshot is as old as the oldest answer of
 //! its three watches. Lists and reads of single objects are not noted: they say nothing about what a watch delivers.
+//!
+//! The layer also sees when a watch is refused, or requested again long before its end: the API server may have been restarted, and
+//! with it the store that the watches are about.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,11 +15,14 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response, Uri};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tower::{Layer, Service};
 
 /// How long the API server serves one watch, in seconds.
 pub const WATCH_SECONDS: u32 = 25;
+/// A watch that is requested again so soon after it was answered did not end by its time.
+const INTERRUPTED_WITHIN: Duration = Duration::from_secs(20);
 
 /// A collection that the snapshot is built from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +61,7 @@ pub struct WatchFreshness {
     origin: Instant,
     /// Milliseconds since `origin`, plus one; zero while a watch was not answered.
     answered: Arc<[AtomicU64; 3]>,
+    interrupted: Arc<Notify>,
 }
 
 impl Default for WatchFreshness {
@@ -62,6 +69,7 @@ impl Default for WatchFreshness {
         WatchFreshness {
             origin: Instant::now(),
             answered: Arc::default(),
+            interrupted: Arc::default(),
         }
     }
 }
@@ -89,6 +97,17 @@ impl WatchFreshness {
     pub(crate) fn reset(&self) {
         for answered in self.answered.iter() {
             answered.store(0, Ordering::Release);
+        }
+    }
+
+    /// Until a watch was refused, failed, or ended before its time.
+    pub(crate) async fn interrupted(&self) {
+        self.interrupted.notified().await;
+    }
+
+    fn note_request(&self, kind: WatchedKind) {
+        if self.age(kind).is_some_and(|age| age < INTERRUPTED_WITHIN) {
+            self.interrupted.notify_one();
         }
     }
 
@@ -136,13 +155,19 @@ where
     fn call(&mut self, request: Request<A>) -> Self::Future {
         let kind = WatchedKind::of_watch(request.method(), request.uri());
         let freshness = self.freshness.clone();
+        if let Some(kind) = kind {
+            freshness.note_request(kind);
+        }
         let answer = self.inner.call(request);
         async move {
-            let response = answer.await?;
-            if let Some(kind) = kind.filter(|_| response.status().is_success()) {
-                freshness.note(kind);
+            let response = answer.await;
+            if let Some(kind) = kind {
+                match &response {
+                    Ok(response) if response.status().is_success() => freshness.note(kind),
+                    _ => freshness.interrupted.notify_one(),
+                }
             }
-            Ok(response)
+            response
         }
         .boxed()
     }
@@ -179,6 +204,34 @@ mod tests {
         assert_eq!(freshness.age(WatchedKind::Mirrors), Some(Duration::from_secs(2)));
         freshness.reset();
         assert_eq!(freshness.oldest(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn watch_that_is_refused_or_ends_early_was_interrupted() {
+        let freshness = WatchFreshness::default();
+        let interrupted = async || {
+            tokio::time::timeout(Duration::from_millis(1), freshness.interrupted())
+                .await
+                .is_ok()
+        };
+        ask(&freshness, MIRRORS, 200).await;
+        ask(&freshness, EVIDENCE, 200).await;
+        assert!(!interrupted().await, "begun");
+        tokio::time::advance(Duration::from_secs(u64::from(WATCH_SECONDS))).await;
+        ask(&freshness, MIRRORS, 200).await;
+        assert!(!interrupted().await, "ended in time");
+        tokio::time::advance(Duration::from_secs(10)).await;
+        ask(&freshness, EVIDENCE, 200).await;
+        assert!(!interrupted().await, "ended late");
+        ask(&freshness, MIRRORS, 200).await;
+        assert!(interrupted().await, "ended early");
+        tokio::time::advance(Duration::from_secs(u64::from(WATCH_SECONDS))).await;
+        ask(&freshness, MIRRORS, 503).await;
+        assert!(interrupted().await, "refused");
+        ask(&freshness, MIRRORS, 200).await;
+        freshness.reset();
+        ask(&freshness, MIRRORS, 200).await;
+        assert!(!interrupted().await, "restarted");
     }
 
     #[tokio::test]

@@ -1,11 +1,12 @@
 //! Detects watches that deliver nothing.
 //!
 //! A watch can be answered and still deliver nothing: after etcd was restored from an older snapshot, a watch from a version
-//! that does not exist yet waits silently until versions have caught up. Every [`PERIOD`] the metadata of all mirrors is
-//! therefore listed by a consistent read and compared with what the watch delivered. All watches are restarted from a fresh
-//! list
+//! that does not exist yet waits silently until versions have caught up. Every [`PERIOD`], and as soon as the API server answers
+//! again after a watch has failed, the metadata of all mirrors is therefore listed by a consistent read and compared with what the
+//! watches delivered. All watches are restarted from a fresh list
 //!
-//! * at once, if the list has a lower version than an earlier list: only a restore takes versions back;
+//! * at once, if the list has a lower version than an earlier list, or than an object that a watch had delivered before: only a
+//!   restore takes versions back;
 //! * if the watch has not delivered what the list showed [`LAG`] later.
 
 use std::collections::BTreeMap;
@@ -16,13 +17,18 @@ use catamaran_api::mirror::RegistryMirror;
 use kube::api::{ListParams, PartialObjectMeta};
 use kube::{Api, ResourceExt as _};
 use tokio::sync::{Notify, mpsc};
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::Mirror;
 use super::epoch::RouteStatus;
+use super::watched::Watches;
 
 /// How often mirrors are listed to be compared.
-pub(crate) const PERIOD: Duration = Duration::from_secs(30);
+pub(crate) const PERIOD: Duration = Duration::from_secs(15);
+/// How soon they are listed after a watch, or a list, has failed.
+const SOON: Duration = Duration::from_secs(1);
+/// How long after a list they are not listed again, whatever fails.
+const SPACING: Duration = Duration::from_secs(5);
 /// How long a watch may take to deliver what a list has shown.
 pub(crate) const LAG: Duration = Duration::from_secs(10);
 /// How long a list may take.
@@ -40,34 +46,52 @@ pub(crate) enum Reading {
         mirrors: Versions,
         /// The version of the list.
         list: Option<u64>,
+        /// The latest version that a watch had delivered when the list was asked for.
+        delivered: u64,
     },
     /// The status of each mirror, by UID.
     Statuses(BTreeMap<Arc<str>, RouteStatus>),
 }
 
 /// Reads for as long as anyone takes the readings; statuses only when `wanted`.
-pub(crate) async fn read(client: kube::Client, wanted: Arc<Notify>, readings: mpsc::Sender<Reading>) {
-    let mut ticks = interval_at(Instant::now() + PERIOD, PERIOD);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+pub(crate) async fn read(client: kube::Client, watches: Watches, wanted: Arc<Notify>, readings: mpsc::Sender<Reading>) {
+    let mut next = Instant::now() + PERIOD;
+    let mut earliest = Instant::now();
     loop {
         let reading = tokio::select! {
-            _ = ticks.tick() => timeout(TIMEOUT, versions(&client)).await,
-            () = wanted.notified() => timeout(TIMEOUT, statuses(&client)).await,
-        };
-        match reading {
-            Ok(Ok(reading)) => {
-                if readings.send(reading).await.is_err() {
-                    return;
-                }
+            () = sleep_until(next) => {
+                let reading = in_time(versions(&client, &watches)).await;
+                next = Instant::now() + if reading.is_some() { PERIOD } else { SOON };
+                earliest = Instant::now() + SPACING;
+                reading
             }
-            Ok(Err(error)) => tracing::debug!(%error, "failed to list the mirrors for a comparison"),
-            Err(_) => tracing::debug!("failed to list the mirrors for a comparison: no answer in time"),
+            // What has ended it may be the restore.
+            () = watches.interrupted() => {
+                next = next.min(earliest.max(Instant::now() + SOON));
+                None
+            }
+            () = wanted.notified() => in_time(statuses(&client)).await,
+        };
+        if let Some(reading) = reading
+            && readings.send(reading).await.is_err()
+        {
+            return;
         }
     }
 }
 
-async fn versions(client: &kube::Client) -> kube::Result<Reading> {
+async fn in_time(reading: impl Future<Output = kube::Result<Reading>>) -> Option<Reading> {
+    match timeout(TIMEOUT, reading).await {
+        Ok(Ok(reading)) => return Some(reading),
+        Ok(Err(error)) => tracing::debug!(%error, "failed to list the mirrors for a comparison"),
+        Err(_) => tracing::debug!("failed to list the mirrors for a comparison: no answer in time"),
+    }
+    None
+}
+
+async fn versions(client: &kube::Client, watches: &Watches) -> kube::Result<Reading> {
     let api: Api<PartialObjectMeta<RegistryMirror>> = Api::all(client.clone());
+    let delivered = watches.latest();
     // Without a resourceVersion a list is consistent.
     let list = api.list(&ListParams::default()).await?;
     let version = |mirror: &PartialObjectMeta<RegistryMirror>| {
@@ -77,6 +101,7 @@ async fn versions(client: &kube::Client) -> kube::Result<Reading> {
     Ok(Reading::Versions {
         mirrors: list.items.iter().map(version).collect(),
         list: list.metadata.resource_version.and_then(|version| version.parse().ok()),
+        delivered,
     })
 }
 
@@ -107,15 +132,22 @@ struct Behind {
 }
 
 impl LagDetector {
-    /// Takes a list; whether the watches have to be restarted at once.
-    pub fn compare(&mut self, mirrors: &Versions, list: Option<u64>, delivered: &Versions, now: Instant) -> bool {
-        let before = self.list;
-        self.list = list.or(before);
-        let went_back = list.zip(before).is_some_and(|(list, before)| list < before);
+    /// Takes the version of a list, where a watch had delivered the version `delivered` before; whether it was taken back, so that
+    /// the watches have to be restarted at once.
+    pub fn went_back(&mut self, list: Option<u64>, delivered: u64) -> bool {
+        let Some(list) = list else {
+            return false;
+        };
+        let before = self.list.replace(list).unwrap_or_default();
+        let went_back = list < before.max(delivered);
         if went_back {
             self.behind = None;
-            return true;
         }
+        went_back
+    }
+
+    /// Takes what a list has shown, and what the watch has delivered by now.
+    pub fn compare(&mut self, mirrors: &Versions, delivered: &Versions, now: Instant) {
         let uids = mirrors.keys().chain(delivered.keys());
         let differing = uids.filter(|uid| mirrors.get(*uid) != delivered.get(*uid));
         let delivered: BTreeMap<_, _> = differing
@@ -126,7 +158,6 @@ impl LagDetector {
         } else if self.behind.is_none() {
             self.behind = Some(Behind { since: now, delivered });
         }
-        false
     }
 
     /// Whether the watch has lagged behind for too long, so that all watches have to be restarted.
@@ -162,10 +193,10 @@ mod tests {
         let now = Instant::now();
         let mut lag = LagDetector::default();
         let before = versions(&[("a", "5"), ("b", "6")]);
-        assert!(!lag.compare(&versions(&[("a", "9"), ("b", "6")]), Some(9), &before, now));
+        lag.compare(&versions(&[("a", "9"), ("b", "6")]), &before, now);
         assert!(!lag.is_overdue(&before, now + LAG / 2));
         assert!(!lag.is_overdue(&versions(&[("a", "9"), ("b", "6")]), now + LAG));
-        assert!(!lag.compare(&versions(&[("a", "9")]), Some(9), &versions(&[("a", "9")]), now + LAG));
+        lag.compare(&versions(&[("a", "9")]), &versions(&[("a", "9")]), now + LAG);
         assert!(!lag.is_overdue(&versions(&[("a", "9")]), now + LAG * 9));
     }
 
@@ -179,7 +210,7 @@ mod tests {
             ("deleted", versions(&[])),
         ] {
             let mut lag = LagDetector::default();
-            assert!(!lag.compare(&listed, Some(9), &delivered, now), "{case}");
+            lag.compare(&listed, &delivered, now);
             assert!(
                 !lag.is_overdue(&delivered, now + LAG - Duration::from_millis(1)),
                 "{case}"
@@ -190,13 +221,12 @@ mod tests {
     }
 
     #[test]
-    fn list_of_an_earlier_version_restarts_at_once() {
-        let now = Instant::now();
-        let same = versions(&[("a", "5")]);
+    fn version_of_a_list_only_goes_back_in_a_restore() {
         let mut lag = LagDetector::default();
-        assert!(!lag.compare(&same, Some(100), &same, now));
-        assert!(!lag.compare(&same, None, &same, now));
-        assert!(lag.compare(&same, Some(60), &same, now));
-        assert!(!lag.compare(&same, Some(61), &same, now), "once");
+        assert!(!lag.went_back(Some(100), 0));
+        assert!(!lag.went_back(None, 200));
+        assert!(lag.went_back(Some(60), 0), "an earlier list");
+        assert!(!lag.went_back(Some(61), 61), "once");
+        assert!(lag.went_back(Some(70), 71), "a watch");
     }
 }

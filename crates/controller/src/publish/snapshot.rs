@@ -30,7 +30,7 @@ use super::mirrors::SeenMirrors;
 use super::namespaces::Namespaces;
 use super::news::{self, NewsReceiver, NewsSender};
 use super::store::EvidenceStore;
-use super::watched::{Restarts, watched};
+use super::watched::{Watches, watched};
 
 /// How long nothing has to change before the snapshot is built, where it is more than evidence that did.
 const QUIET: Duration = Duration::from_millis(5);
@@ -108,7 +108,7 @@ impl SnapshotPublisher {
 
     /// Publishes for as long as the process lives.
     pub async fn run(self) {
-        let restarts = Restarts::new(self.freshness.clone());
+        let watches = Watches::new(self.freshness.clone());
         let client = || self.replica.client.clone();
         let (existing, existing_receiver) = watch::channel(Existing::None);
         let (stored, stored_receiver) = watch::channel(StoredEvidence::default());
@@ -116,7 +116,7 @@ impl SnapshotPublisher {
         let wanted = Arc::new(Notify::new());
         let config_maps: Api<ConfigMap> = Api::namespaced(client(), &self.replica.namespace);
         let evidence = evidence::run(
-            watched(config_maps, annotations::EVIDENCE, &restarts),
+            watched(config_maps, annotations::EVIDENCE, &watches),
             existing_receiver,
             stored,
             Arc::clone(&self.store),
@@ -126,12 +126,17 @@ impl SnapshotPublisher {
         // Tasks of their own: neither decoding nor a slow list holds up a flip. They end with this one.
         let _tasks = [
             AbortOnDropHandle::new(tokio::spawn(evidence)),
-            AbortOnDropHandle::new(tokio::spawn(lag::read(client(), Arc::clone(&wanted), readings))),
+            AbortOnDropHandle::new(tokio::spawn(lag::read(
+                client(),
+                watches.clone(),
+                Arc::clone(&wanted),
+                readings,
+            ))),
             AbortOnDropHandle::new(tokio::spawn(self.local.clone().clear_with_the_lease())),
         ];
         let inputs = Inputs {
-            mirrors: watched(Api::<Mirror>::all(client()), "", &restarts).boxed(),
-            namespaces: watched(Api::all(client()), "", &restarts).boxed(),
+            mirrors: watched(Api::<Mirror>::all(client()), "", &watches).boxed(),
+            namespaces: watched(Api::all(client()), "", &watches).boxed(),
             stored: stored_receiver,
             local: self.local.subscribe(),
             readings: readings_receiver,
@@ -143,7 +148,7 @@ impl SnapshotPublisher {
             stored: StoredEvidence::default(),
             local: EvidenceByMirror::default(),
             lag: LagDetector::default(),
-            restarts,
+            watches,
             wanted,
             existing,
             publisher: self,
@@ -218,7 +223,7 @@ struct State {
     stored: StoredEvidence,
     local: EvidenceByMirror,
     lag: LagDetector,
-    restarts: Restarts,
+    watches: Watches,
     wanted: Arc<Notify>,
     existing: watch::Sender<Existing>,
     publisher: SnapshotPublisher,
@@ -280,10 +285,15 @@ impl State {
 
     fn reading(&mut self, reading: Reading) -> Effect {
         match reading {
-            Reading::Versions { mirrors, list } => {
-                let delivered = self.mirrors.versions();
-                if self.mirrors.listed() && self.lag.compare(&mirrors, list, delivered, Instant::now()) {
+            Reading::Versions {
+                mirrors,
+                list,
+                delivered,
+            } => {
+                if self.lag.went_back(list, delivered) {
                     self.restart("etcd was restored from an older snapshot");
+                } else if self.mirrors.listed() {
+                    self.lag.compare(&mirrors, self.mirrors.versions(), Instant::now());
                 }
                 Effect::None
             }
@@ -310,7 +320,7 @@ impl State {
     fn restart(&self, why: &str) {
         tracing::warn!(why, "restarting all watches");
         self.publisher.metrics.restarted();
-        self.restarts.restart();
+        self.watches.restart();
     }
 
     fn publish(&self) {

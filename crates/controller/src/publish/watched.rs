@@ -2,12 +2,13 @@
 
 use std::fmt::Debug;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use futures::stream::{self, BoxStream, Stream, StreamExt as _};
 use kube::runtime::watcher::{self, Event};
-use kube::{Api, Resource};
+use kube::{Api, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
@@ -19,37 +20,55 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// must know by then what it missed.
 const LONGEST_PAUSE: Duration = Duration::from_millis(1500);
 
-/// Restarts all watches from a fresh list. Clones share it.
+/// What all watches have in common. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Restarts {
-    count: Arc<watch::Sender<u64>>,
+pub(crate) struct Watches {
+    restarts: Arc<watch::Sender<u64>>,
     freshness: WatchFreshness,
+    latest: Arc<AtomicU64>,
 }
 
-impl Restarts {
-    /// Restarts that take back what `freshness` has noted.
-    pub fn new(freshness: WatchFreshness) -> Restarts {
-        Restarts {
-            count: Arc::new(watch::channel(0).0),
+impl Watches {
+    /// None yet; a restart takes back what `freshness` has noted.
+    pub fn new(freshness: WatchFreshness) -> Watches {
+        Watches {
+            restarts: Arc::new(watch::channel(0).0),
             freshness,
+            latest: Arc::default(),
         }
     }
 
-    /// Restarts every watch.
+    /// Restarts every watch from a fresh list.
     pub fn restart(&self) {
         self.freshness.reset();
-        self.count.send_modify(|count| *count = count.wrapping_add(1));
+        self.latest.store(0, Ordering::Release);
+        self.restarts.send_modify(|count| *count = count.wrapping_add(1));
     }
 
-    /// Changes at every restart.
-    pub fn subscribe(&self) -> watch::Receiver<u64> {
-        self.count.subscribe()
+    /// The latest version that one of them has delivered since they were restarted. A consistent read that begins now is of this
+    /// version or a later one, unless the store was restored.
+    pub fn latest(&self) -> u64 {
+        self.latest.load(Ordering::Acquire)
+    }
+
+    /// Until one of them fails, or ends before its time.
+    pub async fn interrupted(&self) {
+        self.freshness.interrupted().await;
+    }
+
+    fn delivered<K: Resource>(&self, event: &Event<K>) {
+        let object = match event {
+            Event::Apply(object) | Event::Delete(object) | Event::InitApply(object) => object,
+            Event::Init | Event::InitDone => return,
+        };
+        let version = object.resource_version().and_then(|version| version.parse().ok());
+        self.latest.fetch_max(version.unwrap_or_default(), Ordering::AcqRel);
     }
 }
 
-/// Events of a collection, with pauses of at most 3 s between failed requests, restarted with [`Restarts`]. `labels`
+/// Events of a collection, with pauses of at most 3 s between failed requests, restarted with [`Watches`]. `labels`
 /// selects objects; empty selects all. The watch begins with a consistent list.
-pub(crate) fn watched<K>(api: Api<K>, labels: &str, restarts: &Restarts) -> impl Stream<Item = Event<K>> + Send + use<K>
+pub(crate) fn watched<K>(api: Api<K>, labels: &str, watches: &Watches) -> impl Stream<Item = Event<K>> + Send + use<K>
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -63,9 +82,8 @@ where
     let collection = Collection {
         events: begin(),
         begin,
-        restarts: restarts.subscribe(),
-        // The receiver alone would see the channel closed.
-        _restarts: restarts.clone(),
+        restarts: watches.restarts.subscribe(),
+        watches: watches.clone(),
         pauses: pauses(),
     };
     stream::unfold(collection, |mut collection| async move {
@@ -90,11 +108,11 @@ struct Collection<K, B> {
     events: Events<K>,
     begin: B,
     restarts: watch::Receiver<u64>,
-    _restarts: Restarts,
+    watches: Watches,
     pauses: ExponentialBackoff,
 }
 
-impl<K: Send + 'static, B: Fn() -> Events<K>> Collection<K, B> {
+impl<K: Resource + Send + 'static, B: Fn() -> Events<K>> Collection<K, B> {
     async fn next(&mut self) -> Event<K> {
         let mut pause = Duration::ZERO;
         loop {
@@ -109,6 +127,7 @@ impl<K: Send + 'static, B: Fn() -> Events<K>> Collection<K, B> {
                     Some(Ok(Event::Init)) => return Event::Init,
                     Some(Ok(event)) => {
                         self.pauses = pauses();
+                        self.watches.delivered(&event);
                         return event;
                     }
                     Some(Err(error)) => {

@@ -44,6 +44,8 @@ pub(crate) struct State {
     log: Vec<Change>,
     /// Watches of this collection are answered and deliver nothing.
     pub deaf: Option<&'static str>,
+    /// A watch ends when this changes.
+    pub connection: u64,
     /// Requests whose method, path and query (as `GET /path?query`) are meant get this status.
     pub refuse: Option<Refusal>,
     /// What others do after the next list.
@@ -249,6 +251,7 @@ impl ApiServer {
         let watching = Watching {
             server: self.clone(),
             changed: self.changed.subscribe(),
+            connection: self.lock().connection,
             collection: collection.to_owned(),
             after: parameter("resourceVersion").unwrap(),
             until: Instant::now() + seconds,
@@ -265,6 +268,7 @@ impl ApiServer {
 struct Watching {
     server: ApiServer,
     changed: watch::Receiver<()>,
+    connection: u64,
     collection: String,
     after: u64,
     until: Instant,
@@ -277,6 +281,9 @@ impl Watching {
             let found = {
                 let state = self.server.lock();
                 let is_next = |change: &&Change| change.collection == self.collection && change.version > self.after;
+                if state.connection != self.connection {
+                    return None;
+                }
                 let deaf = state.deaf == Some(self.collection.as_str());
                 state.log.iter().filter(|_| !deaf).find(is_next).cloned()
             };

@@ -11,7 +11,7 @@ use crate::publish::epoch::STANDS;
 use crate::publish::lag::{LAG, PERIOD};
 use crate::publish::news::MirrorNews;
 use crate::publish::testserver::{
-    ApiServer, CONFIG_MAPS, MIRRORS, NAMESPACES, config_map, group, mirror, namespace, place,
+    self, ApiServer, CONFIG_MAPS, MIRRORS, NAMESPACES, config_map, group, mirror, namespace, place,
 };
 use crate::publish::view::{ViewUpdate, serve_view};
 use catamaran_lease::Leadership;
@@ -235,6 +235,64 @@ async fn restored_storage_is_followed_though_its_watches_are_silent() {
     running
         .until(Duration::from_secs(1), |seen| active(seen) == Some((Side::Fallback, 2)))
         .await;
+}
+
+/// The API server is down for as long as this, and comes back with what it had before `flips` of the mirror. How long the routes
+/// are those from before.
+async fn restored(running: &mut Running, flips: u64, down: Duration) -> Duration {
+    let earlier = running.server.with(|state| state.clone());
+    for epoch in 3..3 + flips {
+        running.flip("Fallback", epoch);
+    }
+    let last = flips + 2;
+    running
+        .until(Duration::from_secs(1), |seen| {
+            active(seen) == Some((Side::Fallback, last))
+        })
+        .await;
+    running.server.with(|state| {
+        let connection = state.connection + 1;
+        state.restore(earlier);
+        state.connection = connection;
+        state.refuse = Some((503, |_| true));
+    });
+    sleep(down).await;
+    running.server.with(|state| {
+        state.refuse = None;
+        // Others write as well: the version of the list before is soon surpassed.
+        for number in 0..flips - 1 {
+            state.put(NAMESPACES, namespace(&format!("new-{number}"), "red"));
+        }
+    });
+    running
+        .until(PERIOD * 2, |seen| active(seen) == Some((Side::Fallback, 2)))
+        .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn restored_storage_is_noticed_once_the_api_server_is_back() {
+    for down in [0, 1, 4, 40] {
+        let mut running = running(false).await;
+        let took = restored(&mut running, 5, Duration::from_secs(down)).await;
+        assert!(took <= Duration::from_secs(5), "down for {down} s: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn watch_that_fails_again_and_again_floods_nobody() {
+    let running = running(false).await;
+    running.server.with(|state| {
+        state.refuse = Some((503, |request| request.contains("/configmaps?")));
+        state.connection += 1;
+        state.requests.clear();
+    });
+    sleep(Duration::from_mins(5)).await;
+    let lists = |state: &mut testserver::State| {
+        let lists = state.requests.iter().filter(|request| is_list_of_mirrors(request));
+        lists.count()
+    };
+    let lists = running.server.with(lists);
+    assert!((20..=60).contains(&lists), "{lists} lists in 5 minutes");
 }
 
 #[tokio::test(start_paused = true)]
