@@ -124,6 +124,7 @@ struct Parts {
     census: CensusTask,
     publisher: SnapshotPublisher,
     published: watch::Receiver<Snapshot>,
+    restarts: watch::Receiver<u64>,
     news: NewsReceiver,
     snapshot_metrics: Arc<SnapshotMetrics>,
     freshness: WatchFreshness,
@@ -199,6 +200,7 @@ impl Parts {
             census: census_task,
             publisher,
             published: ends.snapshots,
+            restarts: ends.restarts,
             news: ends.news,
             snapshot_metrics: ends.metrics,
             freshness,
@@ -271,6 +273,7 @@ impl Parts {
         let pods = PodsContext {
             client: client(),
             table: self.context.table.clone(),
+            restarts: self.restarts,
             leadership: self.context.leadership.clone(),
             recorder: self.context.recorder.clone(),
             metrics: Arc::clone(&self.context.metrics),

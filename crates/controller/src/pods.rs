@@ -54,6 +54,8 @@ pub struct PodsContext {
     pub client: kube::Client,
     /// The route table, as the webhook of this replica has it.
     pub table: tokio::sync::watch::Receiver<Arc<RouteTable>>,
+    /// Changes when all watches have to begin with a list again.
+    pub restarts: tokio::sync::watch::Receiver<u64>,
     /// Whether this replica may write.
     pub leadership: tokio::sync::watch::Receiver<Leadership>,
     /// Writes Events in the operator's name.

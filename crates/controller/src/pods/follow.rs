@@ -6,7 +6,7 @@ use futures::stream::StreamExt as _;
 use kube::api::{ListParams, WatchEvent, WatchParams};
 use kube::{Api, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::pages::{ListError, Listing};
@@ -45,9 +45,11 @@ pub(crate) fn pause(failures: u32) -> Duration {
     Duration::from_millis(500).saturating_mul(doubled).min(LONGEST_PAUSE)
 }
 
-/// Sends what `take` makes of each change of the objects that `fields` selects, until nobody receives.
+/// Sends what `take` makes of each change of the objects that `fields` selects, until nobody receives. A change of `restarts` begins
+/// the list again.
 pub(crate) async fn follow<K, T>(
     client: &kube::Client,
+    mut restarts: watch::Receiver<u64>,
     fields: &str,
     sender: &mpsc::Sender<T>,
     take: impl Fn(Change<K>) -> Option<T>,
@@ -63,10 +65,14 @@ pub(crate) async fn follow<K, T>(
     };
     let mut failures = 0;
     while !sender.is_closed() {
+        restarts.mark_unchanged();
         match follower.list().await {
             Ok(version) => {
                 failures = 0;
-                follower.watch(version).await;
+                tokio::select! {
+                    () = follower.watch(version) => {}
+                    Ok(()) = restarts.changed() => {}
+                }
             }
             Err(error) => tracing::debug!(%error, "a list failed and is begun again"),
         }

@@ -172,8 +172,8 @@ pub(crate) async fn run(
     let fields = REASONS.map(|reason| format!("involvedObject.kind=Pod,reason={reason}"));
     let [failed, backed_off] = &fields;
     tokio::join!(
-        follow(&context.client, failed, &hints, take),
-        follow(&context.client, backed_off, &hints, take),
+        follow(&context.client, context.restarts.clone(), failed, &hints, take),
+        follow(&context.client, context.restarts.clone(), backed_off, &hints, take),
         read(context, &table, receiver, &sender),
     );
 }

@@ -103,7 +103,7 @@ async fn pending(context: &PodsContext, mut table: watch::Receiver<ScopedTable>,
         };
         let is_another = |table: &ScopedTable| table.scope.fingerprint() != scope.fingerprint();
         tokio::select! {
-            () = follow(&context.client, PENDING, &sender, take) => return,
+            () = follow(&context.client, context.restarts.clone(), PENDING, &sender, take) => return,
             another = table.wait_for(is_another) => if another.is_err() {
                 return;
             }

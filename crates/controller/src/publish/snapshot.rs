@@ -61,6 +61,8 @@ pub struct Published {
     pub local: LocalEvidence,
     /// What is counted.
     pub metrics: Arc<SnapshotMetrics>,
+    /// Changes when all watches have to begin with a list again, because the store was restored or they deliver nothing.
+    pub restarts: watch::Receiver<u64>,
 }
 
 /// Watches mirrors, evidence and namespaces; the only watch of mirrors in the process.
@@ -69,6 +71,7 @@ pub struct SnapshotPublisher {
     replica: Replica,
     excluded: Arc<BTreeSet<String>>,
     freshness: WatchFreshness,
+    watches: Watches,
     store: Arc<EvidenceStore>,
     snapshots: watch::Sender<Snapshot>,
     news: NewsSender,
@@ -90,6 +93,7 @@ impl SnapshotPublisher {
         let publisher = SnapshotPublisher {
             replica: replica.clone(),
             excluded,
+            watches: Watches::new(freshness.clone()),
             freshness,
             store,
             snapshots,
@@ -102,13 +106,14 @@ impl SnapshotPublisher {
             news: news_receiver,
             local: publisher.local.clone(),
             metrics: Arc::clone(&publisher.metrics),
+            restarts: publisher.watches.restarts(),
         };
         (publisher, ends)
     }
 
     /// Publishes for as long as the process lives.
     pub async fn run(self) {
-        let watches = Watches::new(self.freshness.clone());
+        let watches = self.watches.clone();
         let client = || self.replica.client.clone();
         let (existing, existing_receiver) = watch::channel(Existing::None);
         let (stored, stored_receiver) = watch::channel(StoredEvidence::default());
@@ -148,7 +153,6 @@ impl SnapshotPublisher {
             stored: StoredEvidence::default(),
             local: EvidenceByMirror::default(),
             lag: LagDetector::default(),
-            watches,
             wanted,
             existing,
             publisher: self,
@@ -223,7 +227,6 @@ struct State {
     stored: StoredEvidence,
     local: EvidenceByMirror,
     lag: LagDetector,
-    watches: Watches,
     wanted: Arc<Notify>,
     existing: watch::Sender<Existing>,
     publisher: SnapshotPublisher,
@@ -320,7 +323,7 @@ impl State {
     fn restart(&self, why: &str) {
         tracing::warn!(why, "restarting all watches");
         self.publisher.metrics.restarted();
-        self.watches.restart();
+        self.publisher.watches.restart();
     }
 
     fn publish(&self) {

@@ -45,6 +45,11 @@ impl Watches {
         self.restarts.send_modify(|count| *count = count.wrapping_add(1));
     }
 
+    /// Changes at every restart.
+    pub fn restarts(&self) -> watch::Receiver<u64> {
+        self.restarts.subscribe()
+    }
+
     /// The latest version that one of them has delivered since they were restarted. A consistent read that begins now is of this
     /// version or a later one, unless the store was restored.
     pub fn latest(&self) -> u64 {
@@ -82,7 +87,7 @@ where
     let collection = Collection {
         events: begin(),
         begin,
-        restarts: watches.restarts.subscribe(),
+        restarts: watches.restarts(),
         watches: watches.clone(),
         pauses: pauses(),
     };

@@ -139,6 +139,7 @@ impl World {
         let pods = PodsContext {
             client: context.client.clone(),
             table: context.table.clone(),
+            restarts: tokio::sync::watch::channel(0).1,
             leadership: context.leadership.clone(),
             recorder: context.recorder.clone(),
             metrics: Arc::clone(&context.metrics),

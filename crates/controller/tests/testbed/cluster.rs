@@ -350,6 +350,7 @@ pub(super) fn leader(
     let context = PodsContext {
         client: cluster.client(),
         table,
+        restarts: watch::channel(0).1,
         leadership,
         recorder: Recorder::new(cluster.client(), reporter),
         metrics: Arc::default(),

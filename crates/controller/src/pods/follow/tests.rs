@@ -24,10 +24,17 @@ async fn seen(receiver: &mut mpsc::Receiver<String>, count: usize) -> Vec<String
 }
 
 fn followed(cluster: &Cluster) -> mpsc::Receiver<String> {
+    followed_until(cluster, watch::channel(0).1)
+}
+
+fn followed_until(cluster: &Cluster, restarts: watch::Receiver<u64>) -> mpsc::Receiver<String> {
     let (sender, receiver) = mpsc::channel(8);
     let client = cluster.client();
     tokio::spawn(async move {
-        follow::<PodObject, _>(&client, "status.phase=Pending", &sender, |change| Some(words(change))).await;
+        follow::<PodObject, _>(&client, restarts, "status.phase=Pending", &sender, |change| {
+            Some(words(change))
+        })
+        .await;
     });
     receiver
 }
@@ -60,6 +67,20 @@ async fn expired_version_leads_to_another_list() {
         seen(&mut receiver, 5).await,
         ["listing", "seen a", "listed", "listing", "seen a"]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn restart_begins_with_a_list() {
+    let cluster = Cluster::default();
+    cluster.put_pod(waiting_pod("shop", "a"));
+    let (restart, restarts) = watch::channel(0);
+    let mut receiver = followed_until(&cluster, restarts);
+    assert_eq!(seen(&mut receiver, 3).await, ["listing", "seen a", "listed"]);
+    restart.send_replace(1);
+    assert_eq!(seen(&mut receiver, 3).await, ["listing", "seen a", "listed"]);
+    drop(restart);
+    cluster.put_pod(waiting_pod("shop", "b"));
+    assert_eq!(seen(&mut receiver, 1).await, ["seen b"]);
 }
 
 #[tokio::test(start_paused = true)]
