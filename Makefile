@@ -130,10 +130,10 @@ fuzz: ## Every parser against broken input for FUZZ_SECONDS each (10), and FUZZ_
 	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_HISTORIES=$(FUZZ_HISTORIES) cargo test --locked fuzzed_
 
 .PHONY: bench
-bench: ## Measure the ledger, the webhook beside a no-op server, and verification of 1,000 and 10,000 tags
-	$(BENCH) -p catamaran-core --bench ledger
+bench: ## Measure ledger, machine, webhook and verification, and reviews while 1,000 to 1,000,000 tags change; fails below its bars
+	$(BENCH) -p catamaran-core --bench ledger --bench machine
 	$(BENCH) -p catamaran-webhook
-	$(BENCH) -p catamaran-controller --bench parity
+	$(BENCH) -p catamaran-controller --bench parity --bench tags
 
 .PHONY: bench-parity
 bench-parity: deps ## Verify 10,000 tags of emulated clouds beside regsync, with bars (BENCH_FULL=1: all of regsync with latency)

@@ -38,6 +38,7 @@ use crate::context::Context;
 use crate::pods::{Census, PodReports};
 use crate::publish::{MirrorNews, NewsReceiver};
 pub use comparison::Comparison;
+pub use evidence::{EvidenceOut, Groups};
 use object::Object;
 pub use readings::Readings;
 use task::Task;

@@ -4,20 +4,19 @@
 //! thread, because the machine may have other things to do. It fails when one of 500 steps takes more than a millisecond at up to
 //! 100,000 tags, when a group is above 64 kB there, or when a tag takes more than 200 bytes.
 
-use std::fmt::Write as _;
+#[path = "support/mod.rs"]
+mod support;
+
 use std::hint::black_box;
 use std::ops::Bound;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::Duration;
 
-use catamaran_core::digest::Digest;
 use catamaran_core::mirror::parity::{Ledger, Observed, Rules};
-use catamaran_core::policy::{MirrorId, MirrorPolicy, SidePolicy};
 use catamaran_core::routing::evidence::Group;
 use catamaran_core::side::{Side, Sides};
-use jiff::Timestamp;
-use rustix::time::{ClockId, clock_gettime};
+use support::{TAGS_PER_REPOSITORY, at, busy, content, names, policy};
 
 const SIZES: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
 /// Where the bars are.
@@ -26,7 +25,6 @@ const STEP_BAR: Duration = Duration::from_millis(1);
 const GROUP_BAR: usize = 64_000;
 const MEMORY_BAR: f64 = 200.0;
 
-const TAGS_PER_REPOSITORY: u32 = 1_000;
 /// Of so many tags one is missing on the fallback.
 const DIVERGENT: u32 = 100;
 const ROUNDS: u32 = 500;
@@ -287,42 +285,6 @@ impl Bench {
     }
 }
 
-fn policy() -> MirrorPolicy {
-    let side = |registry: &str, prefix: &str| SidePolicy {
-        registry: registry.to_owned(),
-        prefix: prefix.to_owned(),
-        ..SidePolicy::default()
-    };
-    let id = MirrorId {
-        name: "apps".into(),
-        uid: "uid".into(),
-    };
-    let sides = Sides {
-        primary: side("kracr.azurecr.io", ""),
-        fallback: side("ghcr.io", "devopskev"),
-    };
-    MirrorPolicy::new(id, Timestamp::UNIX_EPOCH, sides)
-}
-
-/// Repository and tag: half of the tags are commits, half are versions. They come in no order.
-fn names(number: u32) -> (String, String) {
-    let repository = format!("team/service-{}", number / TAGS_PER_REPOSITORY);
-    if number.is_multiple_of(2) {
-        return (
-            repository,
-            format!("v1.{}.{}", number % 10, number % TAGS_PER_REPOSITORY),
-        );
-    }
-    let hash = content(number, 9).to_string();
-    let mut commit = String::new();
-    let _ = write!(commit, "{}", &hash["sha256:".len()..][..40]);
-    (repository, commit)
-}
-
-fn content(number: u32, version: u32) -> Digest {
-    Digest::of(&[number.to_be_bytes(), version.to_be_bytes()].concat())
-}
-
 fn both(number: u32, version: u32) -> Sides<Observed> {
     let digest = content(number, version);
     Sides::from_fn(|_: Side| Observed::Present(digest.clone()))
@@ -338,17 +300,6 @@ fn scattered(round: u32, tags: u32) -> (u32, String, String) {
     };
     let (repository, tag) = names(number);
     (number, repository, tag)
-}
-
-fn at(seconds: u32) -> Timestamp {
-    Timestamp::from_second(1_767_225_600 + i64::from(seconds)).expect("a second of this century")
-}
-
-/// How long this thread has run.
-fn busy() -> Duration {
-    clock_gettime(ClockId::ThreadCPUTime)
-        .try_into()
-        .expect("no clock runs backwards")
 }
 
 /// Bytes that this process has in memory.

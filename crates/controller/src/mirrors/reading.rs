@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use catamaran_core::endpoint::Outcome;
 use catamaran_core::mirror::parity::Observed;
-use catamaran_core::mirror::{Event, Expected, Listed, ListedTag, Listing, ReadFailure, Resolve, Resolved};
+use catamaran_core::mirror::{
+    Event, Expected, LARGEST_PIECE, Listed, ListedTag, Listing, ReadFailure, Resolve, Resolved,
+};
 use catamaran_core::policy::{MirrorPolicy, Provider};
 use catamaran_core::side::{Side, Sides};
 use catamaran_registry::{Class, Client, Failure, Lock};
@@ -15,9 +17,6 @@ use tokio::task::JoinSet;
 use super::readings::{Listing as SharedListing, Turn};
 use super::sources::{Clients, Sources, clients};
 use crate::clock::Clock;
-
-/// Tags in one piece of a listing: few enough that a mirror takes one in at once.
-const PIECE: usize = 256;
 
 /// Places at repositories that other mirrors read as well, held while this one reads.
 type Turns = Sides<Option<Turn>>;
@@ -232,12 +231,16 @@ impl<'a> Pieces<'a> {
             names.extend(
                 listing
                     .range::<str, _>((from, Unbounded))
-                    .take(PIECE + 1)
+                    .take(LARGEST_PIECE + 1)
                     .map(|(name, _)| name.as_str()),
             );
         }
-        let last = names.len() <= PIECE;
-        let tags = names.into_iter().take(PIECE).map(|name| self.tag(name)).collect();
+        let last = names.len() <= LARGEST_PIECE;
+        let tags = names
+            .into_iter()
+            .take(LARGEST_PIECE)
+            .map(|name| self.tag(name))
+            .collect();
         Listed {
             pass: self.pass,
             repository: self.repository.to_owned(),

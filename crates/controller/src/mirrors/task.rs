@@ -6,7 +6,7 @@ use std::time::Duration;
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_core::mirror::{Event, Mirror, RequestId, WriteProblem};
 use catamaran_core::policy::{MirrorId, MirrorPolicy};
-use catamaran_core::routing::evidence::{Evidence, Group, GroupPlace};
+use catamaran_core::routing::evidence::{Evidence, Group};
 use catamaran_core::side::Side;
 use catamaran_lease as lease;
 use catamaran_lease::Leadership;
@@ -102,7 +102,7 @@ impl Task {
         loop {
             let now = self.context.clock.now();
             let wake = self.mirror.wake_at(now).map(|at| self.context.clock.until(at));
-            let store = self.evidence.wake_at();
+            let evidence = self.evidence.wake_at();
             tokio::select! {
                 changed = self.objects.changed() => {
                     if changed.is_err() {
@@ -118,7 +118,7 @@ impl Task {
                     }
                 }
                 () = sleep(wake) => self.feed(Event::Time),
-                () = sleep_until(store) => self.store(),
+                () = sleep_until(evidence) => self.publish_evidence(),
             }
             while self.jobs.try_join_next().is_some() {}
             while self.copies.try_join_next().is_some() {}
@@ -305,10 +305,11 @@ impl Task {
         self.feed(Event::StatusWritten { request, result });
     }
 
-    /// Hands the groups that changed to this replica's webhook at once, and has them stored for the others.
-    fn publish_evidence(&mut self, places: &[GroupPlace]) {
-        let evidence = self.evidence.update(&self.mirror, places);
-        self.context.local.set(&self.mirror.id().uid, Arc::new(evidence));
+    /// Hands the groups that changed to this replica's webhook, and has them stored for the others.
+    fn publish_evidence(&mut self) {
+        if let Some(evidence) = self.evidence.update(&self.mirror) {
+            self.context.local.set(&self.mirror.id().uid, Arc::new(evidence));
+        }
         self.store();
     }
 

@@ -156,6 +156,9 @@ pub struct ClientProblem {
     pub message: String,
 }
 
+/// Tags in one piece of a listing at most: few enough that taking one in keeps nothing else waiting.
+pub const LARGEST_PIECE: usize = 64;
+
 /// A piece of the listings of one repository, in the order of names. The pieces of a repository cover all names together: what
 /// lies between the last name of one piece and the last of the next and is not in it, neither side lists.
 #[derive(Clone, Debug)]

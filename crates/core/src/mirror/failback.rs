@@ -73,10 +73,11 @@ pub struct Blockers {
 /// The references that must be on the primary before pods go back to it, by repository.
 pub(super) fn needed<'a>(policy: &'a MirrorPolicy, in_use: &'a InUse) -> impl Iterator<Item = (&'a str, &'a str)> {
     in_use.references.iter().flat_map(move |(repository, references)| {
+        let rule = policy.rule(repository);
         references.iter().filter_map(move |(reference, usage)| {
             let counts = (usage.started || usage.template)
                 && usage.needed_on.primary
-                && (is_digest(reference) || policy.selects_tag(repository, reference));
+                && (is_digest(reference) || policy.selects(rule, reference));
             counts.then_some((repository.as_str(), reference.as_str()))
         })
     })
@@ -93,14 +94,14 @@ pub(super) struct Known<'a> {
 
 impl Known<'_> {
     fn seen(&self, repository: &str, reference: &str) -> Sides<Observed> {
-        let name = ReferenceName {
+        let name = || ReferenceName {
             repository: repository.to_owned(),
             reference: reference.to_owned(),
         };
-        if self.nowhere.contains(&name) {
+        if !self.nowhere.is_empty() && self.nowhere.contains(&name()) {
             return Sides::from_fn(|_| Observed::Absent);
         }
-        Sides::from_fn(|side| match self.ledger.observation(repository, reference, side) {
+        self.ledger.observations(repository, reference).map(|seen| match seen {
             Some((seen, at)) if at >= self.oldest => seen,
             _ => Observed::Unknown,
         })

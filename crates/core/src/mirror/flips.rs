@@ -11,7 +11,7 @@ use super::parity::{Canary, Ledger};
 use super::pause::Pause;
 use crate::policy::MirrorPolicy;
 use crate::routing::evidence::Presence;
-use crate::side::{Side, Sides};
+use crate::side::Side;
 
 /// After a status could not be written; doubles with each further failure, at most [`LONGEST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -113,13 +113,9 @@ pub(super) struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// Whether each side is known to hold something that is in use. References of which nothing shows that either side has them
+    /// Whether a side is known to hold something that is in use. References of which nothing shows that either side has them
     /// don't count; where none is left, any selected tag will do.
-    pub(super) fn serves(&self, in_use: Option<&InUse>) -> Sides<bool> {
-        Sides::from_fn(|side| self.is_of_use(side, in_use))
-    }
-
-    fn is_of_use(&self, side: Side, in_use: Option<&InUse>) -> bool {
+    pub(super) fn serves(&self, side: Side, in_use: Option<&InUse>) -> bool {
         let mut lacks = false;
         for (repository, reference, _) in in_use.into_iter().flat_map(InUse::each) {
             let presence = self.ledger.known(repository, reference).presence;

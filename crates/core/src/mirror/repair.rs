@@ -5,8 +5,6 @@
 //! side that [`crate::policy::RepairPolicy::direction`] leaves out. Between two sides of which one does not answer, nothing
 //! is copied at all.
 
-use std::cmp::Reverse;
-
 use jiff::Timestamp;
 
 use crate::digest::Digest;
@@ -14,6 +12,7 @@ use crate::mirror::failback::is_digest;
 use crate::mirror::in_use::InUse;
 use crate::mirror::parity::{Divergence, Verdict};
 use crate::policy::{MirrorPolicy, RepairMode};
+use crate::routing::mapping::LatestRule;
 use crate::side::{Side, Sides};
 
 mod attempts;
@@ -65,18 +64,20 @@ pub struct Plan {
     pub left: usize,
 }
 
-/// Plans the copies. What pods use comes first, then the newest divergence, then by name.
+/// Plans the copies. What pods use comes first; besides that they come in the order of `diverged`: the newest first, then by name.
 pub fn plan(input: &Input<'_>, diverged: impl Iterator<Item = Divergence>, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     if input.policy.repair.mode == RepairMode::Off {
         return plan;
     }
-    let mut found = Vec::new();
+    let mut found = Vec::<Errand>::new();
+    let mut rules = LatestRule::default();
     for divergence in diverged {
         let Some((to, digest)) = lacking(&divergence) else {
             continue;
         };
-        let selected = input.policy.selects_tag(&divergence.repository, &divergence.tag);
+        let rule = rules.of(input.policy, &divergence.repository);
+        let selected = input.policy.selects(rule, &divergence.tag);
         if !selected || !writable(input.policy, to) {
             plan.left += 1;
             continue;
@@ -89,25 +90,20 @@ pub fn plan(input: &Input<'_>, diverged: impl Iterator<Item = Divergence>, now: 
         };
         let reachable = input.available.primary && input.available.fallback;
         if reachable && input.attempts.may_try(&errand, now) {
-            found.push((divergence.since, errand));
+            found.push(errand);
         } else {
             plan.later += 1;
         }
     }
     let used = |errand: &Errand| {
-        let uses = |reference: &str| input.in_use.contains(&errand.repository, reference);
-        uses(&errand.tag) || uses(&errand.digest.to_string())
+        let references = input.in_use.references.get(&errand.repository);
+        references.is_some_and(|used| used.contains_key(&errand.tag) || used.contains_key(&errand.digest.to_string()))
     };
-    found.sort_by_cached_key(|(since, errand)| {
-        (
-            !used(errand),
-            Reverse(*since),
-            errand.repository.clone(),
-            errand.tag.clone(),
-        )
-    });
+    // Divergences come as they are to be copied but for that.
+    found.sort_by_cached_key(|errand| !used(errand));
     plan.later += found.len().saturating_sub(MOST_ERRANDS);
-    plan.errands = found.into_iter().take(MOST_ERRANDS).map(|(_, errand)| errand).collect();
+    found.truncate(MOST_ERRANDS);
+    plan.errands = found;
     plan
 }
 

@@ -13,6 +13,7 @@ use super::parity::{Ledger, Observed};
 use super::pause::Pause;
 use crate::endpoint::distance;
 use crate::policy::MirrorPolicy;
+use crate::routing::mapping::LatestRule;
 use crate::side::{Side, Sides};
 
 /// References that may wait; more are dropped, and the next pass finds them.
@@ -65,8 +66,10 @@ impl Verification {
         ledger: &Ledger,
         now: Timestamp,
     ) {
+        let mut rules = LatestRule::default();
         for name in references {
-            let selected = is_digest(&name.reference) || policy.selects_tag(&name.repository, &name.reference);
+            let rule = rules.of(policy, &name.repository);
+            let selected = is_digest(&name.reference) || policy.selects(rule, &name.reference);
             let full = self.waiting.len() >= LONGEST_QUEUE;
             let pending = match cause {
                 // What is under way may have been read before it changed.
@@ -153,10 +156,13 @@ fn is_recent(ledger: &Ledger, name: &ReferenceName, cause: Cause, now: Timestamp
         Cause::Urgent => RECENT_URGENT,
         Cause::Changed => return false,
     };
-    Side::ALL.into_iter().all(|side| {
-        let observation = ledger.observation(&name.repository, &name.reference, side);
-        observation.is_some_and(|(_, at)| distance(at, now) <= recent)
-    })
+    let observations = ledger.observations(&name.repository, &name.reference);
+    let is_recent = |side: Side| {
+        observations[side]
+            .as_ref()
+            .is_some_and(|(_, at)| distance(*at, now) <= recent)
+    };
+    Side::ALL.into_iter().all(is_recent)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod key;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::side::{Side, Sides};
@@ -198,6 +199,19 @@ impl Evidence {
             let index = self.groups.binary_search_by_key(&place, |group| group.place()).ok()?;
             self.groups.get(index).map(Arc::as_ref)
         })
+    }
+}
+
+impl FromIterator<Arc<Group>> for Evidence {
+    /// Of two groups in one place, the later one.
+    fn from_iter<T: IntoIterator<Item = Arc<Group>>>(groups: T) -> Evidence {
+        let mut by_place = BTreeMap::new();
+        for group in groups {
+            by_place.insert(group.place(), group);
+        }
+        Evidence {
+            groups: by_place.into_values().collect(),
+        }
     }
 }
 

@@ -70,9 +70,14 @@ impl MirrorPolicy {
 
     /// Whether a tag of a repository, by its name in status and evidence, is verified.
     pub fn selects_tag(&self, repository: &str, tag: &str) -> bool {
-        match &self.repositories {
-            Repositories::InUse => selects_tag(None, tag),
-            Repositories::Listed(_) => self.rule(repository).is_some_and(|rule| selects_tag(Some(rule), tag)),
+        self.selects(self.rule(repository), tag)
+    }
+
+    /// The same of a repository whose rule was found before: for many tags of it.
+    pub(crate) fn selects(&self, rule: Option<&RepositoryRule>, tag: &str) -> bool {
+        match (&self.repositories, rule) {
+            (Repositories::Listed(_), None) => false,
+            (_, rule) => selects_tag(rule, tag),
         }
     }
 
@@ -80,6 +85,24 @@ impl MirrorPolicy {
         match &self.repositories {
             Repositories::InUse => None,
             Repositories::Listed(rules) => rules.iter().find(|rule| rule.name == repository),
+        }
+    }
+}
+
+/// The rule of the repository that was looked up last: references of one often follow one another, and there may be many rules.
+#[derive(Debug, Default)]
+pub(crate) struct LatestRule<'p>(Option<(String, Option<&'p RepositoryRule>)>);
+
+impl<'p> LatestRule<'p> {
+    /// The repository's rule, if it has one.
+    pub(crate) fn of(&mut self, policy: &'p MirrorPolicy, repository: &str) -> Option<&'p RepositoryRule> {
+        match &self.0 {
+            Some((name, rule)) if name == repository => *rule,
+            _ => {
+                let rule = policy.rule(repository);
+                self.0 = Some((repository.to_owned(), rule));
+                rule
+            }
         }
     }
 }

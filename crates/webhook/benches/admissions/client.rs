@@ -83,11 +83,14 @@ pub async fn run(
     .into();
     let connector = connector(certificate);
     let mut tasks = tokio::task::JoinSet::new();
+    let mut connections = Vec::with_capacity(load.connections);
+    for _ in 0..load.connections {
+        connections.push(Connection::open(address, &connector).await);
+    }
     let begin = Instant::now();
-    for number in 0..load.connections {
-        let (connector, request) = (connector.clone(), Arc::clone(&request));
+    for (number, mut connection) in connections.into_iter().enumerate() {
+        let request = Arc::clone(&request);
         tasks.spawn(async move {
-            let mut connection = Connection::open(address, &connector).await;
             let mut times = Vec::with_capacity(1 << 16);
             let gap = load
                 .rate

@@ -18,7 +18,10 @@ impl Task {
             (Effect::WriteStatus(request), _) => self.write_status(request),
             (Effect::AbandonPass(_), _) => self.pass = PassReading::default(),
             (Effect::StopCopies, _) => self.stop_copies(),
-            (Effect::WriteEvidence(places), _) => self.publish_evidence(&places),
+            (Effect::WriteEvidence(places), _) => {
+                self.evidence.touch(&places);
+                self.publish_evidence();
+            }
             (effect, Some(policy)) => self.work(effect, policy),
             (_, None) => {}
         }

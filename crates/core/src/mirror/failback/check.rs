@@ -116,7 +116,8 @@ impl FailbackCheck {
         };
         // When a side was last read; those that were never read come first.
         let read_at = |repository: &str, reference: &str| {
-            let at = |side: Side| ledger.observation(repository, reference, side).map(|(_, at)| at);
+            let observations = ledger.observations(repository, reference);
+            let at = |side: Side| observations[side].as_ref().map(|(_, at)| *at);
             at(Side::Primary).min(at(Side::Fallback))
         };
         let mut old: Vec<(Option<Timestamp>, &str, &str)> = needed(policy, in_use)

@@ -99,7 +99,7 @@ fn serves(looks: &[(&str, &str)], in_use: Option<&[&str]>) -> (bool, bool) {
         ledger: &ledger,
         canary: None,
     };
-    let Sides { primary, fallback } = known.serves(in_use.as_ref());
+    let Sides { primary, fallback } = Sides::from_fn(|side| known.serves(side, in_use.as_ref()));
     (primary, fallback)
 }
 
@@ -167,7 +167,7 @@ fn earlier_leader_and_canary_say_what_is_of_use() {
             ledger: &ledger,
             canary: Some(&canary),
         };
-        let Sides { primary, fallback } = known.serves(Some(&used(in_use)));
+        let Sides { primary, fallback } = Sides::from_fn(|side| known.serves(side, Some(&used(in_use))));
         (primary, fallback)
     };
     let in_sync = || prior("a", Knowledge::IN_SYNC);

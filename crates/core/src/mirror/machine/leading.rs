@@ -202,16 +202,20 @@ impl Mirror {
             // It is being written; what was decided stands until that has ended.
             return;
         }
+        let active = self.status.standing.active;
         let known = Known {
             ledger: &self.ledger,
             canary: self.canary.current(),
         };
+        // It takes a walk over all that is in use, and nothing but a failover asks for it.
+        let is_failing = self.probes.side(active).history().failures_in_row() >= policy.health.failure_threshold;
+        let serves = |side: Side| is_failing && side != active && known.serves(side, self.in_use.as_deref());
         let decision = decide(
             &Input {
                 policy,
                 probes: self.probes.histories(),
                 standing: &self.status.standing,
-                serves: known.serves(self.in_use.as_deref()),
+                serves: Sides::from_fn(serves),
                 check: self.failback.result().cloned(),
             },
             now,

@@ -53,7 +53,10 @@ impl Mirror {
             return false;
         }
         let mapping = policy.mapping(repository, policy.rule(repository));
-        policy.mappings().contains(&mapping) && self.status.observed.insert(mapping)
+        // All mappings of a policy are made for each question: only for what is new.
+        !self.status.observed.contains(&mapping)
+            && policy.mappings().contains(&mapping)
+            && self.status.observed.insert(mapping)
     }
 
     pub(super) fn listed(&mut self, listed: &Listed, now: Timestamp) -> Vec<Effect> {

@@ -9,7 +9,7 @@ use super::store::{Slot, is_digest};
 use super::tally::instant;
 use super::{Canary, Divergence, Ledger, Observed, Rules, Summary, Verdict};
 use crate::digest::Digest;
-use crate::side::Side;
+use crate::side::{Side, Sides};
 
 impl Ledger {
     /// Whether the digests of this tag must be read in a pass at `now`, where the listing did not bring them. A tag that
@@ -47,12 +47,24 @@ impl Ledger {
     /// itself: what the last look at a tag with it says, of all
     /// such tags.
     pub fn observation(&self, repository: &str, reference: &str, side: Side) -> Option<(Observed, Timestamp)> {
-        let own = self
-            .slot(repository, reference)
-            .and_then(|slot| slot.entry.observation(side));
-        let key = self
-            .key(repository, reference)
-            .filter(|_| own.is_none() && is_digest(reference));
+        self.observation_of(self.slot(repository, reference), (repository, reference), side)
+    }
+
+    /// The same of both sides, for little more than one costs.
+    pub fn observations(&self, repository: &str, reference: &str) -> Sides<Option<(Observed, Timestamp)>> {
+        let slot = self.slot(repository, reference);
+        Sides::from_fn(|side| self.observation_of(slot, (repository, reference), side))
+    }
+
+    fn observation_of(
+        &self,
+        slot: Option<&Slot>,
+        (repository, reference): (&str, &str),
+        side: Side,
+    ) -> Option<(Observed, Timestamp)> {
+        let own = slot.and_then(|slot| slot.entry.observation(side));
+        let by_tags = own.is_none() && is_digest(reference);
+        let key = by_tags.then(|| self.key(repository, reference)).flatten();
         let tags = key.into_iter().flat_map(|key| {
             let tags = self.store.standing_for(key);
             let of_side = tags.filter(move |slot| slot.entry.content(side).is_some_and(|content| content.key == key));
@@ -79,8 +91,8 @@ impl Ledger {
 
     /// Every confirmed divergence, the newest first, then by name; made one at a time, because there may be many.
     pub fn diverged(&self) -> impl Iterator<Item = Divergence> + '_ {
-        self.tally.diverged().filter_map(|(repository, reference)| {
-            let entry: &Entry = &self.slot(repository, reference)?.entry;
+        self.tally.diverged().filter_map(|(repository, reference, id)| {
+            let entry: &Entry = &self.store.slot(id)?.entry;
             Some(Divergence {
                 repository: repository.to_owned(),
                 tag: reference.to_owned(),

@@ -15,6 +15,7 @@ use crate::side::{Side, Sides};
 /// What one entry adds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Share {
+    id: Id,
     class: Class,
     is_digest: bool,
     present: Sides<bool>,
@@ -43,6 +44,7 @@ impl Share {
                 mixed(hash ^ key.map_or(0, Key::number))
             });
         Share {
+            id,
             class: entry.class(),
             is_digest,
             present: Sides::from_fn(|side| entry.content(side).is_some()),
@@ -72,8 +74,8 @@ impl Share {
     }
 }
 
-/// One divergence in the order of [`super::Ledger::divergences`].
-type Diverged = (Reverse<u32>, Arc<str>, Box<str>);
+/// One divergence in the order of [`super::Ledger::divergences`], and its entry.
+type Diverged = (Reverse<u32>, Arc<str>, Box<str>, Id);
 
 #[derive(Debug, Default)]
 pub(super) struct Tally {
@@ -109,9 +111,9 @@ impl Tally {
         if let Some(share) = before {
             self.discount(share);
         }
-        let since = |share: Option<&Share>| share.and_then(|share| share.diverged_since);
+        let since = |share: Option<&Share>| share.and_then(|share| Some((share.diverged_since?, share.id)));
         if since(before) != since(after) {
-            let diverged = |since| (Reverse(since), Arc::clone(repository), reference.into());
+            let diverged = |(since, id)| (Reverse(since), Arc::clone(repository), reference.into(), id);
             if let Some(since) = since(before) {
                 self.diverged.remove(&diverged(since));
             }
@@ -197,11 +199,11 @@ impl Tally {
         self.confirmable.first().map(instant)
     }
 
-    /// Repository and reference of each divergence, the newest first, then by name.
-    pub(super) fn diverged(&self) -> impl Iterator<Item = (&str, &str)> {
+    /// Repository, reference and entry of each divergence, the newest first, then by name.
+    pub(super) fn diverged(&self) -> impl Iterator<Item = (&str, &str, Id)> {
         self.diverged
             .iter()
-            .map(|(_, repository, reference)| (&**repository, &**reference))
+            .map(|(_, repository, reference, id)| (&**repository, &**reference, *id))
     }
 
     /// Tags in sync, the best canary first.

@@ -110,7 +110,8 @@ impl RepositoryPass {
         let from = self.after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let to = last.filter(|_| !listed.last).map_or(Bound::Unbounded, Bound::Included);
         let policy = reading.policy;
-        let selects = |name: &str| policy.selects_tag(repository, name);
+        let rule = policy.rule(repository);
+        let selects = |name: &str| policy.selects(rule, name);
         reading.ledger.retain_range(repository, from, to, selects);
         let named: BTreeSet<&str> = listed.tags.iter().map(|tag| tag.name.as_str()).collect();
         let silent = Sides::from_fn(|side| match listed.failures[side] {

@@ -76,6 +76,9 @@ impl Attempts {
     }
 
     fn of(&self, errand: &Errand) -> Option<&Failed> {
+        if self.is_empty() {
+            return None;
+        }
         self.failed
             .get(&key(errand))
             .filter(|failed| failed.to == errand.to && failed.digest == errand.digest)

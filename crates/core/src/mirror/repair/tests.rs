@@ -207,7 +207,7 @@ fn tags_in_use_are_copied_first_then_the_newest() {
         in_use: &in_use,
         attempts: &attempts,
     };
-    let found = vec![at("b", 5), at("a", 5), at("old", 90), at("by-digest", 80), at("new", 1)];
+    let found = vec![at("new", 1), at("a", 5), at("b", 5), at("by-digest", 80), at("old", 90)];
     let plan = plan(&input, found.into_iter(), now());
     let tags: Vec<_> = plan.errands.iter().map(|errand| errand.tag.as_str()).collect();
     assert_eq!(tags, ["by-digest", "old", "new", "a", "b"]);

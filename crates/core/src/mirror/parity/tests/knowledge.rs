@@ -273,6 +273,8 @@ proptest! {
             record(&mut ledger, "web", &reference, &letters, now);
             prop_assert_eq!(ledger.known("web", &reference).presence[unread], presence);
             prop_assert_eq!(&ledger.observation("web", &reference, unread), &observation);
+            let both = Sides::from_fn(|side| ledger.observation("web", &reference, side));
+            prop_assert_eq!(ledger.observations("web", &reference), both);
         }
     }
 

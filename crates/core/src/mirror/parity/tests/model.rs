@@ -186,7 +186,7 @@ impl World {
         let orders = |tally: &Tally| {
             (
                 tally.next_confirmation(),
-                tally.diverged().map(|(a, b)| format!("{a} {b}")).collect::<Vec<_>>(),
+                tally.diverged().map(|(a, b, _)| format!("{a} {b}")).collect::<Vec<_>>(),
                 tally.canaries().collect::<Vec<_>>(),
                 (
                     tally.bytes(),
