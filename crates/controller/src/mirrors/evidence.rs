@@ -16,6 +16,9 @@ use crate::publish::{EvidenceWriteError, Written};
 /// So many times as long as something took, nothing of its kind follows.
 const PAUSE: u32 = 9;
 
+/// The longest of these pauses: an API server that is slow must not keep the replicas from what is known.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3);
+
 /// Groups of the evidence by their place.
 pub type Groups = BTreeMap<GroupPlace, Arc<Group>>;
 
@@ -53,7 +56,7 @@ impl EvidenceOut {
         self.groups.retain(|place, _| all.contains(place));
         self.unstored.retain(|place, _| all.contains(place));
         let evidence = self.groups.values().cloned().collect();
-        self.publish_not_before = Some(Instant::now() + begun.elapsed() * PAUSE);
+        self.publish_not_before = Some(Instant::now() + pause(begun.elapsed()));
         Some(evidence)
     }
 
@@ -85,7 +88,7 @@ impl EvidenceOut {
                         self.unstored.entry(place).or_insert_with(|| Arc::clone(group));
                     }
                 }
-                self.store_after(took * PAUSE);
+                self.store_after(pause(took));
                 Some(Ok(()))
             }
             Err(error) => {
@@ -112,6 +115,11 @@ impl EvidenceOut {
         let store = self.store_not_before.filter(|_| waits);
         publish.into_iter().chain(store).min()
     }
+}
+
+/// The pause after something that took so long.
+fn pause(took: Duration) -> Duration {
+    took.saturating_mul(PAUSE).min(LONGEST_PAUSE)
 }
 
 #[cfg(test)]
@@ -194,6 +202,12 @@ mod tests {
         assert!(out.update(&mirror).is_none(), "it is published");
         assert!(out.begin().is_none(), "it is being stored");
         assert_eq!(out.wake_at(), None);
+    }
+
+    #[test]
+    fn pause_is_nine_times_as_long_and_at_most_three_seconds() {
+        let pauses = [0, 1, 300, 60_000].map(|millis| pause(Duration::from_millis(millis)).as_millis());
+        assert_eq!(pauses, [0, 9, 2_700, 3_000]);
     }
 
     #[tokio::test(start_paused = true)]
