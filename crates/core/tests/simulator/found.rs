@@ -215,3 +215,51 @@ fn probe_of_another_spec_observes_nothing() {
         ],
     );
 }
+
+/// No fault of the machine: a tag that both listings lacked was still held to be on one of them, because the listings came late.
+#[test]
+fn tag_that_is_nowhere_holds_up_no_failover() {
+    let setup = Setup {
+        repositories: 2,
+        period: 5,
+        digests: [false, true, true],
+        interval: 120,
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            Wait(30_200),
+            Run(1, Fallback, 0, 3, Tag),
+            Wait(4_300),
+            PushTo(Primary, 0, 2, 23),
+            Wait(15_000),
+            Break(Primary, 0, true),
+            Wait(80_000),
+            Break(Primary, 0, false),
+            Wait(4_000),
+            PushTo(Fallback, 0, 4, 11),
+            Wait(34_100),
+            Run(0, Fallback, 0, 4, Tag),
+            Wait(17_000),
+            PushBoth(0, 3, 12),
+            Wait(110_800),
+            Weather(1, BlackHole),
+            Wait(234_500),
+            Run(5, Fallback, 0, 5, Tag),
+            Wait(38_800),
+            Stop(0),
+            Weather(0, BlackHole),
+            Weather(1, Up),
+            Wait(13_840),
+            Stop(1),
+            Weather(0, Up),
+            Wait(100_000),
+            Next(List, Late(20_000)),
+            Usurp(1),
+            Wait(2_000),
+            Weather(0, BlackHole),
+            Wait(24_000),
+        ],
+    );
+}

@@ -312,21 +312,17 @@ impl World {
                 one.facts.listed(policy, listed, &in_use, times);
             }
             Event::Resolved(resolved) => {
-                let name = resolved.name.clone();
-                one.facts
-                    .blur(|repository, reference| repository == name.repository && reference == name.reference);
+                let name = &resolved.name;
+                one.blur(|repository, reference| repository == name.repository && reference == name.reference);
             }
-            Event::Listed(listed) => one.facts.blur(|repository, _| repository == listed.repository),
+            Event::Listed(listed) => one.blur(|repository, _| repository == listed.repository),
             Event::InUse { in_use, .. } => {
                 one.in_use = Some(Arc::clone(in_use));
                 let by_use = matches!(policy.repositories, catamaran_core::policy::Repositories::InUse);
                 let gone = |repository: &str, reference: &str| {
                     (by_use || reference.contains(':')) && !in_use.contains(repository, reference)
                 };
-                one.facts.blur(gone);
-                let mut prior = Facts::clone(&one.prior_facts);
-                prior.blur(gone);
-                one.prior_facts = Arc::new(prior);
+                one.blur(gone);
             }
             _ => {}
         }

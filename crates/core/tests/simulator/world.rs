@@ -263,6 +263,12 @@ impl Replica {
     pub fn policy(&self) -> Option<&Arc<MirrorPolicy>> {
         self.valid.as_ref().map(|valid| &valid.policy)
     }
+
+    /// What is known of these references, by itself or by an earlier leader, is not certain any more.
+    pub fn blur(&mut self, gone: impl Fn(&str, &str) -> bool) {
+        self.facts.blur(&gone);
+        Arc::make_mut(&mut self.prior_facts).blur(gone);
+    }
 }
 
 impl World {
