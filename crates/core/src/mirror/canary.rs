@@ -1,17 +1,24 @@
 //! Which manifest both sides are probed with.
 //!
 //! The one that the spec names while it is in sync; else one that is in use, the last one while it still is; else the tag that came in
-//! sync last. A canary that a side turned out to lack, or not to serve, is put aside for another. With nothing in sync the last one stays, because that it is gone
-//! from one side is what there is to report; one that neither side has, whose tag has moved on, or that is not verified any more,
-//! says nothing, and none is probed with.
+//! sync last. Where much is in use, one search looks at a part of it. A canary that a side turned out to lack, or not to serve, is
+//! put aside for another. With nothing in sync the last one stays, because that it is gone from one side is what there is to report;
+//! one that neither side has, whose tag has moved on, or that is not verified any more, says nothing, and none is probed with.
 
+use super::event::ReferenceName;
+use super::failback::is_digest;
 use super::in_use::InUse;
 use super::parity::{Canary, Ledger, Observed, Verdict};
 use crate::policy::MirrorPolicy;
+use crate::routing::mapping::LatestRule;
 use crate::side::{Side, Sides};
 
 /// Canaries that are put aside at most; the oldest is tried again.
 const MOST_REFUSED: usize = 16;
+
+/// References in use among which one search looks for a tag in sync, so that no step takes long; the next search goes on after
+/// them.
+const MOST_LOOKED_AT: usize = 250;
 
 /// The canary in use, and those put aside.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +27,8 @@ pub(super) struct CanaryChoice {
     /// Sides that were found to lack the current one.
     lacking: Sides<bool>,
     refused: Vec<Canary>,
+    /// Where the search for one that is in use goes on.
+    look_at: Option<ReferenceName>,
 }
 
 impl CanaryChoice {
@@ -66,12 +75,39 @@ impl CanaryChoice {
             }
             self.refused.push(canary.clone());
         }
-        let other = used(policy, ledger, in_use, &self.refused).or_else(|| ledger.canary_excluding(&self.refused));
+        let other = self
+            .used(policy, ledger, in_use)
+            .or_else(|| ledger.canary_excluding(&self.refused));
         let changed = other.is_some() || self.lacking.primary && self.lacking.fallback;
         if changed {
             self.set(other);
         }
         changed
+    }
+
+    /// The first tag in use that is in sync, and not refused: what pods pull tells most about what they can.
+    fn used(&mut self, policy: &MirrorPolicy, ledger: &Ledger, in_use: &InUse) -> Option<Canary> {
+        let mut rules = LatestRule::default();
+        let from = self.look_at.take();
+        let mut references = in_use.starting_at(from.as_ref());
+        for (repository, tag) in references.by_ref().take(MOST_LOOKED_AT) {
+            let Some(digest) = ledger.digest(repository, tag).filter(|_| !is_digest(tag)) else {
+                continue;
+            };
+            let canary = Canary {
+                repository: repository.to_owned(),
+                tag: tag.to_owned(),
+                digest,
+            };
+            if policy.selects(rules.of(policy, repository), tag) && !self.refused.contains(&canary) {
+                return Some(canary);
+            }
+        }
+        self.look_at = references.next().map(|(repository, reference)| ReferenceName {
+            repository: repository.to_owned(),
+            reference: reference.to_owned(),
+        });
+        None
     }
 
     /// Chooses by what is known now; after each pass, and when the first tag is known. `complete`: all that is verified is known.
@@ -95,10 +131,11 @@ impl CanaryChoice {
         if kept.is_some_and(|kept| in_use.contains(&kept.repository, &kept.tag)) {
             return;
         }
-        if let Some(used) = used(policy, ledger, in_use, &self.refused) {
+        let is_kept = kept.is_some();
+        if let Some(used) = self.used(policy, ledger, in_use) {
             return self.set(Some(used));
         }
-        if kept.is_some() {
+        if is_kept {
             return;
         }
         let refused = std::mem::take(&mut self.refused);
@@ -126,23 +163,6 @@ impl CanaryChoice {
     pub(super) fn forget(&mut self) {
         *self = CanaryChoice::default();
     }
-}
-
-/// The first tag in use that is in sync, and none of `excluded`: what pods pull tells most about what they can.
-fn used(policy: &MirrorPolicy, ledger: &Ledger, in_use: &InUse, excluded: &[Canary]) -> Option<Canary> {
-    let tags = in_use
-        .each()
-        .filter(|(repository, reference, _)| !reference.contains(':') && policy.selects_tag(repository, reference));
-    let mut canaries = tags
-        .filter(|(repository, tag, _)| ledger.verdict(repository, tag) == Some(Verdict::InSync))
-        .filter_map(|(repository, tag, _)| {
-            Some(Canary {
-                repository: repository.to_owned(),
-                tag: tag.to_owned(),
-                digest: ledger.digest(repository, tag)?,
-            })
-        });
-    canaries.find(|canary| !excluded.contains(canary))
 }
 
 #[cfg(test)]

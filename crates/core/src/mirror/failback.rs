@@ -101,25 +101,37 @@ impl Known<'_> {
         if !self.nowhere.is_empty() && self.nowhere.contains(&name()) {
             return Sides::from_fn(|_| Observed::Absent);
         }
-        self.ledger.observations(repository, reference).map(|seen| match seen {
-            Some((seen, at)) if at >= self.oldest => seen,
-            _ => Observed::Unknown,
-        })
+        since(self.ledger.observations(repository, reference), self.oldest)
     }
+}
+
+/// What counts of what each side said last: what was read at `oldest` or later.
+fn since(observations: Sides<Option<(Observed, Timestamp)>>, oldest: Timestamp) -> Sides<Observed> {
+    observations.map(|seen| match seen {
+        Some((seen, at)) if at >= oldest => seen,
+        _ => Observed::Unknown,
+    })
 }
 
 /// What holds a failback up, by what is known.
 pub(super) fn blockers(policy: &MirrorPolicy, in_use: &InUse, known: &Known<'_>) -> Blockers {
     let mut blockers = Blockers::default();
     for (repository, reference) in needed(policy, in_use) {
-        blockers.checked += 1;
-        let seen = known.seen(repository, reference);
+        blockers.check(policy, repository, reference, known.seen(repository, reference));
+    }
+    blockers
+}
+
+impl Blockers {
+    /// Judges one more reference.
+    fn check(&mut self, policy: &MirrorPolicy, repository: &str, reference: &str, seen: Sides<Observed>) {
+        self.checked += 1;
         let Some(reason) = judge(policy, is_digest(reference), &seen) else {
-            continue;
+            return;
         };
-        blockers.total += 1;
-        if blockers.sample.len() < MAX_BLOCKERS {
-            blockers.sample.push(Blocker {
+        self.total += 1;
+        if self.sample.len() < MAX_BLOCKERS {
+            self.sample.push(Blocker {
                 repository: repository.to_owned(),
                 reference: reference.to_owned(),
                 reason,
@@ -130,7 +142,6 @@ pub(super) fn blockers(policy: &MirrorPolicy, in_use: &InUse, known: &Known<'_>)
             });
         }
     }
-    blockers
 }
 
 fn judge(policy: &MirrorPolicy, by_digest: bool, seen: &Sides<Observed>) -> Option<BlockReason> {

@@ -7,7 +7,9 @@
 mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
+use super::event::ReferenceName;
 use crate::pod::{PodFacts, image_reference};
 use crate::policy::MirrorId;
 use crate::reference::Reference;
@@ -42,6 +44,18 @@ impl InUse {
             references
                 .iter()
                 .map(move |(reference, usage)| (repository.as_str(), reference.as_str(), *usage))
+        })
+    }
+
+    /// Every reference from this one on, or from the first.
+    pub(super) fn starting_at(&self, from: Option<&ReferenceName>) -> impl Iterator<Item = (&str, &str)> {
+        let repositories = from.map_or(Bound::Unbounded, |from| Bound::Included(from.repository.as_str()));
+        let repositories = self.references.range::<str, _>((repositories, Bound::Unbounded));
+        repositories.flat_map(move |(repository, references)| {
+            let from = from.filter(|from| from.repository == *repository);
+            let from = from.map_or(Bound::Unbounded, |from| Bound::Included(from.reference.as_str()));
+            let references = references.range::<str, _>((from, Bound::Unbounded));
+            references.map(move |(reference, _)| (repository.as_str(), reference.as_str()))
         })
     }
 

@@ -119,6 +119,21 @@ pub struct Divergence {
     pub since: Timestamp,
 }
 
+/// The same, borrowed: there may be many, and most of them are only counted.
+#[derive(Clone, Copy, Debug)]
+pub struct DivergenceRef<'a> {
+    /// The canonical repository name.
+    pub repository: &'a str,
+    /// The tag or digest.
+    pub tag: &'a str,
+    /// How it differs: one of the three kinds.
+    pub verdict: Verdict,
+    /// What each side has.
+    pub digests: Sides<Option<&'a Digest>>,
+    /// When it was first seen to differ, in whole seconds.
+    pub since: Timestamp,
+}
+
 /// The manifest to probe both sides with.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Canary {

@@ -5,12 +5,14 @@
 //! side that [`crate::policy::RepairPolicy::direction`] leaves out. Between two sides of which one does not answer, nothing
 //! is copied at all.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 
 use crate::digest::Digest;
 use crate::mirror::failback::is_digest;
-use crate::mirror::in_use::InUse;
-use crate::mirror::parity::{Divergence, Verdict};
+use crate::mirror::in_use::{InUse, Use};
+use crate::mirror::parity::{DivergenceRef, Verdict};
 use crate::policy::{MirrorPolicy, RepairMode};
 use crate::routing::mapping::LatestRule;
 use crate::side::{Side, Sides};
@@ -56,7 +58,7 @@ pub struct Input<'a> {
 /// What is to be done after a pass. Every confirmed missing tag is in exactly one place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Plan {
-    /// What is copied now, in this order; at most [`MOST_ERRANDS`].
+    /// What is copied now, in this order: at most [`MOST_ERRANDS`], of a dry run [`MAX_PLANNED`].
     pub errands: Vec<Errand>,
     /// Tags that are copied later: beyond the cap, tried in vain a short time ago, or with a side that does not answer.
     pub later: usize,
@@ -64,53 +66,84 @@ pub struct Plan {
     pub left: usize,
 }
 
+/// A tag that one side lacks, borrowed: of most of them nothing is kept.
+struct Missing<'a> {
+    repository: &'a str,
+    tag: &'a str,
+    to: Side,
+    digest: &'a Digest,
+}
+
 /// Plans the copies. What pods use comes first; besides that they come in the order of `diverged`: the newest first, then by name.
-pub fn plan(input: &Input<'_>, diverged: impl Iterator<Item = Divergence>, now: Timestamp) -> Plan {
+pub fn plan<'a>(input: &Input<'a>, diverged: impl IntoIterator<Item = DivergenceRef<'a>>, now: Timestamp) -> Plan {
     let mut plan = Plan::default();
     if input.policy.repair.mode == RepairMode::Off {
         return plan;
     }
-    let mut found = Vec::<Errand>::new();
+    let mut found = Vec::<Missing<'_>>::new();
     let mut rules = LatestRule::default();
-    for divergence in diverged {
-        let Some((to, digest)) = lacking(&divergence) else {
-            continue;
-        };
-        let rule = rules.of(input.policy, &divergence.repository);
-        let selected = input.policy.selects(rule, &divergence.tag);
-        if !selected || !writable(input.policy, to) {
+    let reachable = input.available.primary && input.available.fallback;
+    for missing in diverged.into_iter().filter_map(lacking) {
+        let rule = rules.of(input.policy, missing.repository);
+        let selected = input.policy.selects(rule, missing.tag);
+        if !selected || !writable(input.policy, missing.to) {
             plan.left += 1;
-            continue;
-        }
-        let errand = Errand {
-            repository: divergence.repository,
-            tag: divergence.tag,
-            to,
-            digest,
-        };
-        let reachable = input.available.primary && input.available.fallback;
-        if reachable && input.attempts.may_try(&errand, now) {
-            found.push(errand);
+        } else if reachable && (input.attempts.is_empty() || input.attempts.may_try(&missing.errand(), now)) {
+            found.push(missing);
         } else {
             plan.later += 1;
         }
     }
-    let used = |errand: &Errand| {
-        let references = input.in_use.references.get(&errand.repository);
-        references.is_some_and(|used| used.contains_key(&errand.tag) || used.contains_key(&errand.digest.to_string()))
+    // Divergences come as they are to be copied but for what is used.
+    let mut used = LatestUsed::of(input.in_use);
+    let (first, then): (Vec<_>, Vec<_>) = found.into_iter().partition(|missing| used.has(missing));
+    let most = match input.policy.repair.mode {
+        RepairMode::Copy => MOST_ERRANDS,
+        RepairMode::DryRun | RepairMode::Off => MAX_PLANNED,
     };
-    // Divergences come as they are to be copied but for that.
-    found.sort_by_cached_key(|errand| !used(errand));
-    plan.later += found.len().saturating_sub(MOST_ERRANDS);
-    found.truncate(MOST_ERRANDS);
-    plan.errands = found;
+    plan.later += (first.len() + then.len()).saturating_sub(most);
+    plan.errands = first.iter().chain(&then).take(most).map(Missing::errand).collect();
     plan
+}
+
+impl Missing<'_> {
+    fn errand(&self) -> Errand {
+        Errand {
+            repository: self.repository.to_owned(),
+            tag: self.tag.to_owned(),
+            to: self.to,
+            digest: self.digest.clone(),
+        }
+    }
+}
+
+/// What is used of the repository that was looked up last: tags of one often follow one another.
+struct LatestUsed<'a> {
+    in_use: &'a InUse,
+    latest: Option<(&'a str, Option<&'a BTreeMap<String, Use>>)>,
+}
+
+impl<'a> LatestUsed<'a> {
+    fn of(in_use: &'a InUse) -> LatestUsed<'a> {
+        LatestUsed { in_use, latest: None }
+    }
+
+    /// Whether a tag is used, or what it stands for.
+    fn has(&mut self, missing: &Missing<'a>) -> bool {
+        let references = match self.latest {
+            Some((repository, references)) if repository == missing.repository => references,
+            _ => self.in_use.references.get(missing.repository),
+        };
+        self.latest = Some((missing.repository, references));
+        let digest = || missing.digest.to_string();
+        references.is_some_and(|used| used.contains_key(missing.tag) || used.contains_key(&digest()))
+    }
 }
 
 /// The side that lacks the tag and what the other has, for a tag that is missing and nothing else. A digest is copied with the
 /// tags that stand for it.
-fn lacking(divergence: &Divergence) -> Option<(Side, Digest)> {
-    if is_digest(&divergence.tag) {
+fn lacking(divergence: DivergenceRef<'_>) -> Option<Missing<'_>> {
+    if is_digest(divergence.tag) {
         return None;
     }
     let to = match divergence.verdict {
@@ -119,8 +152,13 @@ fn lacking(divergence: &Divergence) -> Option<(Side, Digest)> {
         Verdict::InSync | Verdict::Mismatched | Verdict::Pending => return None,
     };
     // A side that is said to lack the tag and has a digest for it does not lack it.
-    let digest = divergence.digests[to.other()].clone()?;
-    divergence.digests[to].is_none().then_some((to, digest))
+    let digest = divergence.digests[to.other()]?;
+    divergence.digests[to].is_none().then_some(Missing {
+        repository: divergence.repository,
+        tag: divergence.tag,
+        to,
+        digest,
+    })
 }
 
 fn writable(policy: &MirrorPolicy, to: Side) -> bool {

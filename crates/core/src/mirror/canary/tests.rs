@@ -73,6 +73,20 @@ fn canary_is_in_use_where_one_in_sync_is() {
 }
 
 #[test]
+fn search_among_many_in_use_goes_on_after_the_next_pass() {
+    let mut references: Vec<String> = (0..MOST_LOOKED_AT).map(|number| format!("a{number}")).collect();
+    references.push("old".to_owned());
+    let references: Vec<&str> = references.iter().map(String::as_str).collect();
+    let mut choice = CanaryChoice::default();
+    let mut chosen = || {
+        choice.choose(&listed(), &ledger(), &using(&references), true);
+        choice.current().map(|canary| canary.tag.clone())
+    };
+    assert_eq!(chosen().as_deref(), Some("new"));
+    assert_eq!(chosen().as_deref(), Some("old"));
+}
+
+#[test]
 fn canary_is_the_tag_that_came_in_sync_last() {
     let mut choice = CanaryChoice::default();
     let empty = ledger_of(&listed(), &[("differs", "ab")]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Blocker, Blockers, Known, blockers, is_digest, needed};
+use super::{Blocker, Blockers, Known, blockers, is_digest, needed, since};
 use crate::endpoint::distance;
 use crate::mirror::event::{ReferenceName, RequestId, Requests};
 use crate::mirror::failover::InUseCheck;
@@ -59,6 +59,9 @@ struct Reading {
     waiting: BTreeSet<ReferenceName>,
     /// Found on neither side. The ledger forgets such tags.
     nowhere: BTreeSet<ReferenceName>,
+    /// What holds the failback up, where nothing has to be read: the check ends in the step that it was judged in, so that its
+    /// references are looked up once.
+    judged: Option<Blockers>,
 }
 
 impl FailbackCheck {
@@ -114,17 +117,27 @@ impl FailbackCheck {
         let State::InUse { begun, .. } = self.state else {
             return Vec::new();
         };
-        // When a side was last read; those that were never read come first.
-        let read_at = |repository: &str, reference: &str| {
+        let fresh = begun.checked_sub(FRESH).unwrap_or(Timestamp::MIN);
+        let mut old: Vec<(Option<Timestamp>, &str, &str)> = Vec::new();
+        let mut judged = Blockers::default();
+        for (repository, reference) in needed(policy, in_use) {
             let observations = ledger.observations(repository, reference);
             let at = |side: Side| observations[side].as_ref().map(|(_, at)| *at);
-            at(Side::Primary).min(at(Side::Fallback))
-        };
-        let mut old: Vec<(Option<Timestamp>, &str, &str)> = needed(policy, in_use)
-            .map(|(repository, reference)| (read_at(repository, reference), repository, reference))
-            .filter(|(at, ..)| at.is_none_or(|at| distance(at, now) > FRESH))
-            .collect();
+            // When a side was last read; those that were never read come first.
+            let at = at(Side::Primary).min(at(Side::Fallback));
+            if at.is_none_or(|at| distance(at, now) > FRESH) {
+                old.push((at, repository, reference));
+            }
+            judged.check(policy, repository, reference, since(observations, fresh));
+        }
         let all = old.len() <= MOST_READ;
+        self.state = State::Reading(Reading {
+            begun,
+            oldest: if all { fresh } else { pass.min(fresh) },
+            waiting: BTreeSet::new(),
+            nowhere: BTreeSet::new(),
+            judged: old.is_empty().then_some(judged),
+        });
         if !all {
             // The next check goes on with those that this one does not come to.
             old.select_nth_unstable(MOST_READ);
@@ -134,15 +147,7 @@ impl FailbackCheck {
             repository: repository.to_owned(),
             reference: reference.to_owned(),
         };
-        let read = old.into_iter().map(name).collect();
-        let fresh = begun.checked_sub(FRESH).unwrap_or(Timestamp::MIN);
-        self.state = State::Reading(Reading {
-            begun,
-            oldest: if all { fresh } else { pass.min(fresh) },
-            waiting: BTreeSet::new(),
-            nowhere: BTreeSet::new(),
-        });
-        read
+        old.into_iter().map(name).collect()
     }
 
     /// These are being read.
@@ -181,7 +186,7 @@ impl FailbackCheck {
         ledger: &Ledger,
         now: Timestamp,
     ) -> bool {
-        let State::Reading(reading) = &self.state else {
+        let State::Reading(reading) = &mut self.state else {
             return false;
         };
         if !reading.waiting.is_empty() {
@@ -192,7 +197,8 @@ impl FailbackCheck {
             oldest: reading.oldest,
             nowhere: &reading.nowhere,
         };
-        let blockers = blockers(policy, in_use, &known);
+        let judged = reading.judged.take();
+        let blockers = judged.unwrap_or_else(|| blockers(policy, in_use, &known));
         self.result = Some(InUseCheck {
             begun: reading.begun,
             ended: now,

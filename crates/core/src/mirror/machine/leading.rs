@@ -152,7 +152,7 @@ impl Mirror {
             in_use,
             attempts: self.copies.attempts(),
         };
-        let plan = repair::plan(&input, ledger.diverged(), now);
+        let plan = repair::plan(&input, ledger.diverged_refs(), now);
         let dry_run = policy.repair.mode == RepairMode::DryRun;
         if plan.errands.is_empty() {
             self.copies.idle(&plan, dry_run);

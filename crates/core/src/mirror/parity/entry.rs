@@ -249,9 +249,9 @@ impl Entry {
     }
 
     /// What both sides had at the last look that read both, of a difference.
-    pub(super) fn digests(&self) -> Sides<Option<Digest>> {
+    pub(super) fn digests(&self) -> Sides<Option<&Digest>> {
         match self.differs() {
-            Some(known) => known.digests.clone(),
+            Some(known) => known.digests.as_ref().map(Option::as_ref),
             None => Sides::default(),
         }
     }

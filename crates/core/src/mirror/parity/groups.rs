@@ -94,22 +94,18 @@ impl Ledger {
     /// A side's last answer counts at once, without a grace period. An absence from a pull-through cache is not knowledge of
     /// a tag: the cache gets it with the next pull.
     pub fn known(&self, repository: &str, reference: &str) -> Knowledge {
+        let slot = self.slot(repository, reference);
+        if let Some(slot) = slot.filter(|slot| !slot.is_digest()) {
+            return self.combined(slot).0;
+        }
         let Some(key) = self.key(repository, reference) else {
             return Knowledge::NOTHING;
         };
-        let slot = self.slot(repository, reference);
         if is_digest(reference) {
             return self.known_digest(key, slot);
         }
-        match slot {
-            Some(slot) => self.combined(slot).0,
-            None => self
-                .groups
-                .prior
-                .as_ref()
-                .and_then(|prior| prior.tag(key))
-                .unwrap_or_default(),
-        }
+        let prior = self.groups.prior.as_ref().and_then(|prior| prior.tag(key));
+        prior.unwrap_or_default()
     }
 
     fn known_digest(&self, key: Key, slot: Option<&Slot>) -> Knowledge {

@@ -1,59 +1,66 @@
-//! A sorted list of numbers whose order is kept elsewhere: what an index over 100,000 entries costs is 4 bytes for each.
+//! A sorted list of numbers whose order is kept elsewhere: what an index over 100,000 entries costs is 4 bytes for each, or a few
+//! more where an item also holds the beginning of what it is sorted by.
 
 use std::cmp::Ordering;
 use std::iter::{Copied, Flatten, Skip};
 use std::slice;
 
-/// Numbers in one piece of memory, so that an insertion moves at most 2 kB.
+/// Items in one piece of memory, so that an insertion moves at most 6 kB.
 const CHUNK: usize = 512;
 
-/// Numbers in an order that each call brings with it: a function that compares a number with what is looked for. It must be
+/// Items in an order that each call brings with it: a function that compares an item with what is looked for. It must be
 /// the same order in every call.
-#[derive(Debug, Default)]
-pub(super) struct Order {
+#[derive(Debug)]
+pub(super) struct Order<T = u32> {
     /// None of them is empty.
-    chunks: Vec<Vec<u32>>,
+    chunks: Vec<Vec<T>>,
 }
 
-impl Order {
+impl<T> Default for Order<T> {
+    fn default() -> Order<T> {
+        Order { chunks: Vec::new() }
+    }
+}
+
+impl<T: Copy> Order<T> {
     pub(super) fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
 
-    /// The number that is looked for.
-    pub(super) fn find(&self, compare: impl Fn(u32) -> Ordering) -> Option<u32> {
+    /// The item that is looked for.
+    pub(super) fn find(&self, compare: impl Fn(T) -> Ordering) -> Option<T> {
         let chunk = self.chunks.get(self.chunk(&compare))?;
-        let index = chunk.binary_search_by(|number| compare(*number)).ok()?;
+        let index = chunk.binary_search_by(|item| compare(*item)).ok()?;
         chunk.get(index).copied()
     }
 
-    /// All numbers from the first that is not less than what is looked for.
-    pub(super) fn starting_at(&self, compare: impl Fn(u32) -> Ordering) -> Numbers<'_> {
+    /// All items from the first that is not less than what is looked for.
+    pub(super) fn starting_at(&self, compare: impl Fn(T) -> Ordering) -> Items<'_, T> {
         let chunk = self.chunk(&compare);
         let skipped = self.chunks.get(chunk).map_or(0, |chunk| {
-            chunk.partition_point(|number| compare(*number) == Ordering::Less)
+            chunk.partition_point(|item| compare(*item) == Ordering::Less)
         });
         self.chunks.iter().skip(chunk).flatten().skip(skipped).copied()
     }
 
-    /// All numbers.
-    pub(super) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+    /// All items.
+    pub(super) fn iter(&self) -> impl Iterator<Item = T> + '_ {
         self.chunks.iter().flatten().copied()
     }
 
-    /// Adds a number that is not there yet.
-    pub(super) fn insert(&mut self, number: u32, compare: impl Fn(u32) -> Ordering) {
+    /// Adds an item that is not there yet.
+    pub(super) fn insert(&mut self, item: T, compare: impl Fn(T) -> Ordering) {
         let at = self.chunk(&compare);
         let Some(chunk) = self.chunks.get_mut(at) else {
             // After all others: appending leaves full chunks behind.
             match self.chunks.last_mut() {
-                Some(last) if last.len() < CHUNK => last.push(number),
-                _ => self.chunks.push(vec![number]),
+                Some(last) if last.len() < CHUNK => last.push(item),
+                _ => self.chunks.push(vec![item]),
             }
             return;
         };
         let index = chunk.partition_point(|there| compare(*there) == Ordering::Less);
-        chunk.insert(index, number);
+        chunk.insert(index, item);
         if chunk.len() > CHUNK {
             let rest = chunk.split_off(CHUNK / 2);
             chunk.shrink_to_fit();
@@ -61,11 +68,11 @@ impl Order {
         }
     }
 
-    /// Takes a number out.
-    pub(super) fn remove(&mut self, compare: impl Fn(u32) -> Ordering) {
+    /// Takes an item out.
+    pub(super) fn remove(&mut self, compare: impl Fn(T) -> Ordering) {
         let at = self.chunk(&compare);
         let Some(chunk) = self.chunks.get_mut(at) else { return };
-        if let Ok(index) = chunk.binary_search_by(|number| compare(*number)) {
+        if let Ok(index) = chunk.binary_search_by(|item| compare(*item)) {
             chunk.remove(index);
         }
         if chunk.is_empty() {
@@ -74,16 +81,16 @@ impl Order {
     }
 
     /// The first chunk that ends with what is looked for or later.
-    fn chunk(&self, compare: &impl Fn(u32) -> Ordering) -> usize {
+    fn chunk(&self, compare: &impl Fn(T) -> Ordering) -> usize {
         self.chunks.partition_point(|chunk| {
-            let last = chunk.last().map(|number| compare(*number));
+            let last = chunk.last().map(|item| compare(*item));
             last == Some(Ordering::Less)
         })
     }
 }
 
 /// See [`Order::starting_at`].
-pub(super) type Numbers<'a> = Copied<Skip<Flatten<Skip<slice::Iter<'a, Vec<u32>>>>>>;
+pub(super) type Items<'a, T> = Copied<Skip<Flatten<Skip<slice::Iter<'a, Vec<T>>>>>>;
 
 #[cfg(test)]
 mod tests {
@@ -96,7 +103,7 @@ mod tests {
     proptest! {
         #[test]
         fn order_does_what_a_set_does(steps in prop::collection::vec((any::<bool>(), 0..3_000_u32), 0..2_000), from in 0..3_000_u32) {
-            let mut order = Order::default();
+            let mut order: Order = Order::default();
             let mut set = BTreeSet::new();
             for (add, number) in steps {
                 let there = order.find(|other| other.cmp(&number));
@@ -116,7 +123,7 @@ mod tests {
 
     #[test]
     fn order_splits_its_chunks_when_filled_backwards() {
-        let mut order = Order::default();
+        let mut order: Order = Order::default();
         for number in (0..10_000).rev() {
             order.insert(number, |other| other.cmp(&number));
         }

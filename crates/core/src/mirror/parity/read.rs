@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::entry::{Class, Entry};
 use super::store::{Slot, is_digest};
 use super::tally::instant;
-use super::{Canary, Divergence, Ledger, Observed, Rules, Summary, Verdict};
+use super::{Canary, Divergence, DivergenceRef, Ledger, Observed, Rules, Summary, Verdict};
 use crate::digest::Digest;
 use crate::side::{Side, Sides};
 
@@ -91,16 +91,22 @@ impl Ledger {
 
     /// Every confirmed divergence, the newest first, then by name; made one at a time, because there may be many.
     pub fn diverged(&self) -> impl Iterator<Item = Divergence> + '_ {
-        self.tally.diverged().filter_map(|(repository, reference, id)| {
-            let entry: &Entry = &self.store.slot(id)?.entry;
-            Some(Divergence {
-                repository: repository.to_owned(),
-                tag: reference.to_owned(),
-                verdict: verdict_of(entry.class()),
-                digests: entry.digests(),
-                since: instant(entry.diverged_since()?),
-            })
-        })
+        let slots = self.diverged_slots();
+        slots.filter_map(|(repository, slot)| Some(divergence_of(repository, slot)?.to_owned()))
+    }
+
+    /// The same, borrowed and all at once: their entries lie far apart in memory, and a short loop waits for many of them at a time.
+    pub(in crate::mirror) fn diverged_refs(&self) -> Vec<DivergenceRef<'_>> {
+        let slots: Vec<(&str, &Slot)> = self.diverged_slots().collect();
+        let found = slots.into_iter();
+        found
+            .filter_map(|(repository, slot)| divergence_of(repository, slot))
+            .collect()
+    }
+
+    fn diverged_slots(&self) -> impl Iterator<Item = (&str, &Slot)> {
+        let diverged = self.tally.diverged();
+        diverged.filter_map(|(repository, _, id)| Some((repository, self.store.slot(id)?)))
     }
 
     /// Tags and digests to be looked at again, by name: never read on both sides in one look, or different and not confirmed.
@@ -138,6 +144,29 @@ impl Ledger {
         });
         canaries.into_iter().find(|canary| !excluded.contains(canary))
     }
+}
+
+impl DivergenceRef<'_> {
+    fn to_owned(self) -> Divergence {
+        Divergence {
+            repository: self.repository.to_owned(),
+            tag: self.tag.to_owned(),
+            verdict: self.verdict,
+            digests: self.digests.map(Option::<&Digest>::cloned),
+            since: self.since,
+        }
+    }
+}
+
+fn divergence_of<'a>(repository: &'a str, slot: &'a Slot) -> Option<DivergenceRef<'a>> {
+    let entry: &Entry = &slot.entry;
+    Some(DivergenceRef {
+        repository,
+        tag: &slot.reference,
+        verdict: verdict_of(entry.class()),
+        digests: entry.digests(),
+        since: instant(entry.diverged_since()?),
+    })
 }
 
 fn verdict_of(class: Class) -> Verdict {

@@ -43,12 +43,20 @@ pub(super) struct Repository {
     pub(super) keys: RepositoryKeys,
     /// Entries that at least one side has.
     pub(super) known: usize,
-    tags: Order,
-    digests: Order,
+    tags: Order<Named>,
+    digests: Order<Named>,
 }
 
 impl Repository {
-    fn order(&mut self, reference: &str) -> &mut Order {
+    fn order(&self, reference: &str) -> &Order<Named> {
+        if is_digest(reference) {
+            &self.digests
+        } else {
+            &self.tags
+        }
+    }
+
+    fn order_mut(&mut self, reference: &str) -> &mut Order<Named> {
         if is_digest(reference) {
             &mut self.digests
         } else {
@@ -59,6 +67,34 @@ impl Repository {
     /// Whether digests were asked for themselves.
     pub(super) fn has_digests(&self) -> bool {
         !self.digests.is_empty()
+    }
+}
+
+/// The first bytes of a name, padded with zeros: they sort as the name does.
+type Start = [u8; 8];
+
+/// An entry in the order of names. Most names differ in their first bytes, so a search reads few of the entries themselves, which
+/// lie far apart in memory.
+#[derive(Clone, Copy, Debug)]
+struct Named {
+    start: Start,
+    id: Id,
+}
+
+/// A name that is looked for.
+#[derive(Clone, Copy)]
+struct Name<'a> {
+    start: Start,
+    whole: &'a str,
+}
+
+impl Name<'_> {
+    fn of(whole: &str) -> Name<'_> {
+        let mut start = Start::default();
+        for (to, from) in start.iter_mut().zip(whole.as_bytes()) {
+            *to = *from;
+        }
+        Name { start, whole }
     }
 }
 
@@ -102,34 +138,31 @@ impl Store {
         self.by_name.values().filter_map(|number| self.repository_of(*number))
     }
 
+    /// By name: entries that are looked up together are often neighbours in that order, and no key has to be computed.
     pub(super) fn find(&self, repository: &str, reference: &str) -> Option<Id> {
-        let number = *self.by_name.get(repository)?;
-        let key = self.repository_of(number)?.keys.key(reference);
-        self.find_key(key, number, reference)
-    }
-
-    /// The entry with a key, and the names that it is computed from.
-    pub(super) fn find_key(&self, key: Key, repository: u32, reference: &str) -> Option<Id> {
-        self.by_key
-            .find(|id| by_key(&self.slots, id, (key, repository, reference)))
+        let order = self.repository(repository)?.order(reference);
+        let wanted = Name::of(reference);
+        Some(order.find(|named| by_name(&self.slots, named, wanted))?.id)
     }
 
     /// The entries of tags of a repository, by name.
     pub(super) fn tags(&self, repository: &str, from: Bound<&str>) -> impl Iterator<Item = (Id, &Slot)> {
         let tags = self.repository(repository).map(|repository| &repository.tags);
-        let from = tags.map(|tags| tags.starting_at(|id| after_bound(&self.slots, id, from)));
-        from.into_iter().flatten().filter_map(|id| Some((id, self.slot(id)?)))
+        let from = tags.map(|tags| tags.starting_at(|named| after_bound(&self.slots, named, from)));
+        let ids = from.into_iter().flatten().map(|named| named.id);
+        ids.filter_map(|id| Some((id, self.slot(id)?)))
     }
 
     /// All entries of a repository: its tags by name, then its digests.
     pub(super) fn entries<'s>(&'s self, repository: &'s Repository) -> impl Iterator<Item = (Id, &'s Slot)> {
         let ids = repository.tags.iter().chain(repository.digests.iter());
-        ids.filter_map(|id| Some((id, self.slot(id)?)))
+        ids.filter_map(|named| Some((named.id, self.slot(named.id)?)))
     }
 
     /// The entries of digests that were asked for themselves.
     pub(super) fn digests<'s>(&'s self, repository: &'s Repository) -> impl Iterator<Item = (Id, &'s Slot)> {
-        repository.digests.iter().filter_map(|id| Some((id, self.slot(id)?)))
+        let ids = repository.digests.iter().map(|named| named.id);
+        ids.filter_map(|id| Some((id, self.slot(id)?)))
     }
 
     /// All entries from a key on.
@@ -169,8 +202,10 @@ impl Store {
         self.by_key
             .insert(id, |other| by_key(slots, other, (key, number, reference)));
         if let Some(repository) = self.repositories.get_mut(number as usize).and_then(Option::as_mut) {
-            let order = repository.order(reference);
-            order.insert(id, |other| by_name(slots, other, reference));
+            let name = Name::of(reference);
+            let named = Named { start: name.start, id };
+            let order = repository.order_mut(reference);
+            order.insert(named, |other| by_name(slots, other, name));
         }
         id
     }
@@ -183,8 +218,9 @@ impl Store {
         self.by_key
             .remove(|other| by_key(slots, other, (key, number, &reference)));
         if let Some(repository) = self.repositories.get_mut(number as usize).and_then(Option::as_mut) {
-            let order = repository.order(&reference);
-            order.remove(|other| by_name(slots, other, &reference));
+            let name = Name::of(&reference);
+            let order = repository.order_mut(&reference);
+            order.remove(|other| by_name(slots, other, name));
             if repository.tags.is_empty() && repository.digests.is_empty() {
                 self.by_name.remove(&*repository.name);
                 self.repositories[number as usize] = None;
@@ -270,15 +306,18 @@ fn by_key(slots: &Slots, id: Id, wanted: (Key, u32, &str)) -> Ordering {
     })
 }
 
-fn by_name(slots: &Slots, id: Id, wanted: &str) -> Ordering {
-    slot_of(slots, id).map_or(Ordering::Less, |slot| (*slot.reference).cmp(wanted))
+fn by_name(slots: &Slots, named: Named, wanted: Name<'_>) -> Ordering {
+    named
+        .start
+        .cmp(&wanted.start)
+        .then_with(|| slot_of(slots, named.id).map_or(Ordering::Less, |slot| (*slot.reference).cmp(wanted.whole)))
 }
 
-fn after_bound(slots: &Slots, id: Id, from: Bound<&str>) -> Ordering {
+fn after_bound(slots: &Slots, named: Named, from: Bound<&str>) -> Ordering {
     match from {
         Bound::Unbounded => Ordering::Greater,
-        Bound::Included(from) => by_name(slots, id, from),
-        Bound::Excluded(from) => by_name(slots, id, from).then(Ordering::Less),
+        Bound::Included(from) => by_name(slots, named, Name::of(from)),
+        Bound::Excluded(from) => by_name(slots, named, Name::of(from)).then(Ordering::Less),
     }
 }
 

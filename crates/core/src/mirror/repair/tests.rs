@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::mirror::in_use::Use;
+use crate::mirror::parity::Divergence;
 use crate::policy::{RepairDirection, RepairPolicy};
 use crate::routing::fixtures::apps;
 
@@ -47,12 +48,22 @@ fn divergence(tag: &str, verdict: Verdict) -> Divergence {
     }
 }
 
+fn borrowed(divergence: &Divergence) -> DivergenceRef<'_> {
+    DivergenceRef {
+        repository: &divergence.repository,
+        tag: &divergence.tag,
+        verdict: divergence.verdict,
+        digests: divergence.digests.as_ref().map(Option::as_ref),
+        since: divergence.since,
+    }
+}
+
 const UP: Sides<bool> = Sides {
     primary: true,
     fallback: true,
 };
 
-fn planned(policy: &MirrorPolicy, divergences: Vec<Divergence>) -> Plan {
+fn planned(policy: &MirrorPolicy, divergences: &[Divergence]) -> Plan {
     let (in_use, attempts) = (InUse::default(), Attempts::default());
     let input = Input {
         policy,
@@ -60,7 +71,7 @@ fn planned(policy: &MirrorPolicy, divergences: Vec<Divergence>) -> Plan {
         in_use: &in_use,
         attempts: &attempts,
     };
-    plan(&input, divergences.into_iter(), now())
+    plan(&input, divergences.iter().map(borrowed), now())
 }
 
 /// What is copied where, what waits, and what is left alone.
@@ -145,7 +156,7 @@ fn each_divergence_under_each_setting_has_its_plan() {
     for (name, change, verdict, expected, left) in rows {
         let mut policy = copying();
         change(&mut policy);
-        let plan = planned(&policy, vec![divergence("1.0", verdict)]);
+        let plan = planned(&policy, &[divergence("1.0", verdict)]);
         let errands: Vec<_> = expected.map(|side| ("1.0", side)).into_iter().collect();
         assert_eq!(outcome(&plan), (errands, 0, left), "{name}");
     }
@@ -155,20 +166,20 @@ fn each_divergence_under_each_setting_has_its_plan() {
 fn tag_with_another_digest_on_its_side_is_never_copied() {
     let mut odd = divergence("1.0", Verdict::MissingOnFallback);
     odd.digests.fallback = Some(Digest::of(b"another"));
-    assert_eq!(planned(&copying(), vec![odd]), Plan::default());
+    assert_eq!(planned(&copying(), &[odd]), Plan::default());
 }
 
 #[test]
 fn digest_that_one_side_lacks_is_not_copied_by_itself() {
     let digest = Digest::of(b"untagged").to_string();
-    let plan = planned(&copying(), vec![divergence(&digest, Verdict::MissingOnFallback)]);
+    let plan = planned(&copying(), &[divergence(&digest, Verdict::MissingOnFallback)]);
     assert_eq!(plan, Plan::default());
 }
 
 #[test]
 fn tag_that_is_no_longer_selected_is_left_alone() {
     let signature = format!("sha256-{}", "a".repeat(64));
-    let plan = planned(&copying(), vec![divergence(&signature, Verdict::MissingOnFallback)]);
+    let plan = planned(&copying(), &[divergence(&signature, Verdict::MissingOnFallback)]);
     assert_eq!(outcome(&plan), (vec![], 0, 1));
 }
 
@@ -182,8 +193,11 @@ fn nothing_is_copied_while_a_side_does_not_answer() {
             in_use: &in_use,
             attempts: &attempts,
         };
-        let missing = vec![divergence("1.0", Verdict::MissingOnFallback)];
-        assert_eq!(outcome(&plan(&input, missing.into_iter(), now())), (vec![], 1, 0));
+        let missing = [divergence("1.0", Verdict::MissingOnFallback)];
+        assert_eq!(
+            outcome(&plan(&input, missing.iter().map(borrowed), now())),
+            (vec![], 1, 0)
+        );
     }
 }
 
@@ -207,15 +221,24 @@ fn tags_in_use_are_copied_first_then_the_newest() {
         in_use: &in_use,
         attempts: &attempts,
     };
-    let found = vec![at("new", 1), at("a", 5), at("b", 5), at("by-digest", 80), at("old", 90)];
-    let plan = plan(&input, found.into_iter(), now());
+    let found = [at("new", 1), at("a", 5), at("b", 5), at("by-digest", 80), at("old", 90)];
+    let plan = plan(&input, found.iter().map(borrowed), now());
     let tags: Vec<_> = plan.errands.iter().map(|errand| errand.tag.as_str()).collect();
     assert_eq!(tags, ["by-digest", "old", "new", "a", "b"]);
 }
 
 #[test]
+fn dry_run_names_a_sample_and_counts_the_others() {
+    let missing = ["1.0"; 25].map(|tag| divergence(tag, Verdict::MissingOnFallback));
+    let mut policy = copying();
+    policy.repair.mode = RepairMode::DryRun;
+    let plan = planned(&policy, &missing);
+    assert_eq!((plan.errands.len(), plan.later), (MAX_PLANNED, 5));
+}
+
+#[test]
 fn failed_copy_waits_twice_as_long_up_to_six_hours() {
-    let plan = planned(&copying(), vec![divergence("1.0", Verdict::MissingOnFallback)]);
+    let plan = planned(&copying(), &[divergence("1.0", Verdict::MissingOnFallback)]);
     let errand = &plan.errands[0];
     let mut attempts = Attempts::default();
     let mut at = now();
@@ -238,7 +261,7 @@ fn failed_copy_waits_twice_as_long_up_to_six_hours() {
 
 #[test]
 fn failures_are_forgotten_with_their_tags_and_bounded() {
-    let plan = planned(&copying(), vec![divergence("1.0", Verdict::MissingOnFallback)]);
+    let plan = planned(&copying(), &[divergence("1.0", Verdict::MissingOnFallback)]);
     let mut attempts = Attempts::default();
     for n in 0..10_050 {
         let errand = Errand {
@@ -284,7 +307,7 @@ proptest! {
         policy.repair.direction = direction;
         policy.sides.fallback.pull_through_cache = cache;
         let many: Vec<Divergence> = std::iter::repeat_n(found.clone(), copies).flatten().collect();
-        let plan = planned(&policy, many.clone());
+        let plan = planned(&policy, &many);
         prop_assert!(plan.errands.len() <= MOST_ERRANDS);
         for errand in &plan.errands {
             let told = found.iter().any(|one| {
@@ -301,7 +324,7 @@ proptest! {
             prop_assert!(direction.writes(errand.to));
             prop_assert!(!(cache && errand.to == Side::Fallback));
         }
-        let missing = many.iter().filter(|one| super::lacking(one).is_some()).count();
+        let missing = many.iter().filter(|one| super::lacking(borrowed(one)).is_some()).count();
         prop_assert_eq!(plan.errands.len() + plan.later + plan.left, missing);
     }
 }
