@@ -16,7 +16,7 @@ use std::time::Duration;
 use catamaran_core::side::Side;
 
 use record::Record;
-use world::World;
+use world::{ALL, FEW, World};
 
 const SIZES: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
 /// Where the bar is.
@@ -70,7 +70,7 @@ fn measure(tags: u32) -> ExitCode {
 
 /// The life of a mirror, from its first pass to a failback.
 fn play(tags: u32) -> Record {
-    let mut world = World::new(tags);
+    let mut world = World::new(tags, FEW);
     // Reading each tag by name takes too long where there are too many.
     world.digests = tags > BAR_AT;
     world.begin();
@@ -97,7 +97,20 @@ fn play(tags: u32) -> Record {
     fail_over(&mut world);
     fail_back(&mut world);
     outage_without_a_way_out(&mut world);
+    world.record.extend(fill(tags).record);
     world.record
+}
+
+/// The first passes of a mirror whose fallback is still empty.
+fn fill(tags: u32) -> World {
+    let mut world = World::new(tags, ALL);
+    world.use_tags(|on_fallback| !on_fallback);
+    world.digests = true;
+    world.begin();
+    world.pass();
+    let seen = world.observation().expect("the mirror is watched");
+    assert_eq!(seen.summary.missing_on_fallback, tags as usize);
+    world
 }
 
 fn fail_over(world: &mut World) {

@@ -18,6 +18,10 @@ impl Record {
         self.0.push((kind, took));
     }
 
+    pub fn extend(&mut self, later: Record) {
+        self.0.extend(later.0);
+    }
+
     /// Of each step the quicker of two runs: what interrupts the machine's processor does so in one of them.
     pub fn quicker(mut self, other: &Record) -> Record {
         assert_eq!(self.0.len(), other.0.len(), "the same scenario has the same steps");

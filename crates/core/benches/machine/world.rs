@@ -25,8 +25,10 @@ use crate::support::{TAGS_PER_REPOSITORY, at, busy, names, policy};
 /// Of so many tags one is in use.
 const IN_USE: usize = 100;
 
-/// Of 256 tags so many are missing on the fallback.
-const MISSING: u8 = 3;
+/// Of 256 tags so many are missing on the fallback, where it has been in use for long.
+pub const FEW: u16 = 3;
+/// The same where nothing was copied yet.
+pub const ALL: u16 = 256;
 
 pub struct World {
     mirror: Mirror,
@@ -38,6 +40,8 @@ pub struct World {
     in_use: Arc<InUse>,
     status: StatusRead,
     queue: VecDeque<Event>,
+    /// Of 256 tags so many are missing on the fallback.
+    missing: u16,
     /// How many tags of each repository the pass has been given.
     listed: BTreeMap<String, usize>,
     /// Whether listings bring digests.
@@ -50,7 +54,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(count: u32) -> World {
+    pub fn new(count: u32, missing: u16) -> World {
         let mut tags = BTreeMap::<String, Vec<String>>::new();
         for number in 0..count {
             let (repository, tag) = names(number);
@@ -68,6 +72,7 @@ impl World {
             in_use: Arc::default(),
             status: StatusRead::default(),
             queue: VecDeque::new(),
+            missing,
             listed: BTreeMap::new(),
             digests: false,
             down: None,
@@ -133,7 +138,8 @@ impl World {
         let mut left = all / IN_USE;
         for (repository, tags) in &self.tags {
             let share = (tags.len() / IN_USE).max(1);
-            let there = |tag: &&String| on_fallback(!is_missing(&content(repository, tag, 0)));
+            let missing = self.missing;
+            let there = |tag: &&String| on_fallback(!is_missing(&content(repository, tag, 0), missing));
             for tag in tags.iter().filter(there).take(share.min(left)) {
                 left -= 1;
                 let references = in_use.references.entry(repository.clone()).or_default();
@@ -173,6 +179,9 @@ impl World {
 
     fn kind(&self, event: &Event) -> &'static str {
         match event {
+            Event::Listed(_) if self.missing == ALL => "a piece of a listing, an empty fallback",
+            Event::Resolved(_) if self.missing == ALL => "a reference is read, an empty fallback",
+            _ if self.missing == ALL => "anything else, an empty fallback",
             Event::Listed(_) if self.digests => "a piece of a listing with digests",
             Event::Listed(_) => "a piece of a listing of names",
             Event::Resolved(_) => "a reference is read",
@@ -233,7 +242,7 @@ impl World {
             failures: Sides::default(),
             unlisted: Sides {
                 primary: 0,
-                fallback: tags.len() * usize::from(MISSING) / 256,
+                fallback: tags.len() * usize::from(self.missing) / 256,
             },
             tags: piece.collect(),
             last: to == tags.len(),
@@ -245,7 +254,7 @@ impl World {
 
     fn listed_tag(&self, repository: &str, tag: &str) -> ListedTag {
         let digest = self.content(repository, tag);
-        let missing = is_missing(&content(repository, tag, 0));
+        let missing = is_missing(&content(repository, tag, 0), self.missing);
         ListedTag {
             name: tag.to_owned(),
             sides: Sides::from_fn(|side| match side {
@@ -262,7 +271,7 @@ impl World {
             Err(_) => self.content(repository, reference),
         };
         let is_tag = !reference.contains(':');
-        let missing = is_tag && is_missing(&content(repository, reference, 0));
+        let missing = is_tag && is_missing(&content(repository, reference, 0), self.missing);
         let gone = is_tag && self.tags[repository].binary_search(reference).is_err();
         let seen = Sides::from_fn(|side| match (&resolve.ask[side], side) {
             (None, _) => resolve.seen[side].clone(),
@@ -335,8 +344,8 @@ fn content(repository: &str, tag: &str, version: u32) -> Digest {
     Digest::of(format!("{repository}:{tag} {version}").as_bytes())
 }
 
-/// Whether the fallback lacks the tag with this content.
-fn is_missing(digest: &Digest) -> bool {
+/// Whether the fallback lacks the tag with this content, where it lacks so many of 256.
+fn is_missing(digest: &Digest, missing: u16) -> bool {
     let text = digest.to_string();
-    u8::from_str_radix(&text[text.len() - 2..], 16).is_ok_and(|last| last < MISSING)
+    u8::from_str_radix(&text[text.len() - 2..], 16).is_ok_and(|last| u16::from(last) < missing)
 }

@@ -35,6 +35,7 @@ mod entry;
 mod forget;
 mod groups;
 mod look;
+mod missing;
 mod order;
 mod read;
 mod store;

@@ -53,6 +53,8 @@ pub struct Input<'a> {
     pub in_use: &'a InUse,
     /// What was tried before.
     pub attempts: &'a Attempts,
+    /// Confirmed missing tags, by the side that lacks them.
+    pub missing: Sides<usize>,
 }
 
 /// What is to be done after a pass. Every confirmed missing tag is in exactly one place.
@@ -75,35 +77,50 @@ struct Missing<'a> {
 }
 
 /// Plans the copies. What pods use comes first; besides that they come in the order of `diverged`: the newest first, then by name.
+/// Of many missing tags it is a part, with all that are used; the others are copied later.
 pub fn plan<'a>(input: &Input<'a>, diverged: impl IntoIterator<Item = DivergenceRef<'a>>, now: Timestamp) -> Plan {
-    let mut plan = Plan::default();
     if input.policy.repair.mode == RepairMode::Off {
-        return plan;
+        return Plan::default();
+    }
+    let mut plan = Plan::default();
+    for to in Side::ALL {
+        let count = if writable(input.policy, to) {
+            &mut plan.later
+        } else {
+            &mut plan.left
+        };
+        *count += input.missing[to];
     }
     let mut found = Vec::<Missing<'_>>::new();
     let mut rules = LatestRule::default();
     let reachable = input.available.primary && input.available.fallback;
     for missing in diverged.into_iter().filter_map(lacking) {
+        if !writable(input.policy, missing.to) {
+            continue;
+        }
         let rule = rules.of(input.policy, missing.repository);
-        let selected = input.policy.selects(rule, missing.tag);
-        if !selected || !writable(input.policy, missing.to) {
+        if !input.policy.selects(rule, missing.tag) {
             plan.left += 1;
+            plan.later = plan.later.saturating_sub(1);
         } else if reachable && (input.attempts.is_empty() || input.attempts.may_try(&missing.errand(), now)) {
             found.push(missing);
-        } else {
-            plan.later += 1;
         }
     }
     // Divergences come as they are to be copied but for what is used.
     let mut used = LatestUsed::of(input.in_use);
     let (first, then): (Vec<_>, Vec<_>) = found.into_iter().partition(|missing| used.has(missing));
-    let most = match input.policy.repair.mode {
+    let most = most_errands(input.policy);
+    plan.errands = first.iter().chain(&then).take(most).map(Missing::errand).collect();
+    plan.later = plan.later.saturating_sub(plan.errands.len());
+    plan
+}
+
+/// What one plan holds at most.
+pub(super) fn most_errands(policy: &MirrorPolicy) -> usize {
+    match policy.repair.mode {
         RepairMode::Copy => MOST_ERRANDS,
         RepairMode::DryRun | RepairMode::Off => MAX_PLANNED,
-    };
-    plan.later += (first.len() + then.len()).saturating_sub(most);
-    plan.errands = first.iter().chain(&then).take(most).map(Missing::errand).collect();
-    plan
+    }
 }
 
 impl Missing<'_> {

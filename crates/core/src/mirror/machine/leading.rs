@@ -151,8 +151,11 @@ impl Mirror {
             available: self.available(),
             in_use,
             attempts: self.copies.attempts(),
+            missing: ledger.missing(),
         };
-        let plan = repair::plan(&input, ledger.diverged_refs(), now);
+        // Those that were tried in vain must not hide the others.
+        let most = repair::most_errands(policy) + self.copies.attempts().len();
+        let plan = repair::plan(&input, ledger.some_missing(in_use, most), now);
         let dry_run = policy.repair.mode == RepairMode::DryRun;
         if plan.errands.is_empty() {
             self.copies.idle(&plan, dry_run);

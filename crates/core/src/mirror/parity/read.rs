@@ -95,16 +95,7 @@ impl Ledger {
         slots.filter_map(|(repository, slot)| Some(divergence_of(repository, slot)?.to_owned()))
     }
 
-    /// The same, borrowed and all at once: their entries lie far apart in memory, and a short loop waits for many of them at a time.
-    pub(in crate::mirror) fn diverged_refs(&self) -> Vec<DivergenceRef<'_>> {
-        let slots: Vec<(&str, &Slot)> = self.diverged_slots().collect();
-        let found = slots.into_iter();
-        found
-            .filter_map(|(repository, slot)| divergence_of(repository, slot))
-            .collect()
-    }
-
-    fn diverged_slots(&self) -> impl Iterator<Item = (&str, &Slot)> {
+    pub(super) fn diverged_slots(&self) -> impl Iterator<Item = (&str, &Slot)> {
         let diverged = self.tally.diverged();
         diverged.filter_map(|(repository, _, id)| Some((repository, self.store.slot(id)?)))
     }
@@ -158,7 +149,7 @@ impl DivergenceRef<'_> {
     }
 }
 
-fn divergence_of<'a>(repository: &'a str, slot: &'a Slot) -> Option<DivergenceRef<'a>> {
+pub(super) fn divergence_of<'a>(repository: &'a str, slot: &'a Slot) -> Option<DivergenceRef<'a>> {
     let entry: &Entry = &slot.entry;
     Some(DivergenceRef {
         repository,

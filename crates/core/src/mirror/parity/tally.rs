@@ -72,6 +72,16 @@ impl Share {
     pub(super) fn is_known(&self) -> bool {
         self.class != Class::Nowhere
     }
+
+    /// The side that lacks it, if it is a tag.
+    fn missing_on(&self) -> Option<Side> {
+        match self.class {
+            _ if self.is_digest => None,
+            Class::Verdict(Verdict::MissingOnPrimary) => Some(Side::Primary),
+            Class::Verdict(Verdict::MissingOnFallback) => Some(Side::Fallback),
+            _ => None,
+        }
+    }
 }
 
 /// One divergence in the order of [`super::Ledger::divergences`], and its entry.
@@ -83,6 +93,8 @@ pub(super) struct Tally {
     not_cached: usize,
     nowhere: usize,
     digests: usize,
+    /// Tags, no digests, by the side that lacks them.
+    missing: Sides<usize>,
     repositories: usize,
     present: Sides<usize>,
     checked: Counts,
@@ -131,6 +143,9 @@ impl Tally {
     fn count(&mut self, share: &Share) {
         *self.count_of(share.class) += 1;
         self.digests += usize::from(share.is_digest && share.is_known());
+        if let Some(side) = share.missing_on() {
+            self.missing[side] += 1;
+        }
         for side in Side::ALL {
             self.present[side] += usize::from(share.present[side]);
         }
@@ -143,6 +158,9 @@ impl Tally {
     fn discount(&mut self, share: &Share) {
         *self.count_of(share.class) -= 1;
         self.digests -= usize::from(share.is_digest && share.is_known());
+        if let Some(side) = share.missing_on() {
+            self.missing[side] -= 1;
+        }
         for side in Side::ALL {
             self.present[side] -= usize::from(share.present[side]);
         }
@@ -189,6 +207,11 @@ impl Tally {
     /// References that no side is known to have.
     pub(super) fn nowhere(&self) -> usize {
         self.nowhere
+    }
+
+    /// Tags that are missing, by the side that lacks them.
+    pub(super) fn missing(&self) -> Sides<usize> {
+        self.missing
     }
 
     pub(super) fn present(&self, side: Side) -> usize {

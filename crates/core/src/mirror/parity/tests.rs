@@ -11,6 +11,7 @@ use crate::policy::{MirrorId, SidePolicy};
 mod groups;
 mod knowledge;
 mod mapping;
+mod missing;
 mod model;
 mod prior;
 

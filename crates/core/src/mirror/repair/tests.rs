@@ -63,6 +63,15 @@ const UP: Sides<bool> = Sides {
     fallback: true,
 };
 
+/// Missing tags by the side that lacks them.
+fn missing(divergences: &[Divergence]) -> Sides<usize> {
+    let on = |side: Side| {
+        let found = divergences.iter().filter_map(|one| lacking(borrowed(one)));
+        found.filter(|missing| missing.to == side).count()
+    };
+    Sides::from_fn(on)
+}
+
 fn planned(policy: &MirrorPolicy, divergences: &[Divergence]) -> Plan {
     let (in_use, attempts) = (InUse::default(), Attempts::default());
     let input = Input {
@@ -70,6 +79,7 @@ fn planned(policy: &MirrorPolicy, divergences: &[Divergence]) -> Plan {
         available: UP,
         in_use: &in_use,
         attempts: &attempts,
+        missing: missing(divergences),
     };
     plan(&input, divergences.iter().map(borrowed), now())
 }
@@ -187,15 +197,16 @@ fn tag_that_is_no_longer_selected_is_left_alone() {
 fn nothing_is_copied_while_a_side_does_not_answer() {
     let (policy, in_use, attempts) = (copying(), InUse::default(), Attempts::default());
     for available in [Sides { primary: false, ..UP }, Sides { fallback: false, ..UP }] {
+        let found = [divergence("1.0", Verdict::MissingOnFallback)];
         let input = Input {
             policy: &policy,
             available,
             in_use: &in_use,
             attempts: &attempts,
+            missing: missing(&found),
         };
-        let missing = [divergence("1.0", Verdict::MissingOnFallback)];
         assert_eq!(
-            outcome(&plan(&input, missing.iter().map(borrowed), now())),
+            outcome(&plan(&input, found.iter().map(borrowed), now())),
             (vec![], 1, 0)
         );
     }
@@ -215,13 +226,14 @@ fn tags_in_use_are_copied_first_then_the_newest() {
         references: BTreeMap::from([("web".to_owned(), BTreeMap::from(used))]),
         ..InUse::default()
     };
+    let found = [at("new", 1), at("a", 5), at("b", 5), at("by-digest", 80), at("old", 90)];
     let input = Input {
         policy: &policy,
         available: UP,
         in_use: &in_use,
         attempts: &attempts,
+        missing: missing(&found),
     };
-    let found = [at("new", 1), at("a", 5), at("b", 5), at("by-digest", 80), at("old", 90)];
     let plan = plan(&input, found.iter().map(borrowed), now());
     let tags: Vec<_> = plan.errands.iter().map(|errand| errand.tag.as_str()).collect();
     assert_eq!(tags, ["by-digest", "old", "new", "a", "b"]);
@@ -234,6 +246,24 @@ fn dry_run_names_a_sample_and_counts_the_others() {
     policy.repair.mode = RepairMode::DryRun;
     let plan = planned(&policy, &missing);
     assert_eq!((plan.errands.len(), plan.later), (MAX_PLANNED, 5));
+}
+
+#[test]
+fn part_of_what_is_missing_is_copied_now_and_the_others_later() {
+    let (policy, in_use, attempts) = (copying(), InUse::default(), Attempts::default());
+    let input = Input {
+        policy: &policy,
+        available: UP,
+        in_use: &in_use,
+        attempts: &attempts,
+        missing: Sides {
+            primary: 40,
+            fallback: 100_000,
+        },
+    };
+    let found = [divergence("1.0", Verdict::MissingOnFallback)];
+    let plan = plan(&input, found.iter().map(borrowed), now());
+    assert_eq!(outcome(&plan), (vec![("1.0", Side::Fallback)], 100_039, 0));
 }
 
 #[test]

@@ -192,6 +192,7 @@ impl World {
                     tally.bytes(),
                     tally.nowhere(),
                     Side::ALL.map(|side| tally.present(side)),
+                    tally.missing(),
                 ),
             )
         };
