@@ -51,9 +51,11 @@ mod world;
 #[path = "simulator/writing.rs"]
 mod writing;
 
-/// Plays random histories: 1,000, or half of what `FUZZ_HISTORIES` says, or for `FUZZ_SECONDS`.
+/// Plays random histories: 1,000, or half of what `FUZZ_HISTORIES` says, or for `FUZZ_SECONDS`. `FUZZ_SEED` leaves out as many, which
+/// were played before.
 fn fuzz(seed: u64) -> Result<(), String> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let seed = seed + number("FUZZ_SEED").unwrap_or_default();
     let long = number("FUZZ_SECONDS").map(std::time::Duration::from_secs);
     match number("FUZZ_HISTORIES") {
         Some(count) => fuzz::run(seed, count / 2, None),

@@ -5,6 +5,7 @@
 //! by `failback.onMismatch: Proceed`.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
 
@@ -86,8 +87,8 @@ pub(super) fn needed<'a>(policy: &'a MirrorPolicy, in_use: &'a InUse) -> impl It
 /// What was read for a failback.
 pub(super) struct Known<'a> {
     pub(super) ledger: &'a Ledger,
-    /// What was read before this does not count.
-    pub(super) oldest: Timestamp,
+    /// When it must have been read to count.
+    pub(super) read: RangeInclusive<Timestamp>,
     /// References that neither side has.
     pub(super) nowhere: &'a BTreeSet<ReferenceName>,
 }
@@ -101,14 +102,15 @@ impl Known<'_> {
         if !self.nowhere.is_empty() && self.nowhere.contains(&name()) {
             return Sides::from_fn(|_| Observed::Absent);
         }
-        since(self.ledger.observations(repository, reference), self.oldest)
+        within(&self.read, self.ledger.observations(repository, reference))
     }
 }
 
-/// What counts of what each side said last: what was read at `oldest` or later.
-fn since(observations: Sides<Option<(Observed, Timestamp)>>, oldest: Timestamp) -> Sides<Observed> {
+/// What counts of what each side said last: what was read in this time. What was read later than now, was read before the clock was
+/// set back, and may be of any age.
+fn within(read: &RangeInclusive<Timestamp>, observations: Sides<Option<(Observed, Timestamp)>>) -> Sides<Observed> {
     observations.map(|seen| match seen {
-        Some((seen, at)) if at >= oldest => seen,
+        Some((seen, at)) if read.contains(&at) => seen,
         _ => Observed::Unknown,
     })
 }

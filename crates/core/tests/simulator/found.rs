@@ -263,3 +263,66 @@ fn tag_that_is_nowhere_holds_up_no_failover() {
         ],
     );
 }
+
+/// No fault of the machine: an answer counted that it had given up, by a clock that was set back meanwhile.
+#[test]
+fn answer_that_a_clock_makes_late_counts_for_nothing() {
+    let setup = Setup {
+        replicas: 1,
+        period: 3,
+        threshold: 2,
+        digests: [false, true, false],
+        interval: 120,
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            Weather(1, BlackHole),
+            Wait(10_000),
+            Run(2, Fallback, 0, 2, Both),
+            Wait(1_000),
+            Asks(2, true),
+            Wait(1_000),
+            SetClock(0, -900_000),
+            Wait(5_000),
+            PushBoth(0, 0, 7),
+            Wait(7_000),
+        ],
+    );
+}
+
+/// What was read before the clock was set back counted as read just now, and a failback lacked an image.
+#[test]
+fn clock_that_is_set_back_makes_no_reading_newer() {
+    let setup = Setup {
+        replicas: 3,
+        repositories: 4,
+        period: 3,
+        interval: 10,
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            Weather(1, Unauthorized),
+            PushBoth(0, 4, 2),
+            Wait(2_000),
+            Weather(0, BlackHole),
+            SetClock(0, -900_000),
+            Wait(1_000),
+            Weather(0, Refuses),
+            DeleteFrom(Primary, 0, 4),
+            Wait(3_000),
+            Weather(1, Up),
+            Wait(5_000),
+            Run(0, Fallback, 0, 4, Both),
+            Wait(50_000),
+            Weather(0, BlackHole),
+            Wait(15_000),
+            Break(Primary, 0, true),
+            Weather(0, Up),
+            Wait(80_000),
+        ],
+    );
+}

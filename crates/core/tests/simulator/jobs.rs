@@ -274,7 +274,8 @@ impl World {
                     one.asked[probe.side] = None;
                     one.probes.push(probe);
                 }
-                let in_time = self.now - found <= 20 * SECOND + TIMEOUT;
+                // By a clock that was set meanwhile it may have been given up.
+                let in_time = self.now - found <= 20 * SECOND + TIMEOUT && one.clocks_set < found;
                 let same_spec = policy
                     .as_ref()
                     .zip(one.policy())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Blocker, Blockers, Known, blockers, is_digest, needed, since};
+use super::{Blocker, Blockers, Known, blockers, is_digest, needed, within};
 use crate::endpoint::distance;
 use crate::mirror::event::{ReferenceName, RequestId, Requests};
 use crate::mirror::failover::InUseCheck;
@@ -128,7 +128,7 @@ impl FailbackCheck {
             if at.is_none_or(|at| distance(at, now) > FRESH) {
                 old.push((at, repository, reference));
             }
-            judged.check(policy, repository, reference, since(observations, fresh));
+            judged.check(policy, repository, reference, within(&(fresh..=now), observations));
         }
         let all = old.len() <= MOST_READ;
         self.state = State::Reading(Reading {
@@ -194,7 +194,7 @@ impl FailbackCheck {
         }
         let known = Known {
             ledger,
-            oldest: reading.oldest,
+            read: reading.oldest..=now,
             nowhere: &reading.nowhere,
         };
         let judged = reading.judged.take();

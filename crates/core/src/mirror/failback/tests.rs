@@ -96,7 +96,7 @@ fn blockers_are_counted_and_the_first_ten_named() {
     let nowhere = BTreeSet::new();
     let known = Known {
         ledger: &ledger,
-        oldest: at(0),
+        read: at(0)..=at(0),
         nowhere: &nowhere,
     };
     let blockers = blockers(&policy, &used(&tags), &known);
@@ -115,18 +115,23 @@ fn blockers_are_counted_and_the_first_ten_named() {
 fn what_was_read_before_the_check_does_not_count() {
     let policy = listed();
     let ledger = ledger_of(&policy, &[("a", "xx")]);
-    let reason = |oldest: i64, nowhere: &BTreeSet<ReferenceName>| {
+    let reason = |oldest: i64, latest: i64, nowhere: &BTreeSet<ReferenceName>| {
         let known = Known {
             ledger: &ledger,
-            oldest: at(oldest),
+            read: at(oldest)..=at(latest),
             nowhere,
         };
         let blockers = blockers(&policy, &used(&["a"]), &known);
         blockers.sample.first().map(|blocker| blocker.reason)
     };
-    assert_eq!(reason(0, &BTreeSet::new()), None);
-    assert_eq!(reason(1, &BTreeSet::new()), Some(BlockReason::NotRead));
-    assert_eq!(reason(1, &BTreeSet::from([name("a")])), None, "neither side has it");
+    assert_eq!(reason(0, 5, &BTreeSet::new()), None);
+    assert_eq!(reason(1, 5, &BTreeSet::new()), Some(BlockReason::NotRead));
+    assert_eq!(
+        reason(-5, -1, &BTreeSet::new()),
+        Some(BlockReason::NotRead),
+        "the clock was set back"
+    );
+    assert_eq!(reason(1, 5, &BTreeSet::from([name("a")])), None, "neither side has it");
 }
 
 /// A check of what `web` uses, with a ledger of its own.

@@ -242,7 +242,9 @@ impl Mirror {
         let since = self.probes.side(Side::Primary).history().reachable_since()?;
         let oldest = policy.parity.interval.min(OLDEST_PASS);
         let pass = self.passes.last();
-        if !pass.is_some_and(|pass| pass.begun >= since && distance(pass.ended, now) <= oldest) {
+        // One that began later than now, began before the clock was set back.
+        let is_since = |begun: Timestamp| (since..=now).contains(&begun);
+        if !pass.is_some_and(|pass| is_since(pass.begun) && distance(pass.ended, now) <= oldest) {
             self.passes.want_since(since);
             return None;
         }
