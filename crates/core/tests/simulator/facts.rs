@@ -80,6 +80,14 @@ impl Facts {
         }
     }
 
+    /// Answers came that may count or not.
+    pub fn doubt(&mut self, told: &Facts) {
+        for (key, entry) in &told.0 {
+            let fact = Fact::Unclear;
+            self.0.insert(*key, Entry { fact, ..entry.clone() });
+        }
+    }
+
     pub fn resolved(&mut self, policy: &MirrorPolicy, resolved: &Resolved, times: (Ms, Ms)) {
         let name = (resolved.name.repository.as_str(), resolved.name.reference.as_str());
         for side in Side::ALL {

@@ -326,3 +326,27 @@ fn clock_that_is_set_back_makes_no_reading_newer() {
         ],
     );
 }
+
+/// No fault of the machine: an answer that it took counted for nothing, because the clock had been set back a little.
+#[test]
+fn answer_counts_or_not_after_a_clock_was_set_back() {
+    let setup = Setup {
+        repositories: 1,
+        digests: [true, false, true],
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            Wait(160),
+            SetClock(0, -700),
+            Wait(2_000),
+            Weather(1, BlackHole),
+            Stop(1),
+            Wait(52_000),
+            Weather(0, Refuses),
+            Weather(1, Up),
+            Wait(15_000),
+        ],
+    );
+}

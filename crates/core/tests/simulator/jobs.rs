@@ -275,7 +275,7 @@ impl World {
                     one.probes.push(probe);
                 }
                 // By a clock that was set meanwhile it may have been given up.
-                let in_time = self.now - found <= 20 * SECOND + TIMEOUT && one.clocks_set < found;
+                let in_time = self.now - found <= 20 * SECOND + TIMEOUT && one.clocks_set <= found;
                 let same_spec = policy
                     .as_ref()
                     .zip(one.policy())
@@ -315,8 +315,17 @@ impl World {
             Event::Resolved(resolved) => {
                 let name = &resolved.name;
                 one.blur(|repository, reference| repository == name.repository && reference == name.reference);
+                let mut told = Facts::default();
+                told.resolved(policy, resolved, times);
+                one.facts.doubt(&told);
             }
-            Event::Listed(listed) => one.blur(|repository, _| repository == listed.repository),
+            Event::Listed(listed) => {
+                one.blur(|repository, _| repository == listed.repository);
+                let in_use = one.in_use.clone().unwrap_or_default();
+                let mut told = Facts::default();
+                told.listed(policy, listed, &in_use, times);
+                one.facts.doubt(&told);
+            }
             Event::InUse { in_use, .. } => {
                 one.in_use = Some(Arc::clone(in_use));
                 let by_use = matches!(policy.repositories, catamaran_core::policy::Repositories::InUse);
