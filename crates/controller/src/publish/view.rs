@@ -36,12 +36,49 @@ pub async fn serve_view(
             },
             () = tokio::time::sleep(TICK) => false,
         };
-        let snapshot = snapshots.borrow_and_update().clone();
-        if snapshot.complete {
-            show(ViewUpdate {
-                table: changed.then_some(snapshot.table),
-                answered: freshness.oldest().and_then(|age| Instant::now().checked_sub(age)),
-            });
+        if let Some(update) = update(&mut snapshots, changed, &freshness) {
+            show(update);
         }
+    }
+}
+
+/// What is to be shown of the latest snapshot; none while it is not complete. Without a change only its age is shown, and a snapshot
+/// that came in this very moment counts as a change yet to be noticed.
+fn update(snapshots: &mut watch::Receiver<Snapshot>, changed: bool, freshness: &WatchFreshness) -> Option<ViewUpdate> {
+    let snapshot = if changed {
+        snapshots.borrow_and_update().clone()
+    } else {
+        snapshots.borrow().clone()
+    };
+    snapshot.complete.then(|| ViewUpdate {
+        table: changed.then_some(snapshot.table),
+        answered: freshness.oldest().and_then(|age| Instant::now().checked_sub(age)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshot_that_comes_with_a_tick_is_shown_after_it() {
+        let freshness = WatchFreshness::default();
+        let (publish, mut snapshots) = watch::channel(Snapshot::default());
+        assert!(
+            update(&mut snapshots, false, &freshness).is_none(),
+            "nothing is complete"
+        );
+        publish.send_replace(Snapshot {
+            complete: true,
+            ..Snapshot::default()
+        });
+        let tick = update(&mut snapshots, false, &freshness).unwrap();
+        assert!(tick.table.is_none());
+        assert!(
+            snapshots.has_changed().unwrap(),
+            "it was taken for seen, and never shown"
+        );
+        assert!(update(&mut snapshots, true, &freshness).unwrap().table.is_some());
+        assert!(!snapshots.has_changed().unwrap());
     }
 }
