@@ -67,6 +67,13 @@ impl Facts {
             repository: name.0.to_owned(),
             reference: name.1.to_owned(),
         };
+        let content = self.get(key(policy, name.0, name.1), side).cloned();
+        if let Some(Fact::Has(digest)) = content.filter(|known| *known != entry.fact && !name.1.contains(':')) {
+            // It may have been known by this tag alone.
+            if let Some(known) = self.0.get_mut(&(key(policy, name.0, &digest.to_string()), side)) {
+                known.fact = Fact::Unclear;
+            }
+        }
         let key = (key(policy, name.0, name.1), side);
         match self.0.get_mut(&key) {
             Some(known) if asked < known.delivered && known.fact != entry.fact => {

@@ -350,3 +350,36 @@ fn answer_counts_or_not_after_a_clock_was_set_back() {
         ],
     );
 }
+
+/// No fault of the machine: a digest was known by a tag that had moved on, and the answer for the digest itself was still to come.
+#[test]
+fn digest_of_a_tag_that_has_moved_on_is_not_known() {
+    let setup = Setup {
+        replicas: 1,
+        repositories: 4,
+        interval: 60,
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            Wait(700),
+            Edit(Swap),
+            Push(0, 0, 4, 5),
+            Edit(Swap),
+            Wait(13_000),
+            Stop(1),
+            Wait(90_000),
+            Next(Resolve, Late(20_000)),
+            Wait(19_000),
+            Run(4, Primary, 0, 4, Both),
+            Wait(1_000),
+            PushBoth(0, 4, 25),
+            Run(0, Primary, 1, 5, Digest),
+            Next(InUse, Late(20_000)),
+            Wait(40_000),
+            Weather(0, ServerError),
+            Wait(12_000),
+        ],
+    );
+}
