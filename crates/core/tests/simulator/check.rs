@@ -14,7 +14,7 @@ use catamaran_core::side::Side;
 
 use crate::api::{Object, Status};
 use crate::clock::{Ms, SECOND, millis};
-use crate::facts::{Fact, key};
+use crate::facts::{Fact, key, rule};
 use crate::world::{Flipped, ProbeSeen, World};
 
 /// How long before a failback something may have been read that it rests on: what was fresh enough for the check (30 s), the
@@ -203,7 +203,12 @@ impl World {
         let facts = one.facts.over(&one.prior_facts);
         let in_use = one.in_use.clone().unwrap_or_default();
         let mut lacking = Vec::new();
-        for (repository, reference, _) in in_use.each() {
+        // The list may be older than the spec.
+        let is_of = |repository: &str| match &policy.repositories {
+            Repositories::Listed(_) => rule(policy, repository).is_some(),
+            Repositories::InUse => true,
+        };
+        for (repository, reference, _) in in_use.each().filter(|(repository, ..)| is_of(repository)) {
             let key = key(policy, repository, reference);
             match (facts.get(key, target), facts.get(key, target.other())) {
                 (Some(Fact::Has(_) | Fact::Unclear), _) | (_, Some(Fact::Unclear)) => return,

@@ -383,3 +383,55 @@ fn digest_of_a_tag_that_has_moved_on_is_not_known() {
         ],
     );
 }
+
+/// The sides changed places before any status was written: pods were sent to the registry that had served nothing, and was down.
+#[test]
+fn what_one_registry_has_served_says_nothing_of_another() {
+    let setup = Setup {
+        repositories: 2,
+        period: 5,
+        threshold: 1,
+        digests: [false, true, false],
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            Weather(1, ServerError),
+            Vacate,
+            RefuseStatus(4),
+            Wait(10_000),
+            Restart(0),
+            Wait(6_000),
+            Edit(Swap),
+            Wait(4_000),
+        ],
+    );
+}
+
+/// No fault of the machine: what is in use counted of a repository that the spec no longer names.
+#[test]
+fn repository_that_is_not_mirrored_any_more_holds_up_no_failover() {
+    let setup = Setup {
+        replicas: 1,
+        repositories: 1,
+        period: 5,
+        threshold: 2,
+        digests: [false, true, false],
+        interval: 120,
+    };
+    holds(
+        setup,
+        &[
+            Run(0, Primary, 1, 2, Both),
+            Weather(0, BlackHole),
+            Edit(Lies(Fallback, 2, 1)),
+            Wait(11_000),
+            Weather(0, Refuses),
+            Pause(0, 6_543),
+            PushBoth(0, 2, 21),
+            Wait(14_000),
+            Edit(Repositories(2)),
+        ],
+    );
+}

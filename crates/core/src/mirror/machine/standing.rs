@@ -30,6 +30,8 @@ impl Mirror {
         });
         self.write.want();
         let mut effects = self.stop_work();
+        let active = |mirror: &Mirror, policy: &MirrorPolicy| policy.sides[mirror.status.standing.active].name();
+        let registry = before.as_ref().map(|before| active(self, &before.policy));
         if let Some(before) = before {
             effects.extend(self.sides_changed(&before.policy, policy));
         }
@@ -39,6 +41,10 @@ impl Mirror {
         let mappings = policy.mappings();
         self.status.observed.retain(|mapping| mappings.contains(mapping));
         self.resume_standing();
+        if registry.is_some_and(|registry| registry != active(self, policy)) {
+            // What was served came from another registry. No status names it yet, or pods would still be sent there.
+            self.status.observed.clear();
+        }
         self.passes.want();
         effects
     }
