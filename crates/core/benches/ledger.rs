@@ -9,14 +9,14 @@ mod support;
 
 use std::hint::black_box;
 use std::ops::Bound;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_core::mirror::parity::{Ledger, Observed, Rules};
 use catamaran_core::routing::evidence::Group;
 use catamaran_core::side::{Side, Sides};
-use support::{TAGS_PER_REPOSITORY, at, busy, content, names, policy};
+use support::{TAGS_PER_REPOSITORY, at, busy, by_size, content, names, policy};
 
 const SIZES: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
 /// Where the bars are.
@@ -36,26 +36,16 @@ const RULES: Rules = Rules {
 };
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let Some(place) = arguments.iter().position(|argument| argument == "--worker") {
-        let tags = arguments[place + 1].parse().expect("a number of tags");
-        return measure(tags);
-    }
-    println!(
-        "the ledger, {TAGS_PER_REPOSITORY} tags a repository, one of {DIVERGENT} missing on the fallback; microseconds"
-    );
-    println!(
-        "{:>9}  {:<34} {:>9} {:>9} {:>9}",
-        "tags", "step", "median", "p99", "slowest"
-    );
-    let mut passed = true;
-    for tags in SIZES {
-        // A process each, so that what one has freed is not the other's.
-        let me = std::env::current_exe().expect("this program has a path");
-        let status = Command::new(me).args(["--worker", &tags.to_string()]).status();
-        passed &= status.is_ok_and(|status| status.success());
-    }
-    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let heading = || {
+        println!(
+            "the ledger, {TAGS_PER_REPOSITORY} tags a repository, one of {DIVERGENT} missing on the fallback; microseconds"
+        );
+        println!(
+            "{:>9}  {:<34} {:>9} {:>9} {:>9}",
+            "tags", "step", "median", "p99", "slowest"
+        );
+    };
+    by_size(SIZES, heading, measure)
 }
 
 struct Bench {

@@ -31,7 +31,7 @@ const LATENCY: Duration = Duration::from_millis(3);
 pub enum Command {
     /// Reads all tags; answered when the pass is over and all evidence is stored.
     Pass(oneshot::Sender<()>),
-    /// A tag has changed, and whoever knows that asks for it.
+    /// A tag has changed, and is asked for.
     Change(u32),
 }
 
@@ -94,7 +94,7 @@ impl Leader {
             let evidence = self.out.wake_at();
             if piece.is_none() && evidence.is_none() && self.writes.is_empty() {
                 for waiting in self.waiting.drain(..) {
-                    // Whoever asked may be gone.
+                    // The one who asked may be gone.
                     let _ = waiting.send(());
                 }
             }

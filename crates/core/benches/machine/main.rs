@@ -10,12 +10,13 @@ mod support;
 mod record;
 mod world;
 
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use catamaran_core::side::Side;
 
 use record::Record;
+use support::by_size;
 use world::{ALL, FEW, World};
 
 const SIZES: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
@@ -26,24 +27,14 @@ const STEP_BAR: Duration = Duration::from_millis(1);
 const CHANGES: u32 = 300;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().collect();
-    if let Some(place) = arguments.iter().position(|argument| argument == "--worker") {
-        let tags = arguments[place + 1].parse().expect("a number of tags");
-        return measure(tags);
-    }
-    println!("one step of a mirror's machine, of the quickest of several runs; microseconds");
-    println!(
-        "{:>9}  {:<36} {:>8} {:>9} {:>9} {:>9}",
-        "tags", "step", "count", "median", "p99", "slowest"
-    );
-    let mut passed = true;
-    for tags in SIZES {
-        // A process each, so that what one has freed is not the other's.
-        let me = std::env::current_exe().expect("this program has a path");
-        let status = Command::new(me).args(["--worker", &tags.to_string()]).status();
-        passed &= status.is_ok_and(|status| status.success());
-    }
-    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let heading = || {
+        println!("one step of a mirror's machine, of the quickest of several runs; microseconds");
+        println!(
+            "{:>9}  {:<36} {:>8} {:>9} {:>9} {:>9}",
+            "tags", "step", "count", "median", "p99", "slowest"
+        );
+    };
+    by_size(SIZES, heading, measure)
 }
 
 fn measure(tags: u32) -> ExitCode {

@@ -104,7 +104,7 @@ impl World {
         self.wait(self.policy.parity.interval);
     }
 
-    /// One tag has other content now, and whoever knows that asks for it.
+    /// One tag has other content now, and is asked for.
     pub fn change(&mut self, number: u32) {
         let (repository, reference) = names(number);
         let name = ReferenceName { repository, reference };

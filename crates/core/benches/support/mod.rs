@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each benchmark uses its part")]
 
 use std::fmt::Write as _;
+use std::process::{Command, ExitCode};
 use std::time::Duration;
 
 use catamaran_core::digest::Digest;
@@ -58,4 +59,24 @@ pub fn busy() -> Duration {
     clock_gettime(ClockId::ThreadCPUTime)
         .try_into()
         .expect("no clock runs backwards")
+}
+
+/// Measures each number of tags in a process of its own, so that what one has freed is not the other's. It fails if one of them does.
+pub fn by_size(
+    sizes: impl IntoIterator<Item = u32>,
+    heading: impl FnOnce(),
+    measure: impl FnOnce(u32) -> ExitCode,
+) -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(place) = arguments.iter().position(|argument| argument == "--worker") {
+        return measure(arguments[place + 1].parse().expect("a number of tags"));
+    }
+    heading();
+    let mut passed = true;
+    for tags in sizes {
+        let me = std::env::current_exe().expect("this program has a path");
+        let status = Command::new(me).args(["--worker", &tags.to_string()]).status();
+        passed &= status.is_ok_and(|status| status.success());
+    }
+    if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
