@@ -31,7 +31,7 @@ pub mod snapshot;
 pub mod store;
 #[cfg(test)]
 #[path = "../tests/testbed/watches.rs"]
-mod testserver;
+pub(crate) mod testserver;
 pub mod view;
 mod watched;
 

@@ -127,31 +127,15 @@ mod tests {
     use catamaran_core::digest::Digest;
     use catamaran_core::mirror::parity::Observed;
     use catamaran_core::mirror::{Effect, Event, ReferenceName, Resolved};
-    use catamaran_core::policy::{MirrorId, MirrorPolicy, SidePolicy};
     use catamaran_core::side::Sides;
     use jiff::Timestamp;
     use tokio::time::advance;
 
     use super::*;
-
-    fn policy() -> MirrorPolicy {
-        let id = MirrorId {
-            name: "apps".into(),
-            uid: "uid".into(),
-        };
-        let side = |registry: &str| SidePolicy {
-            registry: registry.to_owned(),
-            ..SidePolicy::default()
-        };
-        let sides = Sides {
-            primary: side("kracr.azurecr.io"),
-            fallback: side("ghcr.io"),
-        };
-        MirrorPolicy::new(id, Timestamp::UNIX_EPOCH, sides)
-    }
+    use crate::publish::testserver::policy_of;
 
     fn leading() -> Mirror {
-        let policy = Arc::new(policy());
+        let policy = Arc::new(policy_of("apps"));
         let mut mirror = Mirror::new(policy.id.clone());
         for event in [
             Event::Spec { policy, generation: 1 },

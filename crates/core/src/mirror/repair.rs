@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use crate::digest::Digest;
 use crate::mirror::failback::is_digest;
 use crate::mirror::in_use::{InUse, Use};
-use crate::mirror::parity::{DivergenceRef, Verdict};
+use crate::mirror::parity::DivergenceRef;
 use crate::policy::{MirrorPolicy, RepairMode};
 use crate::routing::mapping::LatestRule;
 use crate::side::{Side, Sides};
@@ -163,11 +163,7 @@ fn lacking(divergence: DivergenceRef<'_>) -> Option<Missing<'_>> {
     if is_digest(divergence.tag) {
         return None;
     }
-    let to = match divergence.verdict {
-        Verdict::MissingOnPrimary => Side::Primary,
-        Verdict::MissingOnFallback => Side::Fallback,
-        Verdict::InSync | Verdict::Mismatched | Verdict::Pending => return None,
-    };
+    let to = divergence.verdict.lacking()?;
     // A side that is said to lack the tag and has a digest for it does not lack it.
     let digest = divergence.digests[to.other()]?;
     divergence.digests[to].is_none().then_some(Missing {

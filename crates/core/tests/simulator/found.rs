@@ -411,7 +411,7 @@ fn what_one_registry_has_served_says_nothing_of_another() {
 
 /// No fault of the machine: what is in use counted of a repository that the spec no longer names.
 #[test]
-fn repository_that_is_not_mirrored_any_more_holds_up_no_failover() {
+fn repository_that_the_spec_has_dropped_holds_up_no_failover() {
     let setup = Setup {
         replicas: 1,
         repositories: 1,

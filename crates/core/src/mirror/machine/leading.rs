@@ -15,7 +15,7 @@ use crate::mirror::event::{CacheRule, CopyEnded, PrewarmOutcome, ReferenceName, 
 use crate::mirror::failover::{Decision, Input, OLDEST_PASS, decide};
 use crate::mirror::flips::Known;
 use crate::mirror::in_use::InUse;
-use crate::mirror::parity::{Observed, Verdict};
+use crate::mirror::parity::Observed;
 use crate::mirror::pass::PassResult;
 use crate::mirror::prewarm::Pull;
 use crate::mirror::repair;
@@ -144,7 +144,7 @@ impl Mirror {
         let ledger = &self.ledger;
         self.copies.attempts_mut().retain(|repository, tag| {
             let verdict = ledger.verdict(repository, tag);
-            matches!(verdict, Some(Verdict::MissingOnPrimary | Verdict::MissingOnFallback))
+            verdict.is_some_and(|verdict| verdict.lacking().is_some())
         });
         let input = repair::Input {
             policy,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::read::divergence_of;
 use super::store::{Slot, is_digest};
-use super::{DivergenceRef, Ledger, Verdict};
+use super::{DivergenceRef, Ledger};
 use crate::mirror::in_use::InUse;
 use crate::side::Sides;
 
@@ -21,8 +21,8 @@ impl Ledger {
         self.tally.missing()
     }
 
-    /// Divergences, the newest first, then by name: all of them, or, where more than `most` tags and more than a few are missing, so
-    /// many that are missing and before them those that are in use. Borrowed.
+    /// Divergences, the newest first, then by name: none where no tag is missing, else all of them, or, where more than `most` tags
+    /// and more than a few are missing, so many that are missing and before them those that are in use. Borrowed.
     pub(in crate::mirror) fn some_missing(&self, in_use: &InUse, most: usize) -> Vec<DivergenceRef<'_>> {
         self.missing_or(in_use, most, FEW)
     }
@@ -30,6 +30,9 @@ impl Ledger {
     /// The same, with what a few are.
     pub(super) fn missing_or(&self, in_use: &InUse, most: usize, few: usize) -> Vec<DivergenceRef<'_>> {
         let missing = self.tally.missing();
+        if missing == Sides::default() {
+            return Vec::new();
+        }
         if missing.primary + missing.fallback <= most.max(few) {
             return divergences(&self.diverged_slots().collect::<Vec<_>>()).collect();
         }
@@ -78,9 +81,5 @@ fn divergences<'l>(slots: &[(&'l str, &'l Slot)]) -> impl Iterator<Item = Diverg
 }
 
 fn is_missing_tag(divergence: &DivergenceRef<'_>) -> bool {
-    let is_missing = matches!(
-        divergence.verdict,
-        Verdict::MissingOnPrimary | Verdict::MissingOnFallback
-    );
-    is_missing && !is_digest(divergence.tag)
+    divergence.verdict.lacking().is_some() && !is_digest(divergence.tag)
 }

@@ -76,9 +76,7 @@ impl Share {
     /// The side that lacks it, if it is a tag.
     fn missing_on(&self) -> Option<Side> {
         match self.class {
-            _ if self.is_digest => None,
-            Class::Verdict(Verdict::MissingOnPrimary) => Some(Side::Primary),
-            Class::Verdict(Verdict::MissingOnFallback) => Some(Side::Fallback),
+            Class::Verdict(verdict) if !self.is_digest => verdict.lacking(),
             _ => None,
         }
     }

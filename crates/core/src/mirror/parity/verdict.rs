@@ -26,6 +26,15 @@ impl Verdict {
         }
     }
 
+    /// The side that lacks it, where that is what the verdict says.
+    pub fn lacking(self) -> Option<Side> {
+        match self {
+            Verdict::MissingOnPrimary => Some(Side::Primary),
+            Verdict::MissingOnFallback => Some(Side::Fallback),
+            Verdict::InSync | Verdict::Mismatched | Verdict::Pending => None,
+        }
+    }
+
     /// `InSync`, `MissingOnPrimary`, ... as in the resource's status.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::mirror::in_use::Use;
-use crate::mirror::parity::Divergence;
+use crate::mirror::parity::{Divergence, Verdict};
 use crate::policy::{RepairDirection, RepairPolicy};
 use crate::routing::fixtures::apps;
 
