@@ -7,15 +7,22 @@
 //! A run of failures ends with a success, or when no counted failure came for [`quiet_after`] plus one time-out. Without
 //! the second rule single lost probes would add up over hours of 401s.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::policy::HealthPolicy;
 
+mod machine;
 mod outcome;
+mod subjects;
+mod targets;
 #[cfg(test)]
 mod tests;
+
+pub use machine::{ClientProblem, Ended, Endpoint, Input, Layer, Output, Pace, Reading, Send, Watch, Watcher};
+pub use targets::Target;
 
 use outcome::Class;
 pub use outcome::{Availability, Outcome, Unavailable, UnknownReason};
@@ -23,20 +30,18 @@ pub use outcome::{Availability, Outcome, Unavailable, UnknownReason};
 /// The longest time that a registry's Retry-After can keep us from probing.
 pub const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
 
-/// The pause after a failed probe while the threshold is not met. With a period of 2 s and a threshold of 3 a registry
-/// that refuses is known to be down within 2 + 0.75 + 0.75 s.
-pub const REPROBE_GAP: Duration = Duration::from_millis(750);
+/// How long a side must be seen failing before a failover: shorter interruptions, and a network of our own that loses one registry
+/// somewhat before the other, flip nothing.
+pub const CONFIRMATION: Duration = Duration::from_millis(700);
 
-/// The same after a time-out, which is a pause of its own. At the defaults a black hole is known to be one within
-/// 2 + 3 * 2 + 2 * 0.25 s.
-pub const REPROBE_GAP_AFTER_TIMEOUT: Duration = Duration::from_millis(250);
-
-/// One probe in so many reads the first byte of a blob too.
-const BLOB_EVERY: u32 = 5;
+/// Successes that are remembered with their times.
+const REMEMBERED: usize = 8;
 
 /// One finished probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Probe {
+    /// When it began.
+    pub begun: Timestamp,
     /// When it ended.
     pub at: Timestamp,
     /// What it found.
@@ -45,10 +50,10 @@ pub struct Probe {
     pub message: String,
 }
 
-/// The age from which a side's latest probe says nothing any more: two periods, or two time-outs where these are longer
-/// (a side that is probed one time-out after the other has not gone quiet).
+/// The age from which a side's latest probe says nothing any more: three periods, or three timeouts where these are longer (a side
+/// that is probed one timeout after the other has not gone quiet).
 pub fn quiet_after(policy: &HealthPolicy) -> Duration {
-    policy.period.max(policy.timeout).saturating_mul(2)
+    policy.period.max(policy.timeout).saturating_mul(3)
 }
 
 /// The probes of one side, condensed: the latest one and the runs it belongs to. Of constant size.
@@ -56,18 +61,33 @@ pub fn quiet_after(policy: &HealthPolicy) -> Duration {
 pub struct ProbeHistory {
     latest: Option<Probe>,
     failures: u32,
-    /// When the first, the last but one and the last failure of the run ended.
-    failing_since: Option<Timestamp>,
-    previous_failure: Option<Timestamp>,
-    last_failure: Option<Timestamp>,
+    /// The first and the last failure of the run.
+    first_failure: Option<Span>,
+    last_failure: Option<Span>,
     /// Probes that were recorded, at most as many as matter.
     recorded: u32,
     successes: u32,
     reachable_since: Option<Timestamp>,
+    /// The last successes of the run, newest last.
+    answered: VecDeque<Span>,
     unclear: u32,
-    throttled: u32,
-    since_blob: u32,
     standing: Option<Availability>,
+}
+
+/// When a probe began and ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    begun: Timestamp,
+    ended: Timestamp,
+}
+
+impl Span {
+    fn of(probe: &Probe) -> Span {
+        Span {
+            begun: probe.begun,
+            ended: probe.at,
+        }
+    }
 }
 
 impl ProbeHistory {
@@ -78,12 +98,9 @@ impl ProbeHistory {
 
     /// Takes in a finished probe. Probes are recorded in the order in which they ended.
     pub fn record(&mut self, probe: Probe, policy: &HealthPolicy) {
-        self.since_blob = if self.wants_blob() { 1 } else { self.since_blob + 1 };
-        let throttled = matches!(probe.outcome, Outcome::Throttled { .. });
-        self.throttled = if throttled { self.throttled.saturating_add(1) } else { 0 };
         match probe.outcome.class(policy) {
-            Class::Success => self.succeed(probe.at, policy),
-            Class::Failure(kind) => self.fail(probe.at, kind, policy),
+            Class::Success => self.succeed(Span::of(&probe), policy),
+            Class::Failure(kind) => self.fail(Span::of(&probe), kind, policy),
             Class::Unclear(reason) => self.stay_unclear(reason, policy),
         }
         self.recorded = self.recorded.saturating_add(1);
@@ -95,12 +112,16 @@ impl ProbeHistory {
         self.recorded > 1
     }
 
-    fn succeed(&mut self, at: Timestamp, policy: &HealthPolicy) {
-        if !self.heard_within(quiet_after(policy), at) {
+    fn succeed(&mut self, probe: Span, policy: &HealthPolicy) {
+        if !self.heard_within(quiet_after(policy), probe.ended) {
             self.break_successes();
         }
         self.successes = self.successes.saturating_add(1);
-        self.reachable_since.get_or_insert(at);
+        self.reachable_since.get_or_insert(probe.ended);
+        if self.answered.len() >= REMEMBERED {
+            self.answered.pop_front();
+        }
+        self.answered.push_back(probe);
         self.end_failures();
         self.unclear = 0;
         let down = matches!(self.standing, Some(Availability::Unavailable(_)));
@@ -109,17 +130,19 @@ impl ProbeHistory {
         }
     }
 
-    fn fail(&mut self, at: Timestamp, kind: Unavailable, policy: &HealthPolicy) {
+    fn fail(&mut self, probe: Span, kind: Unavailable, policy: &HealthPolicy) {
         self.break_successes();
         self.unclear = 0;
         let patience = quiet_after(policy).saturating_add(policy.timeout);
-        if self.last_failure.is_some_and(|last| distance(last, at) > patience) {
+        if self
+            .last_failure
+            .is_some_and(|last| distance(last.ended, probe.ended) > patience)
+        {
             self.end_failures();
         }
         self.failures = self.failures.saturating_add(1);
-        self.failing_since.get_or_insert(at);
-        self.previous_failure = self.last_failure;
-        self.last_failure = Some(at);
+        self.first_failure.get_or_insert(probe);
+        self.last_failure = Some(probe);
         if self.failures >= policy.failure_threshold {
             self.standing = Some(Availability::Unavailable(kind));
         }
@@ -147,12 +170,12 @@ impl ProbeHistory {
     fn break_successes(&mut self) {
         self.successes = 0;
         self.reachable_since = None;
+        self.answered.clear();
     }
 
     fn end_failures(&mut self) {
         self.failures = 0;
-        self.failing_since = None;
-        self.previous_failure = None;
+        self.first_failure = None;
         self.last_failure = None;
     }
 
@@ -181,17 +204,23 @@ impl ProbeHistory {
 
     /// When the first failure of the run ended.
     pub fn failing_since(&self) -> Option<Timestamp> {
-        self.failing_since
+        self.first_failure.map(|first| first.ended)
     }
 
-    /// When the last failure of the run but one ended. Any later one was begun after that.
-    pub fn previous_failure(&self) -> Option<Timestamp> {
-        self.previous_failure
+    /// When the probe began whose failure is the first of the run.
+    pub fn first_failure_begun(&self) -> Option<Timestamp> {
+        self.first_failure.map(|first| first.begun)
     }
 
-    /// When the last failure of the run ended.
-    pub fn last_failure(&self) -> Option<Timestamp> {
-        self.last_failure
+    /// When the probe began whose failure is the last of the run.
+    pub fn last_failure_begun(&self) -> Option<Timestamp> {
+        self.last_failure.map(|last| last.begun)
+    }
+
+    /// When the first answer came, within the present run of successes, of a probe that began at `from` or later.
+    pub fn answered_since(&self, from: Timestamp) -> Option<Timestamp> {
+        let answer = self.answered.iter().find(|answer| answer.begun >= from);
+        answer.map(|answer| answer.ended)
     }
 
     /// Successes since anything else.
@@ -209,49 +238,6 @@ impl ProbeHistory {
     pub fn availability(&self) -> Availability {
         self.standing
             .unwrap_or(Availability::Unknown(UnknownReason::NotYetObserved))
-    }
-
-    /// When the next probe is to begin; `now` or earlier means at once. Pauses run from the end of a probe, so that a
-    /// slow registry is not asked more often.
-    pub fn next_probe(&self, policy: &HealthPolicy, now: Timestamp) -> Timestamp {
-        let Some(latest) = &self.latest else { return now };
-        let pause = match latest.outcome {
-            Outcome::Throttled { retry_after } => self.backoff(retry_after, policy),
-            outcome if outcome.counts_as_failure(policy) && self.failures < policy.failure_threshold => {
-                let gap = match outcome {
-                    Outcome::Unavailable(Unavailable::Timeout) => REPROBE_GAP_AFTER_TIMEOUT,
-                    _ => REPROBE_GAP,
-                };
-                gap.min(policy.period)
-            }
-            _ => policy.period,
-        };
-        // A clock that was set back must not silence the probes.
-        if now < latest.at && distance(latest.at, now) >= pause {
-            now
-        } else {
-            later(latest.at, pause)
-        }
-    }
-
-    fn backoff(&self, retry_after: Option<Duration>, policy: &HealthPolicy) -> Duration {
-        let doubled = policy.period.saturating_mul(1 << self.throttled.clamp(1, 16));
-        let least = policy.period.saturating_mul(2);
-        retry_after
-            .map_or(doubled, |told| told.max(least))
-            .min(LONGEST_BACKOFF.max(policy.period))
-    }
-
-    /// Whether the next probe should also read the first byte of a blob: every fifth, and every one after a failure.
-    /// Not after a rate limit: there the registry asked for less.
-    pub fn wants_blob(&self) -> bool {
-        match &self.latest {
-            None => true,
-            Some(probe) => match probe.outcome {
-                Outcome::Reachable | Outcome::Throttled { .. } => self.since_blob >= BLOB_EVERY,
-                _ => true,
-            },
-        }
     }
 }
 

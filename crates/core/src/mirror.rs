@@ -29,7 +29,7 @@ mod view;
 
 pub use effect::{Announcement, Effect, Expected, Resolve};
 pub use event::{
-    CacheRule, ClientProblem, CopyDone, CopyEnded, CopyFailure, Event, LARGEST_PIECE, Listed, ListedTag, Listing,
+    CacheRule, CopyDone, CopyEnded, CopyFailure, Event, LARGEST_PIECE, Listed, ListedTag, Listing,
     PrewarmOutcome, Probed, ReadFailure, ReferenceName, RequestId, Resolved, StatusRead, WriteProblem,
 };
 pub use flips::active_side;

@@ -23,6 +23,7 @@ fn history_under(policy: &HealthPolicy, probes: &Probes) -> ProbeHistory {
     for (ms, outcome) in probes {
         history.record(
             Probe {
+                begun: at(*ms),
                 at: at(*ms),
                 outcome: *outcome,
                 message: String::new(),
@@ -210,11 +211,11 @@ fn failures_far_apart_are_not_a_run() {
         (2000, denied),
         (4000, denied),
         (6000, denied),
-        (8000, REFUSED),
+        (8001, REFUSED),
     ]);
     assert_eq!(apart.failures_in_row(), 1);
-    assert_eq!(apart.failing_since(), Some(at(8000)));
-    assert_eq!(apart.previous_failure(), None);
+    assert_eq!(apart.failing_since(), Some(at(8001)));
+    assert_eq!(apart.first_failure_begun(), apart.last_failure_begun());
     let asleep = history(&[(0, REFUSED), (750, REFUSED), (3_600_000, REFUSED)]);
     assert_eq!(asleep.failures_in_row(), 1);
 }
@@ -242,14 +243,14 @@ fn reachable_since_breaks_with_anything_else_and_with_silence() {
             Some(6000),
         ),
         (
-            "two periods are no silence",
-            &[(0, Reachable), (4000, Reachable)],
+            "three periods are no silence",
+            &[(0, Reachable), (6000, Reachable)],
             Some(0),
         ),
         (
-            "more than two periods are",
-            &[(0, Reachable), (4001, Reachable)],
-            Some(4001),
+            "more than three periods are",
+            &[(0, Reachable), (6001, Reachable)],
+            Some(6001),
         ),
         (
             "a clock that was set back",
@@ -266,16 +267,16 @@ fn reachable_since_breaks_with_anything_else_and_with_silence() {
 fn a_history_that_went_quiet_says_nothing() {
     let policy = HealthPolicy::default();
     let history = history(&[(0, Outcome::Reachable)]);
-    assert!(history.fresh(&policy, at(4000)).is_some());
-    assert!(history.fresh(&policy, at(4001)).is_none());
-    assert!(history.fresh(&policy, at(-4001)).is_none(), "the clock was set back");
+    assert!(history.fresh(&policy, at(6000)).is_some());
+    assert!(history.fresh(&policy, at(6001)).is_none());
+    assert!(history.fresh(&policy, at(-6001)).is_none(), "the clock was set back");
     let patient = HealthPolicy {
         timeout: Duration::from_secs(6),
         ..policy
     };
     assert!(
-        history.fresh(&patient, at(12_000)).is_some(),
-        "one time-out after the other is no silence"
+        history.fresh(&patient, at(18_000)).is_some(),
+        "one timeout after the other is no silence"
     );
 }
 
@@ -289,89 +290,17 @@ fn history_is_experienced_after_its_second_probe() {
 }
 
 #[test]
-fn the_next_probe_keeps_to_the_schedule() {
-    use Outcome::{Reachable, Unauthorized};
-    let told = |seconds| Outcome::Throttled {
-        retry_after: Some(Duration::from_secs(seconds)),
-    };
-    let cases: &[(&str, &[Outcome], i64)] = &[
-        ("well", &[Reachable], 2000),
-        ("the first failure", &[Reachable, REFUSED], 750),
-        ("the second failure", &[REFUSED, REFUSED], 750),
-        ("a time-out", &[Reachable, TIMED_OUT], 250),
-        ("a refusal after a time-out", &[TIMED_OUT, REFUSED], 750),
-        (
-            "time-outs that meet the threshold",
-            &[TIMED_OUT, TIMED_OUT, TIMED_OUT],
-            2000,
-        ),
-        ("the threshold is met", &[REFUSED, REFUSED, REFUSED], 2000),
-        ("an answer that does not count", &[REFUSED, Unauthorized], 2000),
-        ("a rate limit doubles", &[THROTTLED], 4000),
-        ("and doubles", &[THROTTLED, THROTTLED], 8000),
-        ("a success ends the doubling", &[THROTTLED, THROTTLED, Reachable], 2000),
-        ("as told", &[told(30)], 30_000),
-        ("told nothing of use", &[told(0)], 4000),
-        ("told too much", &[told(86_400)], 300_000),
-        ("doubling has an end", &[THROTTLED; 40], 300_000),
-    ];
-    for (name, outcomes, pause) in cases {
-        let probes = every_two_seconds(outcomes);
-        let end = probes.last().unwrap().0;
-        assert_eq!(
-            history(&probes).next_probe(&HealthPolicy::default(), at(end)),
-            at(end + pause),
-            "{name}"
-        );
-    }
-    assert_eq!(
-        ProbeHistory::new().next_probe(&HealthPolicy::default(), at(5)),
-        at(5),
-        "the first one is due at once"
-    );
-    let brisk = HealthPolicy {
-        period: Duration::from_millis(500),
-        ..HealthPolicy::default()
-    };
-    let failed = history_under(&brisk, &[(0, REFUSED)]);
-    assert_eq!(
-        failed.next_probe(&brisk, at(0)),
-        at(500),
-        "never slower than the period"
-    );
-    let ahead = history(&[(3_600_000, Reachable)]);
-    let next = |now| ahead.next_probe(&HealthPolicy::default(), at(now));
-    assert_eq!(next(0), at(0), "a clock that was set back does not silence the probes");
-    assert_eq!(next(3_599_000), at(3_602_000), "nor does a little bit hurry them");
-}
-
-#[test]
-fn blobs_are_read_by_every_fifth_probe_and_after_failures() {
-    let mut history = ProbeHistory::new();
-    let mut wanted = Vec::new();
-    for ms in (0..22_000).step_by(2000) {
-        wanted.push(history.wants_blob());
-        history.record(
-            Probe {
-                at: at(ms),
-                outcome: Outcome::Reachable,
-                message: String::new(),
-            },
-            &HealthPolicy::default(),
-        );
-    }
-    let expected: Vec<bool> = (0..11).map(|index| index % 5 == 0).collect();
-    assert_eq!(wanted, expected);
-    let cases = [
-        (REFUSED, true),
-        (Outcome::Unauthorized, true),
-        (Outcome::Reachable, false),
-        (THROTTLED, false),
-    ];
-    for (outcome, wants) in cases {
-        let probes = every_two_seconds(&[Outcome::Reachable, outcome]);
-        assert_eq!(super::tests::history(&probes).wants_blob(), wants, "{outcome:?}");
-    }
+fn answers_within_a_run_are_remembered_with_their_times() {
+    use Outcome::Reachable as Up;
+    let run = history(&[(0, Up), (2000, Up), (4000, Up)]);
+    let since = |history: &ProbeHistory, ms| history.answered_since(at(ms));
+    assert_eq!(since(&run, 1), Some(at(2000)));
+    assert_eq!(since(&run, 4000), Some(at(4000)));
+    assert_eq!(since(&run, 4001), None);
+    let broken = history(&[(0, Up), (2000, REFUSED), (4000, Up)]);
+    assert_eq!(since(&broken, 0), Some(at(4000)), "a break ends the run");
+    let long = history(&every_two_seconds(&[Up; 100]));
+    assert!(since(&long, 0) > Some(at(150_000)), "only the last ones are kept");
 }
 
 #[test]
@@ -415,21 +344,20 @@ fn any_outcome() -> impl Strategy<Value = Outcome> {
 
 proptest! {
     #[test]
-    fn runs_exclude_each_other_and_the_next_probe_is_within_bounds(
+    fn runs_of_failures_and_successes_exclude_each_other(
         probes in prop::collection::vec((-20_000..400_000i64, any_outcome()), 1..60),
     ) {
         let mut history = ProbeHistory::new();
         let mut ms = 0;
         for (step, outcome) in probes {
             ms += step;
-            history.record(Probe { at: at(ms), outcome, message: String::new() }, &HealthPolicy::default());
+            history.record(Probe { begun: at(ms), at: at(ms), outcome, message: String::new() }, &HealthPolicy::default());
             prop_assert!(history.failures_in_row() == 0 || history.successes_in_row() == 0);
             prop_assert_eq!(history.reachable_since().is_some(), outcome == Outcome::Reachable);
             prop_assert_eq!(history.reachable_since().is_some(), history.successes_in_row() > 0);
             prop_assert_eq!(history.failing_since().is_some(), history.failures_in_row() > 0);
-            prop_assert_eq!(history.previous_failure().is_some(), history.failures_in_row() > 1);
-            let next = history.next_probe(&HealthPolicy::default(), at(ms));
-            prop_assert!(at(ms + 250) <= next && next <= at(ms + 300_000));
+            prop_assert_eq!(history.first_failure_begun().is_some(), history.failures_in_row() > 0);
+            prop_assert_eq!(history.answered_since(Timestamp::MIN).is_some(), history.successes_in_row() > 0);
         }
     }
 }

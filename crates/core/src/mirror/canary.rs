@@ -16,6 +16,9 @@ use crate::side::{Side, Sides};
 /// Canaries that are put aside at most; the oldest is tried again.
 const MOST_REFUSED: usize = 16;
 
+/// Canaries besides the current one: a repository or a blob host that fails alone is seen within a minute.
+const MOST_OTHERS: usize = 7;
+
 /// References in use among which one search looks for a tag in sync, so that no step takes long; the next search goes on after
 /// them.
 const MOST_LOOKED_AT: usize = 250;
@@ -27,6 +30,8 @@ pub(super) struct CanaryChoice {
     /// Sides that were found to lack the current one.
     lacking: Sides<bool>,
     refused: Vec<Canary>,
+    /// Of other repositories than the current one, at most [`MOST_OTHERS`].
+    others: Vec<Canary>,
     /// Where the search for one that is in use goes on.
     look_at: Option<ReferenceName>,
 }
@@ -35,6 +40,11 @@ impl CanaryChoice {
     /// What is probed with.
     pub(super) fn current(&self) -> Option<&Canary> {
         self.current.as_ref()
+    }
+
+    /// What is probed with in turn: the current one first, then some of other repositories in use.
+    pub(super) fn probed(&self) -> impl Iterator<Item = &Canary> {
+        self.current.iter().chain(&self.others)
     }
 
     /// Probes with what the leader probes with.
@@ -46,6 +56,8 @@ impl CanaryChoice {
         if self.current != canary {
             self.current = canary;
             self.lacking = Sides::default();
+            let current = self.current.as_ref().map(|current| &current.repository);
+            self.others.retain(|other| current.is_some_and(|current| *current != other.repository));
         }
     }
 
@@ -112,6 +124,40 @@ impl CanaryChoice {
 
     /// Chooses by what is known now; after each pass, and when the first tag is known. `complete`: all that is verified is known.
     pub(super) fn choose(&mut self, policy: &MirrorPolicy, ledger: &Ledger, in_use: &InUse, complete: bool) {
+        self.choose_current(policy, ledger, in_use, complete);
+        self.others = self.others(policy, ledger, in_use);
+    }
+
+    /// One tag in use and in sync of each of some repositories: those of the last time first.
+    fn others(&self, policy: &MirrorPolicy, ledger: &Ledger, in_use: &InUse) -> Vec<Canary> {
+        let Some(current) = &self.current else {
+            return Vec::new();
+        };
+        let canary = |repository: &str, tag: &str| {
+            let digest = ledger.digest(repository, tag).filter(|_| !is_digest(tag))?;
+            policy.selects_tag(repository, tag).then(|| Canary {
+                repository: repository.to_owned(),
+                tag: tag.to_owned(),
+                digest,
+            })
+        };
+        let last = self.others.iter().map(|other| (other.repository.as_str(), other.tag.as_str()));
+        let used = in_use.starting_at(None).take(MOST_LOOKED_AT);
+        let mut others: Vec<Canary> = Vec::new();
+        for (repository, tag) in last.filter(|(repository, tag)| in_use.contains(repository, tag)).chain(used) {
+            let taken = repository == current.repository || others.iter().any(|other| other.repository == repository);
+            if taken {
+                continue;
+            }
+            others.extend(canary(repository, tag));
+            if others.len() >= MOST_OTHERS {
+                break;
+            }
+        }
+        others
+    }
+
+    fn choose_current(&mut self, policy: &MirrorPolicy, ledger: &Ledger, in_use: &InUse, complete: bool) {
         if let Some((repository, tag)) = &policy.health.canary
             && let Some(digest) = ledger.digest(repository, tag)
         {
@@ -154,6 +200,7 @@ impl CanaryChoice {
 
     /// The spec has changed: a canary that is not verified any more, or lies elsewhere now, is not probed with.
     pub(super) fn keep(&mut self, stays: impl Fn(&Canary) -> bool) {
+        self.others.retain(&stays);
         if !self.current.as_ref().is_none_or(&stays) {
             self.forget();
         }

@@ -2,26 +2,33 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::event::{ReferenceName, RequestId};
-use super::parity::{Canary, Observed};
+use super::parity::Observed;
 use super::prewarm::Pull;
 use super::repair::Errand;
+use crate::endpoint::Watch;
 use crate::routing::evidence::GroupPlace;
 use crate::side::{Side, Sides};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Probe a side; ends with `Probed`.
-    Probe {
-        /// What the answer repeats.
-        request: RequestId,
+    /// Have a side watched by this, in place of what it was watched by before; not at all if there is none. Its probes come as
+    /// `Probed`.
+    Watch {
         /// Which.
         side: Side,
-        /// The manifest to ask for.
-        canary: Option<Canary>,
-        /// Whether to read the first byte of a blob as well.
-        blob: bool,
+        /// How.
+        watch: Option<Watch>,
+    },
+    /// Probe a side at once, unless a probe is under way that began at this time or later.
+    ProbeNow {
+        /// Which.
+        side: Side,
+        /// The time.
+        after: Timestamp,
     },
     /// Read what pods and workloads use; ends with `InUse` or `InUseFailed`.
     ReadInUse {

@@ -9,7 +9,7 @@ use super::parity::{Canary, Observed};
 use super::prewarm::{Placement, Pull};
 use super::repair::Errand;
 use crate::digest::Digest;
-use crate::endpoint::Probe;
+use crate::endpoint::Reading;
 use crate::policy::MirrorPolicy;
 use crate::routing::Conflict;
 use crate::routing::evidence::{Evidence, MappingId};
@@ -38,8 +38,10 @@ pub enum Event {
     Prior(Evidence),
     /// Whether this replica leads.
     Leading(bool),
-    /// A probe ended.
+    /// A probe of a side ended.
     Probed(Box<Probed>),
+    /// A probe of a side takes long, or another replica has seen one fail.
+    Suspected(Side),
     /// A piece of the listings of one repository.
     Listed(Box<Listed>),
     /// One reference was read.
@@ -132,28 +134,15 @@ pub struct StatusRead {
     pub rescued: u64,
 }
 
-/// How a probe ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a probe found of a side.
+#[derive(Clone, Debug)]
 pub struct Probed {
-    /// The request that this answers.
-    pub request: RequestId,
     /// The side.
     pub side: Side,
-    /// What it found, and when.
-    pub probe: Probe,
-    /// What it asked for.
-    pub canary: Option<Canary>,
-    /// Why there was no client to ask with, where a person must act; `Ok` if there was a client.
-    pub client: Result<(), Option<ClientProblem>>,
-}
-
-/// Why a side has no client: a Secret or an identity that a person must correct.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientProblem {
-    /// The condition reason.
-    pub reason: &'static str,
-    /// What is wrong and what to do.
-    pub message: String,
+    /// The generation of the spec that the side was watched by.
+    pub generation: i64,
+    /// What was found.
+    pub reading: Arc<Reading>,
 }
 
 /// Tags in one piece of a listing at most: few enough that taking one in keeps nothing else waiting.

@@ -1,10 +1,11 @@
 //! Which side is active: one pure function over what was probed, what is known of both sides and what was decided before.
 //!
-//! **Failover** needs `failureThreshold` failures of the active side in a row, and an other side that was reachable without
-//! a break from before the last failure but one until after it. That sandwich is what keeps our own network out of it:
-//! when our egress dies, the other side's last good answer is older than the second failure; when it comes back, the
-//! side that answers first has not yet been reachable while the active one failed. [`Decision::probe_now`] asks for the
-//! one answer that is missing, so the rule costs no more than that probe takes.
+//! **Failover** needs `failureThreshold` failures of the active side in a row, over [`CONFIRMATION`] at least, and an answer of the
+//! other side in the middle of them: to a probe that began after the first of them had begun, before the last of them began. That
+//! sandwich is what keeps our own network out of it: when our egress dies, the other side's last good answer is older than the first
+//! failure, and when it comes back the active side answers, too. An other side that did not answer itself while the active one failed
+//! must first have been reachable for a while: of two that come back, one may do so a little later. [`Decision::probe_now`] asks for
+//! the answer that is missing, so the rule costs no more than that probe takes.
 //!
 //! The other side must also hold something that is in use: a registry that answers and has no image is nowhere to go. Each
 //! automatic flip away from a failing side counts: from the third within an hour on the other side must have been reachable
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::endpoint::{Outcome, ProbeHistory, distance, later};
+use crate::endpoint::{CONFIRMATION, Outcome, ProbeHistory, distance, later, quiet_after};
 use crate::policy::{ActiveSide, FailbackMode, MirrorPolicy};
 use crate::side::{Side, Sides};
 
@@ -124,9 +125,8 @@ pub struct Decision {
     pub why: Why,
     /// When to decide again even if no probe ends before that.
     pub recheck_at: Option<Timestamp>,
-    /// The side whose answer is the only thing missing for a failover: probe it at once. Asking again while that probe
-    /// is under way changes nothing.
-    pub probe_now: Option<Side>,
+    /// The side whose answer is missing for a failover, and when the probe must begin at the earliest that brings it.
+    pub probe_now: Option<(Side, Timestamp)>,
     /// Only the check of what is in use is missing for a failback: make it.
     pub check_now: bool,
 }
@@ -144,7 +144,7 @@ pub struct Why {
 struct Verdict {
     reason: Reason,
     until: Option<Timestamp>,
-    probe_now: Option<Side>,
+    probe_now: Option<(Side, Timestamp)>,
     check_now: bool,
 }
 
@@ -242,12 +242,6 @@ fn judge(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdict 
     }
 }
 
-/// The failure that the other side must have been reachable before and after: the last but one, so that the last one
-/// was begun within what is known of the other side. With a threshold of 1 there may be only one.
-fn pivot(history: &ProbeHistory) -> Option<Timestamp> {
-    history.previous_failure().or(history.last_failure())
-}
-
 fn failover(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdict {
     let policy = &input.policy.health;
     let active = input.standing.active;
@@ -259,46 +253,57 @@ fn failover(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdi
     if latest.outcome.counts_as_failure(policy) {
         return Reason::BothUnavailable.into();
     }
-    let (Some(since), Some(pivot)) = (history.reachable_since(), pivot(input.probes[active])) else {
+    let Some(since) = history.reachable_since() else {
         return Reason::OtherUnknown.into();
     };
-    if since <= pivot && pivot <= latest.at {
-        if !input.serves[other] {
-            return Reason::OtherEmpty.into();
-        }
-        let until = later(since, damping(input.policy.failover.stable, failovers.len()));
-        if failovers.len() >= UNDAMPED_FAILOVERS && now < until {
-            return Verdict {
-                until: Some(until),
-                ..Reason::OtherUnstable.into()
-            };
-        }
-        return Reason::Flipped(match active {
-            Side::Primary => FlipReason::PrimaryUnavailable,
-            Side::Fallback => FlipReason::FallbackUnavailable,
-        })
-        .into();
+    if let Some(missing) = missing_probe(input) {
+        let probe_now = Some(missing);
+        return Verdict {
+            probe_now,
+            ..Reason::Confirming.into()
+        };
     }
-    // Where the other side came back only now, the active one's own schedule brings the failures that are missing.
-    Verdict {
-        probe_now: (latest.at < pivot).then_some(other),
-        ..Reason::Confirming.into()
+    if !input.serves[other] {
+        return Reason::OtherEmpty.into();
     }
+    let until = later(since, stable_wait(input.policy.failover.stable, failovers.len()));
+    if failovers.len() >= UNDAMPED_FAILOVERS && now < until {
+        return Verdict {
+            until: Some(until),
+            ..Reason::OtherUnstable.into()
+        };
+    }
+    Reason::Flipped(match active {
+        Side::Primary => FlipReason::PrimaryUnavailable,
+        Side::Fallback => FlipReason::FallbackUnavailable,
+    })
+    .into()
 }
 
-/// How long the target of a failover must have been reachable, after this many others within the hour.
-fn damping(stable: Duration, failovers: usize) -> Duration {
-    stable_wait(stable, failovers)
-}
-
-/// One failure before the threshold the other side's answer can already be asked for, so that a failover does not wait.
-fn ask_early(input: &Input<'_>, now: Timestamp) -> Option<Side> {
+/// The probe that is missing to say that the active side fails while the other one answers: which side's, and when it must begin at
+/// the earliest.
+fn missing_probe(input: &Input<'_>) -> Option<(Side, Timestamp)> {
     let policy = &input.policy.health;
-    let active = input.probes[input.standing.active];
+    let active = input.standing.active;
+    let (failing, answering) = (input.probes[active], input.probes[active.other()]);
+    let (first, last) = (failing.first_failure_begun()?, failing.last_failure_begun()?);
+    let since = answering.reachable_since()?;
+    // Of two that fail together, one may come back later.
+    let recovered = failing.failing_since().is_some_and(|failed| since > failed);
+    let settled = later(since, quiet_after(policy));
+    let from = if recovered { first.max(settled) } else { first };
+    let Some(answered) = answering.answered_since(from) else {
+        return Some((active.other(), from));
+    };
+    let confirmed = later(first, CONFIRMATION).max(answered);
+    (last < confirmed).then_some((active, confirmed))
+}
+
+/// The other side's answer is asked for from the first failure on, so that a failover does not wait for it.
+fn ask_early(input: &Input<'_>, now: Timestamp) -> Option<(Side, Timestamp)> {
     let other = input.standing.active.other();
-    let asked_before = input.probes[other].fresh(policy, now)?.at < active.last_failure()?;
-    let answers = input.probes[other].reachable_since().is_some();
-    (active.failures_in_row() + 1 >= policy.failure_threshold && answers && asked_before).then_some(other)
+    input.probes[other].fresh(&input.policy.health, now)?;
+    missing_probe(input).filter(|(side, _)| *side == other)
 }
 
 /// How long the primary must have been reachable before a failback: the stable time, doubled for each failover within the

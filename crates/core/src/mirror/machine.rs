@@ -138,6 +138,7 @@ impl Mirror {
             Event::Prior(evidence) => self.prior_read(evidence),
             Event::Leading(leading) => self.led(leading),
             Event::Probed(probed) => self.probed(&probed),
+            Event::Suspected(side) => self.suspected(side, now),
             Event::Listed(listed) => self.listed(&listed, now),
             Event::Resolved(resolved) => self.resolved(&resolved, now),
             Event::InUse { request, in_use } => self.in_use_read(request, &in_use, now),
@@ -158,20 +159,19 @@ impl Mirror {
 
     /// When [`Event::Time`] is to come, if nothing else does before; none while there is nothing to wait for.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let write = self.write.wake_at().filter(|_| self.acts());
+        if !self.acts() {
+            return None;
+        }
+        let write = self.write.wake_at();
         let Some(spec) = self.spec.as_ref().filter(|spec| !spec.policy.suspended) else {
             return write;
         };
-        let probe = self.probes.wake_at(&spec.policy, spec.generation, now);
-        if !self.acts() {
-            return Some(probe);
-        }
         let pass = self.passes.wake_at(&spec.policy, &self.ledger, now);
         let recheck = self.decision.as_ref().and_then(|decision| decision.recheck_at);
         // One that is due and was not begun waits for something else.
         let check = self.failback.wake_at().filter(|at| *at > now);
         let lost = [self.verification.wake_at(), self.copies.wake_at()];
-        let wakes = [write, Some(probe), pass, recheck, check].into_iter().chain(lost);
+        let wakes = [write, pass, recheck, check].into_iter().chain(lost);
         wakes.flatten().min()
     }
 
@@ -209,13 +209,11 @@ impl Mirror {
                 self.lead(&policy, now, effects);
             }
             let generation = self.spec.as_ref().map_or(0, |spec| spec.generation);
-            let due = self
-                .probes
-                .begin_due(&policy, generation, &self.canary, &mut self.requests, now);
-            effects.extend(due);
+            effects.extend(self.probes.watch(&policy, generation, &self.canary));
         } else {
             self.decision = None;
             effects.extend(self.stop_work());
+            effects.extend(self.probes.stop());
         }
         self.write(now, effects);
     }

@@ -1,19 +1,14 @@
-//! When each side is probed, and what that has shown.
-
-use std::time::Duration;
+//! What the probes of both sides have shown, and what they are to ask for.
 
 use jiff::Timestamp;
 
 use super::canary::CanaryChoice;
 use super::effect::Effect;
-use super::event::{ClientProblem, Probed, RequestId, Requests};
-use super::pause::Pause;
-use crate::endpoint::{Availability, Outcome, Probe, ProbeHistory};
+use super::event::Probed;
+use super::parity::Canary;
+use crate::endpoint::{Availability, ClientProblem, Outcome, ProbeHistory, Target, Watch};
 use crate::policy::MirrorPolicy;
 use crate::side::{Side, Sides};
-
-/// A probe that has not ended after this and its own time limit is taken for lost, and another is begun.
-const LOST_AFTER: Duration = Duration::from_mins(1);
 
 /// The probes of both sides.
 #[derive(Clone, Debug, Default)]
@@ -23,9 +18,10 @@ pub(super) struct Probes(Sides<SideProbes>);
 #[derive(Clone, Debug, Default)]
 pub(super) struct SideProbes {
     history: ProbeHistory,
-    under_way: Option<UnderWay>,
-    /// A decision waits for nothing but this side's answer.
-    wanted: bool,
+    /// How the side is watched, and which canary each of its targets is.
+    watch: Option<(Watch, Vec<Canary>)>,
+    /// The time from which on an answer was asked for last.
+    wanted: Option<Timestamp>,
     /// The generation of the spec that the latest probe was made by.
     generation: i64,
     /// Whether there was ever a client to probe with: what probes say is then about the identity or the registry.
@@ -34,22 +30,13 @@ pub(super) struct SideProbes {
     problem: Option<ClientProblem>,
 }
 
-/// A probe that has not ended yet.
-#[derive(Clone, Copy, Debug)]
-struct UnderWay {
-    request: RequestId,
-    /// Until it is taken for lost.
-    patience: Pause,
-    generation: i64,
-}
-
 /// What a probe changed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ProbeNews {
     /// Status may say something else now.
     pub(super) reported: bool,
-    /// The generation of the spec that it was made by.
-    pub(super) generation: i64,
+    /// What was asked for.
+    pub(super) canary: Option<Canary>,
 }
 
 impl Probes {
@@ -61,17 +48,28 @@ impl Probes {
         Sides::from_fn(|side| &self.0[side].history)
     }
 
-    /// Has a side probed at once; a probe that is under way will do.
-    pub(super) fn want(&mut self, side: Side) {
-        let side = &mut self.0[side];
-        side.wanted = side.under_way.is_none();
+    /// Has a side probed at once, unless that was asked for already.
+    pub(super) fn want(&mut self, side: Side, after: Timestamp) -> Option<Effect> {
+        let one = &mut self.0[side];
+        if one.watch.is_none() || one.wanted == Some(after) {
+            return None;
+        }
+        one.wanted = Some(after);
+        Some(Effect::ProbeNow { side, after })
     }
 
-    /// Takes in a finished probe; none if it is not the one that is under way.
+    /// Takes in a finished probe; none if the side was watched by another spec then.
     pub(super) fn ended(&mut self, probed: &Probed, policy: &MirrorPolicy) -> Option<ProbeNews> {
         let side = &mut self.0[probed.side];
-        let under_way = side.under_way.take_if(|probe| probe.request == probed.request)?;
-        let problem = match &probed.client {
+        let (watch, canaries) = side.watch.as_ref()?;
+        if watch.generation != probed.generation {
+            return None;
+        }
+        let reading = &probed.reading;
+        let asked = reading.target.as_ref();
+        let index = asked.and_then(|asked| watch.targets.iter().position(|target| target == asked));
+        let canary = index.and_then(|index| canaries.get(index)).cloned();
+        let problem = match &reading.client {
             Ok(()) => {
                 side.asked = true;
                 None
@@ -80,62 +78,62 @@ impl Probes {
         };
         let before = (side.history.availability(), side.problem.clone(), side.generation);
         let outcome = side.history.latest().map(|probe| probe.outcome);
-        side.history.record(probed.probe.clone(), &policy.health);
+        side.history.record(reading.probe.clone(), &policy.health);
         side.problem = problem;
-        side.generation = under_way.generation;
+        side.generation = probed.generation;
         let after = (side.history.availability(), side.problem.clone(), side.generation);
-        let failing = probed.probe.outcome != Outcome::Reachable;
+        let failing = reading.probe.outcome != Outcome::Reachable;
         Some(ProbeNews {
-            reported: failing || before != after || outcome != Some(probed.probe.outcome),
-            generation: under_way.generation,
+            reported: failing || before != after || outcome != Some(reading.probe.outcome),
+            canary,
         })
     }
 
-    /// Begins the probes that are due.
-    pub(super) fn begin_due(
-        &mut self,
-        policy: &MirrorPolicy,
-        generation: i64,
-        canary: &CanaryChoice,
-        requests: &mut Requests,
-        now: Timestamp,
-    ) -> Vec<Effect> {
+    /// What has changed in how the sides are to be watched.
+    pub(super) fn watch(&mut self, policy: &MirrorPolicy, generation: i64, canary: &CanaryChoice) -> Vec<Effect> {
         let mut effects = Vec::new();
         for side in Side::ALL {
-            let probes = &mut self.0[side];
-            if probes.due(policy, generation, now) > now {
+            let one = &mut self.0[side];
+            let current = one.watch.as_ref();
+            if current.is_some_and(|(watch, canaries)| {
+                watch.generation == generation && canaries.iter().eq(canary.probed())
+            }) {
                 continue;
             }
-            let request = requests.next();
-            probes.under_way = Some(UnderWay {
-                request,
-                patience: Pause::new(now, policy.health.timeout.saturating_add(LOST_AFTER)),
+            let canaries: Vec<Canary> = canary.probed().cloned().collect();
+            let target = |canary: &Canary| Target {
+                path: policy.path(side, &canary.repository).into_owned(),
+                digest: canary.digest.clone(),
+            };
+            let watch = Watch {
                 generation,
-            });
-            probes.wanted = false;
-            effects.push(Effect::Probe {
-                request,
-                side,
-                canary: canary.current().cloned(),
-                blob: probes.history.wants_blob(),
-            });
+                period: policy.health.period,
+                threshold: policy.health.failure_threshold,
+                targets: canaries.iter().map(target).collect(),
+            };
+            one.watch = Some((watch.clone(), canaries));
+            one.wanted = None;
+            let watch = Some(watch);
+            effects.push(Effect::Watch { side, watch });
         }
         effects
     }
 
-    /// When the next probe of any side is due.
-    pub(super) fn wake_at(&self, policy: &MirrorPolicy, generation: i64, now: Timestamp) -> Timestamp {
-        let due = |side: Side| self.0[side].due(policy, generation, now);
-        due(Side::Primary).min(due(Side::Fallback))
+    /// Neither side is watched any more.
+    pub(super) fn stop(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for side in Side::ALL {
+            if self.0[side].watch.take().is_some() {
+                effects.push(Effect::Watch { side, watch: None });
+            }
+        }
+        effects
     }
 
     /// The sides have changed places: what was seen of each registry stays with it. What is under way is asked anew, because
     /// its answer names the place that the registry had.
     pub(super) fn swap(&mut self) {
         std::mem::swap(&mut self.0.primary, &mut self.0.fallback);
-        for side in Side::ALL {
-            self.0[side].under_way = None;
-        }
     }
 
     /// A side has another registry now: nothing that was seen counts.
@@ -145,24 +143,12 @@ impl Probes {
 }
 
 impl SideProbes {
-    /// When the next probe begins: at once where the spec has changed, because somebody may wait for what it comes to; when the one
-    /// that is under way is taken for lost.
-    fn due(&self, policy: &MirrorPolicy, generation: i64, now: Timestamp) -> Timestamp {
-        if let Some(probe) = &self.under_way {
-            let lost = probe.patience.is_over(now);
-            return if lost { now } else { probe.patience.end() };
-        }
-        if self.wanted || self.is_outdated(generation) {
-            return now;
-        }
-        self.history.next_probe(&policy.health, now)
-    }
-
     /// Whether what is known of the side is about an earlier spec than this, and the next probe is about to tell. A registry that
     /// limits our requests is not waited for: that may take an hour.
     pub(super) fn is_outdated(&self, generation: i64) -> bool {
-        let throttled = |probe: &Probe| matches!(probe.outcome, Outcome::Throttled { .. });
-        self.generation < generation && !self.history.latest().is_some_and(throttled)
+        let latest = self.history.latest();
+        let throttled = latest.is_some_and(|probe| matches!(probe.outcome, Outcome::Throttled { .. }));
+        self.generation < generation && !throttled
     }
 
     pub(super) fn history(&self) -> &ProbeHistory {

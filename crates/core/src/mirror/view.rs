@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::event::{CacheRule, ClientProblem};
+use super::event::CacheRule;
 use super::failback::Blockers;
 use super::failover::{Decision, Flip};
 use super::in_use::WorkloadsRead;
@@ -12,7 +12,7 @@ use super::parity::{Canary, Divergence, Summary, Verdict};
 use super::pass::PassResult;
 use super::prewarm::{Holdings, holdings};
 use super::repair::Progress;
-use crate::endpoint::{Availability, Outcome, Probe, Unavailable};
+use crate::endpoint::{Availability, ClientProblem, Outcome, Probe, Unavailable};
 use crate::policy::MirrorPolicy;
 use crate::routing::Conflict;
 use crate::routing::evidence::MappingId;

@@ -101,6 +101,7 @@ fn history_under(policy: &MirrorPolicy, probes: &Probes) -> ProbeHistory {
         let message = "GET https://a.example/v2/: connection refused".to_owned();
         history.record(
             Probe {
+                begun: at(*seconds),
                 at: at(*seconds),
                 outcome: *outcome,
                 message,
@@ -172,7 +173,7 @@ fn failover_needs_a_side_that_failed_often_enough_of_late() {
         ),
         (
             "old failures",
-            &[(-3, DOWN), (-2, DOWN), (-1, DOWN)],
+            &[(-5, DOWN), (-4, DOWN), (-3, DOWN)],
             &well,
             Reason::NotYetObserved,
         ),
@@ -184,12 +185,14 @@ fn failover_needs_a_target_that_answered_before_and_after() {
     check_failover(&[
         ("before and after", DEAD, &up(0, 4), OVER),
         ("before and at", DEAD, &[(0, UP), (3, UP)], OVER),
-        ("only before", DEAD, &up(0, 2), Reason::Confirming),
+        ("only before", DEAD, &[(0, UP), (1, UP)], Reason::Confirming),
+        ("with the last failure", DEAD, &[(0, UP), (4, UP)], OVER),
+        ("it came back meanwhile", DEAD, &[(0, UP), (2, DOWN), (3, UP)], Reason::Confirming),
         ("only after", DEAD, &[(4, UP)], Reason::Confirming),
         ("it fails too", DEAD, &[(0, UP), (4, DOWN)], Reason::BothUnavailable),
         ("it denies", DEAD, &[(0, UP), (4, DENIED)], Reason::OtherUnknown),
         ("it was never asked", DEAD, &[], Reason::OtherUnknown),
-        ("it went quiet", DEAD, &[(-2, UP)], Reason::OtherUnknown),
+        ("it went quiet", DEAD, &[(-3, UP)], Reason::OtherUnknown),
     ]);
 }
 
@@ -218,32 +221,68 @@ fn failover_needs_a_target_that_holds_something() {
     // What the target holds matters only once it is known to answer.
     let confirming = Situation {
         serves: Sides::default(),
-        ..Situation::new(DEAD, &up(0, 2))
+        ..Situation::new(DEAD, &[(0, UP), (1, UP)])
     };
     assert_eq!(confirming.reason(4), Reason::Confirming);
 }
 
 #[test]
-fn missing_answer_is_asked_for_once() {
-    let two = [(2, DOWN), (3, DOWN)];
+fn missing_answer_is_asked_for() {
+    let (one, two) = ([(3, DOWN)], [(2, DOWN), (3, DOWN)]);
     let three = [(2, DOWN), (3, DOWN), (4, DOWN)];
-    let cases: &[(&str, &Probes, &Probes, Option<Side>)] = &[
+    let before: &Probes = &[(0, UP), (1, UP)];
+    let fallback = |seconds| Some((Side::Fallback, at(seconds)));
+    let cases: &[(&str, &Probes, &Probes, Option<(Side, Timestamp)>)] = &[
         ("well", &[(3, UP)], &up(0, 2), None),
-        ("one failure is too early", &[(3, DOWN)], &up(0, 2), None),
-        (
-            "one failure before the threshold",
-            &two,
-            &up(0, 2),
-            Some(Side::Fallback),
-        ),
+        ("the first failure", &one, &up(0, 2), fallback(3)),
+        ("the second", &two, before, fallback(2)),
         ("it has just answered", &two, &[(0, UP), (3, UP)], None),
         ("it does not answer", &two, &[(0, UP), (2, DOWN)], None),
-        ("at the threshold", &three, &up(0, 2), Some(Side::Fallback)),
-        ("it came back too late", &three, &[(4, UP)], None),
+        ("at the threshold", &three, before, fallback(2)),
+        ("it came back", &three, &[(3, UP), (4, UP)], fallback(3 + 6)),
     ];
-    for (name, primary, fallback, side) in cases {
-        assert_eq!(Situation::new(primary, fallback).decide(4).probe_now, *side, "{name}");
+    for (name, primary, fallback, wanted) in cases {
+        assert_eq!(Situation::new(primary, fallback).decide(4).probe_now, *wanted, "{name}");
     }
+}
+
+#[test]
+fn failover_needs_failures_for_long_enough() {
+    let brief = |ms: i64| {
+        let begun = later(at(4), Duration::from_millis(u64::try_from(ms).unwrap()));
+        let mut situation = Situation::new(&[(0, UP), (4, DOWN), (4, DOWN)], &[(0, UP), (4, UP)]);
+        let last = Probe {
+            begun,
+            at: begun,
+            outcome: DOWN,
+            message: String::new(),
+        };
+        situation.primary.record(last, &situation.policy.health);
+        situation.decide(5)
+    };
+    let early = brief(699);
+    let confirmed = later(at(4), CONFIRMATION);
+    assert_eq!(early.why.reason, Reason::Confirming);
+    assert_eq!(early.probe_now, Some((Side::Primary, confirmed)));
+    assert_eq!(brief(700).why.reason, OVER);
+}
+
+/// Of two that come back together, the one that is a little later has not failed alone.
+#[test]
+fn failover_waits_after_the_target_itself_has_failed() {
+    let failing: Vec<(i64, Outcome)> = [(0, UP)].into_iter().chain((2..=12).map(|second| (second, DOWN))).collect();
+    let target: Vec<(i64, Outcome)> = [(0, UP), (2, DOWN), (3, DOWN)]
+        .into_iter()
+        .chain((5..=12).map(|second| (second, UP)))
+        .collect();
+    let until = |second: i64| {
+        let seen = |probes: &[(i64, Outcome)]| -> Vec<(i64, Outcome)> {
+            probes.iter().copied().filter(|(at, _)| *at <= second).collect()
+        };
+        Situation::new(&seen(&failing), &seen(&target)).reason(second)
+    };
+    assert_eq!(until(10), Reason::Confirming);
+    assert_eq!(until(11), OVER);
 }
 
 #[test]
@@ -318,7 +357,7 @@ fn failback_needs_stability_and_a_check_after_the_recovery() {
             Reason::WaitingForParity,
         ),
         ("none was made", 500, None, Reason::WaitingForParity),
-        ("quiet since", 505, Some(check(450, 460, true)), Reason::NotYetObserved),
+        ("quiet since", 507, Some(check(450, 460, true)), Reason::NotYetObserved),
     ];
     for (name, now, check, reason) in cases {
         let decision = Situation {
@@ -481,10 +520,14 @@ fn threshold_of_one_still_asks_the_other_side_afterwards() {
     let decision = hasty.decide(4);
     assert_eq!(
         (decision.why.reason, decision.probe_now),
-        (Reason::Confirming, Some(Side::Fallback))
+        (Reason::Confirming, Some((Side::Fallback, at(4))))
     );
     hasty.fallback = history(&up(0, 4));
-    assert_eq!(hasty.reason(4), OVER);
+    let decision = hasty.decide(4);
+    let confirmed = later(at(4), CONFIRMATION);
+    assert_eq!(decision.probe_now, Some((Side::Primary, confirmed)));
+    hasty.primary = history_under(&hasty.policy, &[(2, UP), (4, DOWN), (5, DOWN)]);
+    assert_eq!(hasty.reason(5), OVER);
 }
 
 #[test]

@@ -223,8 +223,8 @@ impl Mirror {
             },
             now,
         );
-        if let Some(side) = decision.probe_now {
-            self.probes.want(side);
+        if let Some((side, after)) = decision.probe_now.filter(|(_, after)| *after <= now) {
+            effects.extend(self.probes.want(side, after));
         }
         if decision.check_now {
             effects.extend(self.check(policy, now));

@@ -23,14 +23,12 @@ impl Mirror {
             return Vec::new();
         };
         let mut reported = news.reported;
-        if let Some(canary) = &probed.canary {
+        if let Some(canary) = &news.canary {
             let in_use = self.in_use.clone().unwrap_or_default();
-            match probed.probe.outcome {
+            match probed.reading.probe.outcome {
                 Outcome::Reachable => {
                     self.canary.found(canary, probed.side);
-                    // By another spec the repository may have lain elsewhere.
-                    let current = news.generation == spec.generation;
-                    reported |= current && self.served(&spec.policy, probed.side, &canary.repository);
+                    reported |= self.served(&spec.policy, probed.side, &canary.repository);
                 }
                 Outcome::CanaryNotFound | Outcome::CanaryBlocked => {
                     reported |= self
@@ -44,6 +42,14 @@ impl Mirror {
             self.write.want();
         }
         Vec::new()
+    }
+
+    /// The active side may be failing: what the other one answers now is about to matter.
+    pub(super) fn suspected(&mut self, side: Side, now: Timestamp) -> Vec<Effect> {
+        if !self.acts() || side != self.status.standing.active {
+            return Vec::new();
+        }
+        self.probes.want(side.other(), now).into_iter().collect()
     }
 
     /// A side has served a manifest. If it is the active one, images of this mapping may be sent there from now on. Whether that

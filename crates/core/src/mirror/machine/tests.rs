@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::digest::Digest;
-use crate::endpoint::{Outcome, Probe, Unavailable};
+use crate::endpoint::{Outcome, Probe, Reading, Unavailable, Watch};
 use crate::mirror::event::{
     CopyDone, CopyEnded, Listed, ListedTag, Listing, Probed, ReadFailure, ReferenceName, RequestId, Resolved,
     WriteProblem,
@@ -35,6 +35,28 @@ struct Bench {
     mirror: Mirror,
     now: i64,
     wanted: Vec<Effect>,
+    /// How each side is watched, and when and with what its last probe ended.
+    watches: Sides<Option<Watch>>,
+    probed: Sides<Option<(i64, Outcome)>>,
+}
+
+/// What a probe found that asked for the first target.
+fn probed(side: Side, outcome: Outcome, now: Timestamp, watch: &Watch) -> Event {
+    let reading = Reading {
+        probe: Probe {
+            begun: now,
+            at: now,
+            outcome,
+            message: format!("at {now}"),
+        },
+        target: watch.targets.first().cloned(),
+        client: Ok(()),
+    };
+    Event::Probed(Box::new(Probed {
+        side,
+        generation: watch.generation,
+        reading: Arc::new(reading),
+    }))
 }
 
 fn web() -> MirrorPolicy {
@@ -68,6 +90,8 @@ impl Bench {
             mirror: Mirror::new(id),
             now: 0,
             wanted: Vec::new(),
+            watches: Sides::default(),
+            probed: Sides::default(),
         }
     }
 
@@ -87,7 +111,13 @@ impl Bench {
 
     fn feed(&mut self, event: Event) -> Vec<Effect> {
         let effects = self.mirror.handle(event, at(self.now));
-        self.wanted.extend(effects.clone());
+        for effect in &effects {
+            if let Effect::Watch { side, watch } = effect {
+                self.watches[*side].clone_from(watch);
+            }
+        }
+        let work = effects.iter().filter(|effect| !matches!(effect, Effect::Watch { .. }));
+        self.wanted.extend(work.cloned());
         effects
     }
 
@@ -108,40 +138,16 @@ impl Bench {
         pick(&self.wanted.remove(index))
     }
 
+    /// A probe of a side ends: two seconds after one that succeeded, a second after one that failed.
     fn probe(&mut self, side: Side, outcome: Outcome) -> Vec<Effect> {
-        while self.probing(side).is_none() {
-            self.wait(1);
+        let watch = self.watches[side].clone().expect("the side is watched");
+        if let Some((last, found)) = self.probed[side] {
+            let pause = if found == UP { 2 } else { 1 };
+            self.wait((last + pause - self.now).max(0));
         }
-        let (request, canary) = self
-            .take(|effect| match effect {
-                Effect::Probe {
-                    request,
-                    side: of,
-                    canary,
-                    ..
-                } if *of == side => Some((*request, canary.clone())),
-                _ => None,
-            })
-            .unwrap();
-        self.feed(Event::Probed(Box::new(Probed {
-            request,
-            side,
-            probe: Probe {
-                at: at(self.now),
-                outcome,
-                message: format!("at {}", self.now),
-            },
-            canary,
-            client: Ok(()),
-        })))
-    }
-
-    /// The request of the probe of a side that is under way.
-    fn probing(&self, side: Side) -> Option<RequestId> {
-        self.wanted.iter().find_map(|effect| match effect {
-            Effect::Probe { request, side: of, .. } if *of == side => Some(*request),
-            _ => None,
-        })
+        self.probed[side] = Some((self.now, outcome));
+        let event = probed(side, outcome, at(self.now), &watch);
+        self.feed(event)
     }
 
     /// Probes both sides so often.
@@ -327,16 +333,15 @@ fn failed_over() -> Bench {
 fn follower_probes_and_writes_nothing() {
     let mut bench = Bench::new();
     let effects = bench.spec(web(), 1);
-    let probes = effects.iter().filter(|effect| matches!(effect, Effect::Probe { .. }));
-    assert_eq!(probes.count(), 2);
+    let watches = effects.iter().filter(|effect| matches!(effect, Effect::Watch { .. }));
+    assert_eq!(watches.count(), 2);
     bench.status(status(Side::Primary, 1));
     bench.probes(5, DOWN, UP);
     bench.feed(Event::Wanted {
         references: vec![name("1")],
         urgent: true,
     });
-    let quiet = |effect: &Effect| matches!(effect, Effect::Probe { .. });
-    assert!(bench.wanted.iter().all(quiet), "{:?}", bench.wanted);
+    assert_eq!(bench.wanted, []);
     assert_eq!(bench.reason(), None);
 }
 
@@ -348,10 +353,7 @@ fn leader_that_has_not_read_the_status_waits_for_it() {
     let effects = bench.feed(Event::Leading(true));
     assert!(effects.is_empty(), "{effects:?}");
     bench.probes(1, UP, UP);
-    assert!(
-        bench.mirror.wake_at(at(bench.now)) > Some(at(bench.now)),
-        "it does not wake up for nothing"
-    );
+    assert_eq!(bench.mirror.wake_at(at(bench.now)), None, "it does not wake up for nothing");
     assert!(wants_status(&bench.status(status(Side::Primary, 3))));
 }
 
@@ -473,21 +475,12 @@ fn probe_of_another_registry_does_not_count_for_the_new_one() {
     let mut bench = Bench::leading(web());
     bench.probe(Side::Primary, DOWN);
     bench.wait(1);
-    let under_way = bench.probing(Side::Primary).unwrap();
+    let watch = bench.watches.primary.clone().unwrap();
     let mut moved = web();
     moved.sides.primary.registry = "new.example".to_owned();
     bench.spec(moved, 2);
-    bench.feed(Event::Probed(Box::new(Probed {
-        request: under_way,
-        side: Side::Primary,
-        probe: Probe {
-            at: at(bench.now),
-            outcome: DOWN,
-            message: String::new(),
-        },
-        canary: None,
-        client: Ok(()),
-    })));
+    let late = probed(Side::Primary, DOWN, at(bench.now), &watch);
+    bench.feed(late);
     assert_eq!(bench.mirror.probes.side(Side::Primary).history().latest(), None);
 }
 
@@ -638,8 +631,7 @@ fn mapping_is_observed_when_the_active_side_serves_it() {
         tag: "1".to_owned(),
         digest: content('x'),
     });
-    bench.wanted.clear();
-    bench.wait(70);
+    bench.feed(Event::Time);
     bench.probe(Side::Fallback, UP);
     assert!(bench.mirror.status.observed.is_empty());
     bench.probe(Side::Primary, UP);
@@ -649,11 +641,9 @@ fn mapping_is_observed_when_the_active_side_serves_it() {
 #[test]
 fn manifest_asked_for_under_another_spec_observes_nothing() {
     let mut bench = ready();
-    while bench.probing(Side::Primary).is_none() {
-        bench.wait(1);
-    }
+    let watch = bench.watches.primary.clone().unwrap();
     bench.spec(listing(apps(), &[("web", "team-b/web", "devopskev/web")]), 2);
-    bench.probe(Side::Primary, UP);
+    bench.feed(probed(Side::Primary, UP, at(bench.now), &watch));
     assert!(bench.mirror.status.observed.is_empty());
 }
 

@@ -1,64 +1,54 @@
-use std::time::Duration;
+use std::sync::Arc;
 
 use super::*;
-use crate::endpoint::{Unavailable, UnknownReason};
-use crate::mirror::fixtures::{at, foreign};
+use crate::digest::Digest;
+use crate::endpoint::{Probe, Reading, Unavailable, UnknownReason};
+use crate::mirror::fixtures::at;
 use crate::routing::fixtures::apps;
 
 const REFUSED: Outcome = Outcome::Unavailable(Unavailable::ConnectionFailed);
 
-/// Probes with the definition's defaults, and the requests of those under way.
+/// Probes with the definition's defaults.
 struct Bench {
     probes: Probes,
-    requests: Requests,
     policy: MirrorPolicy,
-    asked: Sides<Option<RequestId>>,
+}
+
+fn canary() -> Canary {
+    Canary {
+        repository: "web".to_owned(),
+        tag: "1".to_owned(),
+        digest: Digest::of(b"1"),
+    }
 }
 
 impl Bench {
     fn new() -> Bench {
-        Bench {
+        let mut bench = Bench {
             probes: Probes::default(),
-            requests: Requests::default(),
             policy: apps(),
-            asked: Sides::default(),
-        }
+        };
+        bench.watch(1, None);
+        bench
     }
 
-    /// The sides whose probes begin now.
-    fn begin(&mut self, generation: i64, now: i64) -> Vec<Side> {
-        let canary = CanaryChoice::default();
-        let effects = self
-            .probes
-            .begin_due(&self.policy, generation, &canary, &mut self.requests, at(now));
-        let begun = effects.into_iter().map(|effect| match effect {
-            Effect::Probe { request, side, .. } => (request, side),
+    /// The sides that are to be watched in another way now.
+    fn watch(&mut self, generation: i64, canary: Option<&Canary>) -> Vec<Side> {
+        let mut choice = CanaryChoice::default();
+        if let Some(canary) = canary {
+            choice.follow(canary);
+        }
+        let effects = self.probes.watch(&self.policy, generation, &choice);
+        let sides = effects.into_iter().map(|effect| match effect {
+            Effect::Watch { side, watch: Some(_) } => side,
             other => panic!("{other:?}"),
         });
-        let begun: Vec<_> = begun.collect();
-        for (request, side) in &begun {
-            self.asked[*side] = Some(*request);
-        }
-        begun.into_iter().map(|(_, side)| side).collect()
-    }
-
-    fn answer(&self, side: Side, outcome: Outcome, now: i64) -> Probed {
-        Probed {
-            request: self.asked[side].unwrap_or_else(foreign),
-            side,
-            probe: Probe {
-                at: at(now),
-                outcome,
-                message: format!("at {now}"),
-            },
-            canary: None,
-            client: Ok(()),
-        }
+        sides.collect()
     }
 
     fn end(&mut self, side: Side, outcome: Outcome, now: i64) -> Option<ProbeNews> {
-        let answer = self.answer(side, outcome, now);
-        self.probes.ended(&answer, &self.policy)
+        let generation = self.probes.side(side).watch.as_ref()?.0.generation;
+        self.probes.ended(&answer(side, generation, outcome, now), &self.policy)
     }
 
     fn failures(&self, side: Side) -> u32 {
@@ -66,109 +56,82 @@ impl Bench {
     }
 }
 
-#[test]
-fn probes_begin_at_once_and_then_on_schedule() {
-    let mut bench = Bench::new();
-    assert_eq!(bench.begin(1, 0), Side::ALL);
-    assert_eq!(bench.begin(1, 1), [], "they are under way");
-    bench.end(Side::Primary, Outcome::Reachable, 1);
-    bench.end(Side::Fallback, Outcome::Reachable, 2);
-    assert_eq!(bench.begin(1, 2), []);
-    assert_eq!(bench.probes.wake_at(&bench.policy, 1, at(2)), at(3));
-    assert_eq!(bench.begin(1, 3), [Side::Primary]);
-    assert_eq!(bench.begin(1, 4), [Side::Fallback]);
+fn answer(side: Side, generation: i64, outcome: Outcome, now: i64) -> Probed {
+    let reading = Reading {
+        probe: Probe {
+            begun: at(now),
+            at: at(now),
+            outcome,
+            message: format!("at {now}"),
+        },
+        target: None,
+        client: Ok(()),
+    };
+    Probed {
+        side,
+        generation,
+        reading: Arc::new(reading),
+    }
 }
 
 #[test]
-fn answer_to_no_probe_under_way_changes_nothing() {
+fn sides_are_watched_anew_when_spec_or_canary_changes() {
     let mut bench = Bench::new();
-    bench.begin(1, 0);
-    assert!(bench.end(Side::Primary, REFUSED, 1).is_some());
-    assert_eq!(bench.end(Side::Primary, REFUSED, 1), None, "it came twice");
-    assert_eq!(bench.failures(Side::Primary), 1);
-    bench.asked = Sides::default();
-    assert_eq!(bench.end(Side::Fallback, REFUSED, 1), None, "nobody asked");
-    assert_eq!(bench.failures(Side::Fallback), 0);
-    assert_eq!(bench.begin(1, 2), [Side::Primary], "the other is still under way");
+    assert_eq!(bench.watch(1, None), []);
+    assert_eq!(bench.watch(1, Some(&canary())), Side::ALL);
+    assert_eq!(bench.watch(1, Some(&canary())), []);
+    assert_eq!(bench.watch(2, Some(&canary())), Side::ALL);
+    let (watch, _) = bench.probes.side(Side::Fallback).watch.clone().unwrap();
+    let path = bench.policy.path(Side::Fallback, "web").into_owned();
+    let digest = Digest::of(b"1");
+    assert_eq!(watch.targets, [Target { path, digest }]);
+    let stopped = bench.probes.stop();
+    let gone = |side| Effect::Watch { side, watch: None };
+    assert_eq!(stopped, Side::ALL.map(gone));
+    assert_eq!(bench.probes.stop(), []);
 }
 
 #[test]
-fn probe_that_does_not_end_is_begun_again() {
+fn answer_to_an_earlier_spec_changes_nothing() {
     let mut bench = Bench::new();
-    bench.begin(1, 0);
-    bench.end(Side::Fallback, Outcome::Reachable, 1);
-    let lost = bench.answer(Side::Primary, REFUSED, 61);
-    let patience = 60 + 2;
-    assert!(!bench.begin(1, patience - 1).contains(&Side::Primary));
-    assert!(bench.begin(1, patience).contains(&Side::Primary));
-    assert_eq!(bench.probes.ended(&lost, &bench.policy), None, "it comes too late");
-    assert!(bench.end(Side::Primary, Outcome::Reachable, patience).is_some());
+    let late = answer(Side::Primary, 1, REFUSED, 1);
+    bench.watch(2, None);
+    assert_eq!(bench.probes.ended(&late, &bench.policy), None);
+    bench.probes.stop();
+    assert_eq!(bench.probes.ended(&late, &bench.policy), None);
+    assert_eq!(bench.failures(Side::Primary), 0);
 }
 
 #[test]
-fn clock_that_is_set_back_does_not_silence_probes() {
+fn what_was_seen_by_an_earlier_spec_is_outdated() {
     let mut bench = Bench::new();
-    bench.begin(1, 10_000);
-    assert_eq!(bench.begin(1, 0), Side::ALL, "those under way are lost");
-    bench.end(Side::Primary, Outcome::Reachable, 10_000);
-    assert_eq!(
-        bench.begin(1, 0),
-        [Side::Primary],
-        "what was seen lies ahead of the clock"
-    );
-}
-
-#[test]
-fn new_spec_is_probed_at_once_unless_the_registry_is_busy() {
-    let mut bench = Bench::new();
-    bench.begin(1, 0);
     bench.end(Side::Primary, Outcome::Reachable, 1);
     bench.end(Side::Fallback, Outcome::Throttled { retry_after: None }, 1);
-    let outdated = |bench: &Bench| Sides::from_fn(|side| bench.probes.side(side).is_outdated(2));
-    assert_eq!(
-        outdated(&bench),
-        Sides {
-            primary: true,
-            fallback: false
-        }
-    );
-    assert_eq!(bench.begin(2, 1), [Side::Primary]);
+    let outdated = |bench: &Bench| Side::ALL.map(|side| bench.probes.side(side).is_outdated(2));
+    assert_eq!(outdated(&bench), [true, false], "a registry that throttles is not waited for");
+    bench.watch(2, None);
     bench.end(Side::Primary, Outcome::Reachable, 2);
-    assert_eq!(outdated(&bench), Sides::default());
-    // One that was begun by the spec before does not count for the new one.
-    assert_eq!(bench.begin(2, 5), Side::ALL);
-    bench.end(Side::Primary, Outcome::Reachable, 6);
-    assert!(bench.probes.side(Side::Primary).is_outdated(3));
+    assert_eq!(outdated(&bench), [false, false]);
 }
 
 #[test]
-fn wanted_probe_begins_at_once_and_only_once() {
+fn wanted_probe_is_asked_for_once() {
     let mut bench = Bench::new();
-    bench.begin(1, 0);
-    bench.probes.want(Side::Fallback);
-    assert_eq!(bench.begin(1, 0), [], "the one under way will do");
-    bench.end(Side::Fallback, Outcome::Reachable, 0);
-    assert_eq!(bench.begin(1, 0), []);
-    bench.probes.want(Side::Fallback);
-    assert_eq!(bench.begin(1, 0), [Side::Fallback]);
-    bench.end(Side::Fallback, Outcome::Reachable, 0);
-    assert_eq!(bench.begin(1, 1), []);
+    let side = Side::Fallback;
+    let probe_now = |after| Some(Effect::ProbeNow { side, after });
+    assert_eq!(bench.probes.want(side, at(3)), probe_now(at(3)));
+    assert_eq!(bench.probes.want(side, at(3)), None);
+    assert_eq!(bench.probes.want(side, at(4)), probe_now(at(4)));
+    bench.probes.stop();
+    assert_eq!(bench.probes.want(side, at(5)), None, "it is not watched");
 }
 
 #[test]
 fn registries_keep_what_was_seen_when_sides_change_places() {
     let mut bench = Bench::new();
-    bench.begin(1, 0);
     bench.end(Side::Primary, REFUSED, 0);
-    let under_way = bench.answer(Side::Fallback, REFUSED, 1);
     bench.probes.swap();
     assert_eq!((bench.failures(Side::Primary), bench.failures(Side::Fallback)), (0, 1));
-    assert_eq!(
-        bench.probes.ended(&under_way, &bench.policy),
-        None,
-        "it names the place of before"
-    );
-    assert!(bench.begin(2, 1).contains(&Side::Primary), "it is asked anew");
     bench.probes.forget(Side::Fallback);
     assert_eq!(bench.failures(Side::Fallback), 0);
     assert_eq!(bench.probes.side(Side::Fallback).history().latest(), None);
@@ -176,100 +139,61 @@ fn registries_keep_what_was_seen_when_sides_change_places() {
 
 #[test]
 fn news_is_what_status_would_notice() {
-    let news = |reported| ProbeNews {
-        reported,
-        generation: 1,
-    };
-    let (none, reported) = (news(false), news(true));
-    // Outcomes of the primary, one after the other, and the news of each.
     let up = Outcome::Reachable;
+    // Outcomes of the primary, one after the other, and whether each is news.
     let cases = [
-        (up, reported),
-        (up, none),
-        (REFUSED, reported),
-        (REFUSED, reported),
-        (REFUSED, reported),
-        (REFUSED, reported),
-        (up, reported),
-        (up, none),
-        (up, reported),
-        (up, none),
+        (up, true),
+        (up, false),
+        (REFUSED, true),
+        (REFUSED, true),
+        (REFUSED, true),
+        (REFUSED, true),
+        (up, true),
+        (up, false),
+        (up, true),
+        (up, false),
     ];
     let mut bench = Bench::new();
-    let mut now = 0;
-    for (index, (outcome, news)) in cases.into_iter().enumerate() {
-        while !bench.begin(1, now).contains(&Side::Primary) {
-            now += 1;
-        }
-        assert_eq!(bench.end(Side::Primary, outcome, now), Some(news), "probe {index}");
+    for (now, (outcome, reported)) in (0..).zip(cases) {
+        let news = ProbeNews { reported, canary: None };
+        assert_eq!(bench.end(Side::Primary, outcome, now), Some(news), "probe {now}");
     }
 }
 
 #[test]
 fn missing_client_is_a_problem_until_there_is_one() {
     let mut bench = Bench::new();
-    bench.begin(1, 0);
     let problem = ClientProblem {
         reason: "SecretNotFound",
         message: "the Secret does not exist".to_owned(),
     };
-    let refused = Probed {
-        client: Err(Some(problem.clone())),
-        ..bench.answer(Side::Primary, Outcome::CredentialsUnavailable, 0)
-    };
-    assert!(
-        bench
-            .probes
-            .ended(&refused, &bench.policy)
-            .is_some_and(|news| news.reported)
-    );
+    let mut refused = answer(Side::Primary, 1, Outcome::CredentialsUnavailable, 0);
+    Arc::make_mut(&mut refused.reading).client = Err(Some(problem.clone()));
+    let news = bench.probes.ended(&refused, &bench.policy);
+    assert!(news.is_some_and(|news| news.reported));
     let side = bench.probes.side(Side::Primary);
     assert_eq!((side.problem(), side.asked()), (Some(&problem), false));
     assert_eq!(
         side.availability(),
         Availability::Unknown(UnknownReason::CredentialsUnavailable)
     );
-    bench.begin(1, 10);
     bench.end(Side::Primary, Outcome::Reachable, 10);
     let side = bench.probes.side(Side::Primary);
     assert_eq!((side.problem(), side.asked()), (None, true));
 }
 
 #[test]
-fn probes_ask_for_the_canary_and_now_and_then_for_a_blob() {
+fn answer_names_the_canary_that_was_asked_for() {
     let mut bench = Bench::new();
-    bench.policy.health.period = Duration::from_secs(1);
-    let mut canary = CanaryChoice::default();
-    let chosen = crate::mirror::parity::Canary {
-        repository: "web".to_owned(),
-        tag: "1".to_owned(),
-        digest: crate::digest::Digest::of(b"1"),
-    };
-    canary.follow(&chosen);
-    let mut blobs = Vec::new();
-    for now in 0..6 {
-        let effects = bench
-            .probes
-            .begin_due(&bench.policy, 1, &canary, &mut bench.requests, at(now));
-        for effect in effects {
-            let Effect::Probe {
-                request,
-                side,
-                canary,
-                blob,
-            } = effect
-            else {
-                panic!("{effect:?}");
-            };
-            assert_eq!(canary.as_ref(), Some(&chosen));
-            bench.asked[side] = Some(request);
-            if side == Side::Primary {
-                blobs.push(blob);
-            }
-        }
-        for side in Side::ALL {
-            bench.end(side, Outcome::Reachable, now);
-        }
-    }
-    assert_eq!(blobs, [true, false, false, false, false, true]);
+    bench.watch(1, Some(&canary()));
+    let targets = bench.probes.side(Side::Primary).watch.clone().unwrap().0.targets;
+    let mut found = answer(Side::Primary, 1, Outcome::Reachable, 1);
+    Arc::make_mut(&mut found.reading).target = targets.first().cloned();
+    let news = bench.probes.ended(&found, &bench.policy).unwrap();
+    assert_eq!(news.canary, Some(canary()));
+    Arc::make_mut(&mut found.reading).target = Some(Target {
+        path: "another/mirror".to_owned(),
+        digest: Digest::of(b"2"),
+    });
+    assert_eq!(bench.probes.ended(&found, &bench.policy).unwrap().canary, None);
 }
