@@ -1,5 +1,7 @@
 //! Blobs: the part of a pull that other machines serve.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use catamaran_core::digest::Digest;
@@ -13,14 +15,34 @@ use crate::path;
 use crate::reply::Reply;
 use crate::session::{About, Session};
 
+/// Manifests whose blob is remembered at most.
+const MOST_REMEMBERED: usize = 64;
+
+/// A blob of each manifest that was probed with: content never changes.
+#[derive(Debug, Default)]
+pub(crate) struct Blobs(Mutex<HashMap<Digest, Digest>>);
+
+impl Blobs {
+    pub(crate) fn get(&self, manifest: &Digest) -> Option<Digest> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(manifest).cloned()
+    }
+
+    pub(crate) fn keep(&self, manifest: &Digest, blob: &Digest) {
+        let mut blobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if blobs.len() >= MOST_REMEMBERED {
+            blobs.clear();
+        }
+        blobs.insert(manifest.clone(), blob.clone());
+    }
+}
+
 impl Session {
-    /// Reads the first byte of a blob that the manifest leads to, through its redirects. A host that knows no ranges, which
-    /// kubelets don't ask for, is asked for all of it.
-    pub(crate) async fn first_blob_byte(&self, repository: &str, manifest: &Digest) -> Result<String, Failure> {
-        let blob = self.blob_of(repository, manifest).await?;
-        let read = self.read_first_byte(repository, &blob).await;
+    /// Reads the first byte of a blob, through its redirects. A host that knows no ranges, which kubelets don't ask for, is asked
+    /// for all of it.
+    pub(crate) async fn first_blob_byte(&self, repository: &str, blob: &Digest) -> Result<String, Failure> {
+        let read = self.read_first_byte(repository, blob).await;
         if self.repeats(&read) {
-            return self.read_first_byte(repository, &blob).await;
+            return self.read_first_byte(repository, blob).await;
         }
         read
     }
@@ -105,7 +127,7 @@ impl Session {
     }
 
     /// The digest of the manifest's config or first layer; of an index, of its first manifest's.
-    async fn blob_of(&self, repository: &str, manifest: &Digest) -> Result<Digest, Failure> {
+    pub(crate) async fn blob_of(&self, repository: &str, manifest: &Digest) -> Result<Digest, Failure> {
         let mut digest = manifest.clone();
         for _ in 0..2 {
             let found = self.manifest(repository, &digest.to_string()).await?;

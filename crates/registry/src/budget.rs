@@ -104,6 +104,11 @@ impl Budget {
         self.queue.try_lock().is_ok() && self.with(|state| state.take(Instant::now()).is_none())
     }
 
+    /// Counts a request that could not wait: those that can, wait for it.
+    pub fn spend(&self) {
+        self.with(|state| state.spend(Instant::now()));
+    }
+
     /// The registry said "too many requests".
     pub fn throttled(&self, retry_after: Option<Duration>) {
         self.with(|state| state.throttled(Instant::now(), retry_after));
@@ -148,6 +153,15 @@ impl State {
             return None;
         }
         Some(Duration::from_secs_f64((1.0 - self.tokens) / per_second).max(Duration::from_millis(1)))
+    }
+
+    /// At most a burst is owed.
+    fn spend(&mut self, now: Instant) {
+        if self.take(now).is_some() {
+            self.tokens -= 1.0;
+        }
+        let most = (self.rate * self.burst).max(1.0);
+        self.tokens = self.tokens.max(-most);
     }
 
     fn throttled(&mut self, now: Instant, retry_after: Option<Duration>) {

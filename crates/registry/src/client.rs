@@ -5,6 +5,7 @@ use std::sync::Arc;
 use catamaran_core::endpoint::Unavailable;
 
 use crate::ask::Access;
+use crate::blob::Blobs;
 use crate::budget::{Budget, Budgets, CopyBudget};
 use crate::connection::Connection;
 use crate::dns::{self, Guard};
@@ -16,6 +17,7 @@ use crate::listing::{ListedTag, Lock};
 use crate::manifest::{Manifest, Resolved};
 use crate::provider;
 use crate::provider::apis::Apis;
+use crate::provider::site::Scheme;
 use crate::session::Session;
 use crate::tls::Trust;
 use crate::token::Tokens;
@@ -31,6 +33,21 @@ pub(crate) struct Shared {
     pub(crate) session: Session,
     pub(crate) guard: Arc<Guard>,
     pub(crate) trust: Trust,
+    /// What probes have learnt of authenticating, and the blob that each manifest leads to.
+    pub(crate) probe_tokens: Arc<Tokens>,
+    pub(crate) probe_blobs: Blobs,
+}
+
+impl Shared {
+    fn new(session: Session, guard: Arc<Guard>, trust: Trust) -> Shared {
+        Shared {
+            session,
+            guard,
+            trust,
+            probe_tokens: Arc::new(Tokens::new(Scheme::Unknown)),
+            probe_blobs: Blobs::default(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Client {
@@ -99,7 +116,7 @@ impl Client {
         let guard = Arc::new(Guard::new(connection, &site.base, lookup));
         let trust = Trust::new(connection)?;
         let http = Http::new(guard.clone(), &trust, limits)?;
-        let tokens = Tokens::new(site.scheme());
+        let tokens = Arc::new(Tokens::new(site.scheme()));
         let exchange = Exchange::new(&site, &http);
         let apis = Apis::new(&site, budgets, &trust, || {
             Http::new(guard.clone(), &trust.without_identity(), http.limits.clone())
@@ -114,32 +131,32 @@ impl Client {
             access: Access::Read,
             apis,
             probes: false,
+            spends: None,
         };
         Ok(Client {
-            shared: Arc::new(Shared { session, guard, trust }),
+            shared: Arc::new(Shared::new(session, guard, trust)),
         })
     }
 
     /// A client of the same registry for copying: with budgets and limits of its own, and the same guards.
     pub(crate) fn for_copies(&self, budget: CopyBudget, limits: Limits, access: Access) -> Result<Client, ClientError> {
-        let Shared { session, guard, trust } = &*self.shared;
+        let Shared {
+            session, guard, trust, ..
+        } = &*self.shared;
         let session = Session {
             site: session.site.clone(),
             http: Http::new(guard.clone(), trust, limits)?,
-            tokens: Tokens::new(session.site.scheme()),
+            tokens: Arc::new(Tokens::new(session.site.scheme())),
             exchange: session.exchange.clone(),
             budget: Some(budget.reads),
             writes: Some(budget.writes),
             access,
             apis: session.apis.clone(),
             probes: false,
+            spends: None,
         };
         Ok(Client {
-            shared: Arc::new(Shared {
-                session,
-                guard: guard.clone(),
-                trust: trust.clone(),
-            }),
+            shared: Arc::new(Shared::new(session, guard.clone(), trust.clone())),
         })
     }
 

@@ -10,6 +10,7 @@ use catamaran_core::endpoint::{Outcome, Unavailable};
 use http::{Method, StatusCode};
 use tokio::time::Instant;
 
+use crate::blob::Blobs;
 use crate::client::Client;
 use crate::credentials::Credentials;
 use crate::failure::{Class, Failure, Rung};
@@ -26,8 +27,10 @@ use crate::transport::Http;
 pub struct ProbeTarget {
     /// A repository's full path and the digest of a manifest in it. Without one `/v2/` and the token stand for it.
     pub canary: Option<(String, Digest)>,
-    /// Whether to read the first byte of one of the canary's blobs as well.
+    /// Whether to read the first byte of one of the canary's blobs: instead of the manifest, once it is known which.
     pub blob: bool,
+    /// Whether to authenticate from the beginning, as a kubelet does; else with the token of an earlier probe, if there is one.
+    pub fresh_token: bool,
 }
 
 /// What a probe found.
@@ -44,8 +47,8 @@ pub struct ProbeReport {
 }
 
 impl Client {
-    /// Asks once for what a kubelet asks for: the canary's manifest by digest, with a token where one is wanted, and the first byte
-    /// of a blob. Nothing is reused: not connections, not tokens, not TLS sessions. Never waits for the budget.
+    /// Asks once for what a kubelet asks for: the canary's manifest by digest, with a token where one is wanted, or the first byte
+    /// of a blob. Neither connections nor TLS sessions are reused. Counts in the budget, and never waits for it.
     ///
     /// `timeout` is for all of it. The report names the first rung that failed.
     pub async fn probe(&self, target: &ProbeTarget, timeout: Duration) -> ProbeReport {
@@ -54,7 +57,8 @@ impl Client {
             Ok(session) => session,
             Err(failure) => return report(failure.outcome(), failure.rung, failure.message, start),
         };
-        match tokio::time::timeout(timeout, climb(&session, target)).await {
+        let blobs = &self.shared().probe_blobs;
+        match tokio::time::timeout(timeout, climb(&session, target, blobs)).await {
             Ok(Ok((rung, message))) => report(Outcome::Reachable, rung, message, start),
             Ok(Err(failure)) => {
                 let left = timeout.saturating_sub(start.elapsed());
@@ -91,23 +95,34 @@ impl Client {
             // Nothing was asked.
             Failure::new(Rung::Tls, Class::CredentialsUnavailable, error.to_string())
         })?;
-        Ok(shared.session.probing(http))
+        Ok(shared.session.probing(http, shared.probe_tokens.clone()))
     }
 }
 
 /// The last rung that was climbed, and what came of it.
-async fn climb(session: &Session, target: &ProbeTarget) -> Result<(Rung, String), Failure> {
+async fn climb(session: &Session, target: &ProbeTarget, blobs: &Blobs) -> Result<(Rung, String), Failure> {
     let Some((repository, digest)) = &target.canary else {
         return climb_without_canary(session).await;
     };
+    if target.fresh_token {
+        session.forget_token(repository).await;
+    }
+    let known = blobs.get(digest).filter(|_| target.blob && !target.fresh_token);
+    if let Some(blob) = known {
+        identify(session).await?;
+        let read = session.first_blob_byte(repository, &blob).await?;
+        return Ok((Rung::Blob, format!("{read}: first byte read")));
+    }
     let reference = digest.to_string();
     let head = ask_for_canary(session, repository, &reference).await;
     session.resolve_by_head(head, repository, &reference).await?;
     if !target.blob {
         return Ok((Rung::Manifest, format!("{}: {}", asked(session), StatusCode::OK)));
     }
-    let blob = session.first_blob_byte(repository, digest).await?;
-    Ok((Rung::Blob, format!("{blob}: first byte read")))
+    let blob = session.blob_of(repository, digest).await?;
+    blobs.keep(digest, &blob);
+    let read = session.first_blob_byte(repository, &blob).await?;
+    Ok((Rung::Blob, format!("{read}: first byte read")))
 }
 
 /// Asks for the words of a 403: the answer to HEAD has none, and only they tell a firewall or a rate limit from a missing right.
@@ -125,9 +140,14 @@ async fn in_words(session: &Session, target: &ProbeTarget, failure: Failure, tim
     }
 }
 
-/// Asks without a credential at first, and with one where the registry wants it.
+/// Asks without a credential at first, and with one where the registry wants it; with the token of an earlier probe at once.
 async fn ask_for_canary(session: &Session, repository: &str, reference: &str) -> Result<Reply, Failure> {
     let ask = manifest_ask(session, Method::HEAD, repository, reference)?;
+    if matches!(session.tokens.scheme(), Scheme::Basic | Scheme::Bearer { .. }) {
+        identify(session).await?;
+        let reply = session.ask(ask, repository).await?;
+        return session.follow_manifest(reply, &Method::HEAD, repository).await;
+    }
     let mut reply = session.send(&ask).await?;
     if reply.status() == StatusCode::UNAUTHORIZED {
         session.learn_from(reply, &ask, repository).await?;

@@ -24,7 +24,7 @@ use crate::transport::Http;
 pub(crate) struct Session {
     pub(crate) site: Arc<Site>,
     pub(crate) http: Http,
-    pub(crate) tokens: Tokens,
+    pub(crate) tokens: Arc<Tokens>,
     /// Where the credential is an identity.
     pub(crate) exchange: Option<Exchange>,
     /// Absent for probes: they never wait.
@@ -38,6 +38,8 @@ pub(crate) struct Session {
     pub(crate) apis: Apis,
     /// Whether it asks as a kubelet does.
     pub(crate) probes: bool,
+    /// Where requests that don't wait are counted.
+    pub(crate) spends: Option<Arc<Budget>>,
 }
 
 /// What a request is about, and what it wants to do there.
@@ -67,20 +69,23 @@ impl Session {
         Session {
             site: self.site.clone(),
             http,
-            tokens: Tokens::new(Scheme::Unknown),
+            tokens: Arc::new(Tokens::new(Scheme::Unknown)),
             exchange: self.exchange.clone(),
             budget: None,
             writes: None,
             access: Access::Read,
             apis: self.apis.clone(),
             probes: false,
+            spends: None,
         }
     }
 
-    /// The same, asking as a kubelet does.
-    pub(crate) fn probing(&self, http: Http) -> Session {
+    /// The same, asking as a kubelet does, with tokens that other probes have got. Its requests count in the budget.
+    pub(crate) fn probing(&self, http: Http, tokens: Arc<Tokens>) -> Session {
         Session {
             probes: true,
+            tokens,
+            spends: self.budget.clone(),
             ..self.afresh(http)
         }
     }
@@ -89,6 +94,9 @@ impl Session {
     pub(crate) async fn send(&self, ask: &Ask) -> Result<Reply, Failure> {
         if let Some(budget) = self.budget_for(ask) {
             budget.acquire().await;
+        }
+        if let Some(budget) = &self.spends {
+            budget.spend();
         }
         self.http.exchange(ask).await
     }
@@ -332,6 +340,14 @@ impl Session {
         };
         let token = exchange.refresh_token(&realm, service.as_deref()).await?;
         Ok(token.token)
+    }
+
+    /// Forgets what was learnt of authenticating for a repository.
+    pub(crate) async fn forget_token(&self, repository: &str) {
+        let about = About::reading(repository);
+        let slot = self.tokens.slot(&about.scope(&self.site));
+        slot.lock().await.forget();
+        self.tokens.learn(Scheme::Unknown);
     }
 
     /// Whether what broke off is to be read once more: a probe does so, as containerd does.

@@ -98,6 +98,11 @@ impl Slot {
         (self.token, self.failed) = (None, Some((Instant::now(), failure)));
     }
 
+    /// Forgets the token.
+    pub(crate) fn forget(&mut self) {
+        self.token = None;
+    }
+
     /// Forgets the token that was refused, unless it has been replaced already.
     pub(crate) fn drop_refused(&mut self, refused: &HeaderValue) {
         if self.token.as_ref().is_some_and(|token| token.header == *refused) {

@@ -130,6 +130,7 @@ impl Live {
         let target = ProbeTarget {
             canary: Some((self.repository.clone(), digest)),
             blob: true,
+            fresh_token: true,
         };
         let report = client.probe(&target, patience).await;
         tell(format!("{} in {:?}", report.message, report.elapsed));

@@ -42,6 +42,7 @@ async fn probe(scene: &Scene, time: Duration) -> Outcome {
     let target = ProbeTarget {
         canary: Some((REPOSITORY.to_owned(), scene.digest.clone())),
         blob: true,
+        fresh_token: true,
     };
     let client = Client::new(scene.connection(), Limits::default()).unwrap();
     client.probe(&target, time).await.outcome

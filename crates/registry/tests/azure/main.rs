@@ -158,6 +158,7 @@ impl Ground {
         ProbeTarget {
             canary: Some(("team/web".to_owned(), digest)),
             blob: true,
+            fresh_token: true,
         }
     }
 }

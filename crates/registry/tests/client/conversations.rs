@@ -22,6 +22,7 @@ async fn probe(cas: Arc<CaPair>, conversation: Conversation) -> (Conversation, P
     let target = ProbeTarget {
         canary: Some((REPOSITORY.to_owned(), scene.digest.clone())),
         blob: true,
+        fresh_token: true,
     };
     let time = if conversation.expected == "Timeout" {
         IMPATIENCE

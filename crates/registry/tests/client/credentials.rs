@@ -61,6 +61,7 @@ async fn a_foreign_token_endpoint_gets_nothing_and_is_not_even_asked() {
             let target = ProbeTarget {
                 canary: Some(("krateo/web".to_owned(), digest)),
                 blob: false,
+                fresh_token: true,
             };
             let report = client.probe(&target, std::time::Duration::from_secs(2)).await;
             assert_eq!(
@@ -112,6 +113,7 @@ async fn blob_hosts_get_no_credential_through_any_number_of_redirects() {
     let target = ProbeTarget {
         canary: Some(("krateo/web".to_owned(), digest)),
         blob: true,
+        fresh_token: true,
     };
     let report = client.probe(&target, std::time::Duration::from_secs(2)).await;
     assert_eq!(

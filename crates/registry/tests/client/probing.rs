@@ -18,6 +18,7 @@ fn canary(registry: &Registry, blob: bool) -> ProbeTarget {
     ProbeTarget {
         canary: Some(("krateo/web".to_owned(), digest)),
         blob,
+        fresh_token: true,
     }
 }
 
@@ -383,6 +384,7 @@ async fn the_blob_of_an_index_is_found_through_its_first_manifest() {
     let target = ProbeTarget {
         canary: Some(("krateo/web".to_owned(), digest)),
         blob: true,
+        fresh_token: true,
     };
     let report = client(registry.connection(GITHUB, Provider::GitHub))
         .probe(&target, TIMEOUT)

@@ -138,6 +138,7 @@ async fn the_ladder_is_climbed_with_a_password_that_is_fetched_once() {
     let target = ProbeTarget {
         canary: Some((WEB.to_owned(), digest.parse().unwrap())),
         blob: true,
+        fresh_token: true,
     };
     let client = ground.with_key();
     for _ in 0..3 {
@@ -352,6 +353,7 @@ async fn looking_at_a_cache_never_pulls_anything_through() {
     let target = ProbeTarget {
         canary: Some((cached.to_owned(), pulled.digest)),
         blob: true,
+        fresh_token: true,
     };
     let report = client.probe(&target, Duration::from_secs(20)).await;
     assert_eq!(
@@ -378,6 +380,7 @@ async fn an_index_is_prewarmed_with_everything_it_leads_to() {
     let target = ProbeTarget {
         canary: Some(("github/krateo/web".to_owned(), pulled.digest)),
         blob: true,
+        fresh_token: true,
     };
     let report = client.probe(&target, Duration::from_secs(20)).await;
     assert_eq!(

@@ -82,6 +82,7 @@ async fn the_ladder_is_climbed_to_a_blob_on_another_host_that_sees_no_credential
     let target = ProbeTarget {
         canary: Some((WEB.to_owned(), digest.parse().unwrap())),
         blob: true,
+        fresh_token: true,
     };
     let report = ground.with_pat().probe(&target, Duration::from_secs(20)).await;
     assert_eq!(

@@ -89,6 +89,7 @@ async fn every_kind_of_key_opens_a_registry_that_wants_a_certificate() {
         let target = ProbeTarget {
             canary: Some(("krateo/web".to_owned(), digest)),
             blob: true,
+            fresh_token: true,
         };
         let report = client.probe(&target, limits().total).await;
         assert_eq!(report.outcome, Outcome::Reachable, "{name}: {report:?}");
@@ -150,6 +151,7 @@ async fn the_certificate_is_shown_to_the_registry_and_its_token_host_and_to_no_b
     let target = ProbeTarget {
         canary: Some(("krateo/web".to_owned(), digest)),
         blob: true,
+        fresh_token: true,
     };
     let report = client.probe(&target, limits().total).await;
     assert_eq!(report.outcome, Outcome::Reachable, "{report:?}");

@@ -205,6 +205,7 @@ async fn asks_as_the_environment_says() {
     let target = ProbeTarget {
         canary: resolved.ok().map(|resolved| ("krateo/web".to_owned(), resolved.digest)),
         blob: true,
+        fresh_token: true,
     };
     let report = client.probe(&target, std::time::Duration::from_secs(20)).await;
     println!("probe: {:?} at {:?}: {}", report.outcome, report.rung, report.message);
