@@ -8,6 +8,7 @@ use catamaran_certificates::{CertificateSettings, Schedule, ServingCertificate, 
 use catamaran_controller::clock::Clock;
 use catamaran_controller::connections::Connections;
 use catamaran_controller::context::{self, Context};
+use catamaran_controller::endpoints::Endpoints;
 use catamaran_controller::mirrors::{self, MirrorTasks, MirrorsContext, Readings};
 use catamaran_controller::pods::{self, CensusTask, PodsContext};
 use catamaran_controller::publish::{
@@ -177,6 +178,7 @@ impl Parts {
         });
         let mirrors = MirrorsContext {
             shared: Arc::clone(&context),
+            endpoints: Endpoints::default(),
             readings: Readings::default(),
             census,
         };

@@ -1,6 +1,6 @@
 //! The one place where this crate reads the time.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -29,7 +29,15 @@ impl Clock {
     }
 
     /// How long to sleep until `at`; zero when it has passed.
-    pub fn until(&self, at: Timestamp) -> std::time::Duration {
-        std::time::Duration::try_from(at.duration_since(self.now())).unwrap_or_default()
+    pub fn until(&self, at: Timestamp) -> Duration {
+        Duration::try_from(at.duration_since(self.now())).unwrap_or_default()
+    }
+}
+
+/// Sleeps for so long, or for ever.
+pub(crate) async fn sleep(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
     }
 }

@@ -1,16 +1,16 @@
 //! From Secrets and identities to registry clients.
 //!
-//! A client is made once for each side and made again when its Secrets change; they are read by `get` only, at most
+//! A client is made once for all sides that reach a registry in the same way, and made again when its Secrets change; they are read by `get` only, at most
 //! once in [`REREAD`], and sooner after the registry refused the credential.
 
 mod contents;
 mod error;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use catamaran_core::policy::{IdentityPolicy, ManagedIdentity, MirrorId, MirrorPolicy, Provider, SidePolicy};
+use catamaran_core::policy::{IdentityPolicy, ManagedIdentity, MirrorPolicy, Provider, SidePolicy};
 use catamaran_core::side::Side;
 use catamaran_registry::{
     AzureIdentity, Budgets, Client, ClientIdentity, Connection, CopyBudget, Credentials, Endpoints, Identities, Limits,
@@ -37,14 +37,12 @@ struct Cached {
     client: Client,
     version: Vec<Option<String>>,
     read: Instant,
-    side: SidePolicy,
 }
 
-/// Why a side has no client.
+/// Why there is no client.
 struct Failed {
     error: ConnectionError,
     at: Instant,
-    side: SidePolicy,
 }
 
 /// All registry clients of this process.
@@ -53,10 +51,13 @@ pub struct Connections {
     namespace: String,
     budgets: Arc<Budgets>,
     identities: Identities,
-    cache: Mutex<HashMap<(Arc<str>, Side), Cached>>,
-    failed: Mutex<HashMap<(Arc<str>, Side), Failed>>,
-    /// Places for those who read a side's Secrets for the first time.
+    /// Which client each side of each mirror uses.
+    users: Mutex<HashMap<(Arc<str>, Side), Arc<SidePolicy>>>,
+    cache: Mutex<HashMap<Arc<SidePolicy>, Cached>>,
+    failed: Mutex<HashMap<Arc<SidePolicy>, Failed>>,
+    /// Places for those who read Secrets for the first time, of which one does so for each registry.
     first: Semaphore,
+    first_of: Mutex<HashMap<Arc<SidePolicy>, Arc<tokio::sync::Mutex<()>>>>,
     /// Where hosts are, for tests whose registries are on this machine.
     #[cfg(test)]
     pub(crate) pinned: Vec<(String, std::net::SocketAddr)>,
@@ -71,9 +72,11 @@ impl Connections {
             namespace: namespace.to_owned(),
             budgets,
             identities: Identities::new(Endpoints::from_environment()),
+            users: Mutex::default(),
             cache: Mutex::default(),
             failed: Mutex::default(),
             first: Semaphore::new(FIRST_AT_A_TIME),
+            first_of: Mutex::default(),
             #[cfg(test)]
             pinned: Vec::new(),
         }
@@ -81,58 +84,91 @@ impl Connections {
 
     /// The client for one side of a mirror. The last good client is kept while the API server can't be asked.
     pub async fn client(&self, policy: &MirrorPolicy, side: Side) -> Result<Client, ConnectionError> {
-        let key = (Arc::clone(&policy.id.uid), side);
-        let wanted = &policy.sides[side];
-        if let Some(client) = self.cached(&key, wanted, |cached| cached.read.elapsed() < REREAD) {
+        let wanted = self.used_by(policy, side);
+        if let Some(client) = self.cached(&wanted, |cached| cached.read.elapsed() < REREAD) {
             return Ok(client);
         }
         // Who asks the API server nothing has nobody to wait for.
         let reads = wanted.credentials_secret.is_some() || wanted.ca_secret.is_some();
-        if !reads || self.cached(&key, wanted, |_| true).is_some() {
-            return self.renewed(key, wanted).await;
+        if !reads || self.cached(&wanted, |_| true).is_some() {
+            return self.renewed(wanted).await;
         }
-        // Never closed; and what another task has made meanwhile is as good.
+        // What another task has made meanwhile is as good.
+        let alone = Arc::clone(self.first_of().entry(Arc::clone(&wanted)).or_default());
+        let _alone = alone.lock().await;
+        if let Some(client) = self.cached(&wanted, |_| true) {
+            return Ok(client);
+        }
+        // Never closed.
         let _place = self.first.acquire().await;
-        match self.cached(&key, wanted, |_| true) {
-            Some(client) => Ok(client),
-            None => self.renewed(key, wanted).await,
-        }
+        self.renewed(wanted).await
     }
 
-    async fn renewed(&self, key: (Arc<str>, Side), wanted: &SidePolicy) -> Result<Client, ConnectionError> {
-        match self.read_at_most_every_retry(&key, wanted).await {
-            Ok(material) => self.keep(key, wanted, material),
-            Err(error) if !error.needs_a_person() => self.cached(&key, wanted, |_| true).ok_or(error),
+    fn first_of(&self) -> MutexGuard<'_, HashMap<Arc<SidePolicy>, Arc<tokio::sync::Mutex<()>>>> {
+        self.first_of.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What client a side uses. Notes that it does, and what it wants its registry's limit to be.
+    fn used_by(&self, policy: &MirrorPolicy, side: Side) -> Arc<SidePolicy> {
+        let user = (Arc::clone(&policy.id.uid), side);
+        let of = &policy.sides[side];
+        let endpoint = of.endpoint();
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(used) = users.get(&user).filter(|used| ***used == endpoint) {
+            let used = Arc::clone(used);
+            drop(users);
+            self.wish(of, &user.0);
+            return used;
+        }
+        let same = users.values().find(|used| ***used == endpoint).cloned();
+        let used = same.unwrap_or_else(|| Arc::new(endpoint));
+        let before = users.insert(user, Arc::clone(&used));
+        drop(users);
+        if before.is_some() {
+            self.drop_unused();
+        }
+        self.wish(of, &policy.id.uid);
+        used
+    }
+
+    fn wish(&self, side: &SidePolicy, who: &Arc<str>) {
+        self.budgets
+            .wish(&side.registry, side.provider, who, side.requests_per_minute);
+    }
+
+    async fn renewed(&self, wanted: Arc<SidePolicy>) -> Result<Client, ConnectionError> {
+        match self.read_at_most_every_retry(&wanted).await {
+            Ok(material) => self.keep(wanted, material),
+            Err(error) if !error.needs_a_person() => self.cached(&wanted, |_| true).ok_or(error),
             Err(error) => Err(error),
         }
     }
 
-    async fn read_at_most_every_retry(
-        &self,
-        key: &(Arc<str>, Side),
-        wanted: &SidePolicy,
-    ) -> Result<Material, ConnectionError> {
-        let fresh = |failed: &&Failed| failed.side == *wanted && failed.at.elapsed() < RETRY;
-        let failed = self.failed().get(key).filter(fresh).map(|failed| failed.error.clone());
+    async fn read_at_most_every_retry(&self, wanted: &Arc<SidePolicy>) -> Result<Material, ConnectionError> {
+        let fresh = |failed: &&Failed| failed.at.elapsed() < RETRY;
+        let failed = self
+            .failed()
+            .get(wanted)
+            .filter(fresh)
+            .map(|failed| failed.error.clone());
         if let Some(error) = failed {
             return Err(error);
         }
         let read = self.read(wanted).await;
         match &read {
-            Ok(_) => self.failed().remove(key),
+            Ok(_) => self.failed().remove(wanted),
             Err(error) => self.failed().insert(
-                key.clone(),
+                Arc::clone(wanted),
                 Failed {
                     error: error.clone(),
                     at: Instant::now(),
-                    side: wanted.clone(),
                 },
             ),
         };
         read
     }
 
-    fn failed(&self) -> MutexGuard<'_, HashMap<(Arc<str>, Side), Failed>> {
+    fn failed(&self) -> MutexGuard<'_, HashMap<Arc<SidePolicy>, Failed>> {
         self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -142,23 +178,32 @@ impl Connections {
     }
 
     /// Has the Secrets of a side read again before its next use: its credential was refused.
-    pub fn distrust(&self, id: &MirrorId, side: Side) {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cached) = cache.get_mut(&(Arc::clone(&id.uid), side)) {
+    pub fn distrust(&self, policy: &MirrorPolicy, side: Side) {
+        let mut cache = self.cache();
+        if let Some(cached) = cache.get_mut(&policy.sides[side].endpoint()) {
             // Not at every probe: a refused credential is looked at again every ten seconds.
             let earlier = Instant::now().checked_sub(REREAD.saturating_sub(Duration::from_secs(10)));
             cached.read = earlier.map_or(cached.read, |earlier| cached.read.min(earlier));
         }
     }
 
-    /// Drops the clients of mirrors that are gone.
+    /// Drops the clients that only mirrors use that are gone.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
         self.budgets.retain(&mut keep);
-        self.failed().retain(|(uid, _), _| keep(uid));
-        self.cache
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|(uid, _), _| keep(uid));
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        users.retain(|(uid, _), _| keep(uid));
+        drop(users);
+        self.drop_unused();
+    }
+
+    fn drop_unused(&self) {
+        let used: HashSet<Arc<SidePolicy>> = {
+            let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+            users.values().cloned().collect()
+        };
+        self.failed().retain(|of, _| used.contains(of));
+        self.first_of().retain(|of, _| used.contains(of));
+        self.cache().retain(|of, _| used.contains(of));
     }
 
     /// Puts a client in, as if it had been made from Secrets just now.
@@ -168,22 +213,24 @@ impl Connections {
             client,
             version: Vec::new(),
             read: Instant::now(),
-            side: policy.sides[side].clone(),
         };
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.insert((Arc::clone(&policy.id.uid), side), cached);
+        let of = self.used_by(policy, side);
+        self.cache().insert(of, cached);
     }
 
-    fn cached(&self, key: &(Arc<str>, Side), wanted: &SidePolicy, fresh: impl Fn(&Cached) -> bool) -> Option<Client> {
-        let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        let cached = cache.get(key).filter(|cached| cached.side == *wanted && fresh(cached));
+    fn cache(&self) -> MutexGuard<'_, HashMap<Arc<SidePolicy>, Cached>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cached(&self, wanted: &SidePolicy, fresh: impl Fn(&Cached) -> bool) -> Option<Client> {
+        let cache = self.cache();
+        let cached = cache.get(wanted).filter(|cached| fresh(cached));
         cached.map(|cached| cached.client.clone())
     }
 
-    fn keep(&self, key: (Arc<str>, Side), side: &SidePolicy, material: Material) -> Result<Client, ConnectionError> {
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cached) = cache.get_mut(&key)
-            && cached.side == *side
+    fn keep(&self, side: Arc<SidePolicy>, material: Material) -> Result<Client, ConnectionError> {
+        let mut cache = self.cache();
+        if let Some(cached) = cache.get_mut(&side)
             && cached.version == material.version
         {
             // The same content: keep the client and the tokens it holds.
@@ -206,16 +253,15 @@ impl Connections {
             registry: side.registry.clone(),
             cause,
         };
-        let client = Client::with_wish(connection, limits(), &self.budgets, &key.0, side.requests_per_minute);
+        let client = Client::with_budgets(connection, limits(), &self.budgets);
         let client = client.map_err(|error| failed(error.to_string()))?;
         let version = material.version;
         cache.insert(
-            key,
+            side,
             Cached {
                 client: client.clone(),
                 version,
                 read: Instant::now(),
-                side: side.clone(),
             },
         );
         Ok(client)
@@ -333,6 +379,17 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn secrets_at_start_are_read_once_and_few_at_a_time() {
+        let named = |uid: usize| format!("pull-{uid}");
+        assert_eq!(reads_at_start(named).await, 20);
+        assert_eq!(
+            reads_at_start(|_| "pull".to_owned()).await,
+            2,
+            "mirrors of one registry share a client"
+        );
+    }
+
+    /// How often Secrets are read for ten mirrors, each of which names this one for both sides.
+    async fn reads_at_start(secret: impl Fn(usize) -> String) -> usize {
         let (under_way, most, reads) = <(Arc<AtomicUsize>, Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
         let counts = (Arc::clone(&under_way), Arc::clone(&most), Arc::clone(&reads));
         let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
@@ -352,7 +409,7 @@ mod tests {
         });
         let client = kube::Client::new(service, "catamaran-system");
         let connections = Connections::new(client, "catamaran-system", Arc::new(Budgets::new()));
-        let policies: Vec<_> = (0..10).map(|uid: usize| with_secret(&uid.to_string())).collect();
+        let policies: Vec<_> = (0..10).map(|uid| with_secret(&uid.to_string(), &secret(uid))).collect();
         let ask = |side| {
             let connections = &connections;
             policies.iter().map(move |policy| connections.client(policy, side))
@@ -362,8 +419,9 @@ mod tests {
         for client in futures::future::join_all(asked).await {
             client.unwrap();
         }
-        assert_eq!(reads.load(Ordering::Relaxed), 20);
-        assert_eq!(most.load(Ordering::Relaxed), FIRST_AT_A_TIME);
+        let reads = reads.load(Ordering::Relaxed);
+        assert_eq!(most.load(Ordering::Relaxed), FIRST_AT_A_TIME.min(reads));
+        reads
     }
 
     #[tokio::test(start_paused = true)]
@@ -377,7 +435,7 @@ mod tests {
             (404, status.to_string().into_bytes())
         });
         let connections = Connections::new(client, "catamaran-system", Arc::new(Budgets::new()));
-        let policy = with_secret("1");
+        let policy = with_secret("1", "pull");
         for _ in 0..10 {
             let error = connections.client(&policy, Side::Primary).await.unwrap_err();
             assert!(matches!(error, ConnectionError::NotFound { .. }), "{error}");
@@ -388,13 +446,13 @@ mod tests {
         assert_eq!(reads.load(Ordering::Relaxed), 3, "the other side is read for itself");
     }
 
-    fn with_secret(uid: &str) -> MirrorPolicy {
+    fn with_secret(uid: &str, secret: &str) -> MirrorPolicy {
         let mirror = json!({
             "apiVersion": "catamaran.dev/v1alpha1", "kind": "RegistryMirror",
             "metadata": {"name": format!("apps-{uid}"), "uid": uid},
             "spec": {
-                "primary": {"registry": "kracr.azurecr.io", "secretRef": {"name": "pull"}},
-                "fallback": {"registry": "ghcr.io", "secretRef": {"name": "pull"}},
+                "primary": {"registry": "kracr.azurecr.io", "secretRef": {"name": secret}},
+                "fallback": {"registry": "ghcr.io", "secretRef": {"name": secret}},
                 "repositories": [{"name": "web"}],
             },
         });

@@ -1,10 +1,10 @@
 //! The controller: carries out what `catamaran-core` decides.
 //!
-//! Every replica probes both registries of every mirror and publishes a snapshot for its webhook; only the holder of the lease
+//! Every replica probes the registries of all mirrors and publishes a snapshot for its webhook; only the holder of the lease
 //! compares tags, writes status and evidence, and rescues pods.
 //!
 //! Modules in reading order: [`publish`] watches mirrors and keeps the snapshot and the evidence; [`mirrors`] runs one task for each
-//! mirror, which feeds its machine and carries out its effects; [`pods`] reads pods, rescues those that wait for an image, and says
+//! mirror, which feeds its machine and carries out its effects; [`endpoints`] probes each registry once for all of them; [`pods`] reads pods, rescues those that wait for an image, and says
 //! what is in use; [`pull_secrets`] mints credentials for pods; [`notifications`] takes a registry's notification as a reason to look
 //! at a tag. [`connections`] turns Secrets into registry clients; [`context`], [`clock`], [`events`] and [`metrics`] are shared.
 
@@ -15,6 +15,7 @@ pub mod context;
 #[cfg(test)]
 #[path = "../tests/disclosure/mod.rs"]
 mod disclosure;
+pub mod endpoints;
 pub mod events;
 pub mod metrics;
 pub mod mirrors;

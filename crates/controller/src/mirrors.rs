@@ -1,15 +1,13 @@
 //! One task for each mirror: it owns the mirror's machine, feeds it events and carries out its effects.
 //!
 //! [`run`] starts and ends the tasks by what the publisher reports of mirrors; [`MirrorTasks`] is how the rest of the process
-//! reaches them. `task` is the loop of one mirror; `probing`, `reading`, `copying` and `caching` carry out what it wants done at
-//! registries, `status` what it wants written, `report` puts that into words. [`Comparison`] runs passes without a cluster.
+//! reaches them. `task` is the loop of one mirror; `reading`, `copying` and `caching` carry out what it wants done at registries, `status` what it wants written, `report` puts that into words. [`Comparison`] runs passes without a cluster.
 
 mod caching;
 mod comparison;
 mod copying;
 mod evidence;
 mod object;
-mod probing;
 mod reading;
 mod readings;
 pub mod report;
@@ -35,6 +33,7 @@ use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::Context;
+use crate::endpoints::Endpoints;
 use crate::pods::{Census, PodReports};
 use crate::publish::{MirrorNews, NewsReceiver};
 pub use comparison::Comparison;
@@ -49,6 +48,8 @@ pub(crate) use testing::WantedReferences;
 pub struct MirrorsContext {
     /// What all parts of the controller share.
     pub shared: Arc<Context>,
+    /// Who probes registries.
+    pub endpoints: Endpoints,
     /// What several mirrors have read of the same repositories.
     pub readings: Readings,
     /// What pods and workloads use.

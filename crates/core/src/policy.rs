@@ -114,6 +114,20 @@ pub struct SidePolicy {
     pub requests_per_minute: Option<u32>,
 }
 
+impl SidePolicy {
+    /// What of this says how its registry is reached: sides for which it is the same share a client and are probed as one.
+    pub fn endpoint(&self) -> SidePolicy {
+        SidePolicy {
+            prefix: String::new(),
+            prewarm: false,
+            image_pull_secrets: Vec::new(),
+            minted_pull_secrets: Vec::new(),
+            requests_per_minute: None,
+            ..self.clone()
+        }
+    }
+}
+
 /// An identity that a cloud vouches for, without a stored secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum IdentityPolicy {

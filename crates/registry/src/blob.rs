@@ -24,7 +24,11 @@ pub(crate) struct Blobs(Mutex<HashMap<Digest, Digest>>);
 
 impl Blobs {
     pub(crate) fn get(&self, manifest: &Digest) -> Option<Digest> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(manifest).cloned()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(manifest)
+            .cloned()
     }
 
     pub(crate) fn keep(&self, manifest: &Digest, blob: &Digest) {

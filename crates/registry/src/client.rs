@@ -86,22 +86,6 @@ impl Client {
         Client::resolving_by(&connection, limits, budget, budgets, dns::system)
     }
 
-    /// The same for someone who has a wish, or none, for the registry's limit; see [`Budgets::wish`].
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "a connection holds credentials: it is given away, not kept around"
-    )]
-    pub fn with_wish(
-        connection: Connection,
-        limits: Limits,
-        budgets: &Budgets,
-        who: &Arc<str>,
-        per_minute: Option<u32>,
-    ) -> Result<Client, ClientError> {
-        let budget = budgets.wish(&connection.registry, connection.provider, who, per_minute);
-        Client::resolving_by(&connection, limits, budget, budgets, dns::system)
-    }
-
     pub(crate) fn resolving_by(
         connection: &Connection,
         limits: Limits,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_controller::mirrors::{EvidenceOut, Groups};
 use catamaran_controller::publish::{EvidenceStore, EvidenceWriteError, LocalEvidence, Written};
-use catamaran_core::endpoint::{Outcome, Probe};
+use catamaran_core::endpoint::{Outcome, Probe, Reading};
 use catamaran_core::mirror::in_use::InUse;
 use catamaran_core::mirror::parity::Observed;
 use catamaran_core::mirror::{
@@ -186,19 +186,26 @@ impl Leader {
                 self.list(pass, repository, from);
             }
             Effect::Resolve(resolve) => self.resolve(resolve),
-            Effect::Probe {
-                request, side, canary, ..
-            } => self.ready.push_back(Event::Probed(Box::new(Probed {
-                request,
+            Effect::Watch {
                 side,
-                probe: Probe {
-                    at: now,
-                    outcome: Outcome::Reachable,
-                    message: String::new(),
-                },
-                canary,
-                client: Ok(()),
-            }))),
+                watch: Some(watch),
+            } => {
+                let reading = Reading {
+                    probe: Probe {
+                        begun: now,
+                        at: now,
+                        outcome: Outcome::Reachable,
+                        message: String::new(),
+                    },
+                    target: watch.targets.first().cloned(),
+                    client: Ok(()),
+                };
+                self.ready.push_back(Event::Probed(Box::new(Probed {
+                    side,
+                    generation: watch.generation,
+                    reading: Arc::new(reading),
+                })));
+            }
             _ => {}
         }
     }

@@ -7,7 +7,7 @@ use catamaran_api::mirror::RegistryMirror;
 use catamaran_core::mirror::{Event, Mirror, RequestId, WriteProblem};
 use catamaran_core::policy::{MirrorId, MirrorPolicy};
 use catamaran_core::routing::evidence::{Evidence, Group};
-use catamaran_core::side::Side;
+use catamaran_core::side::{Side, Sides};
 use catamaran_lease as lease;
 use catamaran_lease::Leadership;
 use kube::ResourceExt as _;
@@ -21,6 +21,8 @@ use super::report::read_status;
 use super::sources::Sources;
 use super::status::{self, Unread, Written};
 use super::{Hanging, MirrorsContext, copying};
+use crate::clock::sleep;
+use crate::endpoints::{READINGS, Subscription};
 use crate::publish::{EvidenceWriteError, ValidPolicy, Written as Stored};
 
 mod effects;
@@ -46,6 +48,9 @@ pub(super) struct Task {
     policy: Option<Arc<MirrorPolicy>>,
     events: mpsc::Sender<Event>,
     queue: mpsc::Receiver<Event>,
+    /// What probes have found; apart, so that it waits behind nothing.
+    readings: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+    watched: Sides<Option<Subscription>>,
     leadership: watch::Receiver<Leadership>,
     leading: bool,
     /// The last write of the status was refused, and a person was told.
@@ -83,6 +88,8 @@ impl Task {
             policy: None,
             events,
             queue,
+            readings: mpsc::channel(READINGS),
+            watched: Sides::default(),
             leading: false,
             refused: false,
             jobs: JoinSet::new(),
@@ -104,6 +111,7 @@ impl Task {
             let wake = self.mirror.wake_at(now).map(|at| self.context.clock.until(at));
             let evidence = self.evidence.wake_at();
             tokio::select! {
+                Some(reading) = self.readings.1.recv() => self.feed(reading),
                 changed = self.objects.changed() => {
                     if changed.is_err() {
                         return;
@@ -126,6 +134,10 @@ impl Task {
     }
 
     fn feed(&mut self, event: Event) {
+        if let Event::Probed(probed) = &event {
+            let (name, probe) = (&self.mirror.id().name, &probed.reading.probe);
+            self.context.metrics.probed(name, probed.side, probe);
+        }
         let now = self.context.clock.now();
         for effect in self.mirror.handle(event, now) {
             self.carry_out(effect);
@@ -353,13 +365,6 @@ async fn turned(leadership: &mut watch::Receiver<Leadership>, leading: bool) {
         lease::lost(leadership).await;
     } else {
         lease::gained(leadership).await;
-    }
-}
-
-async fn sleep(time: Option<Duration>) {
-    match time {
-        Some(time) => tokio::time::sleep(time).await,
-        None => std::future::pending().await,
     }
 }
 

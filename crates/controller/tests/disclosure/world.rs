@@ -22,6 +22,7 @@ use super::scenarios::{Scenario, Trouble, Until};
 use super::secrets::{self, HMAC, Kind};
 use super::server::{self, Server, Shared};
 use crate::context::Context;
+use crate::endpoints::Endpoints;
 use crate::mirrors::{self, MirrorTasks, MirrorsContext, Readings};
 use crate::notifications::{Answer, Inbox, Keys, Sender};
 use crate::pods::{self, PodsContext};
@@ -130,6 +131,7 @@ impl World {
         work.spawn(task.run());
         let mirrors = MirrorsContext {
             shared: Arc::clone(context),
+            endpoints: Endpoints::default(),
             readings: Readings::default(),
             census,
         };

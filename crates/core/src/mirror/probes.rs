@@ -95,9 +95,9 @@ impl Probes {
         for side in Side::ALL {
             let one = &mut self.0[side];
             let current = one.watch.as_ref();
-            if current.is_some_and(|(watch, canaries)| {
-                watch.generation == generation && canaries.iter().eq(canary.probed())
-            }) {
+            if current
+                .is_some_and(|(watch, canaries)| watch.generation == generation && canaries.iter().eq(canary.probed()))
+            {
                 continue;
             }
             let canaries: Vec<Canary> = canary.probed().cloned().collect();

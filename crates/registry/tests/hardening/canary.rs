@@ -251,7 +251,11 @@ async fn everything(client: &Client, shown: &mut String) {
     show(&client.lock_of(REPOSITORY, "1.0").await);
     show(&client.pull_through_prefix("ghcr.io").await);
     for canary in [canary, None] {
-        let target = ProbeTarget { canary, blob: true, fresh_token: true };
+        let target = ProbeTarget {
+            canary,
+            blob: true,
+            fresh_token: true,
+        };
         show(&client.probe(&target, Duration::from_secs(10)).await);
     }
     for repository in [Some(REPOSITORY.to_owned()), None] {

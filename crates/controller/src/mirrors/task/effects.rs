@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use catamaran_core::endpoint::{Watch, Watcher};
 use catamaran_core::mirror::repair::Errand;
 use catamaran_core::mirror::{Effect, Event, Resolve, Subject};
 use catamaran_core::policy::MirrorPolicy;
+use catamaran_core::side::Side;
 
 use super::Task;
-use crate::mirrors::probing::{self, WantedProbe};
+use crate::endpoints::Wish;
 use crate::mirrors::reading::{self, PassReading};
 use crate::mirrors::{MirrorsContext, caching, status};
 
@@ -18,6 +20,12 @@ impl Task {
             (Effect::WriteStatus(request), _) => self.write_status(request),
             (Effect::AbandonPass(_), _) => self.pass = PassReading::default(),
             (Effect::StopCopies, _) => self.stop_copies(),
+            (Effect::Watch { side, watch: None }, _) => self.watched[side] = None,
+            (Effect::ProbeNow { side, after }, _) => {
+                if let Some(watched) = &self.watched[side] {
+                    watched.probe_now(after);
+                }
+            }
             (Effect::WriteEvidence(places), _) => {
                 self.evidence.touch(&places);
                 self.publish_evidence();
@@ -30,20 +38,10 @@ impl Task {
     /// Carries out what needs the registries or the cluster.
     fn work(&mut self, effect: Effect, policy: Arc<MirrorPolicy>) {
         match effect {
-            Effect::Probe {
-                request,
+            Effect::Watch {
                 side,
-                canary,
-                blob,
-            } => {
-                let wanted = WantedProbe {
-                    request,
-                    side,
-                    canary,
-                    blob,
-                };
-                self.job(async move |context| probing::probe(&context, &policy, wanted).await);
-            }
+                watch: Some(watch),
+            } => self.watch(side, watch, policy),
             Effect::ReadInUse { request, oldest } => {
                 let id = self.mirror.id().clone();
                 self.job(async move |context| match context.census.in_use(&id, oldest).await {
@@ -77,8 +75,30 @@ impl Task {
                 self.jobs
                     .spawn(async move { status::announce(&context, &id, announcement).await });
             }
-            Effect::AbandonPass(_) | Effect::StopCopies | Effect::WriteStatus(_) | Effect::WriteEvidence(_) => {}
+            Effect::AbandonPass(_)
+            | Effect::StopCopies
+            | Effect::WriteStatus(_)
+            | Effect::WriteEvidence(_)
+            | Effect::Watch { .. }
+            | Effect::ProbeNow { .. } => {}
         }
+    }
+
+    /// Has a side watched by its endpoint's observer.
+    fn watch(&mut self, side: Side, watch: Watch, policy: Arc<MirrorPolicy>) {
+        let watcher = Watcher {
+            mirror: Arc::clone(&self.mirror.id().uid),
+            side,
+        };
+        let wish = Wish {
+            policy,
+            watcher,
+            watch,
+            readings: self.readings.0.clone(),
+        };
+        let before = self.watched[side].take();
+        let context = &self.context;
+        self.watched[side] = Some(context.endpoints.watch(&context.shared, wish, before));
     }
 
     /// Runs a job beside this task; its event comes back through the queue.

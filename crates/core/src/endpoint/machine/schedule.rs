@@ -123,7 +123,9 @@ impl Schedule {
         let interval = i64::try_from(self.interval().as_millis()).unwrap_or(i64::MAX).max(1);
         let phase = interval.saturating_mul(i64::from(self.pace.phase.min(1_000))) / 1_000;
         let from = last.as_millisecond().saturating_add(interval / 2).saturating_sub(phase);
-        let slot = (from.div_euclid(interval) + 1).saturating_mul(interval).saturating_add(phase);
+        let slot = (from.div_euclid(interval) + 1)
+            .saturating_mul(interval)
+            .saturating_add(phase);
         Timestamp::from_millisecond(slot).unwrap_or(Timestamp::MAX)
     }
 

@@ -187,7 +187,12 @@ fn failover_needs_a_target_that_answered_before_and_after() {
         ("before and at", DEAD, &[(0, UP), (3, UP)], OVER),
         ("only before", DEAD, &[(0, UP), (1, UP)], Reason::Confirming),
         ("with the last failure", DEAD, &[(0, UP), (4, UP)], OVER),
-        ("it came back meanwhile", DEAD, &[(0, UP), (2, DOWN), (3, UP)], Reason::Confirming),
+        (
+            "it came back meanwhile",
+            DEAD,
+            &[(0, UP), (2, DOWN), (3, UP)],
+            Reason::Confirming,
+        ),
         ("only after", DEAD, &[(4, UP)], Reason::Confirming),
         ("it fails too", DEAD, &[(0, UP), (4, DOWN)], Reason::BothUnavailable),
         ("it denies", DEAD, &[(0, UP), (4, DENIED)], Reason::OtherUnknown),
@@ -270,7 +275,10 @@ fn failover_needs_failures_for_long_enough() {
 /// Of two that come back together, the one that is a little later has not failed alone.
 #[test]
 fn failover_waits_after_the_target_itself_has_failed() {
-    let failing: Vec<(i64, Outcome)> = [(0, UP)].into_iter().chain((2..=12).map(|second| (second, DOWN))).collect();
+    let failing: Vec<(i64, Outcome)> = [(0, UP)]
+        .into_iter()
+        .chain((2..=12).map(|second| (second, DOWN)))
+        .collect();
     let target: Vec<(i64, Outcome)> = [(0, UP), (2, DOWN), (3, DOWN)]
         .into_iter()
         .chain((5..=12).map(|second| (second, UP)))

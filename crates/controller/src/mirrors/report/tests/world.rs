@@ -1,11 +1,10 @@
 //! A mirror's machine between registries and an API server that answer at once.
 
 use catamaran_api::mirror::RegistryMirrorSpec;
-use catamaran_core::endpoint::Probe;
+use catamaran_core::endpoint::{Probe, Reading, Watch};
 use catamaran_core::mirror::in_use::{InUse, Use, WorkloadsRead};
 use catamaran_core::mirror::{
-    CopyDone, CopyEnded, Effect, Event, Listed, ListedTag, Listing, Mirror, Probed, ReadFailure, RequestId, Resolve,
-    Resolved,
+    CopyDone, CopyEnded, Effect, Event, Listed, ListedTag, Listing, Mirror, Probed, ReadFailure, Resolve, Resolved,
 };
 use catamaran_core::routing::evidence::Evidence;
 
@@ -18,6 +17,9 @@ pub(super) struct World {
     /// What probes find; none does not answer.
     pub(super) answers: Sides<Option<Outcome>>,
     pub(super) clients: Sides<Result<(), Option<ClientProblem>>>,
+    watches: Sides<Option<Watch>>,
+    /// When each side was probed last, and what that found.
+    last: Sides<Option<(Timestamp, Outcome)>>,
     /// Whether every failing probe has an error text of its own.
     pub(super) texts: bool,
     probed: usize,
@@ -79,6 +81,8 @@ impl World {
             now: "2026-11-01T12:00:00Z".parse().unwrap(),
             answers: Sides::from_fn(|_| Some(UP)),
             clients: Sides::from_fn(|_| Ok(())),
+            watches: Sides::default(),
+            last: Sides::default(),
             texts: false,
             probed: 0,
             tags: Some(BTreeMap::from([("1".to_owned(), same)])),
@@ -171,8 +175,17 @@ impl World {
         let end = self.now.checked_add(Duration::from_secs(seconds)).unwrap();
         while self.now < end {
             let soonest = self.now.checked_add(Duration::from_millis(100)).unwrap();
-            let wake = self.machine.wake_at(self.now).unwrap_or(end);
-            self.now = wake.max(soonest).min(end);
+            let wake = self.machine.wake_at(self.now);
+            let due = Side::ALL.into_iter().filter_map(|side| self.due(side));
+            let next = due.chain(wake).min().unwrap_or(end);
+            self.now = next.max(soonest).min(end);
+            for side in Side::ALL {
+                if self.due(side).is_some_and(|due| due <= self.now)
+                    && let Some(event) = self.probe(side)
+                {
+                    self.feed(event);
+                }
+            }
             self.feed(Event::Time);
         }
         self
@@ -192,9 +205,11 @@ impl World {
 
     fn carry_out(&mut self, effect: Effect) -> Vec<Event> {
         let answer = match effect {
-            Effect::Probe {
-                request, side, canary, ..
-            } => return self.probe(request, side, canary).into_iter().collect(),
+            Effect::Watch { side, watch } => {
+                self.watches[side] = watch;
+                return self.probe(side).into_iter().collect();
+            }
+            Effect::ProbeNow { side, .. } => return self.probe(side).into_iter().collect(),
             Effect::ReadInUse { request, .. } => Event::InUse {
                 request,
                 in_use: std::sync::Arc::new(self.in_use.clone()),
@@ -233,25 +248,47 @@ impl World {
         vec![answer]
     }
 
-    fn probe(&mut self, request: RequestId, side: Side, canary: Option<Canary>) -> Option<Event> {
+    /// What a probe of a side finds now.
+    fn probe(&mut self, side: Side) -> Option<Event> {
+        let watch = self.watches[side].as_ref()?;
         let outcome = self.answers[side]?;
+        self.last[side] = Some((self.now, outcome));
         self.probed += 1;
         let attempt = if self.texts { self.probed } else { 0 };
         let registry = match side {
             Side::Primary => &self.mirror.spec.primary.registry,
             Side::Fallback => &self.mirror.spec.fallback.registry,
         };
-        Some(Event::Probed(Box::new(Probed {
-            request,
-            side,
+        let reading = Reading {
             probe: Probe {
+                begun: self.now,
                 at: self.now,
                 outcome,
                 message: format!("GET https://{registry}/v2/: attempt {attempt}"),
             },
-            canary,
+            target: watch.targets.first().cloned(),
             client: self.clients[side].clone(),
+        };
+        Some(Event::Probed(Box::new(Probed {
+            side,
+            generation: watch.generation,
+            reading: std::sync::Arc::new(reading),
         })))
+    }
+
+    /// When a side is probed next, about as an endpoint does it.
+    fn due(&self, side: Side) -> Option<Timestamp> {
+        self.watches[side].as_ref()?;
+        self.answers[side]?;
+        let Some((last, outcome)) = self.last[side] else {
+            return Some(self.now);
+        };
+        let pause = match outcome {
+            UP => 2_000,
+            Outcome::Throttled { .. } => 4_000,
+            _ => 1_000,
+        };
+        last.checked_add(Duration::from_millis(pause)).ok()
     }
 
     fn read_rule(&self, side: Side) -> Option<CacheRule> {
