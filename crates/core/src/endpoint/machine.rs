@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use super::subjects::{Failing, Subject};
 use super::targets::{Target, Targets};
+use super::vantage::{Others, Report, Vantage};
 use super::{LONGEST_BACKOFF, Outcome, Probe, distance, later};
 use crate::side::Side;
 
@@ -30,6 +31,9 @@ const MOST_UNDER_WAY: usize = 6;
 
 /// A probe that has not ended after this and its own time limit is taken for lost.
 const LOST_AFTER: Duration = Duration::from_mins(1);
+
+/// Repositories that a report names at most.
+const MOST_REPORTED: usize = 8;
 
 /// Probes of a suspect endpoint beyond the highest threshold of its mirrors, and at most in all.
 const FURTHER: u32 = 4;
@@ -66,8 +70,17 @@ pub enum Input {
     Left(Watcher),
     /// A decision waits for the answer of a probe that begins at this time or later.
     Wanted(Timestamp),
-    /// Another replica has seen it fail.
-    Alarm,
+    /// Another replica, on this node, says what it sees.
+    Report {
+        /// The replica's name.
+        replica: Arc<str>,
+        /// The node that it runs on.
+        node: Arc<str>,
+        /// What it sees.
+        report: Report,
+    },
+    /// Another replica has gone.
+    Gone(Arc<str>),
     /// A probe ended.
     Ended(Box<Ended>),
     /// How probes are spread.
@@ -136,6 +149,8 @@ pub enum Output {
     Reading(Vec<Watcher>, Arc<Reading>),
     /// Tell these watchers that a probe takes long, or that another replica has seen one fail.
     Suspected(Vec<Watcher>),
+    /// Tell these watchers what other replicas see.
+    Vantages(Vec<Watcher>, Arc<[Vantage]>),
 }
 
 /// One probe to make.
@@ -176,6 +191,12 @@ pub struct Endpoint {
     /// Probes that were begun.
     begun: u64,
     suspicion: Option<Suspicion>,
+    others: Others,
+    /// When the latest probe ended that succeeded or failed.
+    latest: Option<Timestamp>,
+    /// When another replica asked for what is found here, and whether a probe that began since has ended.
+    asked: Option<Timestamp>,
+    answered: bool,
     /// Suspicion has come to its end with failures: it is down until it answers.
     down: bool,
 }
@@ -215,6 +236,10 @@ impl Endpoint {
             schedule: Schedule::default(),
             begun: 0,
             suspicion: None,
+            others: Others::default(),
+            latest: None,
+            asked: None,
+            answered: false,
             down: false,
         }
     }
@@ -223,17 +248,35 @@ impl Endpoint {
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Output> {
         let mut outputs = Vec::new();
         match input {
-            Input::Watched(watcher, watch) => self.watched(watcher, watch),
+            Input::Watched(watcher, watch) => {
+                self.watched(watcher, watch);
+                if !self.others.is_empty() {
+                    self.show_vantages(&mut outputs);
+                }
+            }
             Input::Left(watcher) => self.left(&watcher),
             Input::Wanted(after) => {
                 if !self.under_way.iter().any(|probe| probe.at >= after) {
                     self.schedule.want();
                 }
             }
-            Input::Alarm => self.alarm(&mut outputs),
+            Input::Report { replica, node, report } => {
+                if self.others.heard(&replica, &node, report, now) {
+                    self.alarm(now, &mut outputs);
+                }
+                self.show_vantages(&mut outputs);
+            }
+            Input::Gone(replica) => {
+                if self.others.gone(&replica) {
+                    self.show_vantages(&mut outputs);
+                }
+            }
             Input::Ended(ended) => self.ended(*ended, now, &mut outputs),
             Input::Pace(pace) => self.schedule.set_pace(pace),
             Input::Time => {}
+        }
+        if self.others.forget_silent(now) {
+            self.show_vantages(&mut outputs);
         }
         self.under_way
             .retain(|probe| distance(probe.at, now) < self.timeout.saturating_add(LOST_AFTER));
@@ -249,15 +292,16 @@ impl Endpoint {
 
     /// When [`Input::Time`] is to come, if nothing else does before; none while nobody watches.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let lost = self
-            .under_way
-            .iter()
-            .map(|probe| later(probe.at, self.timeout + LOST_AFTER));
+        if self.watchers.is_empty() {
+            return None;
+        }
+        let lost = |probe: &UnderWay| later(probe.at, self.timeout.saturating_add(LOST_AFTER));
         let slow = self.slow_at().filter(|_| self.suspicion.is_none() && !self.down);
+        let lost = self.under_way.iter().map(lost);
         lost.chain(slow)
+            .chain(self.others.wake_at())
             .chain(self.due(now))
             .min()
-            .filter(|_| !self.watchers.is_empty())
     }
 
     /// Whether nobody watches it.
@@ -309,10 +353,40 @@ impl Endpoint {
         self.schedule.slow_at(oldest, self.timeout)
     }
 
-    fn alarm(&mut self, outputs: &mut Vec<Output>) {
+    /// Another replica has seen it fail: whether it does so here is asked at once, and reported.
+    fn alarm(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
+        self.asked = Some(now);
+        self.schedule.want();
         if self.suspicion.is_none() && !self.down {
             self.suspect(outputs);
         }
+    }
+
+    fn show_vantages(&self, outputs: &mut Vec<Output>) {
+        let mut groups: Vec<(Arc<[Vantage]>, Vec<Watcher>)> = Vec::new();
+        for (watcher, watching) in &self.watchers {
+            let seen = self.others.of(&watching.watch.targets);
+            match groups.iter_mut().find(|(vantages, _)| **vantages == *seen) {
+                Some((_, watchers)) => watchers.push(watcher.clone()),
+                None => groups.push((seen.into(), vec![watcher.clone()])),
+            }
+        }
+        outputs.extend(groups.into_iter().map(|(vantages, watchers)| Output::Vantages(watchers, vantages)));
+    }
+
+    /// What this replica says of it; none before a first probe has succeeded or failed.
+    pub fn report(&self) -> Option<Report> {
+        let failing: Vec<String> = self.failing.paths().take(MOST_REPORTED).map(str::to_owned).collect();
+        Some(Report {
+            at: self.latest?,
+            fails: self.failing.is_general(self.targets.is_one_path()),
+            failing,
+        })
+    }
+
+    /// Whether another replica waits for what a probe finds that began since it asked. It is asked for once.
+    pub fn take_answer(&mut self) -> bool {
+        std::mem::take(&mut self.answered)
     }
 
     fn suspect(&mut self, outputs: &mut Vec<Output>) {
@@ -377,6 +451,10 @@ impl Endpoint {
         self.schedule.ended(&ended.probe, now);
         let target = under_way.send.target.clone();
         let path = target.as_ref().map(|target| target.path.as_str());
+        if matches!(ended.probe.outcome, Outcome::Reachable | Outcome::Unavailable(_)) {
+            self.latest = Some(ended.probe.at);
+            self.answered |= self.asked.take_if(|asked| *asked <= under_way.at).is_some();
+        }
         let told = match ended.probe.outcome {
             Outcome::Reachable => self.succeeded(&under_way, &ended.probe),
             Outcome::Unavailable(_) => {

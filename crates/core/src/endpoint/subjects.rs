@@ -75,6 +75,14 @@ impl Failing {
             .any(|subject| matches!(subject, Subject::Path(failing) if failing == path))
     }
 
+    /// Repositories that fail.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &str> {
+        self.subjects.keys().filter_map(|subject| match subject {
+            Subject::Path(path) => Some(path.as_str()),
+            _ => None,
+        })
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.subjects.is_empty()
     }

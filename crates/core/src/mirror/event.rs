@@ -9,7 +9,7 @@ use super::parity::{Canary, Observed};
 use super::prewarm::{Placement, Pull};
 use super::repair::Errand;
 use crate::digest::Digest;
-use crate::endpoint::Reading;
+use crate::endpoint::{Reading, Vantage};
 use crate::policy::MirrorPolicy;
 use crate::routing::Conflict;
 use crate::routing::evidence::{Evidence, MappingId};
@@ -42,6 +42,8 @@ pub enum Event {
     Probed(Box<Probed>),
     /// A probe of a side takes long, or another replica has seen one fail.
     Suspected(Side),
+    /// What other replicas see of a side.
+    Vantages(Side, Arc<[Vantage]>),
     /// A piece of the listings of one repository.
     Listed(Box<Listed>),
     /// One reference was read.

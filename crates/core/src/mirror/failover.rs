@@ -11,6 +11,8 @@
 //! automatic flip away from a failing side counts: from the third within an hour on the other side must have been reachable
 //! for the stable time, doubled each time, so that two registries that fail in turn are damped as one is.
 //!
+//! Other replicas see the same registry from other nodes. While one of them reaches it, this one's failures are its own network's.
+//!
 //! **Failback** needs a primary that was reachable without a break for the stable time, doubled for each further failover
 //! within the hour, and a check, begun after its recovery and at most [`LONGEST_PROOF`] ago, that found everything in use there.
 
@@ -18,7 +20,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::endpoint::{CONFIRMATION, Outcome, ProbeHistory, distance, later, quiet_after};
+use crate::endpoint::{CONFIRMATION, Outcome, ProbeHistory, Vantage, distance, later, quiet_after};
 use crate::policy::{ActiveSide, FailbackMode, MirrorPolicy};
 use crate::side::{Side, Sides};
 
@@ -38,6 +40,9 @@ pub const LONGEST_PROOF: Duration = Duration::from_mins(1);
 /// How old the pass may be that a check builds on, where the interval between passes is not shorter.
 pub const OLDEST_PASS: Duration = Duration::from_mins(10);
 
+/// How much longer than a probe may take another replica's answer is waited for.
+pub const ANSWER_MARGIN: Duration = Duration::from_secs(1);
+
 /// Automatic failovers within the hour that follow a failure at once; further ones wait for a stable target.
 const UNDAMPED_FAILOVERS: usize = 2;
 
@@ -48,6 +53,8 @@ pub struct Input<'a> {
     pub policy: &'a MirrorPolicy,
     /// What this process has seen of each side.
     pub probes: Sides<&'a ProbeHistory>,
+    /// What other live replicas see of each side.
+    pub vantages: Sides<&'a [Vantage]>,
     /// What was decided before, by whichever replica.
     pub standing: &'a Standing,
     /// Whether each side is known to hold something that is in use or, where nothing is in use, some selected tag.
@@ -263,6 +270,16 @@ fn failover(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdi
             ..Reason::Confirming.into()
         };
     }
+    match agreement(input, now) {
+        Agreement::All => {}
+        Agreement::Missing(until) => {
+            return Verdict {
+                until: Some(until),
+                ..Reason::Confirming.into()
+            };
+        }
+        Agreement::Reached => return Reason::PartiallyReachable.into(),
+    }
     if !input.serves[other] {
         return Reason::OtherEmpty.into();
     }
@@ -278,6 +295,36 @@ fn failover(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdi
         Side::Fallback => FlipReason::FallbackUnavailable,
     })
     .into()
+}
+
+/// What other replicas say of a side that fails here.
+enum Agreement {
+    /// It fails for all that can say something.
+    All,
+    /// One has not said anything yet, and may until then.
+    Missing(Timestamp),
+    /// One reaches it.
+    Reached,
+}
+
+/// Each live replica was asked when the first failure was seen. One that does not answer within a probe's time limit and
+/// [`ANSWER_MARGIN`] does not count: it may be cut off itself.
+fn agreement(input: &Input<'_>, now: Timestamp) -> Agreement {
+    let active = input.standing.active;
+    let Some(first) = input.probes[active].first_failure_begun() else {
+        return Agreement::All;
+    };
+    let until = later(first, input.policy.health.timeout.saturating_add(ANSWER_MARGIN));
+    let mut agreement = Agreement::All;
+    for vantage in input.vantages[active] {
+        match vantage {
+            vantage if vantage.fails => {}
+            vantage if vantage.at >= first => return Agreement::Reached,
+            _ if now < until => agreement = Agreement::Missing(until),
+            _ => {}
+        }
+    }
+    agreement
 }
 
 /// The probe that is missing to say that the active side fails while the other one answers: which side's, and when it must begin at

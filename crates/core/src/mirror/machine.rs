@@ -139,6 +139,12 @@ impl Mirror {
             Event::Leading(leading) => self.led(leading),
             Event::Probed(probed) => self.probed(&probed),
             Event::Suspected(side) => self.suspected(side, now),
+            Event::Vantages(side, vantages) => {
+                if self.probes.seen_by_others(side, vantages) {
+                    self.write.want();
+                }
+                Vec::new()
+            }
             Event::Listed(listed) => self.listed(&listed, now),
             Event::Resolved(resolved) => self.resolved(&resolved, now),
             Event::InUse { request, in_use } => self.in_use_read(request, &in_use, now),

@@ -1,12 +1,14 @@
 //! What the probes of both sides have shown, and what they are to ask for.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::canary::CanaryChoice;
 use super::effect::Effect;
 use super::event::Probed;
 use super::parity::Canary;
-use crate::endpoint::{Availability, ClientProblem, Outcome, ProbeHistory, Target, Watch};
+use crate::endpoint::{Availability, ClientProblem, Outcome, ProbeHistory, Target, Vantage, Watch};
 use crate::policy::MirrorPolicy;
 use crate::side::{Side, Sides};
 
@@ -20,6 +22,8 @@ pub(super) struct SideProbes {
     history: ProbeHistory,
     /// How the side is watched, and which canary each of its targets is.
     watch: Option<(Watch, Vec<Canary>)>,
+    /// What other replicas see.
+    vantages: Arc<[Vantage]>,
     /// The time from which on an answer was asked for last.
     wanted: Option<Timestamp>,
     /// The generation of the spec that the latest probe was made by.
@@ -46,6 +50,21 @@ impl Probes {
 
     pub(super) fn histories(&self) -> Sides<&ProbeHistory> {
         Sides::from_fn(|side| &self.0[side].history)
+    }
+
+    pub(super) fn vantages(&self) -> Sides<&[Vantage]> {
+        Sides::from_fn(|side| &*self.0[side].vantages)
+    }
+
+    /// What other replicas see of a side. Whether that is more than that they still see it.
+    pub(super) fn seen_by_others(&mut self, side: Side, vantages: Arc<[Vantage]>) -> bool {
+        let said = |vantages: &[Vantage]| -> Vec<(Arc<str>, bool)> {
+            let said = vantages.iter().map(|vantage| (Arc::clone(&vantage.node), vantage.fails));
+            said.collect()
+        };
+        let news = said(&self.0[side].vantages) != said(&vantages);
+        self.0[side].vantages = vantages;
+        news
     }
 
     /// Has a side probed at once, unless that was asked for already.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::digest::Digest;
-use crate::endpoint::{Unavailable, UnknownReason};
+use crate::endpoint::{GONE_AFTER, Unavailable, UnknownReason};
 
 const UP: Outcome = Outcome::Reachable;
 const REFUSED: Outcome = Outcome::Unavailable(Unavailable::ConnectionFailed);
@@ -42,6 +42,7 @@ struct Bench {
     begun: Vec<(i64, Send)>,
     readings: Vec<(i64, String, Outcome)>,
     suspected: Vec<i64>,
+    vantages: BTreeMap<String, Vec<(String, bool)>>,
 }
 
 impl Bench {
@@ -56,6 +57,7 @@ impl Bench {
             begun: Vec::new(),
             readings: Vec::new(),
             suspected: Vec::new(),
+            vantages: BTreeMap::new(),
         }
     }
 
@@ -79,6 +81,12 @@ impl Bench {
                     }
                 }
                 Output::Suspected(_) => self.suspected.push(self.now),
+                Output::Vantages(watchers, vantages) => {
+                    for watcher in watchers {
+                        let seen = vantages.iter().map(|vantage| (vantage.node.to_string(), vantage.fails)).collect();
+                        self.vantages.insert(watcher.mirror.to_string(), seen);
+                    }
+                }
             }
         }
     }
@@ -415,15 +423,69 @@ fn wanted_probe_begins_at_once_and_once_for_all() {
     assert_eq!(bench.begun.len(), begun + 1);
 }
 
+fn report(at: Timestamp, fails: bool, failing: &[&str]) -> Report {
+    Report {
+        at,
+        fails,
+        failing: failing.iter().map(|path| (*path).to_owned()).collect(),
+    }
+}
+
+impl Bench {
+    fn hears(&mut self, replica: &str, fails: bool, failing: &[&str]) {
+        let report = report(at(self.now), fails, failing);
+        self.feed(Input::Report {
+            replica: replica.into(),
+            node: format!("node-of-{replica}").into(),
+            report,
+        });
+    }
+}
+
 #[test]
-fn alarm_of_another_replica_has_it_probed_at_once() {
+fn failure_of_another_replica_has_it_probed_at_once_and_answered() {
     let mut bench = Bench::watched(&[("a", &["app"])]);
     bench.well(20_500);
     let begun = bench.begun.len();
-    bench.feed(Input::Alarm);
+    assert!(!bench.endpoint.take_answer());
+    bench.hears("b", true, &[]);
     assert_eq!((bench.begun.len(), bench.suspected.len()), (begun + 1, 1));
+    bench.hears("b", true, &[]);
+    assert_eq!(bench.suspected.len(), 1, "it is no news");
     bench.well(23_000);
     assert!(bench.begun.len() <= begun + 3, "a success calms it");
+    assert!(bench.endpoint.take_answer());
+    assert!(!bench.endpoint.take_answer());
+    let own = bench.endpoint.report().unwrap();
+    assert!(own.is_well() && own.at > at(20_500), "{own:?}");
+}
+
+#[test]
+fn mirrors_are_told_what_other_replicas_see_of_what_they_use() {
+    let mut bench = Bench::watched(&[("a", &["dead"]), ("b", &["alive"])]);
+    bench.well(20_000);
+    bench.hears("one", false, &["dead"]);
+    bench.hears("two", true, &[]);
+    let seen = |one, two| vec![("node-of-one".to_owned(), one), ("node-of-two".to_owned(), two)];
+    assert_eq!(bench.vantages["a"], seen(true, true));
+    assert_eq!(bench.vantages["b"], seen(false, true));
+    bench.feed(Input::Gone("two".into()));
+    assert_eq!(bench.vantages["b"], seen(false, true)[..1]);
+    bench.well(20_000 + i64::try_from(GONE_AFTER.as_millis()).unwrap() + 20);
+    assert_eq!(bench.vantages["a"], [], "a replica that says nothing is not asked");
+}
+
+#[test]
+fn report_says_what_fails() {
+    let mut bench = Bench::watched(&[("a", &["dead"]), ("b", &["alive"])]);
+    assert_eq!(bench.endpoint.report(), None);
+    bench.well(20_000);
+    let dead = |send: &Send| send.target.as_ref().is_some_and(|target| target.path == "dead");
+    bench.run(40_000, 20, |_, send| (if dead(send) { BROKEN } else { UP }, Layer::Manifest));
+    let own = bench.endpoint.report().unwrap();
+    assert_eq!((own.fails, own.failing), (false, vec!["dead".to_owned()]));
+    bench.run(50_000, 20, |_, _| (REFUSED, Layer::Host));
+    assert!(bench.endpoint.report().unwrap().fails);
 }
 
 #[test]

@@ -72,6 +72,8 @@ pub enum Reason {
     OtherEmpty,
     /// The active side is down; the other one has failed of late, too, and is not reachable for long enough.
     OtherUnstable,
+    /// The active side fails for this replica, and another one reaches it from its node.
+    PartiallyReachable,
     /// Both sides fail.
     BothUnavailable,
     /// On the fallback; the primary does not answer.
@@ -98,6 +100,7 @@ impl Reason {
             Reason::OtherUnknown => "OtherUnknown",
             Reason::OtherEmpty => "OtherEmpty",
             Reason::OtherUnstable => "OtherUnstable",
+            Reason::PartiallyReachable => "PartiallyReachable",
             Reason::BothUnavailable => "BothUnavailable",
             Reason::WaitingForRecovery => "WaitingForRecovery",
             Reason::WaitingForStability => "WaitingForStability",

@@ -45,6 +45,7 @@ struct Situation {
     primary: ProbeHistory,
     fallback: ProbeHistory,
     standing: Standing,
+    vantages: Sides<Vec<Vantage>>,
     serves: Sides<bool>,
     check: Option<InUseCheck>,
 }
@@ -56,6 +57,7 @@ impl Situation {
             primary: history(primary),
             fallback: history(fallback),
             standing: Standing::default(),
+            vantages: Sides::default(),
             serves: BOTH,
             check: None,
         }
@@ -79,6 +81,7 @@ impl Situation {
         let input = Input {
             policy: &self.policy,
             probes,
+            vantages: Sides::from_fn(|side| &*self.vantages[side]),
             standing: &self.standing,
             serves: self.serves,
             check: self.check.clone(),
@@ -248,6 +251,38 @@ fn missing_answer_is_asked_for() {
     ];
     for (name, primary, fallback, wanted) in cases {
         assert_eq!(Situation::new(primary, fallback).decide(4).probe_now, *wanted, "{name}");
+    }
+}
+
+#[test]
+fn failover_needs_other_replicas_to_agree() {
+    let vantage = |seconds, fails| Vantage {
+        node: "other".into(),
+        at: at(seconds),
+        fails,
+    };
+    let cases: &[(&str, Vec<Vantage>, i64, Reason)] = &[
+        ("there is none", vec![], 4, OVER),
+        ("it fails there, too", vec![vantage(3, true)], 4, OVER),
+        ("it failed there before", vec![vantage(1, true)], 4, OVER),
+        ("it was reached since", vec![vantage(3, false)], 4, Reason::PartiallyReachable),
+        ("it was reached before", vec![vantage(1, false)], 4, Reason::Confirming),
+        ("nothing was heard since", vec![vantage(1, false)], 5, OVER),
+        ("one of two reaches it", vec![vantage(3, true), vantage(3, false)], 5, Reason::PartiallyReachable),
+        ("one of two is silent", vec![vantage(3, true), vantage(1, false)], 4, Reason::Confirming),
+    ];
+    for (name, seen, now, reason) in cases {
+        let mut situation = Situation::new(DEAD, &up(0, 4));
+        situation.vantages.primary.clone_from(seen);
+        let decision = situation.decide(*now);
+        assert_eq!(decision.why.reason, *reason, "{name}: {}", decision.why.message);
+        if *reason == Reason::Confirming {
+            assert_eq!(decision.recheck_at, Some(at(2 + 2 + 1)), "{name}");
+        }
+        // What others see of the side that is not active is no matter.
+        let mut situation = Situation::new(DEAD, &up(0, 4));
+        situation.vantages.fallback.clone_from(seen);
+        assert_eq!(situation.reason(*now), OVER, "{name}");
     }
 }
 

@@ -217,6 +217,7 @@ impl Mirror {
             &Input {
                 policy,
                 probes: self.probes.histories(),
+                vantages: self.probes.vantages(),
                 standing: &self.status.standing,
                 serves: Sides::from_fn(serves),
                 check: self.failback.result().cloned(),
