@@ -101,6 +101,18 @@ pub struct RunArguments {
     /// This replica's name, as holder of the lease
     #[arg(long, env = "POD_NAME", hide_env_values = true, value_name = "NAME")]
     pub pod_name: String,
+    /// The UID of this replica's pod, which owns what is kept for this replica alone
+    #[arg(long, env = "POD_UID", hide_env_values = true, value_name = "UID")]
+    pub pod_uid: Option<String>,
+    /// The node that this replica runs on
+    #[arg(
+        long,
+        env = "NODE_NAME",
+        hide_env_values = true,
+        default_value = "",
+        value_name = "NAME"
+    )]
+    pub node_name: String,
     /// The Lease that elects the leader
     #[arg(long, default_value = "catamaran", value_name = "NAME")]
     pub lease: String,

@@ -8,7 +8,7 @@ use catamaran_certificates::{CertificateSettings, Schedule, ServingCertificate, 
 use catamaran_controller::clock::Clock;
 use catamaran_controller::connections::Connections;
 use catamaran_controller::context::{self, Context};
-use catamaran_controller::endpoints::Endpoints;
+use catamaran_controller::endpoints::{self, Endpoints, ReplicaName};
 use catamaran_controller::mirrors::{self, MirrorTasks, MirrorsContext, Readings};
 use catamaran_controller::pods::{self, CensusTask, PodsContext};
 use catamaran_controller::publish::{
@@ -178,7 +178,7 @@ impl Parts {
         });
         let mirrors = MirrorsContext {
             shared: Arc::clone(&context),
-            endpoints: Endpoints::default(),
+            endpoints: Arc::new(Endpoints::on_node(&arguments.node_name)),
             readings: Readings::default(),
             census,
         };
@@ -281,7 +281,15 @@ impl Parts {
             metrics: Arc::clone(&self.context.metrics),
             reports: Arc::clone(&self.tasks) as _,
         };
+        let name = ReplicaName {
+            pod: arguments.pod_name.clone(),
+            uid: arguments.pod_uid.clone(),
+            node: arguments.node_name.clone(),
+            lease: arguments.lease.clone(),
+        };
+        let endpoints = Arc::clone(&self.mirrors.endpoints);
         let leading = vec![
+            tokio::spawn(endpoints::run(context(), endpoints, name, stopping())),
             tokio::spawn(mirrors::run(self.mirrors, self.tasks, self.news, stopping())),
             tokio::spawn(pods::run(pods, stopping())),
             tokio::spawn(pull_secrets::run(

@@ -2,33 +2,49 @@
 //!
 //! All mirrors that reach a registry in the same way share an endpoint. [`Endpoints::watch`] has a side of a mirror watched for as
 //! long as the [`Subscription`] is kept; readings arrive in the mirror's own queue. `observer` is the loop of one endpoint, `key`
-//! says which sides share one, `probe` makes one probe.
+//! says which sides share one, `probe` makes one probe, `replicas` tells other replicas what this one sees.
 
 mod key;
 mod observer;
 mod probe;
+mod replicas;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use catamaran_core::endpoint::{Input, Watch, Watcher};
+use catamaran_core::endpoint::{Input, Report, Watch, Watcher};
 use catamaran_core::mirror::Event;
 use catamaran_core::policy::MirrorPolicy;
 use jiff::Timestamp;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::context::Context;
 pub(crate) use key::EndpointKey;
 use observer::{Observer, Sink};
+pub use replicas::{ReplicaName, run};
 
 /// Readings of one mirror that may wait. A task that does not take them for that long has other trouble.
 pub(crate) const READINGS: usize = 64;
 
 /// The observers of all endpoints.
 #[derive(Debug, Default)]
-pub struct Endpoints(Arc<Mutex<HashMap<EndpointKey, Arc<Observer>>>>);
+pub struct Endpoints {
+    observers: Arc<Mutex<HashMap<EndpointKey, Arc<Observer>>>>,
+    /// What an observer sees has changed.
+    news: Arc<Notify>,
+    /// The node that this replica runs on.
+    node: String,
+    /// What other replicas have said last.
+    heard: Mutex<BTreeMap<Arc<str>, Heard>>,
+}
+
+/// A replica's node, and what it said of each endpoint.
+type Heard = (Arc<str>, BTreeMap<String, Report>);
+
+/// Replicas that are listened to at most.
+const MOST_REPLICAS: usize = 16;
 
 /// A side of a mirror that is watched, until this is dropped.
 #[derive(Debug)]
@@ -59,6 +75,14 @@ pub(crate) struct Wish {
 }
 
 impl Endpoints {
+    /// No observers yet, on this node.
+    pub fn on_node(node: &str) -> Endpoints {
+        Endpoints {
+            node: node.to_owned(),
+            ..Endpoints::default()
+        }
+    }
+
     /// Has a side of a mirror watched, in place of how it was watched before.
     pub(crate) fn watch(&self, context: &Arc<Context>, wish: Wish, before: Option<Subscription>) -> Subscription {
         let key = EndpointKey::of(&wish.policy, wish.watcher.side);
@@ -67,8 +91,9 @@ impl Endpoints {
         let observer = match all.get(&key) {
             Some(observer) => Arc::clone(observer),
             None => {
-                let observer = Observer::new(key.clone(), context.clock);
+                let observer = Observer::new(key.clone(), &self.node, context.clock, Arc::clone(&self.news));
                 all.insert(key.clone(), Arc::clone(&observer));
+                self.repeat_to(&observer);
                 share(&all, &key);
                 tokio::spawn(Arc::clone(&observer).run(Arc::clone(context), self.end_of(key)));
                 observer
@@ -93,7 +118,7 @@ impl Endpoints {
 
     /// What an observer without watchers does at last; whether it may end.
     fn end_of(&self, key: EndpointKey) -> impl Fn(&Observer) -> bool + Send + Sync + 'static {
-        let all = Arc::clone(&self.0);
+        let all = Arc::clone(&self.observers);
         move |observer| {
             let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
             let idle = observer.is_idle();
@@ -106,7 +131,54 @@ impl Endpoints {
     }
 
     fn all(&self) -> MutexGuard<'_, HashMap<EndpointKey, Arc<Observer>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.observers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Until what this replica sees has changed.
+    async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// What this replica sees, by the endpoints' names.
+    fn reports(&self) -> BTreeMap<String, Report> {
+        let all = self.all();
+        let reports = all
+            .values()
+            .filter_map(|observer| Some((observer.id().to_owned(), observer.report()?)));
+        reports.collect()
+    }
+
+    /// Another replica says what it sees.
+    fn heard(&self, replica: &Arc<str>, node: &Arc<str>, reports: &BTreeMap<String, Report>) {
+        for observer in self.all().values() {
+            if let Some(report) = reports.get(observer.id()) {
+                observer.hear(replica, node, report.clone());
+            }
+        }
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if heard.len() < MOST_REPLICAS || heard.contains_key(replica) {
+            heard.insert(Arc::clone(replica), (Arc::clone(node), reports.clone()));
+        }
+    }
+
+    fn gone(&self, replica: &Arc<str>) {
+        for observer in self.all().values() {
+            observer.feed(Input::Gone(Arc::clone(replica)));
+        }
+        self.heard
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(replica);
+    }
+
+    /// What others said before there was this observer.
+    fn repeat_to(&self, observer: &Observer) {
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        for (replica, (node, reports)) in heard.iter() {
+            if let Some(report) = reports.get(observer.id()) {
+                observer.hear(replica, node, report.clone());
+            }
+        }
     }
 }
 

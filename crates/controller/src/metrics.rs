@@ -3,9 +3,10 @@
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use catamaran_api::mirror::RegistryMirrorStatus;
-use catamaran_core::endpoint::Probe;
+use catamaran_core::endpoint::Outcome;
 use catamaran_core::mirror::failover::Flip;
 use catamaran_core::mirror::parity::Summary;
 use catamaran_core::mirror::prewarm::Holdings;
@@ -250,8 +251,7 @@ impl Metrics {
     }
 
     /// Counts a probe that a side of a mirror was told of.
-    pub fn probed(&self, mirror: &str, side: Side, probe: &Probe) {
-        let took = probe.at.duration_since(probe.begun).unsigned_abs();
+    pub fn probed(&self, mirror: &str, side: Side, outcome: &Outcome, took: Duration) {
         let mirror = mirror.to_owned();
         let side = side.as_str();
         self.probe_duration
@@ -260,7 +260,7 @@ impl Metrics {
                 side,
             })
             .observe(took.as_secs_f64());
-        let outcome = probe.outcome.as_str();
+        let outcome = outcome.as_str();
         self.probes.get_or_create(&ProbeLabels { mirror, side, outcome }).inc();
     }
 

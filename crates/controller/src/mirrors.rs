@@ -49,7 +49,7 @@ pub struct MirrorsContext {
     /// What all parts of the controller share.
     pub shared: Arc<Context>,
     /// Who probes registries.
-    pub endpoints: Endpoints,
+    pub endpoints: Arc<Endpoints>,
     /// What several mirrors have read of the same repositories.
     pub readings: Readings,
     /// What pods and workloads use.

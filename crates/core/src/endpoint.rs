@@ -18,13 +18,13 @@ mod machine;
 mod outcome;
 mod subjects;
 mod targets;
-mod vantage;
 #[cfg(test)]
 mod tests;
+mod vantage;
 
 pub use machine::{ClientProblem, Ended, Endpoint, Input, Layer, Output, Pace, Reading, Send, Watch, Watcher};
 pub use targets::Target;
-pub use vantage::{GONE_AFTER, Report, Vantage};
+pub use vantage::{GONE_AFTER, Report, Vantage, Vantages};
 
 use outcome::Class;
 pub use outcome::{Availability, Outcome, Unavailable, UnknownReason};

@@ -31,6 +31,9 @@ words! {
 
     /// The registry serves the manifest and the blob that are probed for.
     REACHABLE = Availability::Available.as_str();
+    /// The registry is reachable from the nodes of some of the operator's replicas and not from others: the network of a node, or
+    /// what the registry's firewall lets in. Not an outage of the registry; nothing flips because of it.
+    PARTIALLY_REACHABLE = Reason::PartiallyReachable.as_str();
     /// The connection was refused or reset.
     CONNECTION_FAILED = Unavailable::ConnectionFailed.as_str();
     /// The TLS handshake failed, or the certificate has expired or is not valid for the name.

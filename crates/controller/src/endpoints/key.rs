@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use catamaran_core::digest::Digest;
 use catamaran_core::policy::{MirrorPolicy, SidePolicy};
 use catamaran_core::side::Side;
 
@@ -18,6 +19,13 @@ impl EndpointKey {
             side: policy.sides[side].endpoint(),
             timeout: policy.health.timeout,
         }
+    }
+
+    /// The same in every replica of one version: the registry, and a sum of all the rest.
+    pub(crate) fn id(&self) -> String {
+        let sum = Digest::of(format!("{self:?}").as_bytes()).to_string();
+        let sum = sum.rsplit(':').next().unwrap_or_default();
+        format!("{}/{}", self.side.registry, &sum[..sum.len().min(12)])
     }
 
     /// Docker Hub counts a GET of a manifest as a pull, and HEAD not.

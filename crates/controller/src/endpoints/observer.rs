@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use catamaran_core::endpoint::{Ended, Endpoint, Input, Output, Pace, Send, Watch, Watcher};
+use catamaran_core::endpoint::{Ended, Endpoint, Input, Output, Pace, Report, Send, Watch, Watcher};
 use catamaran_core::mirror::{Event, Probed};
 use catamaran_core::policy::MirrorPolicy;
 use tokio::sync::{Notify, mpsc};
@@ -28,8 +28,11 @@ pub(super) struct Observer {
     state: Mutex<State>,
     /// There is something to do.
     changed: Notify,
+    /// What other replicas are to be told has changed.
+    news: Arc<Notify>,
     clock: Clock,
     key: EndpointKey,
+    id: String,
 }
 
 #[derive(Debug)]
@@ -39,20 +42,25 @@ struct State {
     /// Probes that are to be made.
     probes: Vec<Send>,
     pace: Pace,
+    /// What other replicas were told last: whether all of it fails, whether it is down, and what fails.
+    told: Option<(bool, bool, Vec<String>)>,
 }
 
 impl Observer {
-    pub(super) fn new(key: EndpointKey, clock: Clock) -> Arc<Observer> {
+    pub(super) fn new(key: EndpointKey, node: &str, clock: Clock, news: Arc<Notify>) -> Arc<Observer> {
         let state = State {
-            endpoint: Endpoint::new(key.timeout, key.heads_only()),
+            endpoint: Endpoint::new(key.timeout, key.heads_only()).on_node(node),
             sinks: BTreeMap::new(),
             probes: Vec::new(),
             pace: Pace::default(),
+            told: None,
         };
         Arc::new(Observer {
             state: Mutex::new(state),
             changed: Notify::new(),
+            news,
             clock,
+            id: key.id(),
             key,
         })
     }
@@ -66,6 +74,24 @@ impl Observer {
     pub(super) fn leave(&self, watcher: &Watcher) {
         self.state().sinks.remove(watcher);
         self.feed(Input::Left(watcher.clone()));
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What this replica sees.
+    pub(super) fn report(&self) -> Option<Report> {
+        self.state().endpoint.report()
+    }
+
+    /// Another replica says what it sees.
+    pub(super) fn hear(&self, replica: &Arc<str>, node: &Arc<str>, report: Report) {
+        self.feed(Input::Report {
+            replica: Arc::clone(replica),
+            node: Arc::clone(node),
+            report,
+        });
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -110,12 +136,24 @@ impl Observer {
                         });
                     }
                 }
+                Output::Vantages(watchers, vantages) => {
+                    for watcher in watchers {
+                        state.tell(&watcher, |_| Event::Vantages(watcher.side, Arc::clone(&vantages)));
+                    }
+                }
                 Output::Suspected(watchers) => {
                     for watcher in watchers {
                         state.tell(&watcher, |_| Event::Suspected(watcher.side));
                     }
                 }
             }
+        }
+        let says = state.endpoint.report();
+        let says = says.map(|report| (report.fails, report.down, report.failing));
+        let answers = state.endpoint.take_answer();
+        if answers || state.told != says {
+            state.told = says;
+            self.news.notify_one();
         }
         drop(state);
         self.changed.notify_one();

@@ -136,7 +136,8 @@ impl Task {
     fn feed(&mut self, event: Event) {
         if let Event::Probed(probed) = &event {
             let (name, probe) = (&self.mirror.id().name, &probed.reading.probe);
-            self.context.metrics.probed(name, probed.side, probe);
+            let took = probe.at.duration_since(probe.begun).unsigned_abs();
+            self.context.metrics.probed(name, probed.side, &probe.outcome, took);
         }
         let now = self.context.clock.now();
         for effect in self.mirror.handle(event, now) {

@@ -22,7 +22,6 @@ use super::scenarios::{Scenario, Trouble, Until};
 use super::secrets::{self, HMAC, Kind};
 use super::server::{self, Server, Shared};
 use crate::context::Context;
-use crate::endpoints::Endpoints;
 use crate::mirrors::{self, MirrorTasks, MirrorsContext, Readings};
 use crate::notifications::{Answer, Inbox, Keys, Sender};
 use crate::pods::{self, PodsContext};
@@ -131,7 +130,7 @@ impl World {
         work.spawn(task.run());
         let mirrors = MirrorsContext {
             shared: Arc::clone(context),
-            endpoints: Endpoints::default(),
+            endpoints: Arc::default(),
             readings: Readings::default(),
             census,
         };

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::subjects::{Failing, Subject};
 use super::targets::{Target, Targets};
-use super::vantage::{Others, Report, Vantage};
+use super::vantage::{Others, Report, Vantages};
 use super::{LONGEST_BACKOFF, Outcome, Probe, distance, later};
 use crate::side::Side;
 
@@ -150,7 +150,7 @@ pub enum Output {
     /// Tell these watchers that a probe takes long, or that another replica has seen one fail.
     Suspected(Vec<Watcher>),
     /// Tell these watchers what other replicas see.
-    Vantages(Vec<Watcher>, Arc<[Vantage]>),
+    Vantages(Vec<Watcher>, Arc<Vantages>),
 }
 
 /// One probe to make.
@@ -180,6 +180,7 @@ pub struct Reading {
 /// One registry as it is reached with one credential.
 #[derive(Debug)]
 pub struct Endpoint {
+    node: Arc<str>,
     timeout: Duration,
     /// Where requests for manifests are limited, and only HEAD is free of it.
     heads_only: bool,
@@ -227,6 +228,7 @@ impl Endpoint {
     /// An endpoint that nobody watches yet, whose probes may take so long.
     pub fn new(timeout: Duration, heads_only: bool) -> Endpoint {
         Endpoint {
+            node: Arc::default(),
             timeout,
             heads_only,
             watchers: BTreeMap::new(),
@@ -242,6 +244,13 @@ impl Endpoint {
             answered: false,
             down: false,
         }
+    }
+
+    /// The same, of a replica on this node.
+    #[must_use]
+    pub fn on_node(mut self, node: &str) -> Endpoint {
+        self.node = node.into();
+        self
     }
 
     /// Takes in one input; what is to be done now, in this order.
@@ -298,10 +307,7 @@ impl Endpoint {
         let lost = |probe: &UnderWay| later(probe.at, self.timeout.saturating_add(LOST_AFTER));
         let slow = self.slow_at().filter(|_| self.suspicion.is_none() && !self.down);
         let lost = self.under_way.iter().map(lost);
-        lost.chain(slow)
-            .chain(self.others.wake_at())
-            .chain(self.due(now))
-            .min()
+        lost.chain(slow).chain(self.others.wake_at()).chain(self.due(now)).min()
     }
 
     /// Whether nobody watches it.
@@ -363,15 +369,19 @@ impl Endpoint {
     }
 
     fn show_vantages(&self, outputs: &mut Vec<Output>) {
-        let mut groups: Vec<(Arc<[Vantage]>, Vec<Watcher>)> = Vec::new();
+        let mut groups: Vec<(Arc<Vantages>, Vec<Watcher>)> = Vec::new();
         for (watcher, watching) in &self.watchers {
-            let seen = self.others.of(&watching.watch.targets);
-            match groups.iter_mut().find(|(vantages, _)| **vantages == *seen) {
+            let others = self.others.of(&watching.watch.targets);
+            match groups.iter_mut().find(|(vantages, _)| vantages.others == others) {
                 Some((_, watchers)) => watchers.push(watcher.clone()),
-                None => groups.push((seen.into(), vec![watcher.clone()])),
+                None => {
+                    let own = Arc::clone(&self.node);
+                    groups.push((Arc::new(Vantages { own, others }), vec![watcher.clone()]));
+                }
             }
         }
-        outputs.extend(groups.into_iter().map(|(vantages, watchers)| Output::Vantages(watchers, vantages)));
+        let shown = groups.into_iter();
+        outputs.extend(shown.map(|(vantages, watchers)| Output::Vantages(watchers, vantages)));
     }
 
     /// What this replica says of it; none before a first probe has succeeded or failed.
@@ -380,6 +390,7 @@ impl Endpoint {
         Some(Report {
             at: self.latest?,
             fails: self.failing.is_general(self.targets.is_one_path()),
+            down: self.down,
             failing,
         })
     }

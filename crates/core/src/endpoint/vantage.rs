@@ -22,6 +22,8 @@ pub struct Report {
     pub at: Timestamp,
     /// All of the registry fails, as far as this replica can tell.
     pub fails: bool,
+    /// It has failed so often that it is down.
+    pub down: bool,
     /// Repositories that fail, by their path.
     pub failing: Vec<String>,
 }
@@ -42,6 +44,17 @@ pub struct Vantage {
     pub at: Timestamp,
     /// Whether it can't reach what the mirror uses.
     pub fails: bool,
+    /// Whether it has failed so often that it is down.
+    pub down: bool,
+}
+
+/// What this replica's node is, and what others see.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vantages {
+    /// The node that this replica runs on.
+    pub own: Arc<str>,
+    /// Other live replicas.
+    pub others: Vec<Vantage>,
 }
 
 /// The other replicas.
@@ -100,6 +113,7 @@ impl Others {
             Vantage {
                 node: Arc::clone(&other.node),
                 at: other.report.at,
+                down: other.report.down,
                 fails: other.report.fails || targets.iter().any(|target| failing.contains(&target.path)),
             }
         };

@@ -9,7 +9,7 @@ use super::parity::{Canary, Observed};
 use super::prewarm::{Placement, Pull};
 use super::repair::Errand;
 use crate::digest::Digest;
-use crate::endpoint::{Reading, Vantage};
+use crate::endpoint::{Reading, Vantages};
 use crate::policy::MirrorPolicy;
 use crate::routing::Conflict;
 use crate::routing::evidence::{Evidence, MappingId};
@@ -43,7 +43,7 @@ pub enum Event {
     /// A probe of a side takes long, or another replica has seen one fail.
     Suspected(Side),
     /// What other replicas see of a side.
-    Vantages(Side, Arc<[Vantage]>),
+    Vantages(Side, Arc<Vantages>),
     /// A piece of the listings of one repository.
     Listed(Box<Listed>),
     /// One reference was read.

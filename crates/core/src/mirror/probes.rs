@@ -8,7 +8,7 @@ use super::canary::CanaryChoice;
 use super::effect::Effect;
 use super::event::Probed;
 use super::parity::Canary;
-use crate::endpoint::{Availability, ClientProblem, Outcome, ProbeHistory, Target, Vantage, Watch};
+use crate::endpoint::{Availability, ClientProblem, Outcome, ProbeHistory, Target, Vantages, Watch};
 use crate::policy::MirrorPolicy;
 use crate::side::{Side, Sides};
 
@@ -23,7 +23,7 @@ pub(super) struct SideProbes {
     /// How the side is watched, and which canary each of its targets is.
     watch: Option<(Watch, Vec<Canary>)>,
     /// What other replicas see.
-    vantages: Arc<[Vantage]>,
+    vantages: Arc<Vantages>,
     /// The time from which on an answer was asked for last.
     wanted: Option<Timestamp>,
     /// The generation of the spec that the latest probe was made by.
@@ -52,15 +52,17 @@ impl Probes {
         Sides::from_fn(|side| &self.0[side].history)
     }
 
-    pub(super) fn vantages(&self) -> Sides<&[Vantage]> {
+    pub(super) fn vantages(&self) -> Sides<&Vantages> {
         Sides::from_fn(|side| &*self.0[side].vantages)
     }
 
     /// What other replicas see of a side. Whether that is more than that they still see it.
-    pub(super) fn seen_by_others(&mut self, side: Side, vantages: Arc<[Vantage]>) -> bool {
-        let said = |vantages: &[Vantage]| -> Vec<(Arc<str>, bool)> {
-            let said = vantages.iter().map(|vantage| (Arc::clone(&vantage.node), vantage.fails));
-            said.collect()
+    pub(super) fn seen_by_others(&mut self, side: Side, vantages: Arc<Vantages>) -> bool {
+        let said = |vantages: &Vantages| -> Vec<(Arc<str>, bool, bool)> {
+            let others = vantages.others.iter();
+            others
+                .map(|vantage| (Arc::clone(&vantage.node), vantage.fails, vantage.down))
+                .collect()
         };
         let news = said(&self.0[side].vantages) != said(&vantages);
         self.0[side].vantages = vantages;

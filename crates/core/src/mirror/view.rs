@@ -12,7 +12,7 @@ use super::parity::{Canary, Divergence, Summary, Verdict};
 use super::pass::PassResult;
 use super::prewarm::{Holdings, holdings};
 use super::repair::Progress;
-use crate::endpoint::{Availability, ClientProblem, Outcome, Probe, Unavailable, Vantage};
+use crate::endpoint::{Availability, ClientProblem, Outcome, Probe, Unavailable, Vantages};
 use crate::policy::MirrorPolicy;
 use crate::routing::Conflict;
 use crate::routing::evidence::MappingId;
@@ -51,7 +51,7 @@ pub struct Observation {
     /// The last probe of each side.
     pub probes: Sides<Option<Probe>>,
     /// What other replicas see of each side.
-    pub vantages: Sides<Vec<Vantage>>,
+    pub vantages: Sides<Vantages>,
     /// Why a side has no client, where a person must act.
     pub problems: Sides<Option<ClientProblem>>,
     /// Whether a side was ever probed by a client of its own.
@@ -147,7 +147,7 @@ impl Mirror {
             policy: Arc::clone(&spec.policy),
             availability: Sides::from_fn(|which| side(which).availability()),
             probes: Sides::from_fn(|which| side(which).history().latest().cloned()),
-            vantages: Sides::from_fn(|which| self.probes.vantages()[which].to_vec()),
+            vantages: Sides::from_fn(|which| self.probes.vantages()[which].clone()),
             problems: Sides::from_fn(|which| side(which).problem().cloned()),
             asked: Sides::from_fn(|which| side(which).asked()),
             unclear: Sides::from_fn(|which| side(which).history().is_unclear(&spec.policy.health)),

@@ -2,6 +2,8 @@
 //!
 //! Messages carry no counters that move with every probe: a condition is written when what it says changes.
 
+use std::collections::BTreeSet;
+
 use catamaran_api::conditions::{self, Statement, Truth, reason};
 use catamaran_core::endpoint::Availability;
 use catamaran_core::mirror::failover::Reason;
@@ -194,6 +196,7 @@ fn unclear(observation: &Observation, active: Side) -> Option<String> {
 fn substitute(observation: &Observation, other: Side) -> String {
     match observation.decision.why.reason {
         Reason::OtherEmpty => "it holds nothing that is in use".to_owned(),
+        Reason::PartiallyReachable => "other replicas reach the active side from their nodes".to_owned(),
         Reason::OtherUnstable => "it has failed within the last hour, too, and must be reachable for longer".to_owned(),
         Reason::Overridden => "spec.active holds the active side".to_owned(),
         _ => match observation.availability[other] {
@@ -254,6 +257,33 @@ fn seconds(at: jiff::Timestamp) -> jiff::Timestamp {
     at.round(jiff::Unit::Second).unwrap_or(at)
 }
 
+/// From which nodes a side is reachable and from which not, where replicas disagree.
+fn partly(observation: &Observation, side: Side) -> Option<String> {
+    let vantages = &observation.vantages[side];
+    let here = match observation.availability[side] {
+        Availability::Available => true,
+        Availability::Unavailable(_) => false,
+        Availability::Unknown(_) => return None,
+    };
+    let names = |reached: bool| {
+        let own = (here == reached).then_some(&vantages.own);
+        // Of a replica that has seen one failure it is not known yet.
+        let others = vantages.others.iter().filter(|other| match reached {
+            true => !other.fails,
+            false => other.down,
+        });
+        let names: BTreeSet<&str> = own
+            .into_iter()
+            .chain(others.map(|other| &other.node))
+            .map(|name| &**name)
+            .collect();
+        let names: Vec<String> = names.into_iter().map(|name| format!("\"{name}\"")).collect();
+        (!names.is_empty()).then(|| names.join(", "))
+    };
+    let (reached, missed) = (names(true)?, names(false)?);
+    Some(format!("reachable from node {reached}, not from node {missed}"))
+}
+
 fn available(observation: &Observation, side: Side) -> Statement {
     let kind = match side {
         Side::Primary => conditions::PRIMARY_AVAILABLE,
@@ -261,6 +291,10 @@ fn available(observation: &Observation, side: Side) -> Statement {
     };
     let registry = &observation.policy.sides[side].registry;
     let availability = observation.availability[side];
+    if let Some(nodes) = partly(observation, side) {
+        let message = format!("{registry} is {nodes}");
+        return Statement::new(kind, Truth::Unknown, reason::PARTIALLY_REACHABLE, message);
+    }
     let (status, words) = match availability {
         Availability::Available => (Truth::True, "serves manifests and blobs"),
         Availability::Unavailable(how) => (Truth::False, unavailable(how)),

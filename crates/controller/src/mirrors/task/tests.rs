@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::{MirrorTasks, Readings, run};
 use super::*;
-use crate::endpoints::Endpoints;
 use crate::pods::{self, PodReports as _};
 use crate::publish::MirrorNews;
 use crate::publish::news::{self, NewsSender};
@@ -192,7 +191,7 @@ impl Bed {
         let (census, census_task) = pods::census(client, in_route(&api), false);
         let context = Arc::new(MirrorsContext {
             shared: Arc::new(context),
-            endpoints: Endpoints::default(),
+            endpoints: Arc::default(),
             readings: Readings::default(),
             census,
         });

@@ -83,7 +83,11 @@ impl Bench {
                 Output::Suspected(_) => self.suspected.push(self.now),
                 Output::Vantages(watchers, vantages) => {
                     for watcher in watchers {
-                        let seen = vantages.iter().map(|vantage| (vantage.node.to_string(), vantage.fails)).collect();
+                        let seen = vantages
+                            .others
+                            .iter()
+                            .map(|vantage| (vantage.node.to_string(), vantage.fails))
+                            .collect();
                         self.vantages.insert(watcher.mirror.to_string(), seen);
                     }
                 }
@@ -427,6 +431,7 @@ fn report(at: Timestamp, fails: bool, failing: &[&str]) -> Report {
     Report {
         at,
         fails,
+        down: fails,
         failing: failing.iter().map(|path| (*path).to_owned()).collect(),
     }
 }
@@ -481,7 +486,9 @@ fn report_says_what_fails() {
     assert_eq!(bench.endpoint.report(), None);
     bench.well(20_000);
     let dead = |send: &Send| send.target.as_ref().is_some_and(|target| target.path == "dead");
-    bench.run(40_000, 20, |_, send| (if dead(send) { BROKEN } else { UP }, Layer::Manifest));
+    bench.run(40_000, 20, |_, send| {
+        (if dead(send) { BROKEN } else { UP }, Layer::Manifest)
+    });
     let own = bench.endpoint.report().unwrap();
     assert_eq!((own.fails, own.failing), (false, vec!["dead".to_owned()]));
     bench.run(50_000, 20, |_, _| (REFUSED, Layer::Host));

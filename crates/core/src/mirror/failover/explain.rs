@@ -29,7 +29,9 @@ pub(super) fn message(input: &Input<'_>, verdict: &Verdict, failovers: &[Timesta
             let staying = match verdict.reason {
                 Reason::BothUnavailable => ", so there is nowhere to go",
                 Reason::OtherUnknown => ", so failing over is not safe",
-                Reason::PartiallyReachable => "; other replicas reach it from their nodes, so this is no outage of the registry",
+                Reason::PartiallyReachable => {
+                    "; other replicas reach it from their nodes, so this is no outage of the registry"
+                }
                 Reason::OtherEmpty => " and holds nothing that is in use, so failing over would not help",
                 Reason::OtherUnstable => "; both sides have failed in turn, so it must be reachable for longer first",
                 Reason::Confirming => "; waiting for one more answer to rule out our own network",

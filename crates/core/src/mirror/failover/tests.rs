@@ -260,16 +260,32 @@ fn failover_needs_other_replicas_to_agree() {
         node: "other".into(),
         at: at(seconds),
         fails,
+        down: fails,
     };
     let cases: &[(&str, Vec<Vantage>, i64, Reason)] = &[
         ("there is none", vec![], 4, OVER),
         ("it fails there, too", vec![vantage(3, true)], 4, OVER),
         ("it failed there before", vec![vantage(1, true)], 4, OVER),
-        ("it was reached since", vec![vantage(3, false)], 4, Reason::PartiallyReachable),
+        (
+            "it was reached since",
+            vec![vantage(3, false)],
+            4,
+            Reason::PartiallyReachable,
+        ),
         ("it was reached before", vec![vantage(1, false)], 4, Reason::Confirming),
         ("nothing was heard since", vec![vantage(1, false)], 5, OVER),
-        ("one of two reaches it", vec![vantage(3, true), vantage(3, false)], 5, Reason::PartiallyReachable),
-        ("one of two is silent", vec![vantage(3, true), vantage(1, false)], 4, Reason::Confirming),
+        (
+            "one of two reaches it",
+            vec![vantage(3, true), vantage(3, false)],
+            5,
+            Reason::PartiallyReachable,
+        ),
+        (
+            "one of two is silent",
+            vec![vantage(3, true), vantage(1, false)],
+            4,
+            Reason::Confirming,
+        ),
     ];
     for (name, seen, now, reason) in cases {
         let mut situation = Situation::new(DEAD, &up(0, 4));

@@ -217,7 +217,10 @@ impl Mirror {
             &Input {
                 policy,
                 probes: self.probes.histories(),
-                vantages: self.probes.vantages(),
+                vantages: {
+                    let vantages = self.probes.vantages();
+                    Sides::from_fn(|side| &*vantages[side].others)
+                },
                 standing: &self.status.standing,
                 serves: Sides::from_fn(serves),
                 check: self.failback.result().cloned(),
