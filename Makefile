@@ -39,7 +39,9 @@ demo: deps cluster-build image-binary ## Show an outage and the way back on a th
 
 # Neither an interrupt nor the end of what started make leaves a build or one of these clusters behind. The programs take their
 # clusters down themselves when they are told to end, which takes a while.
-CLUSTERS = $(or $(CATAMARAN_CLUSTER),catamaran-e2e) $(or $(CATAMARAN_CLUSTER),catamaran-e2e)-releases
+E2E := $(or $(CATAMARAN_CLUSTER),catamaran-e2e)
+SMOKES := smoke two-nodes
+CLUSTERS = $(E2E) $(E2E)-releases $(E2E)-nodes
 DOWN = for name in $(CLUSTERS); do test ! -x "$(CLUSTER_TOOL)" || "$(CLUSTER_TOOL)" --name "$$name" down; done
 SESSION = GRACE=90 AFTERWARDS='$(DOWN)' tests/session.sh
 
@@ -47,7 +49,7 @@ SESSION = GRACE=90 AFTERWARDS='$(DOWN)' tests/session.sh
 # leaves compiles everything else, and lints it; its tests, some of which look at a clock, come last and have the machine.
 # The first part that fails is the last.
 .PHONY: test whole clusters
-test: CLUSTERS += smoke
+test: CLUSTERS += $(SMOKES)
 test: ## Lint, check generated files, run every test; installs what it needs
 	@$(SESSION) $(ALONE) whole
 
@@ -100,7 +102,7 @@ unit: ## Unit, property, webhook, registry and command-line tests
 	RUST_TEST_THREADS=8 tests/counted.sh unit cargo test --locked
 
 .PHONY: cluster-test
-cluster-test: CLUSTERS = smoke
+cluster-test: CLUSTERS = $(SMOKES)
 cluster-test: cluster-build ## Tests of the test cluster itself
 	@$(SESSION) cargo test --locked $(SMOKE)
 

@@ -10,18 +10,20 @@ use crate::cache::{self, binary};
 use crate::command::{host, output, output_with, search_path, until};
 use crate::fault::Fault;
 use crate::images::{self, Image, TestImage};
+use crate::node::{Node, Traffic};
 use crate::options::Options;
 use crate::processes::Anchor;
 use crate::registry::Registry;
 use crate::standin::{self, Place};
 use crate::state::State;
-use crate::{cgroups, components, config, kubernetes, network, registries};
+use crate::{cgroups, components, config, kubernetes, network, node, registries};
 
 /// A running cluster. It outlives this value: [`Cluster::down`] ends it.
 #[derive(Debug)]
 pub struct Cluster {
     state: State,
     anchor: Anchor,
+    nodes: Vec<Node>,
     kubeconfig: PathBuf,
     password: String,
 }
@@ -60,7 +62,7 @@ impl Cluster {
 
     /// Starts a cluster, or returns the running one if it is well and has these options.
     pub fn up(options: &Options) -> anyhow::Result<Self> {
-        let state = State::new(&options.name)?;
+        let (state, nodes) = (State::new(&options.name)?, Node::first(options.nodes)?);
         check_host()?;
         components::build(&[])?;
         let _lock = cache::lock(&format!("cluster-{}", options.name))?;
@@ -73,10 +75,15 @@ impl Cluster {
         tear_down(&state)?;
         state.create()?;
         config::write(&state, options)?;
-        cgroups::create(state.name())?;
-        network::create(&state)?;
+        for node in &nodes {
+            cgroups::create(&node.cgroup(&state))?;
+        }
+        network::create(&state, &nodes)?;
         let anchor = Anchor::start(&state)?;
-        kubernetes::bring_up(&state, &anchor, options)
+        for node in &nodes {
+            node::create_mounts(&state, &anchor, *node)?;
+        }
+        kubernetes::bring_up(&state, &anchor, &nodes, options)
             .with_context(|| format!("failed to bring the cluster up: see \"{}\"", state.text("log")))?;
         // Written last: a cluster without it is half up.
         state.write("ready", serde_json::to_string(options)?)?;
@@ -92,11 +99,15 @@ impl Cluster {
         let Some(anchor) = Anchor::find(state).filter(|_| state.path("ready").exists()) else {
             return Ok(None);
         };
+        // One of an older build has one node, or is about to be replaced.
+        let options = serde_json::from_str::<Options>(&state.read("ready")?);
+        let nodes = Node::first(options.map_or(1, |options| options.nodes))?;
         let kubeconfig = state.path("pki/admin.conf");
         let password = config::password(state)?;
         Ok(Some(Self {
             state: state.clone(),
             anchor,
+            nodes,
             kubeconfig,
             password,
         }))
@@ -141,6 +152,16 @@ impl Cluster {
     /// The PID of the cluster's PID 1 as the host sees it, for `nsenter`.
     pub fn anchor_pid(&self) -> u32 {
         self.anchor.pid()
+    }
+
+    /// Its nodes, in their order.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Runs a program on a node as its daemons run: in its network, with its mounts. [`Cluster::command`] is on the first one.
+    pub fn command_on(&self, node: Node, program: &str) -> Command {
+        self.anchor.on(node, program)
     }
 
     /// Runs a program in the cluster's namespaces, in the current folder where that is visible.
@@ -224,12 +245,33 @@ impl Cluster {
         reason = "a fault is named where it is set, not kept"
     )]
     pub fn fault(&self, on: Registry, fault: Fault) -> anyhow::Result<()> {
-        registries::fault(&self.state, &self.anchor, on, Some(&fault))
+        registries::fault(&self.state, &self.anchor, on, Some(&fault), &[])
+    }
+
+    /// As [`Cluster::fault`], for a part of the traffic alone: everything else reaches the registry. Only faults of the network are
+    /// possible: [`Fault::BlackHole`], [`Fault::Refused`] and [`Fault::BlobHostDead`].
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "a fault is named where it is set, not kept"
+    )]
+    pub fn fault_for(&self, traffic: &[Traffic], on: Registry, fault: Fault) -> anyhow::Result<()> {
+        ensure!(
+            !traffic.is_empty(),
+            "failed to set a fault on {on}: no traffic is named"
+        );
+        for named in traffic {
+            let node = named.node();
+            ensure!(
+                self.nodes.contains(&node),
+                "failed to find node \"{node}\" in this cluster"
+            );
+        }
+        registries::fault(&self.state, &self.anchor, on, Some(&fault), traffic)
     }
 
     /// Ends a registry's fault.
     pub fn heal(&self, registry: Registry) -> anyhow::Result<()> {
-        registries::fault(&self.state, &self.anchor, registry, None)
+        registries::fault(&self.state, &self.anchor, registry, None, &[])
     }
 
     /// The fault that is set on a registry, as its text; empty if none is.
@@ -255,26 +297,28 @@ impl Cluster {
         self.anchor.enter(Some(&namespace), "/", program)
     }
 
-    /// The node's address, which pods reach, too.
+    /// The first node's address, which pods reach, too.
     pub const fn node_address() -> &'static str {
         network::NODE
     }
 
-    /// Puts an image made of the host's files straight into containerd.
+    /// Puts an image made of the host's files straight into containerd, on all nodes.
     ///
     /// All files become executable; `files` are pairs of a path in the image and one of the host.
     pub fn load_image(&self, reference: &str, files: &[(&str, &Path)], entrypoint: &[&str]) -> anyhow::Result<()> {
-        Image::of_files(&self.state, files, entrypoint)?.load(&self.state, &self.anchor, reference)
+        Image::of_files(&self.state, files, entrypoint)?.load(&self.state, &self.anchor, &self.nodes, reference)
     }
 
-    /// Puts the images of an OCI or docker archive straight into containerd, under their own names.
+    /// Puts the images of an OCI or docker archive straight into containerd, under their own names, on all nodes.
     pub fn load_archive(&self, archive: &Path) -> anyhow::Result<()> {
-        images::load_archive(&self.anchor, archive)
+        let mut nodes = self.nodes.iter();
+        nodes.try_for_each(|node| images::load_archive(&self.anchor, *node, archive))
     }
 
-    /// Removes images from the node by a part of their reference, so that the next pod must pull.
+    /// Removes images from all nodes by a part of their reference, so that the next pod must pull.
     pub fn remove_images(&self, reference_contains: &str) -> anyhow::Result<()> {
-        images::remove(&self.anchor, reference_contains)
+        let mut nodes = self.nodes.iter();
+        nodes.try_for_each(|node| images::remove(&self.anchor, *node, reference_contains))
     }
 
     /// The CA of the registries' certificates, PEM. Pods do not trust it unless they are given it.
@@ -308,7 +352,7 @@ impl Cluster {
         self.state.read(&format!("log/{component}.log"))
     }
 
-    /// The folder whose manifests the kubelet runs as static pods.
+    /// The folder whose manifests the first node's kubelet runs as static pods.
     pub fn static_pod_dir(&self) -> PathBuf {
         self.state.path("static-pods")
     }

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 
 use crate::cache::binary;
 use crate::network::{API_SERVICE, DNS_SERVICE, NODE, PODS};
+use crate::node::Node;
 use crate::options::Options;
 use crate::pki::{Authority, Identity, SigningKey, kubeconfig};
 use crate::registry::Registry;
@@ -24,14 +25,17 @@ const UPSTREAM: &str = "127.0.0.1:5000";
 const SYSTEM_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 pub fn write(state: &State, options: &Options) -> anyhow::Result<()> {
-    certificates(state)?;
-    names(state)?;
+    let nodes = Node::first(options.nodes)?;
+    certificates(state, &nodes)?;
+    names(state, &nodes)?;
     for registry in Registry::ALL {
         registry_files(state, registry, options)?;
     }
-    containerd(state)?;
-    kubelet(state, options)?;
-    kube_proxy(state)?;
+    for node in nodes {
+        containerd(state, node)?;
+        kubelet(state, node, options)?;
+        kube_proxy(state, node)?;
+    }
     if let Some(user) = &options.audit_user {
         audit(state, user)?;
     }
@@ -57,7 +61,7 @@ rules:
     state.write("etc/audit.yaml", policy)
 }
 
-fn certificates(state: &State) -> anyhow::Result<()> {
+fn certificates(state: &State, nodes: &[Node]) -> anyhow::Result<()> {
     let put = |name: &str, identity: &Identity| {
         state.write(&format!("pki/{name}.crt"), &identity.certificate)?;
         state.write(&format!("pki/{name}.key"), &identity.key)
@@ -76,19 +80,25 @@ fn certificates(state: &State) -> anyhow::Result<()> {
         API_SERVICE,
     ];
     put("apiserver", &authority.issue("kube-apiserver", None, &served)?)?;
+    let user = |file: &str, identity: &Identity| {
+        put(file, identity)?;
+        let text = kubeconfig(&format!("https://{NODE}:6443"), authority.certificate(), identity);
+        state.write(&format!("pki/{file}.conf"), text)
+    };
     let users = [
         ("admin", "admin", Some("system:masters")),
         ("controller-manager", "system:kube-controller-manager", None),
         ("scheduler", "system:kube-scheduler", None),
-        ("kubelet", "system:node:node", Some("system:nodes")),
         ("kube-proxy", "system:kube-proxy", None),
         ("coredns", "system:coredns", None),
     ];
     for (file, name, group) in users {
-        let identity = authority.issue(name, group, &["node", NODE])?;
-        put(file, &identity)?;
-        let text = kubeconfig(&format!("https://{NODE}:6443"), authority.certificate(), &identity);
-        state.write(&format!("pki/{file}.conf"), text)?;
+        user(file, &authority.issue(name, group, &["node", NODE])?)?;
+    }
+    for node in nodes {
+        let (name, names) = (format!("system:node:{node}"), [node.name(), node.address()]);
+        let identity = authority.issue(&name, Some("system:nodes"), &names)?;
+        user(&node.named("kubelet"), &identity)?;
     }
     let accounts = SigningKey::new()?;
     state.write("pki/service-accounts.key", accounts.private)?;
@@ -112,13 +122,16 @@ fn certificates(state: &State) -> anyhow::Result<()> {
     )
 }
 
-fn names(state: &State) -> anyhow::Result<()> {
-    let mut registries = String::new();
+fn names(state: &State, nodes: &[Node]) -> anyhow::Result<()> {
+    let (mut own, mut registries) = (String::new(), String::new());
+    for node in nodes {
+        let _ = writeln!(own, "{} {node}", node.address());
+    }
     for registry in Registry::ALL {
         let _ = writeln!(registries, "{} {}", registry.address(), registry.host());
         let _ = writeln!(registries, "{} {}", registry.data_address(), registry.data_host());
     }
-    state.write("etc/hosts", format!("127.0.0.1 localhost\n{NODE} node\n{registries}"))?;
+    state.write("etc/hosts", format!("127.0.0.1 localhost\n{own}{registries}"))?;
     state.write("etc/registry-hosts", registries)?;
     state.write(
         "etc/resolv.conf",
@@ -193,17 +206,19 @@ pub fn password(state: &State) -> anyhow::Result<String> {
     Ok(password)
 }
 
-fn containerd(state: &State) -> anyhow::Result<()> {
+fn containerd(state: &State, node: Node) -> anyhow::Result<()> {
     // ptp only routes: Service traffic between pods of the node needs no br_netfilter, as it would on a bridge.
     let cni = serde_json::json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [
         {"type": "ptp", "ipMasq": false, "ipam": {
-            "type": "host-local", "ranges": [[{"subnet": PODS}]], "routes": [{"dst": "0.0.0.0/0"}],
+            "type": "host-local", "ranges": [[{"subnet": node.pods()}]], "routes": [{"dst": "0.0.0.0/0"}],
         }},
         {"type": "portmap", "capabilities": {"portMappings": true}},
     ]});
-    state.write("etc/cni/10-pods.conflist", cni.to_string())?;
-    let root = state.text("containerd");
-    let (certs, cni) = (state.text("etc/certs.d"), state.text("etc/cni"));
+    let folder = format!("etc/{}", node.named("cni"));
+    state.write(&format!("{folder}/10-pods.conflist"), cni.to_string())?;
+    let name = node.named("containerd");
+    let root = state.text(&name);
+    let (certs, cni) = (state.text("etc/certs.d"), state.text(&folder));
     let plugins = binary("cni", "").display().to_string();
     // restrict_oom_score_adj: without CAP_SYS_RESOURCE runc cannot lower the score and fails.
     let toml = format!(
@@ -231,12 +246,15 @@ state = "/run/containerd"
     conf_dir = "{cni}"
 "#
     );
-    state.write("etc/containerd.toml", toml)
+    state.write(&format!("etc/{name}.toml"), toml)
 }
 
-fn kubelet(state: &State, options: &Options) -> anyhow::Result<()> {
-    let (name, pki) = (state.name(), state.text("pki"));
-    let (static_pods, pod_logs) = (state.text("static-pods"), state.text("log/pods"));
+fn kubelet(state: &State, node: Node, options: &Options) -> anyhow::Result<()> {
+    let (name, cgroup, address) = (node.named("kubelet"), node.cgroup(state), node.address());
+    let pki = state.text("pki");
+    let static_pods = state.text(&node.named("static-pods"));
+    fs::create_dir_all(&static_pods).with_context(|| format!("failed to create \"{static_pods}\""))?;
+    let pod_logs = state.text(&node.named("log/pods"));
     let serial = options.serialize_image_pulls;
     // cgroupRoot: two kubelets on one root would delete each other's pods' cgroups.
     // evictionHard: the machine's disk is not the cluster's, and may be rather full.
@@ -246,15 +264,15 @@ kind: KubeletConfiguration
 authentication: {{anonymous: {{enabled: false}}, webhook: {{enabled: true}}, x509: {{clientCAFile: {pki}/ca.crt}}}}
 authorization: {{mode: Webhook}}
 cgroupDriver: cgroupfs
-cgroupRoot: /{name}
+cgroupRoot: /{cgroup}
 cgroupsPerQOS: true
 enforceNodeAllocatable: []
 failCgroupV1: false
 failSwapOn: false
 containerRuntimeEndpoint: unix:///run/containerd/containerd.sock
-tlsCertFile: {pki}/kubelet.crt
-tlsPrivateKeyFile: {pki}/kubelet.key
-address: {NODE}
+tlsCertFile: {pki}/{name}.crt
+tlsPrivateKeyFile: {pki}/{name}.key
+address: {address}
 healthzBindAddress: 127.0.0.1
 clusterDNS: ["{DNS_SERVICE}"]
 clusterDomain: cluster.local
@@ -268,10 +286,10 @@ evictionHard: {{memory.available: "50Mi", nodefs.available: "1%", imagefs.availa
 nodeStatusUpdateFrequency: 5s
 "#
     );
-    state.write("etc/kubelet.yaml", yaml)
+    state.write(&format!("etc/{name}.yaml"), yaml)
 }
 
-fn kube_proxy(state: &State) -> anyhow::Result<()> {
+fn kube_proxy(state: &State, node: Node) -> anyhow::Result<()> {
     let config = state.text("pki/kube-proxy.conf");
     // conntrack: its sysctls are read-only in a namespace, zero means hands off.
     let yaml = format!(
@@ -280,14 +298,14 @@ kind: KubeProxyConfiguration
 mode: nftables
 clientConnection: {{kubeconfig: {config}}}
 clusterCIDR: {PODS}
-hostnameOverride: node
+hostnameOverride: {node}
 healthzBindAddress: 127.0.0.1:10256
 metricsBindAddress: 127.0.0.1:10249
 conntrack: {{maxPerCore: 0, min: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}}
 nftables: {{minSyncPeriod: 100ms}}
 "
     );
-    state.write("etc/kube-proxy.yaml", yaml)
+    state.write(&format!("etc/{}.yaml", node.named("kube-proxy")), yaml)
 }
 
 fn dns(state: &State) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::cache::binary;
 use crate::command::{host, output};
+use crate::node::Node;
 use crate::processes::Anchor;
 use crate::state::State;
 
@@ -125,8 +126,8 @@ impl Image {
         &self.manifest.digest
     }
 
-    /// Puts it straight into containerd.
-    pub fn load(&self, state: &State, anchor: &Anchor, reference: &str) -> anyhow::Result<()> {
+    /// Puts it straight into containerd on each of these nodes.
+    pub fn load(&self, state: &State, anchor: &Anchor, nodes: &[Node], reference: &str) -> anyhow::Result<()> {
         let mut manifest = serde_json::to_value(&self.manifest)?;
         manifest["annotations"] = serde_json::json!({"io.containerd.image.name": reference});
         let index = serde_json::json!({"schemaVersion": 2, "manifests": [manifest]});
@@ -144,12 +145,14 @@ impl Image {
         }
         let archive = tempfile::NamedTempFile::new_in(state.path("images"))?;
         fs::write(archive.path(), tar(&entries)?)?;
-        load_archive(anchor, archive.path())
+        nodes
+            .iter()
+            .try_for_each(|node| load_archive(anchor, *node, archive.path()))
     }
 }
 
 /// Loads an OCI or docker archive, under the names that are written in it.
-pub(crate) fn load_archive(anchor: &Anchor, archive: &Path) -> anyhow::Result<()> {
+pub(crate) fn load_archive(anchor: &Anchor, node: Node, archive: &Path) -> anyhow::Result<()> {
     // Pinned, the kubelet's garbage collection leaves it alone: nothing could pull it again.
     let arguments = [
         "-n",
@@ -159,12 +162,12 @@ pub(crate) fn load_archive(anchor: &Anchor, archive: &Path) -> anyhow::Result<()
         "--label",
         "io.cri-containerd.pinned=pinned",
     ];
-    output(ctr(anchor).args(arguments).arg(archive)).map(drop)
+    output(ctr(anchor, node).args(arguments).arg(archive)).map(drop)
 }
 
-/// Makes containerd forget every image whose name contains `part`, and its content.
-pub(crate) fn remove(anchor: &Anchor, part: &str) -> anyhow::Result<()> {
-    let list = output(ctr(anchor).args(["-n", "k8s.io", "images", "list"]))?;
+/// Makes a node's containerd forget every image whose name contains `part`, and its content.
+pub(crate) fn remove(anchor: &Anchor, node: Node, part: &str) -> anyhow::Result<()> {
+    let list = output(ctr(anchor, node).args(["-n", "k8s.io", "images", "list"]))?;
     let images: Vec<(&str, &str)> = list
         .lines()
         .skip(1)
@@ -197,15 +200,15 @@ pub(crate) fn remove(anchor: &Anchor, part: &str) -> anyhow::Result<()> {
     }
     let names = doomed.iter().map(|(name, _)| *name);
     output(
-        ctr(anchor)
+        ctr(anchor, node)
             .args(["-n", "k8s.io", "images", "remove", "--sync"])
             .args(names),
     )
     .map(drop)
 }
 
-fn ctr(anchor: &Anchor) -> std::process::Command {
-    anchor.enter(None, "/", &binary("containerd", "ctr").display().to_string())
+fn ctr(anchor: &Anchor, node: Node) -> std::process::Command {
+    anchor.on(node, &binary("containerd", "ctr").display().to_string())
 }
 
 /// The folder of all blobs, as in an OCI layout.

@@ -7,24 +7,27 @@ use crate::command::{output, output_with, until};
 use crate::config::{AUDIT, PAUSE_IMAGE};
 use crate::images::Image;
 use crate::network::{DNS_SERVICE, NODE, PODS, SERVICES};
+use crate::node::Node;
 use crate::options::Options;
 use crate::processes::{Anchor, Daemon};
 use crate::registry::Registry;
 use crate::state::State;
 
-/// Starts everything and returns when the node is ready, names resolve and the registries answer.
-pub fn bring_up(state: &State, anchor: &Anchor, options: &Options) -> anyhow::Result<()> {
-    for daemon in first(state) {
+/// Starts everything and returns when the nodes are ready, names resolve and the registries answer.
+pub fn bring_up(state: &State, anchor: &Anchor, nodes: &[Node], options: &Options) -> anyhow::Result<()> {
+    for daemon in first(state, nodes) {
         anchor.spawn(&daemon)?;
     }
     anchor.spawn(&api_server(state, options))?;
-    until("containerd", || {
-        output(anchor.enter(None, "/", &text("containerd", "ctr")).arg("version"))
-    })?;
+    for node in nodes {
+        until(&node.named("containerd"), || {
+            output(anchor.on(*node, &text("containerd", "ctr")).arg("version"))
+        })?;
+    }
     let pause = Image::of_tool(state, "pause", &["pause"])?;
-    pause.load(state, anchor, PAUSE_IMAGE)?;
+    pause.load(state, anchor, nodes, PAUSE_IMAGE)?;
     serves(state, anchor)?;
-    for daemon in second(state, options) {
+    for daemon in second(state, nodes, options) {
         anchor.spawn(&daemon)?;
     }
     // Without validation kubectl need not first fetch the schema of everything.
@@ -38,7 +41,7 @@ pub fn bring_up(state: &State, anchor: &Anchor, options: &Options) -> anyhow::Re
         "-",
     ]);
     output_with(&mut kubectl, &base_objects())?;
-    ready(state, anchor)
+    ready(state, anchor, nodes)
 }
 
 /// Waits until the API server is ready.
@@ -46,9 +49,25 @@ pub fn serves(state: &State, anchor: &Anchor) -> anyhow::Result<()> {
     until("the API server", || api_get(state, anchor, "/readyz")).map(drop)
 }
 
-fn ready(state: &State, anchor: &Anchor) -> anyhow::Result<()> {
-    until("the node to be ready", || {
-        let node: serde_json::Value = serde_json::from_str(&api_get(state, anchor, "/api/v1/nodes/node")?)?;
+fn ready(state: &State, anchor: &Anchor, nodes: &[Node]) -> anyhow::Result<()> {
+    nodes.iter().try_for_each(|node| node_ready(state, anchor, *node))?;
+    until("the default service account", || {
+        api_get(state, anchor, "/api/v1/namespaces/default/serviceaccounts/default")
+    })?;
+    for registry in Registry::ALL {
+        asks_for_a_token(anchor, registry)?;
+    }
+    until("names to resolve", || {
+        let name = "kubernetes.default.svc.cluster.local.";
+        output(anchor.enter(None, "/", &text("tool", "tool")).args(["lookup", name]))
+    })?;
+    Ok(())
+}
+
+fn node_ready(state: &State, anchor: &Anchor, node: Node) -> anyhow::Result<()> {
+    until(&format!("node \"{node}\" to be ready"), || {
+        let path = format!("/api/v1/nodes/{node}");
+        let node: serde_json::Value = serde_json::from_str(&api_get(state, anchor, &path)?)?;
         let conditions = node["status"]["conditions"].as_array().cloned().unwrap_or_default();
         let ready = conditions
             .iter()
@@ -61,18 +80,7 @@ fn ready(state: &State, anchor: &Anchor) -> anyhow::Result<()> {
             node["spec"]["taints"]
         );
         Ok(())
-    })?;
-    until("the default service account", || {
-        api_get(state, anchor, "/api/v1/namespaces/default/serviceaccounts/default")
-    })?;
-    for registry in Registry::ALL {
-        asks_for_a_token(anchor, registry)?;
-    }
-    until("names to resolve", || {
-        let name = "kubernetes.default.svc.cluster.local.";
-        output(anchor.enter(None, "/", &text("tool", "tool")).args(["lookup", name]))
-    })?;
-    Ok(())
+    })
 }
 
 /// Waits until a registry's front answers as it should.
@@ -121,19 +129,31 @@ fn daemon(name: &str, program: String, arguments: Vec<String>) -> Daemon {
     }
 }
 
+/// A daemon of a node.
+fn on(state: &State, node: Node, name: &str, program: String, arguments: Vec<String>) -> Daemon {
+    node.daemon(state, name, std::iter::once(program).chain(arguments))
+}
+
 /// What waits for nothing.
-fn first(state: &State) -> Vec<Daemon> {
+fn first(state: &State, nodes: &[Node]) -> Vec<Daemon> {
     let etcd = vec![
         format!("--data-dir={}", state.text("etcd")),
         // Nothing outlives the cluster: the disk need not be waited for.
         "--unsafe-no-fsync".to_owned(),
         "--log-level=warn".to_owned(),
     ];
-    let containerd = vec!["--config".to_owned(), state.text("etc/containerd.toml")];
-    let mut daemons = vec![
-        daemon("etcd", text("etcd", "etcd"), etcd),
-        daemon("containerd", text("containerd", "containerd"), containerd),
-    ];
+    let mut daemons = vec![daemon("etcd", text("etcd", "etcd"), etcd)];
+    for node in nodes {
+        let config = state.text(&format!("etc/{}.toml", node.named("containerd")));
+        let containerd = vec!["--config".to_owned(), config];
+        daemons.push(on(
+            state,
+            *node,
+            "containerd",
+            text("containerd", "containerd"),
+            containerd,
+        ));
+    }
     for registry in Registry::ALL {
         let namespace = Some(state.registry_namespace(registry));
         let distribution = vec!["serve".to_owned(), state.text(&format!("etc/registry-{registry}.yaml"))];
@@ -191,7 +211,7 @@ fn api_server(state: &State, options: &Options) -> Daemon {
 }
 
 /// What needs the API server.
-fn second(state: &State, options: &Options) -> Vec<Daemon> {
+fn second(state: &State, nodes: &[Node], options: &Options) -> Vec<Daemon> {
     let pki = state.text("pki");
     let controller_manager = vec![
         format!("--kubeconfig={pki}/controller-manager.conf"),
@@ -209,24 +229,39 @@ fn second(state: &State, options: &Options) -> Vec<Daemon> {
         "--leader-elect=false".to_owned(),
         "--bind-address=127.0.0.1".to_owned(),
     ];
-    let mut kubelet = vec![
-        format!("--config={}", state.text("etc/kubelet.yaml")),
-        format!("--kubeconfig={pki}/kubelet.conf"),
-        "--hostname-override=node".to_owned(),
-        format!("--node-ip={NODE}"),
-        format!("--root-dir={}", state.text("kubelet")),
-    ];
-    kubelet.extend(options.kubelet_args.iter().cloned());
-    let kube_proxy = vec![format!("--config={}", state.text("etc/kube-proxy.yaml"))];
     let coredns = vec!["-conf".to_owned(), state.text("etc/Corefile")];
     let kubernetes = |name: &str, arguments| daemon(name, text("kubernetes", name), arguments);
-    vec![
-        kubernetes("kubelet", kubelet),
+    let kubelets = nodes.iter().map(|node| kubelet(state, *node, options));
+    let rest = [
         kubernetes("kube-controller-manager", controller_manager),
         kubernetes("kube-scheduler", scheduler),
-        kubernetes("kube-proxy", kube_proxy),
-        daemon("coredns", text("coredns", "coredns"), coredns),
-    ]
+    ];
+    let kube_proxies = nodes.iter().map(|node| kube_proxy(state, *node));
+    let coredns = daemon("coredns", text("coredns", "coredns"), coredns);
+    kubelets.chain(rest).chain(kube_proxies).chain([coredns]).collect()
+}
+
+fn kubelet(state: &State, node: Node, options: &Options) -> Daemon {
+    let name = node.named("kubelet");
+    let mut arguments = vec![
+        format!("--config={}", state.text(&format!("etc/{name}.yaml"))),
+        format!("--kubeconfig={}", state.text(&format!("pki/{name}.conf"))),
+        format!("--hostname-override={node}"),
+        format!("--node-ip={}", node.address()),
+        format!("--root-dir={}", state.text(&name)),
+    ];
+    if options.nodes > 1 {
+        // The scheduler spreads pods over zones only among nodes that have one.
+        arguments.push(format!("--node-labels=topology.kubernetes.io/zone={}", node.zone()));
+    }
+    arguments.extend(options.kubelet_args.iter().cloned());
+    on(state, node, "kubelet", text("kubernetes", "kubelet"), arguments)
+}
+
+fn kube_proxy(state: &State, node: Node) -> Daemon {
+    let name = node.named("kube-proxy");
+    let arguments = vec![format!("--config={}", state.text(&format!("etc/{name}.yaml")))];
+    on(state, node, "kube-proxy", text("kubernetes", "kube-proxy"), arguments)
 }
 
 /// What `CoreDNS` may read, and the Service before it. It runs on the node, so the endpoint is made by hand.

@@ -1,4 +1,4 @@
-//! A real one-node Kubernetes with two registries under their real names, in namespaces of its own.
+//! A real Kubernetes of one or two nodes with two registries under their real names, in namespaces of its own.
 //!
 //! etcd, kube-apiserver, controller-manager, scheduler, kubelet, kube-proxy, containerd with runc,
 //! CNI and `CoreDNS`, and twice the distribution registry behind a front that ends TLS, demands
@@ -8,7 +8,7 @@
 //!
 //! This crate knows nothing of Catamaran: it may not depend on another crate of the workspace.
 //!
-//! Reading order: [`cluster`] (what a test holds), `options` (how it is started), [`registry`] and [`fault`] (the words),
+//! Reading order: [`cluster`] (what a test holds), `options` (how it is started), [`registry`], [`node`] and [`fault`] (the words),
 //! `cache` and `state` (where things are), `components` (the builds), `network`, `processes` and `cgroups`
 //! (what the kernel gives), `pki` and `config` (the files), `kubernetes` (the order in which it
 //! comes up), `registries` (pushes and faults), `standin` (another program in a registry's place), [`images`],
@@ -28,6 +28,7 @@ pub mod git;
 pub mod images;
 mod kubernetes;
 mod network;
+pub mod node;
 mod options;
 mod pki;
 mod processes;
@@ -41,6 +42,7 @@ pub use apiserver::ApiServer;
 pub use cluster::{Access, Cluster};
 pub use fault::Fault;
 pub use images::TestImage;
+pub use node::{Node, Traffic};
 pub use options::Options;
 pub use registry::Registry;
 pub use standin::Place;

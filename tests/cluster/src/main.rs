@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use catamaran_cluster::{Cluster, Fault, Options, Registry, TestImage, components};
+use catamaran_cluster::{Cluster, Fault, Node, Options, Registry, TestImage, Traffic, components};
 use clap::{Parser, Subcommand};
 
-/// A real one-node Kubernetes with two registries under their real names.
+/// A real Kubernetes of one or two nodes with two registries under their real names.
 #[derive(Parser)]
 #[command(name = "cluster")]
 struct Arguments {
@@ -28,6 +28,9 @@ enum Action {
     },
     /// Start the cluster, or do nothing if it is well.
     Up {
+        /// How many nodes it has: 1 or 2.
+        #[arg(long, default_value_t = 1)]
+        nodes: usize,
         /// Let the kubelet pull one image at a time.
         #[arg(long)]
         serialize_image_pulls: bool,
@@ -96,13 +99,19 @@ enum Action {
         registry: Registry,
         /// What is wrong with it.
         fault: Fault,
+        /// Only for the traffic of this node and its pods; may be given twice. For black-hole, refused and blob-host-dead.
+        #[arg(long = "node")]
+        nodes: Vec<Node>,
+        /// Only for the node itself: its pods are not affected.
+        #[arg(long, requires = "nodes")]
+        own: bool,
     },
     /// End the fault of a registry, or of both.
     Heal {
         /// acr or ghcr.
         registry: Option<Registry>,
     },
-    /// Remove images from the node by a part of their reference.
+    /// Remove images from all nodes by a part of their reference.
     RemoveImages {
         /// The part.
         part: String,
@@ -137,12 +146,14 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             components::build(&components.iter().map(String::as_str).collect::<Vec<_>>())?;
         }
         Action::Up {
+            nodes,
             serialize_image_pulls,
             apiserver_args,
             kubelet_args,
         } => {
             let options = Options {
                 name,
+                nodes,
                 serialize_image_pulls,
                 apiserver_args,
                 kubelet_args,
@@ -165,30 +176,57 @@ fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             image,
             command,
         } => {
-            let (repository, tag) = split(&image)?;
-            let image = TestImage {
-                variant: variant.unwrap_or_else(|| tag.to_owned()),
-                command,
-            };
             let to = to.map_or_else(|| Registry::ALL.to_vec(), |registry| vec![registry]);
-            print(&format!("{}\n", running()?.push(&to, repository, tag, &image)?))?;
+            print(&format!("{}\n", push(&running()?, &to, variant, &image, command)?))?;
         }
         Action::Untag { registry, image } => {
             let (repository, tag) = split(&image)?;
             running()?.delete_tag(registry, repository, tag)?;
         }
-        Action::Fault { registry, fault } => running()?.fault(registry, fault)?,
-        Action::Heal { registry } => {
-            let meant = |one: &Registry| registry.is_none_or(|registry| registry == *one);
-            for one in Registry::ALL.into_iter().filter(meant) {
-                running()?.heal(one)?;
-            }
-        }
+        Action::Fault {
+            registry,
+            fault,
+            nodes,
+            own,
+        } => set_fault(&running()?, registry, fault, nodes, own)?,
+        Action::Heal { registry } => heal(&running()?, registry)?,
         Action::RemoveImages { part } => running()?.remove_images(&part)?,
         Action::Restart { component } => running()?.restart(&component)?,
         Action::Logs { component } => print(&running()?.logs(&component)?)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// For all traffic, unless nodes are named.
+fn set_fault(cluster: &Cluster, registry: Registry, fault: Fault, nodes: Vec<Node>, own: bool) -> anyhow::Result<()> {
+    if nodes.is_empty() {
+        return cluster.fault(registry, fault);
+    }
+    let traffic = if own { Traffic::NodeItself } else { Traffic::Node };
+    let traffic: Vec<_> = nodes.into_iter().map(traffic).collect();
+    cluster.fault_for(&traffic, registry, fault)
+}
+
+fn heal(cluster: &Cluster, registry: Option<Registry>) -> anyhow::Result<()> {
+    let meant = |one: &Registry| registry.is_none_or(|registry| registry == *one);
+    let mut registries = Registry::ALL.into_iter().filter(meant);
+    registries.try_for_each(|one| cluster.heal(one))
+}
+
+/// The digest of the image that was pushed.
+fn push(
+    cluster: &Cluster,
+    to: &[Registry],
+    variant: Option<String>,
+    image: &str,
+    command: Vec<String>,
+) -> anyhow::Result<String> {
+    let (repository, tag) = split(image)?;
+    let image = TestImage {
+        variant: variant.unwrap_or_else(|| tag.to_owned()),
+        command,
+    };
+    cluster.push(to, repository, tag, &image)
 }
 
 fn split(image: &str) -> anyhow::Result<(&str, &str)> {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::cache;
 use crate::command::{host, output, until};
 use crate::network::namespace_path;
+use crate::node::Node;
 use crate::state::State;
 
 /// A daemon as it was started, kept so that it can be started again.
@@ -20,7 +21,7 @@ use crate::state::State;
 pub struct Daemon {
     /// Its name in the harness: of the log and of `restart`.
     pub name: String,
-    /// The network namespace if it is not the node's.
+    /// The network namespace if it is not the first node's.
     pub namespace: Option<String>,
     /// The program and its arguments.
     pub words: Vec<String>,
@@ -68,7 +69,7 @@ impl Anchor {
         self.pid
     }
 
-    /// A command that runs `program` in the namespaces, in the node's network unless another is named.
+    /// A command that runs `program` in the namespaces, in the first node's network unless another is named.
     pub fn enter(&self, namespace: Option<&str>, folder: &str, program: &str) -> Command {
         let network = namespace.map_or_else(|| "--net".to_owned(), |name| format!("--net={}", namespace_path(name)));
         let mut command = host("nsenter");
@@ -82,6 +83,16 @@ impl Anchor {
             "--",
             program,
         ]);
+        command
+    }
+
+    /// A command that runs `program` on a node: in its network, with its mounts.
+    pub fn on(&self, node: Node, program: &str) -> Command {
+        let words = node.entrance(&self.state);
+        let mut words = words.iter().map(String::as_str).chain([program]);
+        let namespace = (node != Node::First).then(|| node.namespace(&self.state));
+        let mut command = self.enter(namespace.as_deref(), "/", words.next().unwrap_or(program));
+        command.args(words);
         command
     }
 

@@ -10,6 +10,7 @@ use crate::command::{PATIENCE, output};
 use crate::fault::Fault;
 use crate::images::{Image, blobs};
 use crate::network;
+use crate::node::Traffic;
 use crate::processes::Anchor;
 use crate::registry::Registry;
 use crate::standin;
@@ -58,8 +59,15 @@ fn configuration(state: &State, registry: Registry) -> String {
     state.text(&format!("etc/front-{registry}.json"))
 }
 
-/// Replaces the registry's fault, or ends it. While something stands in for the front, only the network can be made to fail.
-pub fn fault(state: &State, anchor: &Anchor, registry: Registry, fault: Option<&Fault>) -> anyhow::Result<()> {
+/// Replaces the registry's fault, or ends it. While something stands in for the front, only the network can be made to fail; and
+/// only there one can fail for a part of the traffic. None is named for a fault that all meet.
+pub fn fault(
+    state: &State,
+    anchor: &Anchor,
+    registry: Registry,
+    fault: Option<&Fault>,
+    traffic: &[Traffic],
+) -> anyhow::Result<()> {
     let of_network = matches!(
         fault,
         None | Some(Fault::BlackHole | Fault::Refused | Fault::BlobHostDead)
@@ -69,6 +77,10 @@ pub fn fault(state: &State, anchor: &Anchor, registry: Registry, fault: Option<&
         fronted || of_network,
         "failed to set a fault on {registry}: it is the front's to show, and the front has made room"
     );
+    ensure!(
+        traffic.is_empty() || of_network,
+        "failed to set a fault on {registry} for some nodes: the registry's front shows it, which does not tell nodes apart"
+    );
     let data = registry.data_address();
     let rule = match fault {
         Some(Fault::BlackHole) => Some("drop".to_owned()),
@@ -76,15 +88,17 @@ pub fn fault(state: &State, anchor: &Anchor, registry: Registry, fault: Option<&
         Some(Fault::BlobHostDead) => Some(format!("ip daddr {data} tcp dport 443 reject with tcp reset")),
         _ => None,
     };
-    network::filter(state, registry, rule.as_deref())?;
+    network::filter(state, registry, rule.as_deref(), traffic)?;
     if fronted {
         let line = fault.map_or_else(|| r#"{"kind": "none"}"#.to_owned(), Fault::front_line);
         tell_front(state, registry, &line)?;
     }
-    state.write(
-        &format!("fault-{registry}"),
-        fault.map(Fault::to_string).unwrap_or_default(),
-    )
+    let mut text = fault.map(Fault::to_string).unwrap_or_default();
+    if !traffic.is_empty() {
+        let traffic: Vec<_> = traffic.iter().map(Traffic::to_string).collect();
+        text = format!("{text} for {}", traffic.join(", "));
+    }
+    state.write(&format!("fault-{registry}"), text)
 }
 
 /// The fault that is set, as the command line says it; empty if there is none.

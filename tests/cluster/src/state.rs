@@ -59,16 +59,7 @@ impl State {
     }
 
     pub fn create(&self) -> anyhow::Result<()> {
-        for folder in [
-            "etc/certs.d",
-            "etc/cni",
-            "images",
-            "log",
-            "pki",
-            "processes",
-            "static-pods",
-            "helm",
-        ] {
+        for folder in ["etc/certs.d", "etc/cni", "images", "log", "pki", "processes", "helm"] {
             fs::create_dir_all(self.path(folder))
                 .with_context(|| format!("failed to create \"{}\"", self.text(folder)))?;
         }

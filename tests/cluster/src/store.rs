@@ -28,13 +28,10 @@ const BUMP: &str = "1000000";
 
 /// What runs beside the API server and holds state of it. Administrators start these again after a restore; whatever else watches
 /// gets no notice.
-const KUBERNETES: [&str; 5] = [
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kube-proxy",
-    "coredns",
-];
+const KUBERNETES: [&str; 3] = ["kube-controller-manager", "kube-scheduler", "coredns"];
+
+/// The same on each node.
+const ON_NODES: [&str; 2] = ["kubelet", "kube-proxy"];
 
 impl Cluster {
     /// Keeps everything that the API server holds now, without an interruption. The tools for it are built when they are first asked for.
@@ -71,7 +68,12 @@ impl Cluster {
             anchor.restart(component)?;
         }
         kubernetes::serves(state, anchor)?;
-        KUBERNETES.iter().try_for_each(|component| anchor.restart(component))
+        let on_nodes = self
+            .nodes()
+            .iter()
+            .flat_map(|node| ON_NODES.map(|name| node.named(name)));
+        let mut all = KUBERNETES.map(str::to_owned).into_iter().chain(on_nodes);
+        all.try_for_each(|component| anchor.restart(&component))
     }
 }
 

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
 
+#[path = "smoke/nodes.rs"]
+mod nodes;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -13,12 +16,12 @@ const NAME: &str = "smoke";
 /// What curl says of an answer that does not come within two seconds.
 const LATE: &str = "000 28";
 
-/// Takes the cluster down whether the test passes or not.
-struct Ended;
+/// Takes the cluster of this name down whether the test passes or not.
+struct Ended(&'static str);
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        if let Err(error) = Cluster::destroy(NAME) {
+        if let Err(error) = Cluster::destroy(self.0) {
             eprintln!("{error:#}");
         }
     }
@@ -33,7 +36,7 @@ fn options() -> Options {
 
 #[test]
 fn a_cluster_does_what_tests_ask_of_it() {
-    let _ended = Ended;
+    let _ended = Ended(NAME);
     let cluster = Cluster::up(&options()).unwrap();
     let digest = cluster
         .push(&Registry::ALL, "kevinryan-io", "abc1234", &TestImage::serving("first"))
@@ -65,7 +68,7 @@ fn a_cluster_does_what_tests_ask_of_it() {
     let cluster = Cluster::up(&options()).unwrap();
     assert_ne!(cluster.anchor_pid(), pid, "a dead cluster is replaced");
     cluster.down().unwrap();
-    nothing_is_left();
+    nothing_is_left(NAME);
 }
 
 #[test]
@@ -458,16 +461,14 @@ fn processes_that_name(text: &str) -> String {
     found
 }
 
-fn nothing_is_left() {
-    assert!(!Path::new("/var/tmp/catamaran-smoke").exists());
-    assert!(!output("ip", &["netns", "list"]).contains(NAME), "network namespaces");
-    assert!(
-        !std::fs::read_to_string("/proc/self/mountinfo")
-            .unwrap()
-            .contains("catamaran-smoke"),
-        "mounts"
-    );
-    assert_eq!(processes_that_name("/catamaran-smoke/"), "", "processes");
-    let cgroups = output("find", &["/sys/fs/cgroup", "-maxdepth", "2", "-name", NAME]);
+fn nothing_is_left(name: &str) {
+    let folder = format!("/var/tmp/catamaran-{name}");
+    assert!(!Path::new(&folder).exists());
+    let namespaces = output("ip", &["netns", "list"]);
+    assert!(!namespaces.contains(name), "network namespaces: {namespaces}");
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(&folder), "mounts: {mounts}");
+    assert_eq!(processes_that_name(&format!("{folder}/")), "", "processes");
+    let cgroups = output("find", &["/sys/fs/cgroup", "-maxdepth", "2", "-name", name]);
     assert_eq!(cgroups, "", "cgroups");
 }

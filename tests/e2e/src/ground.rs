@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use catamaran_cluster::{Cluster, Fault, Options, Registry, TestImage};
+use catamaran_cluster::{Cluster, Fault, Options, Registry, TestImage, Traffic};
 use serde_json::{Value, json};
 
 use crate::manifests::{self, CA_SECRET, NOTIFICATIONS_KEY, NOTIFICATIONS_SECRET};
@@ -129,6 +129,13 @@ impl Ground {
     pub fn fault(&self, on: Registry, fault: Fault) -> anyhow::Result<Instant> {
         let before = Instant::now();
         self.cluster.fault(on, fault)?;
+        Ok(before)
+    }
+
+    /// Sets a fault for a part of the traffic; the moment just before.
+    pub fn fault_for(&self, traffic: &[Traffic], on: Registry, fault: Fault) -> anyhow::Result<Instant> {
+        let before = Instant::now();
+        self.cluster.fault_for(traffic, on, fault)?;
         Ok(before)
     }
 

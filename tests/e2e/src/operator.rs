@@ -47,7 +47,7 @@ pub fn build() -> anyhow::Result<PathBuf> {
     Ok(target.join(TARGET).join("release/catamaran"))
 }
 
-/// Puts the image on the node.
+/// Puts the image on all nodes.
 pub fn load(cluster: &Cluster, binary: &Path) -> anyhow::Result<()> {
     let files = [("/catamaran", binary), (CA_BUNDLE, Path::new(CA_BUNDLE))];
     let reference = format!("{REPOSITORY}:{}", env!("CARGO_PKG_VERSION"));

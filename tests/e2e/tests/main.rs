@@ -1,8 +1,8 @@
 //! The end-to-end tests: scenarios on real clusters, each with a namespace, a repository and a mirror of its own.
 //!
-//! `cargo test --test e2e -- words` runs those whose names contain one of the words. They are two [`Suite`]s,
-//! which run beside each other, each on a new cluster: `catamaran-e2e` (or what `CATAMARAN_CLUSTER` names), and the same name
-//! with `-releases`. With `KEEP=1` the clusters stay up afterwards; with `REPEAT=3` each scenario must pass three times, under
+//! `cargo test --test e2e -- words` runs those whose names contain one of the words. They are three
+//! [`Suite`]s, each on a new cluster: `catamaran-e2e` (or what `CATAMARAN_CLUSTER` names) runs beside the same name with `-releases`,
+//! which is followed by the same name with `-nodes`, a cluster of two nodes. With `KEEP=1` the clusters stay up afterwards; with `REPEAT=3` each scenario must pass three times, under
 //! names of its own, which finds what passes only on a new cluster or only by luck.
 
 mod bad_input;
@@ -17,6 +17,7 @@ mod hints;
 mod install;
 mod knowledge;
 mod lifecycle;
+mod nodes;
 mod parity;
 mod policies;
 mod private;
@@ -70,30 +71,32 @@ fn test(arguments: Vec<String>) -> ExitCode {
         Err(error) => return ended(Err(error)),
     };
     let (options, words): (Vec<_>, Vec<_>) = arguments.into_iter().partition(|word| word.starts_with('-'));
-    let mut suites = suites();
-    let count = |suites: &[Suite]| suites.iter().flat_map(Suite::all).count();
-    let all = count(&suites);
-    for suite in &mut suites {
+    let mut lanes = lanes();
+    let count = |lanes: &[Lane]| lanes.iter().flatten().flat_map(Suite::all).count();
+    let all = count(&lanes);
+    for suite in lanes.iter_mut().flatten() {
         let named = |case: &Scenario| words.is_empty() || words.iter().any(|word| case.name.contains(word.as_str()));
         suite.beside.retain(named);
         suite.alone.retain(named);
     }
-    suites.retain(|suite| suite.all().count() > 0);
-    let chosen = count(&suites);
+    for lane in &mut lanes {
+        lane.retain(|suite| suite.all().count() > 0);
+    }
+    let chosen = count(&lanes);
     rights::WHOLE_RUN.store(chosen == all, Ordering::Relaxed);
     if options.iter().any(|option| option == "--list") {
-        for case in suites.iter().flat_map(Suite::all) {
+        for case in lanes.iter().flatten().flat_map(Suite::all) {
             println!("{}: test", case.name);
         }
         return ExitCode::SUCCESS;
     }
     println!("\nrunning {chosen} tests");
-    if suites.is_empty() {
+    if chosen == 0 {
         println!("\ntest result: ok. 0 passed; 0 failed; 0 ignored; 0 measured; {all} filtered out");
         return ExitCode::SUCCESS;
     }
     let begun = Instant::now();
-    let tally = match run(&suites, repeat) {
+    let tally = match run(&lanes, repeat) {
         Ok(tally) => tally,
         Err(error) => return ended(Err(error)),
     };
@@ -133,16 +136,22 @@ fn repeat(words: &str) -> anyhow::Result<usize> {
 struct Suite {
     /// The cluster.
     cluster: String,
+    /// How many nodes it has.
+    nodes: usize,
     /// Those that leave room for another suite.
     beside: Vec<Scenario>,
     /// Those that need the machine for themselves, after all of the others in all suites.
     alone: Vec<Scenario>,
 }
 
-/// All scenarios. Most of their time is waiting for kubelets, leases and stable minutes, so two clusters share a machine well:
-/// what is measured against seconds stands in the first, and what only waits or takes a release away in the second. What is
-/// measured and takes all of the machine's processors comes when the second has ended.
-fn suites() -> Vec<Suite> {
+/// Suites that run one after the other. Only the last one may have scenarios that need the machine for themselves: the others in its
+/// lane would still be to come.
+type Lane = Vec<Suite>;
+
+/// All scenarios. Most of their time is waiting for kubelets, leases and stable minutes, so two clusters share a machine well, and
+/// three do not: what is measured against seconds stands in the first lane, and what only waits, takes a release away or needs
+/// two nodes in the second. What is measured and takes all of the machine's processors comes when the second has ended.
+fn lanes() -> Vec<Lane> {
     let cluster = std::env::var("CATAMARAN_CLUSTER").unwrap_or_default();
     let cluster = if cluster.is_empty() { CLUSTER } else { &cluster };
     let operator = [
@@ -185,37 +194,52 @@ fn suites() -> Vec<Suite> {
         install::WITH_FLUX,
         flux::SCENARIOS,
     ];
-    vec![
-        Suite {
-            cluster: cluster.to_owned(),
-            beside: operator.concat(),
-            alone: alone.concat(),
-        },
-        Suite {
-            cluster: format!("{cluster}-releases"),
-            beside: releases.concat(),
-            alone: Vec::new(),
-        },
-    ]
+    let first = Suite {
+        cluster: cluster.to_owned(),
+        nodes: 1,
+        beside: operator.concat(),
+        alone: alone.concat(),
+    };
+    let releases = Suite {
+        cluster: format!("{cluster}-releases"),
+        nodes: 1,
+        beside: releases.concat(),
+        alone: Vec::new(),
+    };
+    let nodes = Suite {
+        cluster: format!("{cluster}-nodes"),
+        nodes: 2,
+        beside: nodes::SCENARIOS.to_vec(),
+        alone: Vec::new(),
+    };
+    vec![vec![first], vec![releases, nodes]]
 }
 
-/// Runs suites beside each other and takes their clusters down. An error is one of the machine's: a scenario's is in the tally.
-fn run(suites: &[Suite], repeat: usize) -> anyhow::Result<Tally> {
-    interrupt::destroys(suites.iter().map(|suite| suite.cluster.clone()).collect());
+/// Runs lanes beside each other and takes their clusters down. An error is one of the machine's: a scenario's is in the tally.
+fn run(lanes: &[Lane], repeat: usize) -> anyhow::Result<Tally> {
+    interrupt::destroys(lanes.iter().flatten().map(|suite| suite.cluster.clone()).collect());
     let keep = std::env::var("KEEP").is_ok_and(|keep| !matches!(keep.as_str(), "" | "0"));
     // Once for all; each cluster would find it anyway.
     operator::build()?;
     let (working, ended) = mpsc::channel();
     let ended = Mutex::new(ended);
     let tallies: Vec<anyhow::Result<Tally>> = std::thread::scope(|scope| {
-        let start = |suite| {
-            let others = Others {
-                working: working.clone(),
-                ended: &ended,
-            };
-            scope.spawn(move || Suite::run(suite, others, repeat, keep))
+        let others = || Others {
+            working: working.clone(),
+            ended: &ended,
         };
-        let threads: Vec<_> = suites.iter().map(start).collect();
+        let threads = lanes.iter().map(|lane| {
+            // For all at once: also what has not begun yet works beside the other lanes.
+            let suites: Vec<_> = lane.iter().map(|suite| (suite, others())).collect();
+            scope.spawn(move || {
+                let mut sum = Tally::default();
+                for (suite, others) in suites {
+                    sum += suite.run(others, repeat, keep)?;
+                }
+                Ok(sum)
+            })
+        });
+        let threads: Vec<_> = threads.collect();
         drop(working);
         let join = |thread: std::thread::ScopedJoinHandle<'_, _>| {
             thread.join().unwrap_or_else(|_| Err(anyhow!("a suite panicked")))
@@ -267,6 +291,7 @@ impl Suite {
     fn attempt(&self, others: Others<'_>, repeat: usize) -> anyhow::Result<Tally> {
         let options = Options {
             name: self.cluster.clone(),
+            nodes: self.nodes,
             audit_user: Some(operator::account()),
             ..Options::default()
         };
