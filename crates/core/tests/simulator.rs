@@ -26,6 +26,8 @@ mod check;
 mod clock;
 #[path = "simulator/draw.rs"]
 mod draw;
+#[path = "simulator/endpoints.rs"]
+mod endpoints;
 #[path = "simulator/facts.rs"]
 mod facts;
 #[path = "simulator/found.rs"]
