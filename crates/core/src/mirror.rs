@@ -29,8 +29,8 @@ mod view;
 
 pub use effect::{Announcement, Effect, Expected, Resolve};
 pub use event::{
-    CacheRule, CopyDone, CopyEnded, CopyFailure, Event, LARGEST_PIECE, Listed, ListedTag, Listing,
-    PrewarmOutcome, Probed, ReadFailure, ReferenceName, RequestId, Resolved, StatusRead, WriteProblem,
+    CacheRule, CopyDone, CopyEnded, CopyFailure, Event, LARGEST_PIECE, Listed, ListedTag, Listing, PrewarmOutcome,
+    Probed, ReadFailure, ReferenceName, RequestId, Resolved, StatusRead, WriteProblem,
 };
 pub use flips::active_side;
 pub use machine::Mirror;

@@ -64,7 +64,7 @@ pub enum Input {
     Watched(Watcher, Watch),
     /// It does so no more.
     Left(Watcher),
-    /// A decision waits for the answer of a probe that begins at this time or later.
+    /// A decision waits for the answer of a probe that begins at this time, which may be yet to come, or later.
     Wanted(Timestamp),
     /// Another replica has seen it fail.
     Alarm,
@@ -227,7 +227,7 @@ impl Endpoint {
             Input::Left(watcher) => self.left(&watcher),
             Input::Wanted(after) => {
                 if !self.under_way.iter().any(|probe| probe.at >= after) {
-                    self.schedule.want();
+                    self.schedule.want(after);
                 }
             }
             Input::Alarm => self.alarm(&mut outputs),
@@ -249,9 +249,15 @@ impl Endpoint {
 
     /// When [`Input::Time`] is to come, if nothing else does before; none while nobody watches.
     pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let lost = self.under_way.iter().map(|probe| later(probe.at, self.timeout + LOST_AFTER));
+        let lost = self
+            .under_way
+            .iter()
+            .map(|probe| later(probe.at, self.timeout + LOST_AFTER));
         let slow = self.slow_at().filter(|_| self.suspicion.is_none() && !self.down);
-        lost.chain(slow).chain(self.due(now)).min().filter(|_| !self.watchers.is_empty())
+        lost.chain(slow)
+            .chain(self.due(now))
+            .min()
+            .filter(|_| !self.watchers.is_empty())
     }
 
     /// Whether nobody watches it.
@@ -349,7 +355,10 @@ impl Endpoint {
             at: now,
             outdone: Vec::new(),
         });
-        if self.suspicion.is_some_and(|suspicion| suspicion.sent >= self.most_hedges()) {
+        if self
+            .suspicion
+            .is_some_and(|suspicion| suspicion.sent >= self.most_hedges())
+        {
             self.suspicion = None;
             self.down = self.failing.is_general(self.targets.is_one_path());
         }
@@ -357,7 +366,11 @@ impl Endpoint {
     }
 
     fn ended(&mut self, ended: Ended, now: Timestamp, outputs: &mut Vec<Output>) {
-        let Some(index) = self.under_way.iter().position(|probe| probe.send.number == ended.number) else {
+        let Some(index) = self
+            .under_way
+            .iter()
+            .position(|probe| probe.send.number == ended.number)
+        else {
             return;
         };
         let under_way = self.under_way.remove(index);
@@ -381,7 +394,10 @@ impl Endpoint {
             outcome => self.unclear(outcome, target.as_ref()),
         };
         let number = ended.number;
-        let told: Vec<Watcher> = told.into_iter().filter(|watcher| self.watchers[watcher].since <= number).collect();
+        let told: Vec<Watcher> = told
+            .into_iter()
+            .filter(|watcher| self.watchers[watcher].since <= number)
+            .collect();
         if !told.is_empty() {
             let reading = Reading {
                 probe: ended.probe,

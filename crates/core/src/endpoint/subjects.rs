@@ -57,7 +57,10 @@ impl Failing {
     /// Whether what fails is more than single repositories.
     pub(super) fn is_general(&self, only_one_path: bool) -> bool {
         let since = |begun: &Timestamp| self.last_success.is_none_or(|success| *begun > success);
-        let paths = self.subjects.iter().filter(|(subject, begun)| matches!(subject, Subject::Path(_)) && since(begun));
+        let paths = self
+            .subjects
+            .iter()
+            .filter(|(subject, begun)| matches!(subject, Subject::Path(_)) && since(begun));
         let general = self.subjects.keys().any(|subject| !matches!(subject, Subject::Path(_)));
         general || paths.count() >= if only_one_path { 1 } else { 2 }
     }

@@ -87,7 +87,10 @@ impl Targets {
 
     fn in_turn(&self, skip: impl Fn(&str) -> bool) -> Option<Target> {
         let from = self.last.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-        let after = self.all.range::<Target, _>((from, Bound::Unbounded)).map(|(target, _)| target);
+        let after = self
+            .all
+            .range::<Target, _>((from, Bound::Unbounded))
+            .map(|(target, _)| target);
         let mut order = after.chain(self.all.keys());
         let good = order.find(|target| !self.avoided.contains(target) && !skip(&target.path));
         good.or_else(|| self.all.keys().next()).cloned()

@@ -57,7 +57,8 @@ impl CanaryChoice {
             self.current = canary;
             self.lacking = Sides::default();
             let current = self.current.as_ref().map(|current| &current.repository);
-            self.others.retain(|other| current.is_some_and(|current| *current != other.repository));
+            self.others
+                .retain(|other| current.is_some_and(|current| *current != other.repository));
         }
     }
 
@@ -141,10 +142,16 @@ impl CanaryChoice {
                 digest,
             })
         };
-        let last = self.others.iter().map(|other| (other.repository.as_str(), other.tag.as_str()));
+        let last = self
+            .others
+            .iter()
+            .map(|other| (other.repository.as_str(), other.tag.as_str()));
         let used = in_use.starting_at(None).take(MOST_LOOKED_AT);
         let mut others: Vec<Canary> = Vec::new();
-        for (repository, tag) in last.filter(|(repository, tag)| in_use.contains(repository, tag)).chain(used) {
+        for (repository, tag) in last
+            .filter(|(repository, tag)| in_use.contains(repository, tag))
+            .chain(used)
+        {
             let taken = repository == current.repository || others.iter().any(|other| other.repository == repository);
             if taken {
                 continue;

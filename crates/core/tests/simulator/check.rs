@@ -194,15 +194,27 @@ impl World {
         };
         if failures.len() < needed || last - first < CONFIRMATION {
             let count = failures.len();
-            let message = format!("replica {replica} has seen {count} failures of {dead} in a row, from {first} to {last}");
+            let message =
+                format!("replica {replica} has seen {count} failures of {dead} in a row, from {first} to {last}");
             return self.fail("I3", message);
         }
+        // By its clock, and by ours if that was set meanwhile.
+        let timeout = millis(policy.health.timeout);
+        let began = failures
+            .iter()
+            .map(|seen| seen.told - (seen.by_clock - seen.begun).clamp(0, timeout))
+            .min();
+        let meanwhile = |seen: &ProbeSeen| seen.by_clock >= first && began.is_some_and(|began| seen.told >= began);
         let failed = self
             .probes_of(replica, alive)
-            .any(|seen| counts(&seen.outcome) && seen.by_clock >= first);
+            .any(|seen| counts(&seen.outcome) && meanwhile(seen));
         let answers = self.reachable_run(replica, alive, policy);
         let since = answers.last().map_or(first, |seen| seen.by_clock);
-        let from = if failed { first.max(since + quiet(policy)) } else { first };
+        let from = if failed {
+            first.max(since + quiet(policy))
+        } else {
+            first
+        };
         if !answers.iter().any(|seen| seen.begun >= from && seen.by_clock <= last) {
             let message = format!("{alive} did not answer after {from} and before {last}");
             return self.fail("I3", message);

@@ -154,7 +154,10 @@ impl World {
         let times = if place.wakes.0 == now { place.wakes.1 + 1 } else { 0 };
         place.wakes = (now, times);
         if times > MOST_WAKES {
-            let message = format!("the endpoint of {} at replica {replica} wakes up again and again", key.0);
+            let message = format!(
+                "the endpoint of {} at replica {replica} wakes up again and again",
+                key.0
+            );
             self.fail("wakes", message);
         }
         self.feed_endpoint(replica, key, Input::Time);
@@ -219,7 +222,9 @@ impl World {
             one.probed[side] = now;
         }
         let begun = at(now + one.clock);
-        let Some(place) = one.endpoints.all.get(key) else { return };
+        let Some(place) = one.endpoints.all.get(key) else {
+            return;
+        };
         let serial = place.serial;
         let fate = self.fate.as_mut().and_then(|fate| fate(replica, &key.0, &send, now));
         let (end, outcome, layer) = fate.unwrap_or_else(|| {
@@ -241,7 +246,15 @@ impl World {
 
     /// A probe ends: what it finds is on its way to the endpoint.
     pub fn probe_ended(&mut self, replica: usize, life: u32, under_way: UnderWay) {
-        let UnderWay { key, serial, send, begun, end, outcome, layer } = under_way;
+        let UnderWay {
+            key,
+            serial,
+            send,
+            begun,
+            end,
+            outcome,
+            layer,
+        } = under_way;
         let registry = self.registry(&key.0);
         let mut met = (outcome, layer);
         if self.fate.is_none() && outcome == Outcome::Reachable {
@@ -297,6 +310,7 @@ impl World {
                 name: policy.sides[side].name(),
                 begun: ms(reading.probe.begun),
                 by_clock: ms(reading.probe.at),
+                told: self.now,
                 outcome: reading.probe.outcome,
             });
             self.note_served(&policy, side, &watch, reading);
@@ -312,7 +326,11 @@ impl World {
     /// Keeps what a side is known to have served.
     fn note_served(&mut self, policy: &MirrorPolicy, side: Side, watch: &Watch, reading: &Reading) {
         let served = reading.probe.outcome == Outcome::Reachable;
-        let Some(target) = reading.target.as_ref().filter(|target| served && watch.targets.contains(target)) else {
+        let Some(target) = reading
+            .target
+            .as_ref()
+            .filter(|target| served && watch.targets.contains(target))
+        else {
             return;
         };
         let host = &policy.sides[side].registry;

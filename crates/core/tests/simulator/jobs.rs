@@ -4,10 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use catamaran_core::endpoint::Ended;
 use catamaran_core::mirror::repair::Errand;
 use catamaran_core::mirror::{Effect, Event, RequestId, Resolve, WriteProblem};
 use catamaran_core::policy::MirrorPolicy;
-use catamaran_core::endpoint::Ended;
 use catamaran_core::routing::evidence::{Group, GroupPlace};
 
 use crate::api::{Object, Status};

@@ -145,6 +145,8 @@ pub struct ProbeSeen {
     /// When it began and ended by the clock of the replica's machine.
     pub begun: Ms,
     pub by_clock: Ms,
+    /// When the replica was told.
+    pub told: Ms,
     pub outcome: Outcome,
 }
 
@@ -413,7 +415,10 @@ impl World {
         let mut first: Option<(Ms, usize, Option<&Key>)> = None;
         for (index, replica) in self.replicas.iter().enumerate().filter(|(_, replica)| !replica.paused) {
             let mirror = replica.wake.map(|time| (time, index, None));
-            let endpoint = replica.endpoints.next_wake().map(|(time, key)| (time, index, Some(key)));
+            let endpoint = replica
+                .endpoints
+                .next_wake()
+                .map(|(time, key)| (time, index, Some(key)));
             first = first.into_iter().chain(mirror).chain(endpoint).min();
         }
         first.map(|(time, replica, endpoint)| (time, replica, endpoint.cloned()))

@@ -108,7 +108,11 @@ impl Bench {
         }
         while self.now < until {
             self.now += 10;
-            if self.endpoint.wake_at(at(self.now)).is_some_and(|wake| wake <= at(self.now)) {
+            if self
+                .endpoint
+                .wake_at(at(self.now))
+                .is_some_and(|wake| wake <= at(self.now))
+            {
                 self.feed(Input::Time);
             }
             while self.begun.get(ended).is_some_and(|(begun, _)| begun + took <= self.now) {
@@ -195,10 +199,22 @@ fn refusing_registry_is_probed_fast_until_all_have_seen_enough() {
     let mut bench = Bench::watched(&[("a", &["app"])]);
     bench.well(20_000);
     bench.run(60_000, 20, |_, _| (REFUSED, Layer::Host));
-    let failures: Vec<i64> = bench.readings.iter().filter(|(.., outcome)| *outcome == REFUSED).map(|(at, ..)| *at).collect();
+    let failures: Vec<i64> = bench
+        .readings
+        .iter()
+        .filter(|(.., outcome)| *outcome == REFUSED)
+        .map(|(at, ..)| *at)
+        .collect();
     assert!(failures[3] - failures[0] <= 800, "{failures:?}");
-    let late: Vec<i64> = failures.iter().copied().filter(|at| *at > failures[0] + 5_000).collect();
-    assert!(late.windows(2).all(|pair| pair[1] - pair[0] >= 2_000), "it is left alone then: {late:?}");
+    let late: Vec<i64> = failures
+        .iter()
+        .copied()
+        .filter(|at| *at > failures[0] + 5_000)
+        .collect();
+    assert!(
+        late.windows(2).all(|pair| pair[1] - pair[0] >= 2_000),
+        "it is left alone then: {late:?}"
+    );
     let recovery = bench.now;
     bench.well(recovery + 10_000);
     assert!(bench.told("a", recovery).len() >= 3);
@@ -212,8 +228,17 @@ fn black_hole_is_suspected_before_its_first_timeout() {
     bench.run(from + 8_000, 2_000, |_, _| (TIMED_OUT, Layer::Host));
     let first = bench.begun.iter().map(|(at, _)| *at).find(|at| *at > from).unwrap();
     assert_eq!(bench.suspected.len(), 1, "{:?}", bench.suspected);
-    assert!((first + 300..first + 900).contains(&bench.suspected[0]), "{:?}", bench.suspected);
-    let failures: Vec<i64> = bench.readings.iter().filter(|(.., outcome)| *outcome == TIMED_OUT).map(|(at, ..)| *at).collect();
+    assert!(
+        (first + 300..first + 900).contains(&bench.suspected[0]),
+        "{:?}",
+        bench.suspected
+    );
+    let failures: Vec<i64> = bench
+        .readings
+        .iter()
+        .filter(|(.., outcome)| *outcome == TIMED_OUT)
+        .map(|(at, ..)| *at)
+        .collect();
     assert!(failures[2] <= first + 3_000, "{first}: {failures:?}");
 }
 
@@ -226,7 +251,11 @@ fn slow_answer_of_a_registry_that_works_is_no_failure() {
     let mut deferred = Vec::new();
     while bench.now < 30_000 {
         bench.now += 10;
-        if bench.endpoint.wake_at(at(bench.now)).is_some_and(|wake| wake <= at(bench.now)) {
+        if bench
+            .endpoint
+            .wake_at(at(bench.now))
+            .is_some_and(|wake| wake <= at(bench.now))
+        {
             bench.feed(Input::Time);
         }
         for index in 0..bench.begun.len() {
@@ -240,7 +269,10 @@ fn slow_answer_of_a_registry_that_works_is_no_failure() {
         }
     }
     assert!(deferred.contains(&lost));
-    assert!(bench.told("a", 0).iter().all(|outcome| *outcome == UP), "a later probe came through");
+    assert!(
+        bench.told("a", 0).iter().all(|outcome| *outcome == UP),
+        "a later probe came through"
+    );
 }
 
 #[test]
@@ -253,13 +285,19 @@ fn dead_repository_is_an_outage_for_its_mirrors_only() {
     });
     for (mirror, outcome) in [("a", BROKEN), ("b", UP), ("c", BROKEN)] {
         let told = bench.told(mirror, 25_000);
-        assert!(told.len() > 5 && told.iter().all(|told| *told == outcome), "{mirror}: {told:?}");
+        assert!(
+            told.len() > 5 && told.iter().all(|told| *told == outcome),
+            "{mirror}: {told:?}"
+        );
     }
     let recovery = bench.now;
     bench.well(recovery + 20_000);
     for mirror in ["a", "b", "c"] {
         let told = bench.told(mirror, recovery + 8_000);
-        assert!(told.len() > 3 && told.iter().all(|told| *told == UP), "{mirror}: {told:?}");
+        assert!(
+            told.len() > 3 && told.iter().all(|told| *told == UP),
+            "{mirror}: {told:?}"
+        );
     }
 }
 
@@ -273,7 +311,11 @@ fn server_errors_of_several_repositories_are_an_outage_for_all() {
     bench.well(20_000);
     bench.run(26_000, 20, |_, _| (BROKEN, Layer::Manifest));
     for (mirror, _) in mirrors {
-        let failures = bench.told(mirror, 20_000).iter().filter(|told| **told == BROKEN).count();
+        let failures = bench
+            .told(mirror, 20_000)
+            .iter()
+            .filter(|told| **told == BROKEN)
+            .count();
         assert!(failures >= 3, "{mirror}: {failures}");
     }
 }
@@ -283,7 +325,11 @@ fn dead_blob_host_is_not_forgotten_for_each_manifest() {
     let mut bench = Bench::watched(&[("a", &["app"])]);
     bench.well(20_000);
     bench.run(40_000, 20, |_, send| {
-        if send.blob { (REFUSED, Layer::Blob) } else { (UP, Layer::Manifest) }
+        if send.blob {
+            (REFUSED, Layer::Blob)
+        } else {
+            (UP, Layer::Manifest)
+        }
     });
     let told = bench.told("a", 20_000);
     let first = told.iter().position(|told| *told == REFUSED).unwrap();
@@ -299,7 +345,11 @@ fn dead_token_endpoint_is_seen_within_a_minute() {
     let mut bench = Bench::watched(&[("a", &["app"])]);
     bench.well(20_000);
     bench.run(80_000, 20, |_, send| {
-        if send.fresh_token { (BROKEN, Layer::Token) } else { (UP, Layer::Manifest) }
+        if send.fresh_token {
+            (BROKEN, Layer::Token)
+        } else {
+            (UP, Layer::Manifest)
+        }
     });
     let failures = bench.told("a", 20_000).iter().filter(|told| **told == BROKEN).count();
     assert!(failures >= 3, "{failures}");
@@ -327,7 +377,11 @@ fn canary_that_is_gone_is_told_to_those_that_name_it_first() {
     });
     assert!(bench.told("a", 20_000).contains(&Outcome::CanaryNotFound));
     assert!(bench.told("b", 20_000).iter().all(|told| *told == UP));
-    let asked = bench.begun.iter().filter(|(at, send)| *at >= 30_000 && gone(send)).count();
+    let asked = bench
+        .begun
+        .iter()
+        .filter(|(at, send)| *at >= 30_000 && gone(send))
+        .count();
     assert_eq!(asked, 0, "it is left out while there is another");
     assert!(bench.begun_since(30_000) <= 15);
 }
@@ -338,7 +392,12 @@ fn throttling_registry_is_left_alone() {
     let mut bench = Bench::watched(&[("a", &["app"])]);
     bench.well(20_000);
     bench.run(140_000, 20, |_, _| (limited, Layer::Manifest));
-    let begun: Vec<i64> = bench.begun.iter().map(|(at, _)| *at).filter(|at| *at > 20_000).collect();
+    let begun: Vec<i64> = bench
+        .begun
+        .iter()
+        .map(|(at, _)| *at)
+        .filter(|at| *at > 20_000)
+        .collect();
     assert!(begun.len() <= 7, "{begun:?}");
     bench.feed(Input::Wanted(at(bench.now)));
     bench.run(bench.now + 50, 20, |_, _| (limited, Layer::Manifest));
@@ -398,6 +457,11 @@ fn endpoint_with_a_problem_of_ours_tells_everybody() {
     bench.well(10_000);
     bench.run(20_000, 20, |_, _| (Outcome::CredentialsUnavailable, Layer::Host));
     for mirror in ["a", "b"] {
-        assert!(bench.told(mirror, 10_000).iter().all(|told| told.as_str() == UnknownReason::CredentialsUnavailable.as_str()));
+        assert!(
+            bench
+                .told(mirror, 10_000)
+                .iter()
+                .all(|told| told.as_str() == UnknownReason::CredentialsUnavailable.as_str())
+        );
     }
 }

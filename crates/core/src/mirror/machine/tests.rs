@@ -353,7 +353,11 @@ fn leader_that_has_not_read_the_status_waits_for_it() {
     let effects = bench.feed(Event::Leading(true));
     assert!(effects.is_empty(), "{effects:?}");
     bench.probes(1, UP, UP);
-    assert_eq!(bench.mirror.wake_at(at(bench.now)), None, "it does not wake up for nothing");
+    assert_eq!(
+        bench.mirror.wake_at(at(bench.now)),
+        None,
+        "it does not wake up for nothing"
+    );
     assert!(wants_status(&bench.status(status(Side::Primary, 3))));
 }
 

@@ -108,7 +108,11 @@ fn what_was_seen_by_an_earlier_spec_is_outdated() {
     bench.end(Side::Primary, Outcome::Reachable, 1);
     bench.end(Side::Fallback, Outcome::Throttled { retry_after: None }, 1);
     let outdated = |bench: &Bench| Side::ALL.map(|side| bench.probes.side(side).is_outdated(2));
-    assert_eq!(outdated(&bench), [true, false], "a registry that throttles is not waited for");
+    assert_eq!(
+        outdated(&bench),
+        [true, false],
+        "a registry that throttles is not waited for"
+    );
     bench.watch(2, None);
     bench.end(Side::Primary, Outcome::Reachable, 2);
     assert_eq!(outdated(&bench), [false, false]);
