@@ -24,6 +24,8 @@ mod bench;
 mod check;
 #[path = "simulator/clock.rs"]
 mod clock;
+#[path = "simulator/detection.rs"]
+mod detection;
 #[path = "simulator/draw.rs"]
 mod draw;
 #[path = "simulator/endpoints.rs"]

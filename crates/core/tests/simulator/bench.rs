@@ -14,7 +14,7 @@ const REFUSED: Weather = Weather::Fails(Unavailable::ConnectionFailed);
 const YEAR: Ms = 365 * 24 * HOUR;
 
 /// The defaults of the resource.
-fn policy() -> MirrorPolicy {
+pub fn policy() -> MirrorPolicy {
     let side = |registry: &str| SidePolicy {
         registry: registry.to_owned(),
         ..SidePolicy::default()
@@ -35,7 +35,7 @@ fn registry(latency: Ms, changes: Vec<(Ms, Weather)>) -> Registry {
     Registry::new("", latency).under(changes)
 }
 
-fn healthy(latency: Ms) -> Registry {
+pub fn healthy(latency: Ms) -> Registry {
     registry(latency, Vec::new())
 }
 
@@ -44,7 +44,11 @@ fn world(primary: Registry, fallback: Registry) -> World {
     world_under(policy(), primary, fallback)
 }
 
-fn world_under(policy: MirrorPolicy, mut primary: Registry, mut fallback: Registry) -> World {
+fn world_under(policy: MirrorPolicy, primary: Registry, fallback: Registry) -> World {
+    world_of(policy, primary, fallback, 1)
+}
+
+pub fn world_of(policy: MirrorPolicy, mut primary: Registry, mut fallback: Registry, replicas: usize) -> World {
     "primary.example".clone_into(&mut primary.host);
     "fallback.example".clone_into(&mut fallback.host);
     for registry in [&mut primary, &mut fallback] {
@@ -52,7 +56,7 @@ fn world_under(policy: MirrorPolicy, mut primary: Registry, mut fallback: Regist
             registry.push(0, "app", &format!("t{tag}"), World::content(tag));
         }
     }
-    let mut world = World::new(policy, vec![primary, fallback], 1);
+    let mut world = World::new(policy, vec![primary, fallback], replicas);
     let image = "primary.example/app:t0".to_owned();
     let workload = Workload {
         runs: image.clone(),
@@ -134,9 +138,13 @@ fn skipping_healthy_stretches_changes_no_failover() {
         let over = all.filter(|(_, flip)| flip.reason == FlipReason::PrimaryUnavailable);
         over.map(|(index, flip)| flip.at + shift(index)).collect()
     };
-    let mut slow = lossy(0.2, 11, 2);
+    let bursts = || {
+        let side = |seed| healthy(60).lossy(0.000_3, seed).bursts(8);
+        world(side(11), side(12).offset(700))
+    };
+    let mut slow = bursts();
     run(&mut slow, 24 * HOUR);
-    let mut quick = lossy(0.2, 11, 2);
+    let mut quick = bursts();
     let mut shifts = Vec::new();
     while quick.now + quick.skipped < 24 * HOUR {
         let end = quick.now + SECOND;

@@ -51,6 +51,9 @@ pub struct Registry {
     dice: Dice,
     /// Probes that come through before one is lost.
     pub until_loss: Ms,
+    /// How many are lost in a row, and how many of those are still to come.
+    burst: u32,
+    left: u32,
 }
 
 impl Registry {
@@ -68,6 +71,8 @@ impl Registry {
             loss: 0.0,
             dice: Dice(0),
             until_loss: Ms::MAX,
+            burst: 1,
+            left: 1,
         }
     }
 
@@ -88,6 +93,13 @@ impl Registry {
         self.loss = loss;
         self.dice = Dice(seed);
         self.until_loss = self.draw();
+        self
+    }
+
+    /// Loses so many probes in a row.
+    pub fn bursts(mut self, length: u32) -> Registry {
+        self.burst = length;
+        self.left = length;
         self
     }
 
@@ -117,7 +129,11 @@ impl Registry {
         let timed_out = (begun + timeout, Outcome::Unavailable(Unavailable::Timeout));
         let latency = self.latency;
         if self.until_loss == 0 {
-            self.until_loss = self.draw();
+            self.left -= 1;
+            if self.left == 0 {
+                self.left = self.burst;
+                self.until_loss = self.draw();
+            }
             let reset = Outcome::Unavailable(Unavailable::ConnectionFailed);
             return if self.dice.below(2) == 0 {
                 timed_out
