@@ -24,8 +24,12 @@ mod bench;
 mod check;
 #[path = "simulator/clock.rs"]
 mod clock;
+#[path = "simulator/detection.rs"]
+mod detection;
 #[path = "simulator/draw.rs"]
 mod draw;
+#[path = "simulator/endpoints.rs"]
+mod endpoints;
 #[path = "simulator/facts.rs"]
 mod facts;
 #[path = "simulator/found.rs"]

@@ -42,8 +42,8 @@ struct State {
     /// Probes that are to be made.
     probes: Vec<Send>,
     pace: Pace,
-    /// What other replicas were told last: whether all of it fails, whether it is down, and what fails.
-    told: Option<(bool, bool, Vec<String>)>,
+    /// What other replicas were told last.
+    told: Option<Report>,
 }
 
 impl Observer {
@@ -149,9 +149,12 @@ impl Observer {
             }
         }
         let says = state.endpoint.report();
-        let says = says.map(|report| (report.fails, report.down, report.failing));
         let answers = state.endpoint.take_answer();
-        if answers || state.told != says {
+        let same = match (&state.told, &says) {
+            (Some(told), Some(says)) => told.says_the_same(says),
+            (told, says) => told.is_none() == says.is_none(),
+        };
+        if answers || !same {
             state.told = says;
             self.news.notify_one();
         }

@@ -67,6 +67,8 @@ struct Seen {
     down: bool,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     failing: Vec<String>,
+    #[serde(default, skip_serializing_if = "is_false")]
+    suspects: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
@@ -110,6 +112,7 @@ fn lease(name: &ReplicaName, reports: &BTreeMap<String, Report>, now: Timestamp)
         fails: report.fails,
         down: report.down,
         failing: report.failing.clone(),
+        suspects: report.suspects,
     };
     let reports = reports.iter().take(MOST_ENDPOINTS);
     let seen: BTreeMap<&str, Seen> = reports.map(|(id, report)| (id.as_str(), seen(report))).collect();
@@ -168,6 +171,7 @@ fn read(lease: &Lease, now: Timestamp) -> BTreeMap<String, Report> {
             fails: seen.fails,
             down: seen.down,
             failing: seen.failing,
+            suspects: seen.suspects,
         }
     };
     let seen = seen.into_iter().take(MOST_ENDPOINTS);
@@ -188,6 +192,7 @@ mod tests {
             fails,
             down: fails,
             failing: failing.iter().map(|path| (*path).to_owned()).collect(),
+            suspects: fails,
         };
         let name = ReplicaName {
             pod: "catamaran-1".to_owned(),

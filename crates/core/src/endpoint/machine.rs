@@ -68,7 +68,7 @@ pub enum Input {
     Watched(Watcher, Watch),
     /// It does so no more.
     Left(Watcher),
-    /// A decision waits for the answer of a probe that begins at this time or later.
+    /// A decision waits for the answer of a probe that begins at this time, which may be yet to come, or later.
     Wanted(Timestamp),
     /// Another replica, on this node, says what it sees.
     Report {
@@ -220,6 +220,8 @@ struct UnderWay {
 /// Something may be wrong.
 #[derive(Clone, Copy, Debug)]
 struct Suspicion {
+    /// Another replica has raised it.
+    told: bool,
     /// Probes that were begun since.
     sent: u32,
 }
@@ -266,7 +268,7 @@ impl Endpoint {
             Input::Left(watcher) => self.left(&watcher),
             Input::Wanted(after) => {
                 if !self.under_way.iter().any(|probe| probe.at >= after) {
-                    self.schedule.want();
+                    self.schedule.want(after);
                 }
             }
             Input::Report { replica, node, report } => {
@@ -291,7 +293,7 @@ impl Endpoint {
             .retain(|probe| distance(probe.at, now) < self.timeout.saturating_add(LOST_AFTER));
         if self.suspicion.is_none() && !self.down && self.slow_at().is_some_and(|slow| slow <= now) {
             self.schedule.alarmed(now);
-            self.suspect(&mut outputs);
+            self.suspect(false, &mut outputs);
         }
         while self.due(now).is_some_and(|due| due <= now) {
             outputs.push(self.begin(now));
@@ -362,9 +364,9 @@ impl Endpoint {
     /// Another replica has seen it fail: whether it does so here is asked at once, and reported.
     fn alarm(&mut self, now: Timestamp, outputs: &mut Vec<Output>) {
         self.asked = Some(now);
-        self.schedule.want();
+        self.schedule.want(now);
         if self.suspicion.is_none() && !self.down {
-            self.suspect(outputs);
+            self.suspect(true, outputs);
         }
     }
 
@@ -392,6 +394,8 @@ impl Endpoint {
             fails: self.failing.is_general(self.targets.is_one_path()),
             down: self.down,
             failing,
+            // Those that were told would only tell it back.
+            suspects: self.suspicion.is_some_and(|suspicion| !suspicion.told),
         })
     }
 
@@ -400,8 +404,8 @@ impl Endpoint {
         std::mem::take(&mut self.answered)
     }
 
-    fn suspect(&mut self, outputs: &mut Vec<Output>) {
-        self.suspicion = Some(Suspicion { sent: 0 });
+    fn suspect(&mut self, told: bool, outputs: &mut Vec<Output>) {
+        self.suspicion = Some(Suspicion { sent: 0, told });
         outputs.push(Output::Suspected(self.watchers.keys().cloned().collect()));
     }
 
@@ -522,7 +526,7 @@ impl Endpoint {
         self.failing.failed(subject.clone(), begun);
         let general = self.failing.is_general(self.targets.is_one_path());
         if self.suspicion.is_none() && !self.down && (is_new || general) {
-            self.suspicion = Some(Suspicion { sent: 0 });
+            self.suspicion = Some(Suspicion { sent: 0, told: false });
         }
         let Subject::Path(path) = subject else {
             return self.tell(|_| true);

@@ -26,12 +26,20 @@ pub struct Report {
     pub down: bool,
     /// Repositories that fail, by their path.
     pub failing: Vec<String>,
+    /// A probe takes long there, so that this may be the beginning of an outage.
+    pub suspects: bool,
 }
 
 impl Report {
-    /// Whether it says of all that somebody has asked for that it works.
+    /// Whether nothing speaks against it.
     pub fn is_well(&self) -> bool {
-        !self.fails && self.failing.is_empty()
+        !self.fails && !self.suspects && self.failing.is_empty()
+    }
+
+    /// Whether the other says the same, but for the time.
+    pub fn says_the_same(&self, other: &Report) -> bool {
+        let said = |report: &Report| (report.fails, report.down, report.suspects);
+        said(self) == said(other) && self.failing == other.failing
     }
 }
 

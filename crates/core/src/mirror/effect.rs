@@ -23,7 +23,7 @@ pub enum Effect {
         /// How.
         watch: Option<Watch>,
     },
-    /// Probe a side at once, unless a probe is under way that began at this time or later.
+    /// Probe a side at this time, or at once where it has passed, unless a probe is under way that began then or later.
     ProbeNow {
         /// Which.
         side: Side,

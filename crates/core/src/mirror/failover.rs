@@ -1,9 +1,9 @@
 //! Which side is active: one pure function over what was probed, what is known of both sides and what was decided before.
 //!
 //! **Failover** needs `failureThreshold` failures of the active side in a row, over [`CONFIRMATION`] at least, and an answer of the
-//! other side in the middle of them: to a probe that began after the first of them had begun, before the last of them began. That
-//! sandwich is what keeps our own network out of it: when our egress dies, the other side's last good answer is older than the first
-//! failure, and when it comes back the active side answers, too. An other side that did not answer itself while the active one failed
+//! other side in the middle of them: to a probe that began [`LONGEST_SKEW`] after the first of them had begun, before the last of them
+//! began. That sandwich is what keeps our own network out of it: when our egress dies, the other side does not answer that late, even
+//! if it was lost a little later, and when it comes back the active side answers, too. An other side that did not answer itself while the active one failed
 //! must first have been reachable for a while: of two that come back, one may do so a little later. [`Decision::probe_now`] asks for
 //! the answer that is missing, so the rule costs no more than that probe takes.
 //!
@@ -42,6 +42,9 @@ pub const OLDEST_PASS: Duration = Duration::from_mins(10);
 
 /// How much longer than a probe may take another replica's answer is waited for.
 pub const ANSWER_MARGIN: Duration = Duration::from_secs(1);
+
+/// By how much our own network may lose one registry before the other.
+pub const LONGEST_SKEW: Duration = Duration::from_millis(500);
 
 /// Automatic failovers within the hour that follow a failure at once; further ones wait for a stable target.
 const UNDAMPED_FAILOVERS: usize = 2;
@@ -336,9 +339,10 @@ fn missing_probe(input: &Input<'_>) -> Option<(Side, Timestamp)> {
     let (first, last) = (failing.first_failure_begun()?, failing.last_failure_begun()?);
     let since = answering.reachable_since()?;
     // Of two that fail together, one may come back later.
-    let recovered = failing.failing_since().is_some_and(|failed| since > failed);
+    let recovered = since > first;
     let settled = later(since, quiet_after(policy));
-    let from = if recovered { first.max(settled) } else { first };
+    let skewed = later(first, LONGEST_SKEW);
+    let from = if recovered { skewed.max(settled) } else { skewed };
     let Some(answered) = answering.answered_since(from) else {
         return Some((active.other(), from));
     };
@@ -346,7 +350,7 @@ fn missing_probe(input: &Input<'_>) -> Option<(Side, Timestamp)> {
     (last < confirmed).then_some((active, confirmed))
 }
 
-/// The other side's answer is asked for from the first failure on, so that a failover does not wait for it.
+/// The other side's answer is asked for after the first failure, so that a failover does not wait for it.
 fn ask_early(input: &Input<'_>, now: Timestamp) -> Option<(Side, Timestamp)> {
     let other = input.standing.active.other();
     input.probes[other].fresh(&input.policy.health, now)?;

@@ -69,7 +69,7 @@ impl Probes {
         news
     }
 
-    /// Has a side probed at once, unless that was asked for already.
+    /// Has a side probed then, or at once where that has passed, unless it was asked for already.
     pub(super) fn want(&mut self, side: Side, after: Timestamp) -> Option<Effect> {
         let one = &mut self.0[side];
         if one.watch.is_none() || one.wanted == Some(after) {
@@ -77,6 +77,14 @@ impl Probes {
         }
         one.wanted = Some(after);
         Some(Effect::ProbeNow { side, after })
+    }
+
+    /// The same, and once before that: a side that has failed for a moment, too, is seen to.
+    pub(super) fn want_twice(&mut self, side: Side, after: Timestamp, now: Timestamp) -> Vec<Effect> {
+        let first = Effect::ProbeNow { side, after: now };
+        let second = self.want(side, after);
+        let early = second.is_some() && after > now;
+        early.then_some(first).into_iter().chain(second).collect()
     }
 
     /// Takes in a finished probe; none if the side was watched by another spec then.

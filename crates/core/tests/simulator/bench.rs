@@ -14,7 +14,7 @@ const REFUSED: Weather = Weather::Fails(Unavailable::ConnectionFailed);
 const YEAR: Ms = 365 * 24 * HOUR;
 
 /// The defaults of the resource.
-fn policy() -> MirrorPolicy {
+pub fn policy() -> MirrorPolicy {
     let side = |registry: &str| SidePolicy {
         registry: registry.to_owned(),
         ..SidePolicy::default()
@@ -35,7 +35,7 @@ fn registry(latency: Ms, changes: Vec<(Ms, Weather)>) -> Registry {
     Registry::new("", latency).under(changes)
 }
 
-fn healthy(latency: Ms) -> Registry {
+pub fn healthy(latency: Ms) -> Registry {
     registry(latency, Vec::new())
 }
 
@@ -44,7 +44,11 @@ fn world(primary: Registry, fallback: Registry) -> World {
     world_under(policy(), primary, fallback)
 }
 
-fn world_under(policy: MirrorPolicy, mut primary: Registry, mut fallback: Registry) -> World {
+fn world_under(policy: MirrorPolicy, primary: Registry, fallback: Registry) -> World {
+    world_of(policy, primary, fallback, 1)
+}
+
+pub fn world_of(policy: MirrorPolicy, mut primary: Registry, mut fallback: Registry, replicas: usize) -> World {
     "primary.example".clone_into(&mut primary.host);
     "fallback.example".clone_into(&mut fallback.host);
     for registry in [&mut primary, &mut fallback] {
@@ -52,7 +56,7 @@ fn world_under(policy: MirrorPolicy, mut primary: Registry, mut fallback: Regist
             registry.push(0, "app", &format!("t{tag}"), World::content(tag));
         }
     }
-    let mut world = World::new(policy, vec![primary, fallback], 1);
+    let mut world = World::new(policy, vec![primary, fallback], replicas);
     let image = "primary.example/app:t0".to_owned();
     let workload = Workload {
         runs: image.clone(),
@@ -121,10 +125,10 @@ fn one_lost_probe_in_a_thousand_flips_at_most_once_a_year() {
     skip_through(&mut steady, YEAR);
     assert!(steady.flips.len() <= 2, "{:?}", steady.flips);
 
-    // The same loss does flip an operator that believes a single probe, so the simulation has teeth.
-    let mut credulous = lossy(0.001, 7, 1);
-    skip_through(&mut credulous, YEAR / 50);
-    assert!(credulous.flips.len() > 50, "{}", credulous.flips.len());
+    // A way that loses every third probe does flip it, so the simulation has teeth.
+    let mut broken = lossy(0.33, 7, 3);
+    skip_through(&mut broken, YEAR / 50);
+    assert!(broken.flips.len() > 20, "{}", broken.flips.len());
 }
 
 #[test]
@@ -134,9 +138,13 @@ fn skipping_healthy_stretches_changes_no_failover() {
         let over = all.filter(|(_, flip)| flip.reason == FlipReason::PrimaryUnavailable);
         over.map(|(index, flip)| flip.at + shift(index)).collect()
     };
-    let mut slow = lossy(0.03, 11, 2);
+    let bursts = || {
+        let side = |seed| healthy(60).lossy(0.000_3, seed).bursts(8);
+        world(side(11), side(12).offset(700))
+    };
+    let mut slow = bursts();
     run(&mut slow, 24 * HOUR);
-    let mut quick = lossy(0.03, 11, 2);
+    let mut quick = bursts();
     let mut shifts = Vec::new();
     while quick.now + quick.skipped < 24 * HOUR {
         let end = quick.now + SECOND;
@@ -148,6 +156,7 @@ fn skipping_healthy_stretches_changes_no_failover() {
     }
     let slow = failovers(&slow, &|_| 0);
     assert!(slow.len() >= 2, "{slow:?}");
+    assert!(quick.skipped > HOUR, "{} ms were left out", quick.skipped);
     assert_eq!(failovers(&quick, &|index| shifts[index]), slow);
 }
 
@@ -260,7 +269,7 @@ fn losing_our_own_network_flips_nothing_in_any_phase() {
     for weather in [REFUSED, Weather::BlackHole] {
         for phase in (0..2_100).step_by(150) {
             for (offset, skew) in [(0, 0), (350, 0), (700, 500), (1_050, -500), (1_400, 300), (1_900, 0)] {
-                for length in [2 * SECOND, 9 * SECOND + 130, 61 * SECOND] {
+                for length in [1_200, 1_700, 2_000, 2_300, 3_000, 9_130, 61 * SECOND] {
                     let from = 20 * SECOND + phase;
                     let side = |skew| registry(45, outage(weather, from + skew, from + length + skew));
                     let mut world = world(side(0), side(skew).offset(offset));

@@ -21,6 +21,14 @@ use crate::world::{Flipped, ProbeSeen, World};
 /// check's own age (1 min), and the longest that answers take or are late here.
 const PROOF: Ms = 130 * SECOND;
 
+/// How long a side must be seen failing before a failover.
+const CONFIRMATION: Ms = 700;
+
+/// The age from which what was seen of a side says nothing any more.
+fn quiet(policy: &MirrorPolicy) -> Ms {
+    3 * millis(policy.health.period.max(policy.health.timeout))
+}
+
 /// An invariant that does not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -142,7 +150,7 @@ impl World {
 
     /// The latest probes that all succeeded, without a gap by the replica's clock.
     fn reachable_run(&self, replica: usize, name: &str, policy: &MirrorPolicy) -> Vec<&ProbeSeen> {
-        let quiet = 2 * millis(policy.health.period.max(policy.health.timeout));
+        let quiet = quiet(policy);
         let mut run: Vec<&ProbeSeen> = Vec::new();
         for seen in self.probes_of(replica, name) {
             let gap = run
@@ -156,12 +164,13 @@ impl World {
         run
     }
 
-    /// No flip without failures that this very process has seen, and a target that answered before and after.
+    /// No flip without failures that this very process was told of, and an answer of the target in the middle of them.
     fn check_failover(&mut self, replica: usize, policy: &MirrorPolicy, from: Side) {
         if policy.failover.active != ActiveSide::Auto {
             self.fail("I3", "a pinned side was left".to_owned());
         }
-        let (dead, alive) = (&policy.sides[from].name(), &policy.sides[from.other()].name());
+        let to = from.other();
+        let (dead, alive) = (&policy.sides[from].name(), &policy.sides[to].name());
         let counts = |outcome: &Outcome| match outcome {
             Outcome::Unavailable(_) => true,
             Outcome::Unauthorized => policy.health.triggers.contains(&Trigger::Unauthorized),
@@ -173,28 +182,44 @@ impl World {
             .take_while(|seen| seen.outcome != Outcome::Reachable);
         let mut failures: Vec<&ProbeSeen> = run.filter(|seen| counts(&seen.outcome)).collect();
         // Failures far apart are not a run.
-        let patience = 2 * millis(policy.health.period.max(policy.health.timeout)) + millis(policy.health.timeout);
+        let patience = quiet(policy) + millis(policy.health.timeout);
         let gap = failures
             .windows(2)
             .position(|pair| (pair[0].by_clock - pair[1].by_clock).abs() > patience);
         failures.truncate(gap.map_or(failures.len(), |gap| gap + 1));
         let needed = policy.health.failure_threshold as usize;
-        if failures.len() < needed {
-            let message = format!(
-                "replica {replica} has seen {} failures of {dead} in a row",
-                failures.len()
-            );
+        let begun = failures.iter().map(|seen| seen.begun);
+        let (Some(first), Some(last)) = (begun.clone().min(), begun.max()) else {
+            return self.fail("I3", format!("replica {replica} has seen no failure of {dead}"));
+        };
+        if failures.len() < needed || last - first < CONFIRMATION {
+            let count = failures.len();
+            let message =
+                format!("replica {replica} has seen {count} failures of {dead} in a row, from {first} to {last}");
             return self.fail("I3", message);
         }
-        let pivot = failures.get(1).or(failures.first()).map_or(0, |seen| seen.by_clock);
-        let reachable = self.reachable_run(replica, alive, policy);
-        let before = reachable.iter().any(|seen| seen.by_clock <= pivot);
-        let after = reachable.first().is_some_and(|seen| seen.by_clock >= pivot);
-        if !before || !after {
-            let message = format!("{alive} did not answer before and after the failure at {pivot}");
+        // By its clock, and by ours if that was set meanwhile.
+        let timeout = millis(policy.health.timeout);
+        let began = failures
+            .iter()
+            .map(|seen| seen.told - (seen.by_clock - seen.begun).clamp(0, timeout))
+            .min();
+        let meanwhile = |seen: &ProbeSeen| seen.by_clock >= first && began.is_some_and(|began| seen.told >= began);
+        let failed = self
+            .probes_of(replica, alive)
+            .any(|seen| counts(&seen.outcome) && meanwhile(seen));
+        let answers = self.reachable_run(replica, alive, policy);
+        let since = answers.last().map_or(first, |seen| seen.by_clock);
+        let from = if failed {
+            first.max(since + quiet(policy))
+        } else {
+            first
+        };
+        if !answers.iter().any(|seen| seen.begun >= from && seen.by_clock <= last) {
+            let message = format!("{alive} did not answer after {from} and before {last}");
             return self.fail("I3", message);
         }
-        self.check_target(replica, policy, from.other());
+        self.check_target(replica, policy, to);
     }
 
     /// No flip to a side that was not seen to hold anything that is in use.

@@ -4,29 +4,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use catamaran_core::mirror::parity::Canary;
+use catamaran_core::endpoint::Ended;
 use catamaran_core::mirror::repair::Errand;
 use catamaran_core::mirror::{Effect, Event, RequestId, Resolve, WriteProblem};
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::routing::evidence::{Group, GroupPlace};
-use catamaran_core::side::Side;
 
 use crate::api::{Object, Status};
 use crate::clock::{Ms, SECOND, millis};
+use crate::endpoints::{Key, UnderWay};
 use crate::facts::Facts;
 use crate::reading::{API, TIMEOUT};
-use crate::world::{Fault, Item, Kind, ProbeSeen, World};
+use crate::world::{Fault, Item, Kind, World};
 
 /// Something under way.
 #[derive(Clone, Debug)]
 pub enum Job {
-    Probe {
-        asked: ProbeSeen,
-        request: RequestId,
-        side: Side,
-        canary: Option<Canary>,
-        policy: Arc<MirrorPolicy>,
-    },
+    Probe(UnderWay),
     InUse {
         request: RequestId,
         policy: Arc<MirrorPolicy>,
@@ -69,9 +63,10 @@ pub enum Answer {
         policy: Option<Arc<MirrorPolicy>>,
         found: Ms,
         term: u32,
-        probe: Option<ProbeSeen>,
         again: bool,
     },
+    /// A probe of an endpoint ended.
+    Ended(Key, u64, Box<Ended>),
     /// A write of the status ended; the object that comes with it.
     Status {
         request: RequestId,
@@ -110,32 +105,6 @@ impl World {
     fn job(&mut self, replica: usize, effect: Effect, policy: Arc<MirrorPolicy>) -> Option<(Ms, Job)> {
         let now = self.now;
         Some(match effect {
-            Effect::Probe {
-                request, side, canary, ..
-            } => {
-                self.replicas[replica].probed[side] = now;
-                self.replicas[replica].asked[side] = Some(request);
-                let timeout = millis(policy.health.timeout);
-                let host = policy.sides[side].registry.clone();
-                let (end, outcome) = self.registry_mut(&host).probe(now, timeout);
-                let asked = ProbeSeen {
-                    name: policy.sides[side].name(),
-                    host,
-                    side,
-                    begun: now,
-                    end,
-                    by_clock: end,
-                    outcome,
-                };
-                let job = Job::Probe {
-                    asked,
-                    request,
-                    side,
-                    canary,
-                    policy,
-                };
-                (end, job)
-            }
             Effect::ReadInUse { request, oldest } => {
                 self.replicas[replica].in_use_reads.push(now);
                 let oldest = millis(oldest);
@@ -170,16 +139,7 @@ impl World {
     /// The job comes to what it finds out.
     pub fn found(&mut self, replica: usize, begun: (u32, u32), job: Job) {
         match job {
-            Job::Probe {
-                asked,
-                request,
-                side,
-                canary,
-                policy,
-            } => {
-                let (event, seen) = self.probe_ended(replica, asked, (request, side), canary, &policy);
-                self.answer(replica, begun, Kind::Probe, event, (Some(policy), self.now), Some(seen));
-            }
+            Job::Probe(under_way) => self.probe_ended(replica, begun.0, under_way),
             Job::InUse {
                 request,
                 policy,
@@ -187,7 +147,7 @@ impl World {
             } => {
                 let in_use = self.shared_in_use(replica, &policy, oldest);
                 let event = Event::InUse { request, in_use };
-                self.answer(replica, begun, Kind::InUse, event, (Some(policy), self.now), None);
+                self.answer(replica, begun, Kind::InUse, event, (Some(policy), self.now));
             }
             Job::List {
                 pass,
@@ -201,11 +161,11 @@ impl World {
                 begun: asked,
             } => {
                 let event = self.resolve(&wanted, &policy);
-                self.answer(replica, begun, Kind::Resolve, event, (Some(policy), asked), None);
+                self.answer(replica, begun, Kind::Resolve, event, (Some(policy), asked));
             }
             Job::Copy { errand, policy } => {
                 let event = self.copy(errand, &policy);
-                self.answer(replica, begun, Kind::Copy, event, (Some(policy), self.now), None);
+                self.answer(replica, begun, Kind::Copy, event, (Some(policy), self.now));
             }
             Job::Status { request, base, status } => self.status_written(replica, begun.0, request, &base, *status),
             Job::Store { groups, all, facts } => self.stored(replica, begun.0, groups, &all, facts),
@@ -220,14 +180,12 @@ impl World {
         kind: Kind,
         event: Event,
         (policy, found): (Option<Arc<MirrorPolicy>>, Ms),
-        probe: Option<ProbeSeen>,
     ) {
         let answer = Answer::Event {
             event,
             policy,
             found,
             term,
-            probe,
             again: false,
         };
         self.send(replica, life, kind, answer);
@@ -261,19 +219,9 @@ impl World {
                 policy,
                 found,
                 term,
-                probe,
                 again,
             } => {
                 let one = &mut self.replicas[replica];
-                let waited_for = |seen: &ProbeSeen| match &event {
-                    Event::Probed(probed) => one.asked[seen.side] == Some(probed.request),
-                    _ => false,
-                };
-                if let Some(probe) = probe.filter(|seen| seen.begun >= one.sides_changed[seen.side] && waited_for(seen))
-                {
-                    one.asked[probe.side] = None;
-                    one.probes.push(probe);
-                }
                 // By a clock that was set meanwhile it may have been given up.
                 let in_time = self.now - found <= 20 * SECOND + TIMEOUT && one.clocks_set <= found;
                 let same_spec = policy
@@ -300,6 +248,7 @@ impl World {
                 self.feed(replica, Event::StatusWritten { request, result });
             }
             Answer::Stored(result, groups) => self.store_ended(replica, result, groups),
+            Answer::Ended(key, serial, ended) => self.probe_arrives(replica, &key, serial, *ended),
         }
     }
 

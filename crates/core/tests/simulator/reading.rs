@@ -3,22 +3,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use catamaran_core::endpoint::{Outcome, Probe, Unavailable};
+use catamaran_core::endpoint::{Outcome, Unavailable};
 use catamaran_core::mirror::in_use::InUse;
-use catamaran_core::mirror::parity::{Canary, Observed};
+use catamaran_core::mirror::parity::Observed;
 use catamaran_core::mirror::repair::Errand;
 use catamaran_core::mirror::{
-    ClientProblem, CopyDone, CopyEnded, CopyFailure, Event, Listed, ListedTag, Listing, Probed, ReadFailure, RequestId,
-    Resolve, Resolved,
+    CopyDone, CopyEnded, CopyFailure, Event, Listed, ListedTag, Listing, ReadFailure, Resolve, Resolved,
 };
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::reference::Reference;
 use catamaran_core::side::{Side, Sides};
 
-use crate::clock::{Ms, SECOND, at};
+use crate::clock::{Ms, SECOND};
 use crate::facts::mapping;
 use crate::registry::Weather;
-use crate::world::{Kind, ProbeSeen, World};
+use crate::world::{Kind, World};
 
 /// Tags in one piece of a listing.
 const PIECE: usize = 3;
@@ -111,58 +110,6 @@ impl World {
         })
     }
 
-    pub fn probe_ended(
-        &mut self,
-        replica: usize,
-        mut asked: ProbeSeen,
-        (request, side): (RequestId, Side),
-        canary: Option<Canary>,
-        policy: &MirrorPolicy,
-    ) -> (Event, ProbeSeen) {
-        let path = |canary: &Canary| policy.path(side, &canary.repository).into_owned();
-        asked.by_clock = asked.end + self.replicas[replica].clock;
-        let registry = self.registry(&asked.host);
-        let holds = |canary: &Canary| registry.holds(&path(canary), &canary.digest.to_string()).is_some();
-        match registry.weather(asked.end) {
-            Weather::Fails(how) if asked.outcome == Outcome::Reachable => asked.outcome = Outcome::Unavailable(how),
-            Weather::Says(outcome) if asked.outcome == Outcome::Reachable => asked.outcome = outcome,
-            _ => {}
-        }
-        let broken = |canary: &Canary| registry.broken.contains(&path(canary));
-        if asked.outcome == Outcome::Reachable && canary.as_ref().is_some_and(broken) {
-            asked.outcome = Outcome::Unavailable(Unavailable::ServerError);
-        }
-        if asked.outcome == Outcome::Reachable && !canary.as_ref().is_none_or(holds) {
-            asked.outcome = Outcome::CanaryNotFound;
-        }
-        if asked.outcome == Outcome::Reachable
-            && let Some(canary) = &canary
-        {
-            let place = (asked.host.as_str(), path(canary));
-            let digest = canary.digest.clone();
-            self.told.note((place.0, &place.1), &digest.to_string(), Some(digest));
-            let mapping = mapping(policy, &canary.repository);
-            self.told.served.insert((mapping, asked.host.clone()));
-        }
-        let no_client = asked.outcome == Outcome::CredentialsUnavailable;
-        let problem = ClientProblem {
-            reason: "SecretNotFound",
-            message: "the Secret does not exist".to_owned(),
-        };
-        let event = Event::Probed(Box::new(Probed {
-            request,
-            side,
-            probe: Probe {
-                at: at(asked.by_clock),
-                outcome: asked.outcome,
-                message: format!("at {} ms: {}", asked.end, asked.outcome.as_str()),
-            },
-            canary: canary.filter(|_| !no_client),
-            client: if no_client { Err(Some(problem)) } else { Ok(()) },
-        }));
-        (event, asked)
-    }
-
     /// The latest reading of what is in use, or a new one if it is too old.
     pub fn shared_in_use(&mut self, replica: usize, policy: &Arc<MirrorPolicy>, oldest: Ms) -> Arc<InUse> {
         let now = self.now;
@@ -243,7 +190,7 @@ impl World {
         }
         one.pieces.1.insert(repository.to_owned(), pieces);
         let event = Event::Listed(Box::new(listed));
-        self.answer(replica, begun, Kind::List, event, (Some(policy), asked), None);
+        self.answer(replica, begun, Kind::List, event, (Some(policy), asked));
     }
 
     pub fn note_listing(
@@ -280,7 +227,7 @@ impl World {
         };
         let listed = pieces.next(pass, repository);
         let about = (Some(Arc::clone(&pieces.policy)), pieces.found);
-        self.answer(replica, begun, Kind::List, Event::Listed(Box::new(listed)), about, None);
+        self.answer(replica, begun, Kind::List, Event::Listed(Box::new(listed)), about);
     }
 
     pub fn resolve(&mut self, wanted: &Resolve, policy: &MirrorPolicy) -> Event {

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use catamaran_core::digest::Digest;
-use catamaran_core::endpoint::{Outcome, Unavailable};
+use catamaran_core::endpoint::{Layer, Outcome, Target, Unavailable};
 
 use crate::clock::{Dice, Ms};
+use crate::endpoints::layer_of;
 
 /// What a registry does with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub struct Registry {
     pub changes: Vec<(Ms, Weather)>,
     /// How long an answer takes.
     pub latency: Ms,
-    /// How much later the first probe ends.
+    /// How much later than on the grid its probes begin.
     pub offset: Ms,
     /// Repositories that answer 500 while the others work.
     pub broken: BTreeSet<String>,
@@ -50,6 +51,9 @@ pub struct Registry {
     dice: Dice,
     /// Probes that come through before one is lost.
     pub until_loss: Ms,
+    /// How many are lost in a row, and how many of those are still to come.
+    burst: u32,
+    left: u32,
 }
 
 impl Registry {
@@ -67,6 +71,8 @@ impl Registry {
             loss: 0.0,
             dice: Dice(0),
             until_loss: Ms::MAX,
+            burst: 1,
+            left: 1,
         }
     }
 
@@ -76,7 +82,7 @@ impl Registry {
         self
     }
 
-    /// Whose first probe ends so much later.
+    /// Whose probes begin so much later.
     pub fn offset(mut self, offset: Ms) -> Registry {
         self.offset = offset;
         self
@@ -87,6 +93,13 @@ impl Registry {
         self.loss = loss;
         self.dice = Dice(seed);
         self.until_loss = self.draw();
+        self
+    }
+
+    /// Loses so many probes in a row.
+    pub fn bursts(mut self, length: u32) -> Registry {
+        self.burst = length;
+        self.left = length;
         self
     }
 
@@ -114,9 +127,13 @@ impl Registry {
     /// When a probe begun now ends, and with what. One that is under way when the weather turns meets the new weather.
     pub fn probe(&mut self, begun: Ms, timeout: Ms) -> (Ms, Outcome) {
         let timed_out = (begun + timeout, Outcome::Unavailable(Unavailable::Timeout));
-        let latency = self.latency + std::mem::take(&mut self.offset);
+        let latency = self.latency;
         if self.until_loss == 0 {
-            self.until_loss = self.draw();
+            self.left -= 1;
+            if self.left == 0 {
+                self.left = self.burst;
+                self.until_loss = self.draw();
+            }
             let reset = Outcome::Unavailable(Unavailable::ConnectionFailed);
             return if self.dice.below(2) == 0 {
                 timed_out
@@ -137,6 +154,25 @@ impl Registry {
             Weather::BlackHole => timed_out,
             Weather::Says(outcome) => (end, outcome),
         }
+    }
+
+    /// What a probe that came through finds at its end, and which part of the registry that is about.
+    pub fn meets(&self, end: Ms, target: Option<&Target>) -> (Outcome, Layer) {
+        let broken = target.is_some_and(|target| self.broken.contains(&target.path));
+        let outcome = match self.weather(end) {
+            Weather::Fails(how) => Outcome::Unavailable(how),
+            Weather::Says(outcome) => outcome,
+            _ if broken => Outcome::Unavailable(Unavailable::ServerError),
+            _ => {
+                let held = |target: &Target| self.holds(&target.path, &target.digest.to_string()).is_some();
+                if target.is_none_or(held) {
+                    Outcome::Reachable
+                } else {
+                    Outcome::CanaryNotFound
+                }
+            }
+        };
+        (outcome, layer_of(outcome))
     }
 
     /// What it holds under a tag or digest.

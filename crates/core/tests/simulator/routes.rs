@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use catamaran_core::digest::Digest;
-use catamaran_core::endpoint::Outcome;
 use catamaran_core::mirror::active_side;
 use catamaran_core::mirror::failover::FlipReason;
 use catamaran_core::pod::PodFacts;
@@ -52,8 +51,11 @@ impl World {
                 continue;
             };
             for side in Side::ALL {
-                let throttled = self.probes_of(replica, &policy.sides[side].name()).next();
-                let throttled = throttled.is_some_and(|seen| matches!(seen.outcome, Outcome::Throttled { .. }));
+                if one.endpoints.host(side) != Some(policy.sides[side].registry.as_str()) {
+                    let message = format!("replica {replica} does not watch the {side}");
+                    return self.fail("I9", message);
+                }
+                let throttled = one.endpoints.is_throttled(side);
                 let patience = if throttled { 6 * MINUTE } else { LONGEST_SILENCE };
                 let lost = self.checks.patience > 0;
                 let from = one.probed[side].max(one.watched).max(one.sides_changed[side]);

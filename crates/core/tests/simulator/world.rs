@@ -1,15 +1,15 @@
 //! A cluster with its API server, its registries and its operator's replicas, each of which runs the loop that runs in
-//! production: events go into a [`Mirror`], and what comes out is carried out.
+//! production: events go into a [`Mirror`] and its endpoints, and what comes out is carried out.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use catamaran_core::digest::Digest;
-use catamaran_core::endpoint::Outcome;
+use catamaran_core::endpoint::{Outcome, Report};
 use catamaran_core::mirror::failover::{FlipReason, Standing};
 use catamaran_core::mirror::in_use::InUse;
-use catamaran_core::mirror::{Effect, Event, Mirror, RequestId};
+use catamaran_core::mirror::{Effect, Event, Mirror};
 use catamaran_core::policy::{MirrorId, MirrorPolicy};
 use catamaran_core::routing::RouteTable;
 use catamaran_core::routing::evidence::{Group, GroupPlace};
@@ -18,7 +18,8 @@ use jiff::Timestamp;
 
 use crate::api::{Object, Status, Stored, ValidPolicy};
 use crate::check::{Checks, Violation};
-use crate::clock::{HOUR, MINUTE, Ms, SECOND, at, millis};
+use crate::clock::{HOUR, MINUTE, Ms, SECOND, at};
+use crate::endpoints::{Endpoints, Fate, INTERVAL, Key};
 use crate::facts::{Facts, Told};
 use crate::jobs::{Answer, Job};
 use crate::reading::Pieces;
@@ -46,6 +47,8 @@ pub enum Item {
     Found(usize, (u32, u32), Box<Job>),
     /// The answer of a job arrives.
     Arrives(usize, u32, Box<Answer>),
+    /// A replica hears what another one sees of a registry, and when it saw that.
+    Heard(usize, u32, Key, Box<(usize, Report, Ms)>),
     /// A replica tries again to store evidence.
     Store(usize, u32),
     /// A replica that was paused goes on.
@@ -89,6 +92,7 @@ pub enum Fault {
 /// One replica of the operator.
 pub struct Replica {
     pub mirror: Mirror,
+    pub endpoints: Endpoints,
     /// Counts its restarts: what an earlier process asked for reaches nobody.
     pub life: u32,
     pub leading: bool,
@@ -123,8 +127,6 @@ pub struct Replica {
     pub in_use: Option<Arc<InUse>>,
     /// The latest reading of what is in use, and for which spec.
     pub shared_in_use: Option<(Ms, Arc<MirrorPolicy>, Arc<InUse>)>,
-    /// The probe of each side that it waits for.
-    pub asked: Sides<Option<RequestId>>,
     /// When each side was probed last, and when there was last a reason not to.
     pub probed: Sides<Ms>,
     pub watched: Ms,
@@ -140,12 +142,11 @@ pub struct Replica {
 pub struct ProbeSeen {
     /// The registry with its prefix: the two sides may lie on one host.
     pub name: String,
-    pub host: String,
-    pub side: Side,
+    /// When it began and ended by the clock of the replica's machine.
     pub begun: Ms,
-    pub end: Ms,
-    /// When it ended by the clock of the replica's machine.
     pub by_clock: Ms,
+    /// When the replica was told.
+    pub told: Ms,
     pub outcome: Outcome,
 }
 
@@ -188,13 +189,15 @@ pub struct World {
     pub announcements: u64,
     pub handled: u64,
     /// Whether every event and what follows from it is printed, to find out why a history breaks something.
-    log: bool,
+    pub log: bool,
+    /// What probes meet, where a test says so itself.
+    pub fate: Option<Fate>,
     /// What all replicas may handle.
     pub most_handled: u64,
 }
 
 /// Machines wake up after the instant that they asked for, not before.
-fn not_before(time: Timestamp) -> Ms {
+pub fn not_before(time: Timestamp) -> Ms {
     let ms = crate::clock::ms(time);
     if at(ms) < time { ms + 1 } else { ms }
 }
@@ -227,6 +230,7 @@ impl Replica {
     pub fn new(id: &MirrorId, life: u32) -> Replica {
         Replica {
             mirror: Mirror::new(id.clone()),
+            endpoints: Endpoints::default(),
             life,
             leading: false,
             term: 0,
@@ -251,7 +255,6 @@ impl Replica {
             in_use_reads: Vec::new(),
             in_use: None,
             shared_in_use: None,
-            asked: Sides::default(),
             probed: Sides::default(),
             watched: 0,
             clock: 0,
@@ -305,6 +308,7 @@ impl World {
             announcements: 0,
             handled: 0,
             log: std::env::var_os("SIMULATOR_LOG").is_some(),
+            fate: None,
             most_handled: u64::MAX,
         };
         for replica in 0..replicas {
@@ -342,7 +346,7 @@ impl World {
         while self.checks.holds() {
             let item = self.queue.peek().map(|Reverse((time, ..))| *time);
             let wake = self.next_wake();
-            let next = item.into_iter().chain(wake.map(|(time, _)| time)).min();
+            let next = item.into_iter().chain(wake.as_ref().map(|wake| wake.0)).min();
             let Some(next) = next.filter(|next| *next <= end) else {
                 break;
             };
@@ -351,8 +355,11 @@ impl World {
                 if let Some(Reverse((.., Slot(item)))) = self.queue.pop() {
                     self.happen(item);
                 }
-            } else if let Some((_, replica)) = wake {
-                self.wake(replica);
+            } else if let Some((_, replica, endpoint)) = wake {
+                match endpoint {
+                    Some(key) => self.wake_endpoint(replica, &key),
+                    None => self.wake(replica),
+                }
             }
         }
         self.now = self.now.max(end);
@@ -373,10 +380,11 @@ impl World {
     }
 
     /// Leaves out a stretch of probes of both sides that would all succeed, while nothing but that has happened for a while: the
-    /// next loss comes sooner, and the time until then counts as passed. Whole rounds are left out, so that every later probe
+    /// next loss comes sooner, and the time until then counts as passed. Whole intervals are left out, so that every later probe
     /// meets the very fate that it would have met.
     pub fn skip_healthy_stretch(&mut self) {
-        const CALM: usize = 8;
+        // An alarm is remembered for ten seconds.
+        const CALM: usize = 14;
         const REMEMBERED: Ms = HOUR + 10 * MINUTE;
         let flipped = self.flips.last().map_or(Ms::MIN / 2, |flip| flip.at);
         let probes = &self.replicas[0].probes;
@@ -395,18 +403,25 @@ impl World {
         if rounds <= 0 || rounds > Ms::MAX / 2 {
             return;
         }
-        let policy = self.replicas[0].policy().expect("a world that skips has a spec");
-        let round = millis(policy.health.period) + self.registries[0].latency;
-        self.skipped += rounds * round;
+        self.skipped += rounds * INTERVAL;
         for registry in &mut self.registries {
             registry.until_loss -= rounds;
         }
         self.replicas[0].probes.clear();
     }
 
-    fn next_wake(&self) -> Option<(Ms, usize)> {
-        let awake = |(index, replica): (usize, &Replica)| Some((replica.wake.filter(|_| !replica.paused)?, index));
-        self.replicas.iter().enumerate().filter_map(awake).min()
+    /// When the first mirror or endpoint wakes up, of which replica, and which endpoint.
+    fn next_wake(&self) -> Option<(Ms, usize, Option<Key>)> {
+        let mut first: Option<(Ms, usize, Option<&Key>)> = None;
+        for (index, replica) in self.replicas.iter().enumerate().filter(|(_, replica)| !replica.paused) {
+            let mirror = replica.wake.map(|time| (time, index, None));
+            let endpoint = replica
+                .endpoints
+                .next_wake()
+                .map(|(time, key)| (time, index, Some(key)));
+            first = first.into_iter().chain(mirror).chain(endpoint).min();
+        }
+        first.map(|(time, replica, endpoint)| (time, replica, endpoint.cloned()))
     }
 
     fn wake(&mut self, replica: usize) {
@@ -428,6 +443,7 @@ impl World {
             | Item::ReadAgain(replica)
             | Item::ShownEvidence(replica)
             | Item::Arrives(replica, ..)
+            | Item::Heard(replica, ..)
             | Item::Store(replica, _) => Some(*replica),
             Item::Found(..) | Item::Resume(_) | Item::Elect => None,
         };
@@ -443,6 +459,12 @@ impl World {
             Item::Arrives(replica, life, answer) => {
                 if self.replicas[replica].life == life {
                     self.arrives(replica, *answer);
+                }
+            }
+            Item::Heard(replica, life, key, said) => {
+                if self.replicas[replica].life == life {
+                    let (from, report, seen) = *said;
+                    self.hear(replica, &key, from, (report, seen));
                 }
             }
             Item::Store(replica, life) => {
@@ -470,11 +492,12 @@ impl World {
         if self.log {
             println!("        {effects:?}");
         }
+        let wake = self.replicas[replica].mirror.wake_at(now);
+        self.replicas[replica].wake = wake.map(|time| (not_before(time) - clock).max(self.now));
         for effect in effects {
             self.carry_out(replica, effect);
         }
-        let wake = self.replicas[replica].mirror.wake_at(now);
-        self.replicas[replica].wake = wake.map(|time| (not_before(time) - clock).max(self.now));
+        self.drop_idle_endpoints(replica);
     }
 
     fn carry_out(&mut self, replica: usize, effect: Effect) {
@@ -482,6 +505,8 @@ impl World {
             Effect::Measure => self.pass_ended(replica),
             Effect::Announce(_) => self.announcements += 1,
             Effect::WriteEvidence(places) => self.publish_evidence(replica, &places),
+            Effect::Watch { side, watch } => self.watch(replica, side, watch),
+            Effect::ProbeNow { side, after } => self.probe_now(replica, side, after),
             effect => self.begin(replica, effect),
         }
     }

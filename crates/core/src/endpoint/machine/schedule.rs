@@ -41,7 +41,8 @@ pub(super) struct Schedule {
     pace: Pace,
     last_begun: Option<Timestamp>,
     sent: u64,
-    wanted: bool,
+    /// When the next probe is wanted, and the last time for which one is.
+    wanted: Option<(Timestamp, Timestamp)>,
     wanted_soon: bool,
     /// No probe begins for so long from then on: the registry limits our requests.
     held: Option<(Timestamp, Duration)>,
@@ -57,7 +58,7 @@ impl Default for Schedule {
             pace: Pace::default(),
             last_begun: None,
             sent: 0,
-            wanted: false,
+            wanted: None,
             wanted_soon: false,
             held: None,
             throttled: 0,
@@ -78,9 +79,10 @@ impl Schedule {
         self.pace = pace;
     }
 
-    /// Has the next probe begin at once.
-    pub(super) fn want(&mut self) {
-        self.wanted = true;
+    /// Has a probe begin at this time, or at once where it has passed.
+    pub(super) fn want(&mut self, at: Timestamp) {
+        let (next, last) = self.wanted.unwrap_or((at, at));
+        self.wanted = Some((next.min(at), last.max(at)));
     }
 
     /// Has the next probe begin soon: many may ask for that at the same time.
@@ -107,15 +109,11 @@ impl Schedule {
         if last > now {
             return Some(now);
         }
-        if self.wanted {
-            return Some(later(last, LEAST_GAP));
-        }
-        if suspect {
-            return Some(later(last, HEDGE_GAP));
-        }
+        let wanted = self.wanted.map(|(next, _)| next.max(later(last, LEAST_GAP)));
+        let hedge = suspect.then(|| later(last, HEDGE_GAP));
         let soon = self.wanted_soon.then(|| later(last, SOON));
-        let slot = (!busy).then(|| self.slot_after(last));
-        soon.into_iter().chain(slot).min()
+        let slot = (!busy && !suspect).then(|| self.slot_after(last));
+        [wanted, hedge, soon, slot].into_iter().flatten().min()
     }
 
     /// The first slot at least half an interval later.
@@ -131,7 +129,10 @@ impl Schedule {
 
     pub(super) fn begin(&mut self, now: Timestamp) -> Kind {
         self.last_begun = Some(now);
-        self.wanted = false;
+        self.wanted = self
+            .wanted
+            .filter(|(_, last)| *last > now)
+            .map(|(next, last)| (if next > now { next } else { last }, last));
         self.wanted_soon = false;
         let sent = self.sent;
         self.sent = sent.wrapping_add(1);

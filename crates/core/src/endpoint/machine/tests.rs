@@ -433,6 +433,7 @@ fn report(at: Timestamp, fails: bool, failing: &[&str]) -> Report {
         fails,
         down: fails,
         failing: failing.iter().map(|path| (*path).to_owned()).collect(),
+        suspects: false,
     }
 }
 

@@ -240,14 +240,17 @@ fn missing_answer_is_asked_for() {
     let three = [(2, DOWN), (3, DOWN), (4, DOWN)];
     let before: &Probes = &[(0, UP), (1, UP)];
     let fallback = |seconds| Some((Side::Fallback, at(seconds)));
+    let skewed = |seconds| Some((Side::Fallback, later(at(seconds), LONGEST_SKEW)));
     let cases: &[(&str, &Probes, &Probes, Option<(Side, Timestamp)>)] = &[
         ("well", &[(3, UP)], &up(0, 2), None),
-        ("the first failure", &one, &up(0, 2), fallback(3)),
-        ("the second", &two, before, fallback(2)),
+        ("the first failure", &one, &up(0, 2), skewed(3)),
+        ("the second", &two, before, skewed(2)),
+        ("it answered too soon", &two, &[(0, UP), (2, UP)], skewed(2)),
         ("it has just answered", &two, &[(0, UP), (3, UP)], None),
         ("it does not answer", &two, &[(0, UP), (2, DOWN)], None),
-        ("at the threshold", &three, before, fallback(2)),
-        ("it came back", &three, &[(3, UP), (4, UP)], fallback(3 + 6)),
+        ("at the threshold", &three, before, skewed(2)),
+        ("it came back", &three, &[(2, DOWN), (3, UP), (4, UP)], fallback(3 + 6)),
+        ("it was not asked before", &three, &[(3, UP), (4, UP)], fallback(3 + 6)),
     ];
     for (name, primary, fallback, wanted) in cases {
         assert_eq!(Situation::new(primary, fallback).decide(4).probe_now, *wanted, "{name}");
@@ -307,6 +310,14 @@ fn failover_needs_failures_for_long_enough() {
     let brief = |ms: i64| {
         let begun = later(at(4), Duration::from_millis(u64::try_from(ms).unwrap()));
         let mut situation = Situation::new(&[(0, UP), (4, DOWN), (4, DOWN)], &[(0, UP), (4, UP)]);
+        let answer = later(at(4), LONGEST_SKEW);
+        let answer = Probe {
+            begun: answer,
+            at: answer,
+            outcome: UP,
+            message: String::new(),
+        };
+        situation.fallback.record(answer, &situation.policy.health);
         let last = Probe {
             begun,
             at: begun,
@@ -579,12 +590,11 @@ fn threshold_of_one_still_asks_the_other_side_afterwards() {
     let decision = hasty.decide(4);
     assert_eq!(
         (decision.why.reason, decision.probe_now),
-        (Reason::Confirming, Some((Side::Fallback, at(4))))
+        (Reason::Confirming, Some((Side::Fallback, later(at(4), LONGEST_SKEW))))
     );
-    hasty.fallback = history(&up(0, 4));
-    let decision = hasty.decide(4);
-    let confirmed = later(at(4), CONFIRMATION);
-    assert_eq!(decision.probe_now, Some((Side::Primary, confirmed)));
+    hasty.fallback = history(&[(0, UP), (2, UP), (5, UP)]);
+    let decision = hasty.decide(5);
+    assert_eq!(decision.probe_now, Some((Side::Primary, at(5))));
     hasty.primary = history_under(&hasty.policy, &[(2, UP), (4, DOWN), (5, DOWN)]);
     assert_eq!(hasty.reason(5), OVER);
 }

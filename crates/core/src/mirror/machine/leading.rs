@@ -227,8 +227,10 @@ impl Mirror {
             },
             now,
         );
-        if let Some((side, after)) = decision.probe_now.filter(|(_, after)| *after <= now) {
-            effects.extend(self.probes.want(side, after));
+        match decision.probe_now {
+            Some((side, after)) if side == active => effects.extend(self.probes.want(side, after)),
+            Some((side, after)) => effects.extend(self.probes.want_twice(side, after, now)),
+            None => {}
         }
         if decision.check_now {
             effects.extend(self.check(policy, now));

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::{Mirror, rules};
-use crate::endpoint::Outcome;
+use crate::endpoint::{Outcome, later};
 use crate::mirror::effect::Effect;
 use crate::mirror::event::{Listed, Probed, ReferenceName, RequestId, Resolved};
+use crate::mirror::failover::LONGEST_SKEW;
 use crate::mirror::in_use::InUse;
 use crate::mirror::pass::{Passes, Reading};
 use crate::mirror::verification::Cause;
@@ -49,7 +50,9 @@ impl Mirror {
         if !self.acts() || side != self.status.standing.active {
             return Vec::new();
         }
-        self.probes.want(side.other(), now).into_iter().collect()
+        // What is slow began before, and what an alarm brings about begins now.
+        let after = later(now, LONGEST_SKEW);
+        self.probes.want_twice(side.other(), after, now)
     }
 
     /// A side has served a manifest. If it is the active one, images of this mapping may be sent there from now on. Whether that
