@@ -4,6 +4,8 @@
 //! counts as a failure; everything else says nothing about whether the registry works, so it neither adds to a run of
 //! failures nor ends it. It does end a run of successes: nothing was proven reachable.
 //!
+//! Refusals that are triggers (401, 403, 429) count otherwise: by their share among all readings ([`refusals`]).
+//!
 //! A run of failures ends with a success, or when no counted failure came for [`quiet_after`] plus one time-out. Without
 //! the second rule single lost probes would add up over hours of 401s.
 
@@ -14,11 +16,13 @@ use jiff::{SignedDuration, Timestamp};
 use crate::policy::HealthPolicy;
 
 mod outcome;
+mod refusals;
 #[cfg(test)]
 mod tests;
 
 use outcome::Class;
 pub use outcome::{Availability, Outcome, Unavailable, UnknownReason};
+use refusals::Refusals;
 
 /// The longest time that a registry's Retry-After can keep us from probing.
 pub const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
@@ -51,7 +55,7 @@ pub fn quiet_after(policy: &HealthPolicy) -> Duration {
     policy.period.max(policy.timeout).saturating_mul(2)
 }
 
-/// The probes of one side, condensed: the latest one and the runs it belongs to. Of constant size.
+/// The probes of one side, condensed: the latest one and the runs it belongs to. Of bounded size.
 #[derive(Clone, Debug, Default)]
 pub struct ProbeHistory {
     latest: Option<Probe>,
@@ -67,6 +71,7 @@ pub struct ProbeHistory {
     unclear: u32,
     throttled: u32,
     since_blob: u32,
+    refusals: Refusals,
     standing: Option<Availability>,
 }
 
@@ -81,13 +86,45 @@ impl ProbeHistory {
         self.since_blob = if self.wants_blob() { 1 } else { self.since_blob + 1 };
         let throttled = matches!(probe.outcome, Outcome::Throttled { .. });
         self.throttled = if throttled { self.throttled.saturating_add(1) } else { 0 };
-        match probe.outcome.class(policy) {
+        let class = probe.outcome.class(policy);
+        let refusal = if let Class::Refusal(kind, _) = class {
+            Some(kind)
+        } else {
+            None
+        };
+        if policy.counts_refusals() {
+            self.refusals.record(probe.at, refusal);
+        } else {
+            self.refusals = Refusals::default();
+        }
+        match class {
             Class::Success => self.succeed(probe.at, policy),
             Class::Failure(kind) => self.fail(probe.at, kind, policy),
             Class::Unclear(reason) => self.stay_unclear(reason, policy),
+            Class::Refusal(kind, reason) => {
+                self.stay_unclear(reason, policy);
+                if self.refusals.lasting().is_some() {
+                    self.standing = Some(Availability::Unavailable(kind));
+                }
+            }
         }
         self.recorded = self.recorded.saturating_add(1);
         self.latest = Some(probe);
+    }
+
+    /// Whether the latest probe is one of as many failures as `policy` asks for.
+    pub fn has_failed(&self, policy: &HealthPolicy) -> bool {
+        let class = self.latest.as_ref().map(|probe| probe.outcome.class(policy));
+        match class {
+            Some(Class::Refusal(kind, _)) => self.refusals.lasting() == Some(kind),
+            _ => self.failures >= policy.failure_threshold,
+        }
+    }
+
+    /// Whether the latest probe was refused in a way that counts, and it is not known yet that this lasts.
+    pub fn is_refused_of_late(&self, policy: &HealthPolicy) -> bool {
+        let class = self.latest.as_ref().map(|probe| probe.outcome.class(policy));
+        matches!(class, Some(Class::Refusal(..))) && !self.has_failed(policy)
     }
 
     /// Whether this is more than a first reading: one alone, as a new process has it, is never acted on.
@@ -161,11 +198,17 @@ impl ProbeHistory {
         self.latest.as_ref()
     }
 
-    /// The latest probe, unless it is older than [`quiet_after`].
+    /// The latest probe, unless it is older than [`quiet_after`]: from the end of the backoff, where the registry limits requests.
     pub fn fresh(&self, policy: &HealthPolicy, now: Timestamp) -> Option<&Probe> {
-        self.latest
-            .as_ref()
-            .filter(|probe| distance(probe.at, now) <= quiet_after(policy))
+        let quiet = quiet_after(policy);
+        self.latest.as_ref().filter(|probe| {
+            let backoff = match probe.outcome {
+                // It is not asked again before that.
+                Outcome::Throttled { retry_after } => self.backoff(retry_after, policy),
+                _ => Duration::ZERO,
+            };
+            distance(probe.at, now) <= quiet.saturating_add(backoff)
+        })
     }
 
     fn heard_within(&self, limit: Duration, at: Timestamp) -> bool {
@@ -174,24 +217,25 @@ impl ProbeHistory {
             .is_some_and(|probe| distance(probe.at, at) <= limit)
     }
 
-    /// Counted failures since the last success.
+    /// Counted failures since the last success; of refusals, those in a row.
     pub fn failures_in_row(&self) -> u32 {
-        self.failures
+        let refused = self.refusals.row();
+        refused.map_or(self.failures, |(_, count)| count)
     }
 
     /// When the first failure of the run ended.
     pub fn failing_since(&self) -> Option<Timestamp> {
-        self.failing_since
+        self.refusals.row().map(|(since, _)| since).or(self.failing_since)
     }
 
     /// When the last failure of the run but one ended. Any later one was begun after that.
     pub fn previous_failure(&self) -> Option<Timestamp> {
-        self.previous_failure
+        self.refusals.previous().or(self.previous_failure)
     }
 
     /// When the last failure of the run ended.
     pub fn last_failure(&self) -> Option<Timestamp> {
-        self.last_failure
+        self.refusals.last().or(self.last_failure)
     }
 
     /// Successes since anything else.
@@ -217,7 +261,9 @@ impl ProbeHistory {
         let Some(latest) = &self.latest else { return now };
         let pause = match latest.outcome {
             Outcome::Throttled { retry_after } => self.backoff(retry_after, policy),
-            outcome if outcome.counts_as_failure(policy) && self.failures < policy.failure_threshold => {
+            outcome
+                if matches!(outcome.class(policy), Class::Failure(_)) && self.failures < policy.failure_threshold =>
+            {
                 let gap = match outcome {
                     Outcome::Unavailable(Unavailable::Timeout) => REPROBE_GAP_AFTER_TIMEOUT,
                     _ => REPROBE_GAP,

@@ -193,6 +193,8 @@ pub struct HealthPolicy {
     pub success_threshold: u32,
     /// Failure classes that count towards `failure_threshold`; `Unavailable` always does.
     pub triggers: Vec<Trigger>,
+    /// What follows when nodes can't pull from the active side.
+    pub on_pulls_failing: OnPullsFailing,
     /// The manifest to probe with, as `(repository name, tag)`; absent: the newest in-sync tag.
     pub canary: Option<(String, String)>,
 }
@@ -205,8 +207,16 @@ impl Default for HealthPolicy {
             failure_threshold: 3,
             success_threshold: 3,
             triggers: vec![Trigger::Unavailable],
+            on_pulls_failing: OnPullsFailing::Failover,
             canary: None,
         }
+    }
+}
+
+impl HealthPolicy {
+    /// Whether there are triggers that count by their share among all readings.
+    pub(crate) fn counts_refusals(&self) -> bool {
+        self.triggers.iter().any(|trigger| *trigger != Trigger::Unavailable)
     }
 }
 
@@ -219,6 +229,18 @@ pub enum Trigger {
     Unauthorized,
     /// 403: the identity lacks a role, or the registry's firewall refuses this network.
     Forbidden,
+    /// 429: the registry limits the rate of requests.
+    Throttled,
+}
+
+/// What follows when nodes can't pull from the active side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnPullsFailing {
+    /// A failover, if the other side is a place to go.
+    #[default]
+    Failover,
+    /// A condition, an Event and a metric.
+    Report,
 }
 
 /// When and how the active side changes.
