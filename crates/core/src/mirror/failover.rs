@@ -10,6 +10,11 @@
 //! automatic flip away from a failing side counts: from the third within an hour on the other side must have been reachable
 //! for the stable time, doubled each time, so that two registries that fail in turn are damped as one is.
 //!
+//! **Pulls** that fail on nodes are a reason of their own, while probes pass or say nothing: [`super::pulls`] has the rule. The same
+//! sandwich holds around the last failed pull but one. Because probes can't say when such a side is well again, it is left for at
+//! least twice the stable time, and of the failovers within an hour only the first two may be for this reason: with their failbacks
+//! that makes four flips.
+//!
 //! **Failback** needs a primary that was reachable without a break for the stable time, doubled for each further failover
 //! within the hour, and a check, begun after its recovery and at most [`LONGEST_PROOF`] ago, that found everything in use there.
 
@@ -17,11 +22,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::pulls::PullOutage;
 use crate::endpoint::{Outcome, ProbeHistory, distance, later};
 use crate::policy::{ActiveSide, FailbackMode, MirrorPolicy};
 use crate::side::{Side, Sides};
 
 mod explain;
+mod pulling;
 mod reason;
 #[cfg(test)]
 mod tests;
@@ -51,6 +58,8 @@ pub struct Input<'a> {
     pub standing: &'a Standing,
     /// Whether each side is known to hold something that is in use or, where nothing is in use, some selected tag.
     pub serves: Sides<bool>,
+    /// Whether pulls from each side fail on nodes.
+    pub pulls: Sides<Option<PullOutage>>,
     /// The latest check of what failback needs.
     pub check: Option<InUseCheck>,
 }
@@ -146,6 +155,8 @@ struct Verdict {
     until: Option<Timestamp>,
     probe_now: Option<Side>,
     check_now: bool,
+    /// The pulls from the active side that it is about, rather than probes.
+    pulls: Option<PullOutage>,
 }
 
 impl From<Reason> for Verdict {
@@ -155,6 +166,7 @@ impl From<Reason> for Verdict {
             until: None,
             probe_now: None,
             check_now: false,
+            pulls: None,
         }
     }
 }
@@ -184,7 +196,7 @@ pub fn decide(input: &Input<'_>, now: Timestamp) -> Decision {
     let message = explain::message(input, &verdict, &failovers, now);
     if matches!(
         verdict.reason,
-        Reason::Flipped(FlipReason::PrimaryUnavailable | FlipReason::FallbackUnavailable)
+        Reason::Flipped(FlipReason::PrimaryUnavailable | FlipReason::FallbackUnavailable | FlipReason::PullsFailing)
     ) {
         failovers.push(now);
     }
@@ -213,8 +225,9 @@ fn judge(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdict 
     let policy = &input.policy.health;
     let history = input.probes[active];
     let state = match history.fresh(policy, now).map(|probe| &probe.outcome) {
+        Some(_) if history.is_refused_of_late(policy) => Reason::ActiveUnknown.into(),
         Some(outcome) if outcome.counts_as_failure(policy) => {
-            if history.failures_in_row() >= policy.failure_threshold && history.is_experienced() {
+            if history.has_failed(policy) && history.is_experienced() {
                 return failover(input, failovers, now);
             }
             Verdict {
@@ -226,7 +239,11 @@ fn judge(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdict 
         Some(_) => Reason::ActiveUnknown.into(),
         None => Reason::NotYetObserved.into(),
     };
-    if active == Side::Primary {
+    let state = match input.pulls[active] {
+        Some(outage) => pulling::failover(input, outage, failovers, now),
+        None => state,
+    };
+    if active == Side::Primary || matches!(state.reason, Reason::Flipped(_)) {
         return state;
     }
     // A fallback that fails, not yet often enough, does not stand in the way of going back.
@@ -249,41 +266,51 @@ fn pivot(history: &ProbeHistory) -> Option<Timestamp> {
 }
 
 fn failover(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdict {
-    let policy = &input.policy.health;
     let active = input.standing.active;
-    let other = active.other();
+    let since = match target(input, pivot(input.probes[active]), now) {
+        Ok(since) => since,
+        Err(verdict) => return verdict,
+    };
+    let until = later(since, damping(input.policy.failover.stable, failovers.len()));
+    if failovers.len() >= UNDAMPED_FAILOVERS && now < until {
+        return Verdict {
+            until: Some(until),
+            ..Reason::OtherUnstable.into()
+        };
+    }
+    Reason::Flipped(match active {
+        Side::Primary => FlipReason::PrimaryUnavailable,
+        Side::Fallback => FlipReason::FallbackUnavailable,
+    })
+    .into()
+}
+
+/// Since when the other side has been reachable, from before the pivot until after it; else why it is nowhere to go.
+fn target(input: &Input<'_>, pivot: Option<Timestamp>, now: Timestamp) -> Result<Timestamp, Verdict> {
+    let policy = &input.policy.health;
+    let other = input.standing.active.other();
     let history = input.probes[other];
     let Some(latest) = history.fresh(policy, now) else {
-        return Reason::OtherUnknown.into();
+        return Err(Reason::OtherUnknown.into());
     };
     if latest.outcome.counts_as_failure(policy) {
-        return Reason::BothUnavailable.into();
+        return Err(Reason::BothUnavailable.into());
     }
-    let (Some(since), Some(pivot)) = (history.reachable_since(), pivot(input.probes[active])) else {
-        return Reason::OtherUnknown.into();
+    let (Some(since), Some(pivot)) = (history.reachable_since(), pivot) else {
+        return Err(Reason::OtherUnknown.into());
     };
     if since <= pivot && pivot <= latest.at {
-        if !input.serves[other] {
-            return Reason::OtherEmpty.into();
-        }
-        let until = later(since, damping(input.policy.failover.stable, failovers.len()));
-        if failovers.len() >= UNDAMPED_FAILOVERS && now < until {
-            return Verdict {
-                until: Some(until),
-                ..Reason::OtherUnstable.into()
-            };
-        }
-        return Reason::Flipped(match active {
-            Side::Primary => FlipReason::PrimaryUnavailable,
-            Side::Fallback => FlipReason::FallbackUnavailable,
-        })
-        .into();
+        return if input.serves[other] {
+            Ok(since)
+        } else {
+            Err(Reason::OtherEmpty.into())
+        };
     }
     // Where the other side came back only now, the active one's own schedule brings the failures that are missing.
-    Verdict {
+    Err(Verdict {
         probe_now: (latest.at < pivot).then_some(other),
         ..Reason::Confirming.into()
-    }
+    })
 }
 
 /// How long the target of a failover must have been reachable, after this many others within the hour.
@@ -308,6 +335,15 @@ pub fn stable_wait(stable: Duration, failovers: usize) -> Duration {
     stable.saturating_mul(1 << doublings).min(FAILOVER_MEMORY.max(stable))
 }
 
+/// How long this failback waits: twice as long where the primary was left because pulls from it failed.
+fn failback_wait(input: &Input<'_>, failovers: usize) -> Duration {
+    let stable = input.policy.failover.stable;
+    match pulling::left_at(input, Side::Primary) {
+        Some(_) => pulling::rest(stable, failovers),
+        None => stable_wait(stable, failovers),
+    }
+}
+
 fn failback(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdict {
     if input.policy.failover.failback == FailbackMode::Manual {
         return Reason::ManualFailback.into();
@@ -317,12 +353,17 @@ fn failback(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdi
     let (Some(since), Some(_)) = (primary.reachable_since(), primary.fresh(policy, now)) else {
         return Reason::WaitingForRecovery.into();
     };
-    let until = later(since, stable_wait(input.policy.failover.stable, failovers.len()));
+    // What probes say now, they said while pulls failed.
+    let begun = pulling::left_at(input, Side::Primary).map_or(since, |left| left.max(since));
+    let until = later(begun, failback_wait(input, failovers.len()));
     if now < until {
         return Verdict {
             until: Some(until),
             ..Reason::WaitingForStability.into()
         };
+    }
+    if input.pulls.primary.is_some() {
+        return Reason::WaitingForRecovery.into();
     }
     if primary.successes_in_row() < policy.success_threshold {
         return Reason::WaitingForStability.into();

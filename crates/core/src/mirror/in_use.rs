@@ -31,6 +31,8 @@ pub struct InUse {
     pub references: BTreeMap<String, BTreeMap<String, Use>>,
     /// Pods with at least one image on the fallback.
     pub pods_on_fallback: u32,
+    /// All pods of the cluster run on one node.
+    pub is_single_node: bool,
     /// Whether the templates of workloads are among the references.
     pub workloads: WorkloadsRead,
     /// References that were left out because there are too many.

@@ -6,6 +6,8 @@ use super::*;
 use crate::endpoint::{Probe, Unavailable};
 use crate::policy::{MirrorId, SidePolicy};
 
+mod pulls;
+
 const UP: Outcome = Outcome::Reachable;
 const DOWN: Outcome = Outcome::Unavailable(Unavailable::ConnectionFailed);
 const DENIED: Outcome = Outcome::Unauthorized;
@@ -46,6 +48,7 @@ struct Situation {
     fallback: ProbeHistory,
     standing: Standing,
     serves: Sides<bool>,
+    pulls: Sides<Option<PullOutage>>,
     check: Option<InUseCheck>,
 }
 
@@ -57,6 +60,7 @@ impl Situation {
             fallback: history(fallback),
             standing: Standing::default(),
             serves: BOTH,
+            pulls: Sides::default(),
             check: None,
         }
     }
@@ -81,6 +85,7 @@ impl Situation {
             probes,
             standing: &self.standing,
             serves: self.serves,
+            pulls: self.pulls,
             check: self.check.clone(),
         };
         decide(&input, at(now))
