@@ -262,3 +262,140 @@ fn same_image_is_recognized_by_all_of_its_names() {
         assert_eq!(same_image(a, b), same, "{a} and {b}");
     }
 }
+
+/// What each class does for a side: an outage is what nobody's image, credential or policy can cause.
+#[test]
+fn outage_is_told_from_what_is_about_an_image_or_a_credential() {
+    use crate::endpoint::Unavailable::*;
+    let status = "unexpected status from HEAD request to https://ghcr.io/v2/o/x/manifests/1: ";
+    let blob = r#"failed to copy: httpReadSeeker: failed open: failed to do request: Get "https://blob.example/x?sig=REDACTED": "#;
+    let crio = "writing blob: happened during read: ";
+    let cases: [(&str, &[&str], Option<crate::endpoint::Unavailable>); 18] = [
+        ("containerd 2", &[CONTAINERD_2], Some(ConnectionFailed)),
+        ("containerd 1.7", &[CONTAINERD_1], Some(ConnectionFailed)),
+        (
+            "a dead blob host",
+            &[RESOLVE, blob, "dial tcp 10.0.0.9:443: connect: connection refused"],
+            Some(ConnectionFailed),
+        ),
+        (
+            "a blob host without a name",
+            &[blob, "dial tcp: lookup blob.example on 10.96.0.10:53: no such host"],
+            Some(DnsFailure),
+        ),
+        (
+            "a blob that breaks off",
+            &[crio, "unexpected EOF"],
+            Some(ConnectionFailed),
+        ),
+        (
+            "a blob host with errors",
+            &["failed open: unexpected status code https://blob.example/x: 503 Service Unavailable"],
+            Some(ServerError),
+        ),
+        (
+            "a proxy that answers",
+            &[
+                RESOLVE,
+                HEAD,
+                "proxyconnect tcp: dial tcp 10.0.0.3:3128: connect: connection refused",
+            ],
+            Some(ConnectionFailed),
+        ),
+        (
+            "a pull without progress",
+            &["rpc error: code = Canceled desc = ", RESOLVE, "context canceled"],
+            Some(ConnectionFailed),
+        ),
+        (
+            "a client's time limit",
+            &[
+                HEAD,
+                "context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
+            ],
+            Some(ConnectionFailed),
+        ),
+        (
+            "a resolver that fails",
+            &[
+                RESOLVE,
+                HEAD,
+                "dial tcp: lookup ghcr.io on 127.0.0.53:53: server misbehaving",
+            ],
+            Some(DnsFailure),
+        ),
+        (
+            "an inspected handshake",
+            &[
+                RESOLVE,
+                HEAD,
+                "tls: failed to verify certificate: x509: certificate signed by unknown authority",
+            ],
+            Some(TlsError),
+        ),
+        (
+            "a gateway's time-out",
+            &[RESOLVE, status, "504 Gateway Timeout"],
+            Some(ServerError),
+        ),
+        ("a missing tag", &[CRIO], None),
+        ("an expired credential", &[RESOLVE, status, "401 Unauthorized"], None),
+        ("throttled nodes", &[RESOLVE, status, "429 Too Many Requests"], None),
+        ("a firewall", &[RESOLVE, status, "403 Forbidden"], None),
+        (
+            "a full disk",
+            &["failed to extract layer: no space left on device"],
+            None,
+        ),
+        ("the kubelet's own limit", &["pull QPS exceeded"], None),
+    ];
+    for (name, pieces, outage) in cases {
+        let failure = PullFailure::of("ErrImagePull", &pieces.concat()).unwrap();
+        assert_eq!(failure.outage(), outage, "{name}: {failure:?}");
+    }
+}
+
+/// Whoever creates a pod names its image, and messages repeat that.
+#[test]
+fn name_of_an_image_makes_no_outage() {
+    let outages = WORDS.iter().filter(|(class, _)| class.outage().is_some());
+    let words = outages.flat_map(|(_, words)| words.iter().flat_map(|word| word.split_ascii_whitespace()));
+    let names = words.map(|word| word.trim_matches([':', '(', '=']));
+    let mut tried = 0;
+    for name in names
+        .chain(["Client.Timeout", "500", "503"])
+        .filter(|name| !name.is_empty())
+    {
+        let lower = name.to_ascii_lowercase();
+        for image in [
+            format!("ghcr.io/o/x:{name}"),
+            format!("ghcr.io/o/{lower}:1"),
+            format!("ghcr.io/{lower}/x:{name}"),
+        ] {
+            let Ok(reference) = Reference::parse(&image) else {
+                continue;
+            };
+            let repository = format!("{}/{}", reference.registry(), reference.repository());
+            let tag = reference.effective_tag().unwrap();
+            let messages = [
+                format!(r#"failed to pull and unpack image "{image}": failed to resolve image: {image}: not found"#),
+                format!(
+                    r#"failed to resolve reference "{image}": unexpected status from HEAD request to https://ghcr.io/v2/{}/manifests/{tag}: 401 Unauthorized"#,
+                    reference.repository()
+                ),
+                format!(
+                    "initializing source docker://{image}: reading manifest {tag} in {repository}: manifest unknown"
+                ),
+                format!("Error reading manifest {tag} in {repository}: manifest unknown"),
+                format!("image pull failed for {image} because something is wrong"),
+                format!(r#"Back-off pulling image "{image}""#),
+            ];
+            for message in messages {
+                let failure = PullFailure::of("ErrImagePull", &message).unwrap();
+                assert_eq!(failure.outage(), None, "{failure:?}: {message}");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 300, "{tried}");
+}
