@@ -240,8 +240,9 @@ fn judge(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdict 
         None => Reason::NotYetObserved.into(),
     };
     let state = match input.pulls[active] {
-        Some(outage) => pulling::failover(input, outage, failovers, now),
-        None => state,
+        // Where probes begin to fail as well, they say within seconds what it is.
+        Some(outage) if state.reason != Reason::Failing => pulling::failover(input, outage, failovers, now),
+        _ => state,
     };
     if active == Side::Primary || matches!(state.reason, Reason::Flipped(_)) {
         return state;

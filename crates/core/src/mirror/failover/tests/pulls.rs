@@ -63,13 +63,18 @@ fn failing_pulls_flip_while_probes_pass_or_say_nothing() {
          the fallback b.example is reachable since 2026-01-01T00:00:00Z"
     );
     let unclear = [(0, DENIED), (2, DENIED), (4, DENIED)];
-    for primary in [&unclear[..], &[(2, DOWN), (4, DOWN)], &[]] {
+    for primary in [&unclear[..], &[]] {
         let situation = Situation {
             primary: history(primary),
             ..failing()
         };
         assert_eq!(situation.reason(4), FLIP, "{primary:?}");
     }
+    let dying = Situation {
+        primary: history(&[(2, DOWN), (4, DOWN)]),
+        ..failing()
+    };
+    assert_eq!(dying.reason(4), Reason::Failing, "probes are about to say it");
 }
 
 #[test]
