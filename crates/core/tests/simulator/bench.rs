@@ -14,7 +14,7 @@ const REFUSED: Weather = Weather::Fails(Unavailable::ConnectionFailed);
 const YEAR: Ms = 365 * 24 * HOUR;
 
 /// The defaults of the resource.
-fn policy() -> MirrorPolicy {
+pub fn policy() -> MirrorPolicy {
     let side = |registry: &str| SidePolicy {
         registry: registry.to_owned(),
         ..SidePolicy::default()
@@ -31,20 +31,20 @@ fn policy() -> MirrorPolicy {
 }
 
 /// A side that answers after so many milliseconds, under this weather.
-fn registry(latency: Ms, changes: Vec<(Ms, Weather)>) -> Registry {
+pub fn registry(latency: Ms, changes: Vec<(Ms, Weather)>) -> Registry {
     Registry::new("", latency).under(changes)
 }
 
-fn healthy(latency: Ms) -> Registry {
+pub fn healthy(latency: Ms) -> Registry {
     registry(latency, Vec::new())
 }
 
 /// A world whose leader starts at 0, with images that are the same on both sides and one of them in use.
-fn world(primary: Registry, fallback: Registry) -> World {
+pub fn world(primary: Registry, fallback: Registry) -> World {
     world_under(policy(), primary, fallback)
 }
 
-fn world_under(policy: MirrorPolicy, mut primary: Registry, mut fallback: Registry) -> World {
+pub fn world_under(policy: MirrorPolicy, mut primary: Registry, mut fallback: Registry) -> World {
     "primary.example".clone_into(&mut primary.host);
     "fallback.example".clone_into(&mut fallback.host);
     for registry in [&mut primary, &mut fallback] {
@@ -67,21 +67,21 @@ fn world_under(policy: MirrorPolicy, mut primary: Registry, mut fallback: Regist
 
 /// Lets time pass until `end`; nothing may be broken on the way.
 #[track_caller]
-fn run(world: &mut World, end: Ms) {
+pub fn run(world: &mut World, end: Ms) {
     world.run(end);
     assert_eq!(world.checks.violation(), None);
 }
 
 /// Down from `from` to `to`.
-fn outage(weather: Weather, from: Ms, to: Ms) -> Vec<(Ms, Weather)> {
+pub fn outage(weather: Weather, from: Ms, to: Ms) -> Vec<(Ms, Weather)> {
     vec![(from, weather), (to, Weather::Up)]
 }
 
-fn reasons(flips: &[Flipped]) -> Vec<FlipReason> {
+pub fn reasons(flips: &[Flipped]) -> Vec<FlipReason> {
     flips.iter().map(|flip| flip.reason).collect()
 }
 
-fn active(world: &World) -> (Side, u64) {
+pub fn active(world: &World) -> (Side, u64) {
     let standing = world
         .object
         .status
@@ -91,7 +91,7 @@ fn active(world: &World) -> (Side, u64) {
     (standing.active, standing.epoch)
 }
 
-fn observation(world: &World) -> Observation {
+pub fn observation(world: &World) -> Observation {
     let view = world.replicas[0].mirror.view().expect("there is a spec");
     let Some((_, Subject::Watched(seen))) = view.in_force else {
         unreachable!("no mirror here is ever suspended");
