@@ -20,6 +20,7 @@ use super::*;
 
 mod copies;
 mod flips;
+mod pulls;
 mod vocabulary;
 mod world;
 
