@@ -13,9 +13,11 @@ use crate::side::{Side, Sides};
 use crate::tags::TagFilter;
 
 mod glob;
+mod health;
 mod rewrite;
 
 pub use self::glob::{ImageGlob, ImageGlobError};
+pub use self::health::OnPullsFailing;
 pub use self::rewrite::{
     ControllerOwnedPods, IMAGE_COMPARING_OPERATORS, MismatchedTags, OwnerKind, RewriteMode, RewritePolicy,
     UnverifiedTags,
@@ -213,13 +215,6 @@ impl Default for HealthPolicy {
     }
 }
 
-impl HealthPolicy {
-    /// Whether there are triggers that count by their share among all readings.
-    pub(crate) fn counts_refusals(&self) -> bool {
-        self.triggers.iter().any(|trigger| *trigger != Trigger::Unavailable)
-    }
-}
-
 /// A class of probe failure that may count towards a flip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Trigger {
@@ -231,16 +226,6 @@ pub enum Trigger {
     Forbidden,
     /// 429: the registry limits the rate of requests.
     Throttled,
-}
-
-/// What follows when nodes can't pull from the active side.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum OnPullsFailing {
-    /// A failover, if the other side is a place to go.
-    #[default]
-    Failover,
-    /// A condition, an Event and a metric.
-    Report,
 }
 
 /// When and how the active side changes.

@@ -24,16 +24,18 @@ use jiff::Timestamp;
 
 use super::pulls::PullOutage;
 use crate::endpoint::{Outcome, ProbeHistory, distance, later};
-use crate::policy::{ActiveSide, FailbackMode, MirrorPolicy};
+use crate::policy::{ActiveSide, MirrorPolicy};
 use crate::side::{Side, Sides};
 
 mod explain;
 mod pulling;
 mod reason;
+mod returning;
 #[cfg(test)]
 mod tests;
 
 pub use reason::{FlipReason, Reason, UnknownFlipReason};
+use returning::{failback, failback_wait, stable_wait};
 
 /// How long a failover is remembered, and the longest wait that doubling can reach.
 pub const FAILOVER_MEMORY: Duration = Duration::from_hours(1);
@@ -327,57 +329,4 @@ fn ask_early(input: &Input<'_>, now: Timestamp) -> Option<Side> {
     let asked_before = input.probes[other].fresh(policy, now)?.at < active.last_failure()?;
     let answers = input.probes[other].reachable_since().is_some();
     (active.failures_in_row() + 1 >= policy.failure_threshold && answers && asked_before).then_some(other)
-}
-
-/// How long the primary must have been reachable before a failback: the stable time, doubled for each failover within the
-/// last hour but the first, at most an hour (or the stable time where that is longer).
-pub fn stable_wait(stable: Duration, failovers: usize) -> Duration {
-    let doublings = u32::try_from(failovers.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
-    stable.saturating_mul(1 << doublings).min(FAILOVER_MEMORY.max(stable))
-}
-
-/// How long this failback waits: twice as long where the primary was left because pulls from it failed.
-fn failback_wait(input: &Input<'_>, failovers: usize) -> Duration {
-    let stable = input.policy.failover.stable;
-    match pulling::left_at(input, Side::Primary) {
-        Some(_) => pulling::rest(stable, failovers),
-        None => stable_wait(stable, failovers),
-    }
-}
-
-fn failback(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdict {
-    if input.policy.failover.failback == FailbackMode::Manual {
-        return Reason::ManualFailback.into();
-    }
-    let policy = &input.policy.health;
-    let primary = input.probes.primary;
-    let (Some(since), Some(_)) = (primary.reachable_since(), primary.fresh(policy, now)) else {
-        return Reason::WaitingForRecovery.into();
-    };
-    // What probes say now, they said while pulls failed.
-    let begun = pulling::left_at(input, Side::Primary).map_or(since, |left| left.max(since));
-    let until = later(begun, failback_wait(input, failovers.len()));
-    if now < until {
-        return Verdict {
-            until: Some(until),
-            ..Reason::WaitingForStability.into()
-        };
-    }
-    if input.pulls.primary.is_some() {
-        return Reason::WaitingForRecovery.into();
-    }
-    if primary.successes_in_row() < policy.success_threshold {
-        return Reason::WaitingForStability.into();
-    }
-    let proof = input
-        .check
-        .as_ref()
-        .filter(|check| check.begun >= since && distance(check.ended, now) <= LONGEST_PROOF);
-    match proof {
-        Some(check) if check.passed => Reason::Flipped(FlipReason::PrimaryRecovered).into(),
-        _ => Verdict {
-            check_now: true,
-            ..Reason::WaitingForParity.into()
-        },
-    }
 }

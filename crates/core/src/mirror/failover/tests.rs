@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::endpoint::{Probe, Unavailable};
-use crate::policy::{MirrorId, SidePolicy};
+use crate::policy::{FailbackMode, MirrorId, SidePolicy};
 
 mod pulls;
 

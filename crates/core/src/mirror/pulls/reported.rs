@@ -152,17 +152,19 @@ impl SidePulls {
             && pods.map_or(self.nodes.len() < MOST_NODES, |pods| pods < MOST_PODS)
     }
 
-    /// Has a pull that says something of the registry take the place of one that does not: pods whose image does not exist must not
-    /// hide an outage.
+    /// Has a pull that says something of the registry take the place of one that does not, because pods whose image does not exist
+    /// must not hide an outage, or of the pod on its node that has not tried for longest.
     fn make_room(&mut self, report: &PodPulls, failure: PullFailure) -> bool {
         let is_none = |waiting: &Waiting| waiting.failure.outage().is_none();
         if failure.outage().is_none() {
             return false;
         }
         if let Some(pods) = self.nodes.get_mut(&report.node) {
-            let other = pods.iter().find(|(_, waiting)| is_none(waiting));
-            if let Some(other) = other.map(|(pod, _)| Arc::clone(pod)) {
-                pods.remove(&other);
+            let oldest = pods
+                .iter()
+                .min_by_key(|(_, waiting)| (!is_none(waiting), waiting.attempted));
+            if let Some(oldest) = oldest.map(|(pod, _)| Arc::clone(pod)) {
+                pods.remove(&oldest);
             }
         } else {
             let other = self.nodes.iter().find(|(_, pods)| pods.values().all(is_none));

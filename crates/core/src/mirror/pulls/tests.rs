@@ -308,3 +308,16 @@ fn large_numbers_are_rounded_down() {
         assert_eq!(reported::rounded(number), rounded, "{number}");
     }
 }
+
+#[test]
+fn latest_attempts_of_a_full_node_are_known() {
+    let mut pulls = bound();
+    for second in 0..100 {
+        let (pod, node) = (format!("p{second}"), format!("n{}", second % 2));
+        pulls.report(&[failed(&pod, &node, Side::Primary, PullFailure::Dns)], at(second));
+        pulls.refresh(false, at(second));
+    }
+    let outage = pulls.outages(at(99)).primary.unwrap();
+    assert_eq!((outage.pivot, outage.is_new), (at(98), true));
+    assert_eq!(pulls.failing_pods(), 32);
+}
