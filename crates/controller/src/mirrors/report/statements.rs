@@ -209,14 +209,12 @@ fn pulls(observation: &Observation) -> Option<(Side, String)> {
 
 fn pulls_failing(observation: &Observation) -> Statement {
     let new = |status, reason, message| Statement::new(conditions::PULLS_FAILING, status, reason, message);
-    match (observation.pulls, pulls(observation)) {
-        (Some((_, failing)), Some((_, message))) => new(Truth::True, failing.kind.as_str(), message),
-        _ => {
-            let registry = &observation.policy.sides[observation.decision.active].registry;
-            let message = format!("no pull failures on several nodes are known for {registry}");
-            new(Truth::False, reason::NO_PULL_FAILURES, message)
-        }
+    if let (Some((_, failing)), Some((_, message))) = (observation.pulls, pulls(observation)) {
+        return new(Truth::True, failing.kind.as_str(), message);
     }
+    let registry = &observation.policy.sides[observation.decision.active].registry;
+    let message = format!("no pull failures on several nodes are known for {registry}");
+    new(Truth::False, reason::NO_PULL_FAILURES, message)
 }
 
 /// What is not known of the active side, once its probes have said nothing for a while.

@@ -25,28 +25,7 @@ pub(super) fn message(input: &Input<'_>, verdict: &Verdict, failovers: &[Timesta
         | Reason::BothUnavailable
         | Reason::OtherUnknown
         | Reason::OtherEmpty
-        | Reason::OtherUnstable => {
-            let staying = match verdict.reason {
-                Reason::BothUnavailable => ", so there is nowhere to go",
-                Reason::OtherUnknown => ", so failing over is not safe",
-                Reason::OtherEmpty => " and holds nothing that is in use, so failing over would not help",
-                Reason::OtherUnstable if verdict.pulls.is_some() => {
-                    "; after the flips of the last hour, the next one for this reason waits"
-                }
-                Reason::OtherUnstable => "; both sides have failed in turn, so it must be reachable for longer first",
-                Reason::Confirming => "; waiting for one more answer to rule out our own network",
-                _ => "",
-            };
-            let active = match &verdict.pulls {
-                Some(outage) => pulls(input, active, outage),
-                None => state(input, active, now),
-            };
-            let other = match &input.pulls[other] {
-                Some(outage) => pulls(input, other, outage),
-                None => state(input, other, now),
-            };
-            format!("{active}; {other}{staying}")
-        }
+        | Reason::OtherUnstable => about_the_other_side(input, verdict, now),
         Reason::Overridden => {
             let side = match input.policy.failover.active {
                 ActiveSide::Fixed(side) => side.as_str(),
@@ -65,15 +44,7 @@ pub(super) fn message(input: &Input<'_>, verdict: &Verdict, failovers: &[Timesta
                 input.policy.health.failure_threshold
             )
         }
-        Reason::PullsFailing => {
-            let outage = verdict.pulls.as_ref();
-            let pulls = outage.map_or_else(|| state(input, active, now), |outage| pulls(input, active, outage));
-            let why = match input.policy.health.on_pulls_failing {
-                OnPullsFailing::Report => "healthCheck.onPullsFailing is Report, so nothing flips",
-                OnPullsFailing::Failover => "the pods wait for their next attempt",
-            };
-            format!("{pulls}; {why}")
-        }
+        Reason::PullsFailing => pulls_alone(input, verdict, now),
         Reason::WaitingForRecovery if input.pulls.primary.is_some() => {
             let outage = input.pulls.primary.as_ref();
             let pulls = outage.map_or_else(String::new, |outage| pulls(input, Side::Primary, outage));
@@ -91,6 +62,44 @@ pub(super) fn message(input: &Input<'_>, verdict: &Verdict, failovers: &[Timesta
             )
         }
     }
+}
+
+/// Why pods are sent to the other side, or are not although the active one fails.
+fn about_the_other_side(input: &Input<'_>, verdict: &Verdict, now: Timestamp) -> String {
+    let active = input.standing.active;
+    let other = active.other();
+    let staying = match verdict.reason {
+        Reason::BothUnavailable => ", so there is nowhere to go",
+        Reason::OtherUnknown => ", so failing over is not safe",
+        Reason::OtherEmpty => " and holds nothing that is in use, so failing over would not help",
+        Reason::OtherUnstable if verdict.pulls.is_some() => {
+            "; after the flips of the last hour, the next one for this reason waits"
+        }
+        Reason::OtherUnstable => "; both sides have failed in turn, so it must be reachable for longer first",
+        Reason::Confirming => "; waiting for one more answer to rule out our own network",
+        _ => "",
+    };
+    let active = match &verdict.pulls {
+        Some(outage) => pulls(input, active, outage),
+        None => state(input, active, now),
+    };
+    let other = match &input.pulls[other] {
+        Some(outage) => pulls(input, other, outage),
+        None => state(input, other, now),
+    };
+    format!("{active}; {other}{staying}")
+}
+
+/// Pulls fail, and nothing follows from that.
+fn pulls_alone(input: &Input<'_>, verdict: &Verdict, now: Timestamp) -> String {
+    let active = input.standing.active;
+    let outage = verdict.pulls.as_ref();
+    let pulls = outage.map_or_else(|| state(input, active, now), |outage| pulls(input, active, outage));
+    let why = match input.policy.health.on_pulls_failing {
+        OnPullsFailing::Report => "healthCheck.onPullsFailing is Report, so nothing flips",
+        OnPullsFailing::Failover => "the pods wait for their next attempt",
+    };
+    format!("{pulls}; {why}")
 }
 
 fn waiting_for_stability(input: &Input<'_>, until: Option<Timestamp>, failovers: usize, now: Timestamp) -> String {

@@ -40,8 +40,10 @@ fn bound() -> Pulls {
     pulls
 }
 
+type Report = (i64, &'static str, &'static str, PullFailure);
+
 /// What is reported when, with the pod, its node and how the pull from the primary failed.
-fn reported(reports: &[(i64, &str, &str, PullFailure)]) -> Pulls {
+fn reported(reports: &[Report]) -> Pulls {
     let mut pulls = bound();
     for (seconds, pod, node, failure) in reports {
         pulls.report(&[failed(pod, node, Side::Primary, *failure)], at(*seconds));
@@ -55,7 +57,7 @@ fn raised(pulls: &Pulls, seconds: i64) -> bool {
 }
 
 /// Three pods on two nodes.
-fn three(failure: PullFailure) -> [(i64, &'static str, &'static str, PullFailure); 3] {
+fn three(failure: PullFailure) -> [Report; 3] {
     [
         (1, "p1", "n1", failure),
         (2, "p2", "n1", failure),
@@ -66,7 +68,7 @@ fn three(failure: PullFailure) -> [(i64, &'static str, &'static str, PullFailure
 #[test]
 fn three_pods_on_two_nodes_within_a_minute_are_an_outage() {
     use PullFailure::*;
-    let cases: [(&str, &[(i64, &str, &str, PullFailure)], bool); 7] = [
+    let cases: [(&str, &[Report], bool); 7] = [
         ("three on two", &three(Connection), true),
         ("two", &three(Connection)[1..], false),
         (

@@ -1,4 +1,5 @@
 use super::*;
+use crate::endpoint::Unavailable;
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -263,60 +264,33 @@ fn same_image_is_recognized_by_all_of_its_names() {
     }
 }
 
-/// What each class does for a side: an outage is what nobody's image, credential or policy can cause.
+/// Checks what messages, each put together from pieces, say of the registry.
+fn check_outages(cases: &[(&[&str], Option<Unavailable>)]) {
+    for (pieces, outage) in cases {
+        let message = pieces.concat();
+        let failure = PullFailure::of("ErrImagePull", &message).unwrap();
+        assert_eq!(failure.outage(), *outage, "{failure:?}: {message}");
+    }
+}
+
+const STATUS: &str = "unexpected status from HEAD request to https://ghcr.io/v2/o/x/manifests/1: ";
+
 #[test]
-fn outage_is_told_from_what_is_about_an_image_or_a_credential() {
-    use crate::endpoint::Unavailable::*;
-    let status = "unexpected status from HEAD request to https://ghcr.io/v2/o/x/manifests/1: ";
-    let blob = r#"failed to copy: httpReadSeeker: failed open: failed to do request: Get "https://blob.example/x?sig=REDACTED": "#;
-    let crio = "writing blob: happened during read: ";
-    let cases: [(&str, &[&str], Option<crate::endpoint::Unavailable>); 18] = [
-        ("containerd 2", &[CONTAINERD_2], Some(ConnectionFailed)),
-        ("containerd 1.7", &[CONTAINERD_1], Some(ConnectionFailed)),
+fn registry_that_nodes_do_not_reach_is_an_outage() {
+    use Unavailable::*;
+    let dial = "dial tcp 10.0.0.9:443: connect: connection refused";
+    let inspected = "tls: failed to verify certificate: x509: certificate signed by unknown authority";
+    let late = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
+    check_outages(&[
+        (&[CONTAINERD_2], Some(ConnectionFailed)),
+        (&[CONTAINERD_1], Some(ConnectionFailed)),
+        (&[RESOLVE, HEAD, "proxyconnect tcp: ", dial], Some(ConnectionFailed)),
         (
-            "a dead blob host",
-            &[RESOLVE, blob, "dial tcp 10.0.0.9:443: connect: connection refused"],
-            Some(ConnectionFailed),
-        ),
-        (
-            "a blob host without a name",
-            &[blob, "dial tcp: lookup blob.example on 10.96.0.10:53: no such host"],
-            Some(DnsFailure),
-        ),
-        (
-            "a blob that breaks off",
-            &[crio, "unexpected EOF"],
-            Some(ConnectionFailed),
-        ),
-        (
-            "a blob host with errors",
-            &["failed open: unexpected status code https://blob.example/x: 503 Service Unavailable"],
-            Some(ServerError),
-        ),
-        (
-            "a proxy that answers",
-            &[
-                RESOLVE,
-                HEAD,
-                "proxyconnect tcp: dial tcp 10.0.0.3:3128: connect: connection refused",
-            ],
-            Some(ConnectionFailed),
-        ),
-        (
-            "a pull without progress",
             &["rpc error: code = Canceled desc = ", RESOLVE, "context canceled"],
             Some(ConnectionFailed),
         ),
+        (&[HEAD, late], Some(ConnectionFailed)),
         (
-            "a client's time limit",
-            &[
-                HEAD,
-                "context deadline exceeded (Client.Timeout exceeded while awaiting headers)",
-            ],
-            Some(ConnectionFailed),
-        ),
-        (
-            "a resolver that fails",
             &[
                 RESOLVE,
                 HEAD,
@@ -324,35 +298,42 @@ fn outage_is_told_from_what_is_about_an_image_or_a_credential() {
             ],
             Some(DnsFailure),
         ),
+        (&[RESOLVE, HEAD, inspected], Some(TlsError)),
+        (&[RESOLVE, STATUS, "504 Gateway Timeout"], Some(ServerError)),
+    ]);
+}
+
+#[test]
+fn blob_host_that_nodes_do_not_reach_is_an_outage() {
+    use Unavailable::*;
+    let blob = r#"failed to copy: httpReadSeeker: failed open: failed to do request: Get "https://blob.example/x?sig=REDACTED": "#;
+    let dial = "dial tcp 10.0.0.9:443: connect: connection refused";
+    let status = "failed open: unexpected status code https://blob.example/x: 503 Service Unavailable";
+    check_outages(&[
+        (&[RESOLVE, blob, dial], Some(ConnectionFailed)),
         (
-            "an inspected handshake",
-            &[
-                RESOLVE,
-                HEAD,
-                "tls: failed to verify certificate: x509: certificate signed by unknown authority",
-            ],
-            Some(TlsError),
+            &[blob, "dial tcp: lookup blob.example on 10.96.0.10:53: no such host"],
+            Some(DnsFailure),
         ),
         (
-            "a gateway's time-out",
-            &[RESOLVE, status, "504 Gateway Timeout"],
-            Some(ServerError),
+            &["writing blob: happened during read: unexpected EOF"],
+            Some(ConnectionFailed),
         ),
-        ("a missing tag", &[CRIO], None),
-        ("an expired credential", &[RESOLVE, status, "401 Unauthorized"], None),
-        ("throttled nodes", &[RESOLVE, status, "429 Too Many Requests"], None),
-        ("a firewall", &[RESOLVE, status, "403 Forbidden"], None),
-        (
-            "a full disk",
-            &["failed to extract layer: no space left on device"],
-            None,
-        ),
-        ("the kubelet's own limit", &["pull QPS exceeded"], None),
-    ];
-    for (name, pieces, outage) in cases {
-        let failure = PullFailure::of("ErrImagePull", &pieces.concat()).unwrap();
-        assert_eq!(failure.outage(), outage, "{name}: {failure:?}");
-    }
+        (&[status], Some(ServerError)),
+    ]);
+}
+
+#[test]
+fn pull_failure_about_an_image_or_a_node_is_no_outage() {
+    check_outages(&[
+        (&[CRIO], None),
+        (&[OLD_CRIO], None),
+        (&[RESOLVE, STATUS, "401 Unauthorized"], None),
+        (&[RESOLVE, STATUS, "403 Forbidden"], None),
+        (&[RESOLVE, STATUS, "429 Too Many Requests"], None),
+        (&["failed to extract layer: no space left on device"], None),
+        (&["pull QPS exceeded"], None),
+    ]);
 }
 
 /// Whoever creates a pod names its image, and messages repeat that.

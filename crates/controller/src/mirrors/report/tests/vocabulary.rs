@@ -160,7 +160,7 @@ fn worlds_whose_pulls_fail() -> Vec<World> {
     let mut away = World::new();
     away.run(MINUTES).probes(DOWN, UP).run(MINUTES).probes(UP, UP).run(10);
     away.pulls_fail(Side::Fallback, PullFailure::Dns).run(5);
-    worlds.extend([flipped, bounced, away]);
+    worlds.extend(vec![flipped, bounced, away]);
     worlds
 }
 

@@ -20,6 +20,9 @@ fn pods(side: Side, failure: PullFailure, numbers: std::ops::Range<u32>) -> Even
     Event::Pulls(numbers.map(pod).collect())
 }
 
+/// What happens to a mirror.
+type Change<'a> = &'a dyn Fn(&mut Bench);
+
 fn three(side: Side) -> Event {
     pods(side, PullFailure::Connection, 0..3)
 }
@@ -63,7 +66,7 @@ fn reports_are_dropped_with_the_registry_and_the_lease() {
     let third = || pods(Side::Primary, PullFailure::Dns, 2..3);
     let mut other = web();
     other.sides.primary.registry = "other.example".to_owned();
-    let changes: [(&str, &dyn Fn(&mut Bench), bool); 3] = [
+    let changes: [(&str, Change<'_>, bool); 3] = [
         ("nothing", &|_| {}, true),
         (
             "another registry",
