@@ -21,6 +21,8 @@ words! {
     PRIMARY_AVAILABLE = "PrimaryAvailable";
     /// The fallback answers as a registry should.
     FALLBACK_AVAILABLE = "FallbackAvailable";
+    /// Pods on several nodes can't pull from the active side, whatever probes find.
+    PULLS_FAILING = "PullsFailing";
     /// Every verified tag has the same digest on both sides.
     IN_SYNC = "InSync";
     /// Pods are sent to the fallback.
@@ -57,6 +59,7 @@ pub const VOCABULARY: &[(&str, Truth, &[&str])] = &[
         &[
             reason::BOTH_UNAVAILABLE,
             reason::ACTIVE_UNAVAILABLE,
+            reason::PULLS_FAILING,
             reason::NOT_YET_OBSERVED,
             reason::INVALID_SPEC,
         ],
@@ -68,6 +71,9 @@ pub const VOCABULARY: &[(&str, Truth, &[&str])] = &[
     (FALLBACK_AVAILABLE, Truth::True, AVAILABLE),
     (FALLBACK_AVAILABLE, Truth::False, UNAVAILABLE),
     (FALLBACK_AVAILABLE, Truth::Unknown, AVAILABILITY_UNKNOWN),
+    (PULLS_FAILING, Truth::True, PULLS_FAIL),
+    (PULLS_FAILING, Truth::False, &[reason::NO_PULL_FAILURES]),
+    (PULLS_FAILING, Truth::Unknown, &[reason::SUSPENDED]),
     (IN_SYNC, Truth::True, &[reason::TAGS_MATCH]),
     (IN_SYNC, Truth::False, &[reason::TAGS_DIFFER]),
     (
@@ -84,7 +90,7 @@ pub const VOCABULARY: &[(&str, Truth, &[&str])] = &[
     (
         FAILED_OVER,
         Truth::True,
-        &[reason::PRIMARY_UNAVAILABLE, reason::REQUESTED],
+        &[reason::PRIMARY_UNAVAILABLE, reason::PULLS_FAILING, reason::REQUESTED],
     ),
     (
         FAILED_OVER,
@@ -93,6 +99,7 @@ pub const VOCABULARY: &[(&str, Truth, &[&str])] = &[
             reason::NEVER_FAILED_OVER,
             reason::PRIMARY_RECOVERED,
             reason::FALLBACK_UNAVAILABLE,
+            reason::PULLS_FAILING,
             reason::REQUESTED,
         ],
     ),
@@ -119,6 +126,13 @@ pub const VOCABULARY: &[(&str, Truth, &[&str])] = &[
     ),
 ];
 
+const PULLS_FAIL: &[&str] = &[
+    reason::CONNECTION_FAILED,
+    reason::TLS_ERROR,
+    reason::DNS_FAILURE,
+    reason::SERVER_ERROR,
+];
+
 const AVAILABLE: &[&str] = &[reason::REACHABLE];
 
 const UNAVAILABLE: &[&str] = &[
@@ -130,6 +144,7 @@ const UNAVAILABLE: &[&str] = &[
     reason::UNAUTHORIZED,
     reason::FORBIDDEN,
     reason::NETWORK_DENIED,
+    reason::RATE_LIMITED,
 ];
 
 const AVAILABILITY_UNKNOWN: &[&str] = &[

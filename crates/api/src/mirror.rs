@@ -18,8 +18,8 @@ use crate::rules::{
 };
 pub use crate::settings::{
     ActiveSideName, Canary, ControllerOwnedPodsName, Failback, FailbackModeName, HealthCheck, MismatchedTagsName,
-    MissingTags, OnMismatchName, OwnerKindName, Parity, Repair, RepairDirectionName, Rescue, RescueModeName, Rewrite,
-    RewriteModeName, TriggerName, UnverifiedTagsName,
+    MissingTags, OnMismatchName, OnPullsFailingName, OwnerKindName, Parity, Repair, RepairDirectionName, Rescue,
+    RescueModeName, Rewrite, RewriteModeName, TriggerName, UnverifiedTagsName,
 };
 pub use crate::status::{
     CanaryStatus, Divergence, DivergenceState, FailbackBlocker, FailbackBlockerReason, FailbackStatus, LastFlip,

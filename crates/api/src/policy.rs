@@ -4,8 +4,8 @@
 //! can't say. The first error is returned; it names the field as `kubectl explain` knows it.
 
 use catamaran_core::policy::{
-    ActiveSide, FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, OnMismatch, ParityPolicy,
-    RescueMode, Trigger,
+    ActiveSide, FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, OnMismatch, OnPullsFailing,
+    ParityPolicy, RescueMode, Trigger,
 };
 use catamaran_core::reference::{is_repository_path, is_tag};
 use catamaran_core::side::{Side, Sides};
@@ -13,8 +13,8 @@ use catamaran_core::tags::TagPatterns;
 use jiff::Timestamp;
 
 use crate::mirror::{
-    ActiveSideName, FailbackModeName, HealthCheck, OnMismatchName, Parity, RegistryMirror, RegistryMirrorSpec,
-    RescueModeName, TriggerName,
+    ActiveSideName, FailbackModeName, HealthCheck, OnMismatchName, OnPullsFailingName, Parity, RegistryMirror,
+    RegistryMirrorSpec, RescueModeName, TriggerName,
 };
 use crate::rules::{
     FAILURE_THRESHOLD, GRACE_PERIOD, INTERVAL, MAX_NAME, PERIOD_SECONDS, SETTLED_INTERVAL, STABLE_SECONDS,
@@ -111,6 +111,10 @@ fn health(spec: &RegistryMirrorSpec) -> Result<HealthPolicy, PolicyError> {
         failure_threshold,
         success_threshold,
         triggers: triggers(check),
+        on_pulls_failing: match check.on_pulls_failing {
+            OnPullsFailingName::Failover => OnPullsFailing::Failover,
+            OnPullsFailingName::Report => OnPullsFailing::Report,
+        },
         canary: canary(spec)?,
     })
 }
@@ -123,6 +127,7 @@ fn triggers(check: &HealthCheck) -> Vec<Trigger> {
             TriggerName::Unavailable => Trigger::Unavailable,
             TriggerName::Unauthorized => Trigger::Unauthorized,
             TriggerName::Forbidden => Trigger::Forbidden,
+            TriggerName::Throttled => Trigger::Throttled,
         };
         if !triggers.contains(&trigger) {
             triggers.push(trigger);

@@ -40,11 +40,17 @@ pub struct HealthCheck {
     #[schemars(range(min = *SUCCESS_THRESHOLD.start(), max = *SUCCESS_THRESHOLD.end()))]
     pub success_threshold: i32,
 
-    /// Which failures count: Unavailable (refused, reset, timed out, DNS or TLS failure, 5xx), Unauthorized (401), Forbidden (403).
-    /// Unavailable always counts.
-    #[schemars(length(max = 3))]
+    /// Which failures count: Unavailable (refused, reset, timed out, DNS or TLS failure, 5xx), Unauthorized (401), Forbidden (403),
+    /// Throttled (429). Unavailable always counts, in a row. The others count once they are 80 percent of the probes of the last two
+    /// minutes.
+    #[schemars(length(max = 4))]
     #[schemars(extend("x-kubernetes-list-type" = "set"))]
     pub triggers: Vec<TriggerName>,
+
+    /// What follows when at least three pods on two nodes can't pull from the active registry within a minute, because of the connection,
+    /// DNS, TLS or server errors, whatever probes find. Failover: pods are sent to the other registry, if that is available. Report: the
+    /// condition PullsFailing, an Event and a metric. On a cluster with one node, three pods on it are enough.
+    pub on_pulls_failing: OnPullsFailingName,
 
     /// The image to probe with. Absent: the tag that came in sync last.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -59,6 +65,7 @@ impl Default for HealthCheck {
             failure_threshold: 3,
             success_threshold: 3,
             triggers: vec![TriggerName::Unavailable],
+            on_pulls_failing: OnPullsFailingName::Failover,
             canary: None,
         }
     }
@@ -73,6 +80,18 @@ pub enum TriggerName {
     Unauthorized,
     /// 403.
     Forbidden,
+    /// 429.
+    Throttled,
+}
+
+/// What follows when nodes can't pull from the active registry.
+#[derive(JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum OnPullsFailingName {
+    /// Pods are sent to the other registry, if that is available.
+    #[default]
+    Failover,
+    /// It is reported.
+    Report,
 }
 
 /// The image that probes ask for.

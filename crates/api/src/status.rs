@@ -79,7 +79,7 @@ pub struct RegistryMirrorStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods: Option<PodCounts>,
 
-    /// Ready, PrimaryAvailable, FallbackAvailable, InSync and FailedOver; PullThroughRule where there is one to compare with; EvidenceStored
+    /// Ready, PrimaryAvailable, FallbackAvailable, PullsFailing, InSync and FailedOver; PullThroughRule where there is one to compare with; EvidenceStored
     /// and WorkloadsRead while they are False; Reconciling and Stalled while they are True.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -119,7 +119,7 @@ pub struct LastFlip {
     /// The side that became active: Primary or Fallback.
     #[schemars(schema_with = "side")]
     pub to: Side,
-    /// Why: PrimaryUnavailable, FallbackUnavailable, PrimaryRecovered or Requested.
+    /// Why: PrimaryUnavailable, FallbackUnavailable, PullsFailing, PrimaryRecovered or Requested.
     pub reason: String,
 }
 
@@ -283,6 +283,8 @@ pub struct PodCounts {
     pub on_fallback: i64,
     /// Pods re-pointed since the mirror was created.
     pub rescued: i64,
+    /// Pods that wait because a pull from the active side failed since it became active, for whatever reason; at most 1024 are counted.
+    pub failing: i64,
 }
 
 fn side(_: &mut SchemaGenerator) -> Schema {

@@ -8,8 +8,9 @@ use std::time::Duration;
 use catamaran_api::mirror::{ControllerOwnedPodsName, RegistryMirror, RegistryMirrorSpec, TagRules};
 use catamaran_api::policy::{PolicyError, policy};
 use catamaran_core::policy::{
-    ActiveSide, ControllerOwnedPods, FailbackMode, MirrorPolicy, MismatchedTags, OnMismatch, Provider, RepairDirection,
-    RepairMode, RepairPolicy, Repositories, RepositoryRule, RescueMode, RewriteMode, Trigger, UnverifiedTags,
+    ActiveSide, ControllerOwnedPods, FailbackMode, MirrorPolicy, MismatchedTags, OnMismatch, OnPullsFailing, Provider,
+    RepairDirection, RepairMode, RepairPolicy, Repositories, RepositoryRule, RescueMode, RewriteMode, Trigger,
+    UnverifiedTags,
 };
 use catamaran_core::side::Side;
 use jiff::Timestamp;
@@ -74,8 +75,12 @@ fn defaults_become_the_policy_that_the_design_names() {
         (3, 3)
     );
     assert_eq!(
-        (policy.health.triggers, policy.health.canary),
-        (vec![Trigger::Unavailable], None)
+        (
+            policy.health.triggers,
+            policy.health.on_pulls_failing,
+            policy.health.canary
+        ),
+        (vec![Trigger::Unavailable], OnPullsFailing::Failover, None)
     );
     assert_eq!(
         (policy.failover.active, policy.failover.failback),
@@ -123,7 +128,7 @@ fn opposite() -> RegistryMirrorSpec {
             "matchExpressions": [{"key": "tier", "operator": "DoesNotExist"}],
         },
         "healthCheck": {
-            "triggers": ["Forbidden", "Unauthorized"], "canary": {"repository": "any/thing", "tag": "v1"},
+            "triggers": ["Forbidden", "Unauthorized", "Throttled"], "onPullsFailing": "Report", "canary": {"repository": "any/thing", "tag": "v1"},
         },
         "active": "Fallback",
         "failback": {"mode": "Manual", "stableSeconds": 90, "onMismatch": "Proceed"},
@@ -179,8 +184,14 @@ fn every_choice_of_behaviour_reaches_the_policy() {
     assert!(!policy.namespaces.matches(&labels(&[("team", "a"), ("tier", "x")])));
     assert_eq!(
         policy.health.triggers,
-        [Trigger::Unavailable, Trigger::Forbidden, Trigger::Unauthorized]
+        [
+            Trigger::Unavailable,
+            Trigger::Forbidden,
+            Trigger::Unauthorized,
+            Trigger::Throttled
+        ]
     );
+    assert_eq!(policy.health.on_pulls_failing, OnPullsFailing::Report);
     assert_eq!(policy.health.canary, Some(("any/thing".into(), "v1".into())));
     assert_eq!(
         (policy.failover.active, policy.failover.failback),

@@ -108,7 +108,7 @@ fn a_new_object_shows_its_defaults_and_an_observed_generation_that_no_object_has
             "namespaceSelector": {},
             "healthCheck": {
                 "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 3, "successThreshold": 3,
-                "triggers": ["Unavailable"],
+                "triggers": ["Unavailable"], "onPullsFailing": "Failover",
             },
             "active": "Auto",
             "failback": {"mode": "Automatic", "stableSeconds": 300, "onMismatch": "Wait"},

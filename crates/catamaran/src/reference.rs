@@ -355,6 +355,7 @@ fn sample(metrics: &Metrics) {
     for reason in [
         FlipReason::PrimaryUnavailable,
         FlipReason::FallbackUnavailable,
+        FlipReason::PullsFailing,
         FlipReason::PrimaryRecovered,
         FlipReason::Requested,
     ] {

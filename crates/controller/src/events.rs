@@ -81,6 +81,12 @@ events! {
     SIDE_UNAVAILABLE = Warning "RegistryUnavailable" of "RegistryMirror" by "Probe";
     /// A side that was unavailable answers again.
     SIDE_AVAILABLE = Normal "RegistryAvailable" of "RegistryMirror" by "Probe";
+    /// Pods on several nodes can't pull from the active side, whatever probes find; the message says how many, and how pulls fail.
+    PULLS_FAILING = Warning "PullsFailing" of "RegistryMirror" by "Watch";
+    /// Pulls that failed on nodes are over: fewer pods wait, or pods are sent to the other side.
+    PULLS_WORK = Normal "NoPullFailures" of "RegistryMirror" by "Watch";
+    /// Pods can't pull from the side that they are sent to since a flip; once for each flip, with their number and why.
+    PULLS_FAIL_AFTER_FLIP = Warning "PullsFailAfterFlip" of "RegistryMirror" by "Flip";
     /// Tags are missing on one side or differ, beyond the grace period.
     TAGS_DIFFER = Warning "TagsDiffer" of "RegistryMirror" by "Verify";
     /// All verified tags are the same again.

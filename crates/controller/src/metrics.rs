@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use catamaran_api::conditions;
 use catamaran_api::mirror::RegistryMirrorStatus;
 use catamaran_core::endpoint::Outcome;
 use catamaran_core::mirror::failover::Flip;
@@ -85,6 +86,8 @@ pub struct Metrics {
     active: Family<SideLabels, Gauge>,
     epoch: Family<MirrorLabels, Gauge>,
     flips: Family<KindLabels, Counter>,
+    pulls_failing: Family<MirrorLabels, Gauge>,
+    failing_pods: Family<MirrorLabels, Gauge>,
     tags: Family<KindLabels, Gauge>,
     pass_duration: Family<MirrorLabels, Seconds>,
     last_pass: Family<MirrorLabels, Seconds>,
@@ -114,6 +117,8 @@ impl Default for Metrics {
             active: Family::default(),
             epoch: Family::default(),
             flips: Family::default(),
+            pulls_failing: Family::default(),
+            failing_pods: Family::default(),
             tags: Family::default(),
             pass_duration: Family::default(),
             last_pass: Family::default(),
@@ -194,6 +199,16 @@ impl Metrics {
             "rescues",
             "What was done for pods that waited for an image",
             self.rescues.clone(),
+        );
+        registry.register(
+            "pulls_failing",
+            "1 while pods on several nodes can't pull from the active side",
+            self.pulls_failing.clone(),
+        );
+        registry.register(
+            "failing_pods",
+            "Pods that wait because a pull from the active side failed",
+            self.failing_pods.clone(),
         );
         registry.register(
             "waiting_pods",
@@ -315,11 +330,15 @@ impl Metrics {
                 .get_or_create(&labels)
                 .set(i64::from(status.active == Some(side)));
         }
-        self.epoch
-            .get_or_create(&MirrorLabels {
-                mirror: mirror.to_owned(),
-            })
-            .set(status.epoch);
+        let labels = MirrorLabels {
+            mirror: mirror.to_owned(),
+        };
+        self.epoch.get_or_create(&labels).set(status.epoch);
+        let pulls = conditions::find_condition(&status.conditions, conditions::PULLS_FAILING);
+        let fail = pulls.is_some_and(|pulls| pulls.status == "True");
+        self.pulls_failing.get_or_create(&labels).set(i64::from(fail));
+        let failing = status.pods.as_ref().map_or(0, |pods| pods.failing);
+        self.failing_pods.get_or_create(&labels).set(failing);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.iter().any(|name| name == mirror) {
             known.push(mirror.to_owned());
@@ -380,6 +399,8 @@ impl Metrics {
         for mirror in known.extract_if(.., |mirror| !keep(mirror)) {
             let labels = MirrorLabels { mirror: mirror.clone() };
             self.epoch.remove(&labels);
+            self.pulls_failing.remove(&labels);
+            self.failing_pods.remove(&labels);
             self.pass_duration.remove(&labels);
             self.last_pass.remove(&labels);
             self.cache_age.remove(&labels);

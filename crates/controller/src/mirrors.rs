@@ -23,6 +23,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use catamaran_core::mirror::pulls::PodPulls;
 use catamaran_core::mirror::{Event, ReferenceName};
 use catamaran_core::policy::MirrorId;
 use catamaran_core::routing::{Conflict, RouteTable};
@@ -113,6 +114,10 @@ impl PodReports for MirrorTasks {
     fn wanted(&self, mirror: &MirrorId, references: Vec<(String, String)>, urgent: bool) {
         let name = |(repository, reference)| ReferenceName { repository, reference };
         self.want(mirror, references.into_iter().map(name).collect(), urgent);
+    }
+
+    fn pulls(&self, mirror: &MirrorId, pods: &[PodPulls]) -> bool {
+        self.send(&mirror.uid, Event::Pulls(pods.to_vec()))
     }
 
     fn rescued(&self, mirror: &MirrorId, pods: u64) {

@@ -6,7 +6,7 @@
 //! On the way from the API server to a patch: `pages` and `follow` read lists and watches, `reader` makes a `record` of
 //! each pod (`wire` are the fields it looks at, `scope` says which pods concern a mirror), `hints` finds pods that run and wait
 //! again, `waiting` keeps the records within bounds, `queue` puts them in order, `rescue` has the core plan and carries it
-//! out (`patch`, `answer`, `refusals`, `memory`, `pace`, `wanted`), `words` publishes Events.
+//! out (`patch`, `answer`, `refusals`, `memory`, `pace`, `wanted`), `words` publishes Events. `pulls` tells mirrors which pulls failed.
 
 mod answer;
 mod follow;
@@ -16,6 +16,7 @@ mod memory;
 mod pace;
 mod pages;
 mod patch;
+mod pulls;
 mod queue;
 mod reader;
 mod record;
@@ -34,6 +35,7 @@ mod words;
 
 use std::sync::Arc;
 
+use catamaran_core::mirror::pulls::PodPulls;
 use catamaran_core::policy::MirrorId;
 use catamaran_core::routing::RouteTable;
 use catamaran_core::side::Side;
@@ -71,6 +73,9 @@ pub trait PodReports: Send + Sync {
     /// Pods of a mirror wait for these references, as repository (its name in status) and tag or digest, and they are not known
     /// on both sides. `urgent`: a kubelet was told that they don't exist.
     fn wanted(&self, mirror: &MirrorId, references: Vec<(String, String)>, urgent: bool);
+
+    /// What the status of these pods says of their pulls, each whenever that changes. Whether the mirror was told.
+    fn pulls(&self, mirror: &MirrorId, pods: &[PodPulls]) -> bool;
 
     /// So many more pods of a mirror were rescued.
     fn rescued(&self, mirror: &MirrorId, pods: u64);

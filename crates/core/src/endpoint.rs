@@ -4,6 +4,8 @@
 //! counts as a failure; everything else says nothing about whether the registry works, so it neither adds to a run of
 //! failures nor ends it. It does end a run of successes: nothing was proven reachable.
 //!
+//! Refusals that are triggers (401, 403, 429) count otherwise: by their share among all readings ([`refusals`]).
+//!
 //! A run of failures ends with a success, or when no counted failure came for [`quiet_after`] plus one time-out. Without
 //! the second rule single lost probes would add up over hours of 401s.
 
@@ -16,6 +18,7 @@ use crate::policy::HealthPolicy;
 
 mod machine;
 mod outcome;
+mod refusals;
 mod subjects;
 mod targets;
 #[cfg(test)]
@@ -28,6 +31,7 @@ pub use vantage::{GONE_AFTER, Report, Vantage, Vantages};
 
 use outcome::Class;
 pub use outcome::{Availability, Outcome, Unavailable, UnknownReason};
+use refusals::Refusals;
 
 /// The longest time that a registry's Retry-After can keep us from probing.
 pub const LONGEST_BACKOFF: Duration = Duration::from_mins(5);
@@ -58,7 +62,7 @@ pub fn quiet_after(policy: &HealthPolicy) -> Duration {
     policy.period.max(policy.timeout).saturating_mul(3)
 }
 
-/// The probes of one side, condensed: the latest one and the runs it belongs to. Of constant size.
+/// The probes of one side, condensed: the latest one and the runs it belongs to. Of bounded size.
 #[derive(Clone, Debug, Default)]
 pub struct ProbeHistory {
     latest: Option<Probe>,
@@ -73,6 +77,8 @@ pub struct ProbeHistory {
     /// The last successes of the run, newest last.
     answered: VecDeque<Span>,
     unclear: u32,
+    throttled: u32,
+    refusals: Refusals,
     standing: Option<Availability>,
 }
 
@@ -100,13 +106,47 @@ impl ProbeHistory {
 
     /// Takes in a finished probe. Probes are recorded in the order in which they ended.
     pub fn record(&mut self, probe: Probe, policy: &HealthPolicy) {
-        match probe.outcome.class(policy) {
+        let throttled = matches!(probe.outcome, Outcome::Throttled { .. });
+        self.throttled = if throttled { self.throttled.saturating_add(1) } else { 0 };
+        let class = probe.outcome.class(policy);
+        let refusal = if let Class::Refusal(kind, _) = class {
+            Some(kind)
+        } else {
+            None
+        };
+        if policy.counts_refusals() {
+            self.refusals.record(probe.begun, refusal);
+        } else {
+            self.refusals = Refusals::default();
+        }
+        match class {
             Class::Success => self.succeed(Span::of(&probe), policy),
             Class::Failure(kind) => self.fail(Span::of(&probe), kind, policy),
             Class::Unclear(reason) => self.stay_unclear(reason, policy),
+            Class::Refusal(kind, reason) => {
+                self.stay_unclear(reason, policy);
+                if self.refusals.lasting().is_some() {
+                    self.standing = Some(Availability::Unavailable(kind));
+                }
+            }
         }
         self.recorded = self.recorded.saturating_add(1);
         self.latest = Some(probe);
+    }
+
+    /// Whether the latest probe is one of as many failures as `policy` asks for.
+    pub fn has_failed(&self, policy: &HealthPolicy) -> bool {
+        let class = self.latest.as_ref().map(|probe| probe.outcome.class(policy));
+        match class {
+            Some(Class::Refusal(kind, _)) => self.refusals.lasting() == Some(kind),
+            _ => self.failures >= policy.failure_threshold,
+        }
+    }
+
+    /// Whether the latest probe was refused in a way that counts, and it is not known yet that this lasts.
+    pub fn is_refused_of_late(&self, policy: &HealthPolicy) -> bool {
+        let class = self.latest.as_ref().map(|probe| probe.outcome.class(policy));
+        matches!(class, Some(Class::Refusal(..))) && !self.has_failed(policy)
     }
 
     /// Whether this is more than a first reading: one alone, as a new process has it, is never acted on.
@@ -186,11 +226,17 @@ impl ProbeHistory {
         self.latest.as_ref()
     }
 
-    /// The latest probe, unless it is older than [`quiet_after`].
+    /// The latest probe, unless it is older than [`quiet_after`]: from the end of the backoff, where the registry limits requests.
     pub fn fresh(&self, policy: &HealthPolicy, now: Timestamp) -> Option<&Probe> {
-        self.latest
-            .as_ref()
-            .filter(|probe| distance(probe.at, now) <= quiet_after(policy))
+        let quiet = quiet_after(policy);
+        self.latest.as_ref().filter(|probe| {
+            let backoff = match probe.outcome {
+                // It is not asked again before that.
+                Outcome::Throttled { retry_after } => backoff(policy.period, self.throttled, retry_after),
+                _ => Duration::ZERO,
+            };
+            distance(probe.at, now) <= quiet.saturating_add(backoff)
+        })
     }
 
     fn heard_within(&self, limit: Duration, at: Timestamp) -> bool {
@@ -199,24 +245,29 @@ impl ProbeHistory {
             .is_some_and(|probe| distance(probe.at, at) <= limit)
     }
 
-    /// Counted failures since the last success.
+    /// Counted failures since the last success; of refusals, those in a row.
     pub fn failures_in_row(&self) -> u32 {
-        self.failures
+        let refused = self.refusals.row();
+        refused.map_or(self.failures, |(_, count)| count)
     }
 
     /// When the first failure of the run ended.
     pub fn failing_since(&self) -> Option<Timestamp> {
-        self.first_failure.map(|first| first.ended)
+        self.refusals
+            .row()
+            .map(|(since, _)| since)
+            .or(self.first_failure.map(|first| first.ended))
     }
 
     /// When the probe began whose failure is the first of the run.
     pub fn first_failure_begun(&self) -> Option<Timestamp> {
-        self.first_failure.map(|first| first.begun)
+        let refused = self.refusals.row().map(|(since, _)| since);
+        refused.or(self.first_failure.map(|first| first.begun))
     }
 
     /// When the probe began whose failure is the last of the run.
     pub fn last_failure_begun(&self) -> Option<Timestamp> {
-        self.last_failure.map(|last| last.begun)
+        self.refusals.last().or(self.last_failure.map(|last| last.begun))
     }
 
     /// When the first answer came, within the present run of successes, of a probe that began at `from` or later.
@@ -241,6 +292,15 @@ impl ProbeHistory {
         self.standing
             .unwrap_or(Availability::Unknown(UnknownReason::NotYetObserved))
     }
+}
+
+/// How long a registry is left alone that has refused so many probes in a row because of their number.
+fn backoff(period: Duration, throttled: u32, retry_after: Option<Duration>) -> Duration {
+    let doubled = period.saturating_mul(1 << throttled.clamp(1, 16));
+    let least = period.saturating_mul(2);
+    retry_after
+        .map_or(doubled, |told| told.max(least))
+        .min(LONGEST_BACKOFF.max(period))
 }
 
 /// The time between two instants, whichever comes first: a clock that jumps either way makes a history old.

@@ -23,6 +23,7 @@ mod pass;
 mod pause;
 pub mod prewarm;
 mod probes;
+pub mod pulls;
 pub mod repair;
 mod verification;
 mod view;

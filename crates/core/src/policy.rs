@@ -13,9 +13,11 @@ use crate::side::{Side, Sides};
 use crate::tags::TagFilter;
 
 mod glob;
+mod health;
 mod rewrite;
 
 pub use self::glob::{ImageGlob, ImageGlobError};
+pub use self::health::OnPullsFailing;
 pub use self::rewrite::{
     ControllerOwnedPods, IMAGE_COMPARING_OPERATORS, MismatchedTags, OwnerKind, RewriteMode, RewritePolicy,
     UnverifiedTags,
@@ -207,6 +209,8 @@ pub struct HealthPolicy {
     pub success_threshold: u32,
     /// Failure classes that count towards `failure_threshold`; `Unavailable` always does.
     pub triggers: Vec<Trigger>,
+    /// What follows when nodes can't pull from the active side.
+    pub on_pulls_failing: OnPullsFailing,
     /// The manifest to probe with, as `(repository name, tag)`; absent: the newest in-sync tag.
     pub canary: Option<(String, String)>,
 }
@@ -219,6 +223,7 @@ impl Default for HealthPolicy {
             failure_threshold: 3,
             success_threshold: 3,
             triggers: vec![Trigger::Unavailable],
+            on_pulls_failing: OnPullsFailing::Failover,
             canary: None,
         }
     }
@@ -233,6 +238,8 @@ pub enum Trigger {
     Unauthorized,
     /// 403: the identity lacks a role, or the registry's firewall refuses this network.
     Forbidden,
+    /// 429: the registry limits the rate of requests.
+    Throttled,
 }
 
 /// When and how the active side changes.

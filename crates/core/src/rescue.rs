@@ -10,6 +10,7 @@
 //! it.
 
 mod pod;
+mod pulls;
 #[cfg(test)]
 mod tests;
 mod wanted;
@@ -24,6 +25,7 @@ pub use pod::{
     ContainerKind, ContainerState, FailedImage, FailedPull, ImageVolume, Replacement, Repointed, WaitingContainer,
     WaitingPod,
 };
+pub use pulls::failed_pulls;
 pub use wanted::{Wanted, wanted};
 
 /// Whether pulls from a side of a mirror get no answer at all, rather than an error.

@@ -38,8 +38,12 @@ mod found;
 mod fuzz;
 #[path = "simulator/jobs.rs"]
 mod jobs;
+#[path = "simulator/kubelets.rs"]
+mod kubelets;
 #[path = "simulator/leases.rs"]
 mod leases;
+#[path = "simulator/nodes.rs"]
+mod nodes;
 #[path = "simulator/play.rs"]
 mod play;
 #[path = "simulator/reading.rs"]

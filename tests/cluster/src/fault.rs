@@ -33,6 +33,8 @@ pub enum Fault {
     /// Server errors from the registry's own host, no two of them alike: the status goes round from 500 to 504 without 501, and the
     /// words hold another correlation ID each time.
     VaryingErrors,
+    /// A dial from the node itself, as its container runtime makes it, is answered with a reset; pods reach the registry.
+    NodeRefused,
     /// The host that blobs are redirected to refuses connections; the registry is well.
     BlobHostDead,
     /// The token endpoint answers with this status, 400 to 599; everything else is well.
@@ -54,8 +56,10 @@ impl Fault {
     /// The line that tells the registry's front what to do.
     pub(crate) fn front_line(&self) -> String {
         let value = match self {
-            // These three are nftables' work.
-            Self::BlackHole | Self::Refused | Self::BlobHostDead => serde_json::json!({"kind": "none"}),
+            // These four are nftables' work.
+            Self::BlackHole | Self::Refused | Self::NodeRefused | Self::BlobHostDead => {
+                serde_json::json!({"kind": "none"})
+            }
             Self::Reset => serde_json::json!({"kind": "reset"}),
             Self::Silent => serde_json::json!({"kind": "silent"}),
             Self::Hang => serde_json::json!({"kind": "hang"}),
@@ -82,6 +86,7 @@ impl fmt::Display for Fault {
         match self {
             Self::BlackHole => f.write_str("black-hole"),
             Self::Refused => f.write_str("refused"),
+            Self::NodeRefused => f.write_str("node-refused"),
             Self::Reset => f.write_str("reset"),
             Self::Silent => f.write_str("silent"),
             Self::Hang => f.write_str("hang"),
@@ -116,6 +121,7 @@ impl FromStr for Fault {
         let fault = match kind {
             "black-hole" => Self::BlackHole,
             "refused" => Self::Refused,
+            "node-refused" => Self::NodeRefused,
             "reset" => Self::Reset,
             "silent" => Self::Silent,
             "hang" => Self::Hang,
@@ -183,6 +189,7 @@ mod tests {
         let faults = [
             "black-hole",
             "refused",
+            "node-refused",
             "reset",
             "silent",
             "hang",

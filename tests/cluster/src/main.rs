@@ -92,7 +92,7 @@ enum Action {
         /// REPOSITORY:TAG.
         image: String,
     },
-    /// Make a registry fail: black-hole, refused, reset, silent, hang, delay=300ms,
+    /// Make a registry fail: black-hole, refused, node-refused, reset, silent, hang, delay=300ms,
     /// http=503[,retry-after=30][,path=web], varying-errors, token=503, blob-host-dead.
     Fault {
         /// acr or ghcr.

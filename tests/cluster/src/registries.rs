@@ -9,7 +9,7 @@ use crate::cache::binary;
 use crate::command::{PATIENCE, output};
 use crate::fault::Fault;
 use crate::images::{Image, blobs};
-use crate::network;
+use crate::network::{self, PODS};
 use crate::node::Traffic;
 use crate::processes::Anchor;
 use crate::registry::Registry;
@@ -70,7 +70,7 @@ pub fn fault(
 ) -> anyhow::Result<()> {
     let of_network = matches!(
         fault,
-        None | Some(Fault::BlackHole | Fault::Refused | Fault::BlobHostDead)
+        None | Some(Fault::BlackHole | Fault::Refused | Fault::NodeRefused | Fault::BlobHostDead)
     );
     let fronted = anchor.alive(&standin::front(registry));
     ensure!(
@@ -85,6 +85,8 @@ pub fn fault(
     let rule = match fault {
         Some(Fault::BlackHole) => Some("drop".to_owned()),
         Some(Fault::Refused) => Some("tcp dport 443 reject with tcp reset".to_owned()),
+        // Pods come with their own addresses.
+        Some(Fault::NodeRefused) => Some(format!("ip saddr != {PODS} tcp dport 443 reject with tcp reset")),
         Some(Fault::BlobHostDead) => Some(format!("ip daddr {data} tcp dport 443 reject with tcp reset")),
         _ => None,
     };

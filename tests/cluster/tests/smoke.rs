@@ -198,6 +198,7 @@ fn every_fault_shows_and_heals(cluster: &Cluster) {
     let cases = [
         ("black-hole", "000 28", "000 28", "000 28"),
         ("refused", "000 7", "000 7", "000 7"),
+        ("node-refused", "000 7", "000 7", "000 7"),
         ("reset", "000 35", "000 35", "000 35"),
         ("silent", "000 28", "000 28", "000 28"),
         ("hang", "000 28", "000 28", "000 28"),

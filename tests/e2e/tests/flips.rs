@@ -25,6 +25,10 @@ pub const SCENARIOS: &[Scenario] = &[
         run: a_dead_blob_host_flips,
     },
     Scenario {
+        name: "pulls-that-fail-on-the-nodes-alone-are-reported-and-flip",
+        run: pulls_that_fail_on_the_nodes_alone,
+    },
+    Scenario {
         name: "a-failing-canary-repository-flips-another-does-not",
         run: a_failing_canary_repository_flips,
     },
@@ -141,6 +145,61 @@ fn a_dead_blob_host_flips(case: &Case<'_>) -> anyhow::Result<()> {
     )?;
     case.note(condition(&case.latest()?, "PrimaryAvailable").message);
     Ok(())
+}
+
+/// Probes come from a pod and pass; the node's container runtime is refused.
+fn pulls_that_fail_on_the_nodes_alone(case: &Case<'_>) -> anyhow::Result<()> {
+    case.push(&["v1"])?;
+    case.mirror(|spec| spec["healthCheck"] = json!({"onPullsFailing": "Report"}))?;
+    let since = case.ground.fault(Registry::Acr, Fault::NodeRefused)?;
+    let names = ["a", "b", "c"];
+    for name in names {
+        let mut pulls = pod(name, &case.image(Registry::Acr, "v1"));
+        pulls["spec"]["containers"][0]["imagePullPolicy"] = json!("Always");
+        case.create_pod(&pulls)?;
+    }
+    let told = case.ground.condition(
+        &case.name,
+        ("PullsFailing", "True", "ConnectionFailed"),
+        since,
+        PATIENCE,
+    )?;
+    case.note(format!(
+        "three pods refused -> PullsFailing: {:.1} s, {}",
+        (told.at - since).as_secs_f64(),
+        condition(&case.latest()?, "PullsFailing").message
+    ));
+    an_event_tells(case, "PullsFailing")?;
+    case.no_flip(Duration::from_secs(5))?;
+    let mirror = case.latest()?;
+    ensure!(
+        says(&mirror, "PrimaryAvailable", "True", "Reachable") && says(&mirror, "Ready", "False", "PullsFailing"),
+        "probes say {:?}, Ready is {:?}",
+        condition(&mirror, "PrimaryAvailable"),
+        condition(&mirror, "Ready")
+    );
+    // The pods are still in their first back-offs, so that three of them try again within a minute.
+    let since = Instant::now();
+    case.patch_spec(&json!({"healthCheck": {"onPullsFailing": "Failover"}}))?;
+    let flipped = case.active("Fallback", since, PATIENCE)?;
+    case.note(format!(
+        "onPullsFailing: Failover -> flipped: {:.1} s",
+        (flipped - since).as_secs_f64()
+    ));
+    let mirror = case.latest()?;
+    ensure!(
+        says(&mirror, "FailedOver", "True", "PullsFailing") && says(&mirror, "PrimaryAvailable", "True", "Reachable"),
+        "FailedOver is {:?}",
+        condition(&mirror, "FailedOver")
+    );
+    for name in names {
+        case.ready(name, since, PATIENCE)?;
+    }
+    case.ground
+        .condition(&case.name, ("PullsFailing", "False", "NoPullFailures"), since, PATIENCE)?;
+    case.ground
+        .condition(&case.name, ("Ready", "True", "ServingFromFallback"), since, PATIENCE)
+        .map(drop)
 }
 
 fn a_failing_canary_repository_flips(case: &Case<'_>) -> anyhow::Result<()> {

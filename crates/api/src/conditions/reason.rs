@@ -22,6 +22,11 @@ words! {
     BOTH_UNAVAILABLE = Reason::BothUnavailable.as_str();
     /// The active side is unavailable. The other one is not known to be available, or spec.active keeps the side.
     ACTIVE_UNAVAILABLE = "ActiveUnavailable";
+    /// Pods on several nodes can't pull from the active side, and the other side is no place to go, or healthCheck.onPullsFailing is
+    /// Report. Of a change of the active side: this was the reason.
+    PULLS_FAILING = FlipReason::PullsFailing.as_str();
+    /// No pulls from the active side that failed, or too few of them: fewer than three pods, or on one node of several.
+    NO_PULL_FAILURES = "NoPullFailures";
     /// Probes of the active side say nothing about it: see its own condition for what they find. Pods stay with it.
     ACTIVE_UNKNOWN = "ActiveUnknown";
     /// Nothing has been observed yet.
@@ -52,7 +57,7 @@ words! {
     /// The registry's firewall refuses this network (403). The message has the addresses that it saw. Not an outage unless
     /// healthCheck.triggers lists Forbidden.
     NETWORK_DENIED = UnknownReason::NetworkDenied.as_str();
-    /// The registry throttles requests (429). Fewer are sent until it stops.
+    /// The registry throttles requests (429). Fewer are sent until it stops. Not an outage unless healthCheck.triggers lists Throttled.
     RATE_LIMITED = UnknownReason::RateLimited.as_str();
     /// The registry answers and does not have the image that is probed for. Another one is chosen.
     CANARY_NOT_FOUND = UnknownReason::CanaryNotFound.as_str();

@@ -196,13 +196,18 @@ impl Change {
 }
 
 /// Every change that is announced.
-static CHANGES: [Change; 9] = [
+static CHANGES: [Change; 11] = [
     Change::bad(conditions::IN_SYNC, "False", &events::TAGS_DIFFER),
     Change::good(conditions::IN_SYNC, &events::TAGS_MATCH),
     Change::bad(conditions::PRIMARY_AVAILABLE, "False", &events::SIDE_UNAVAILABLE),
     Change::good(conditions::PRIMARY_AVAILABLE, &events::SIDE_AVAILABLE),
     Change::bad(conditions::FALLBACK_AVAILABLE, "False", &events::SIDE_UNAVAILABLE),
     Change::good(conditions::FALLBACK_AVAILABLE, &events::SIDE_AVAILABLE),
+    Change::bad(conditions::PULLS_FAILING, "True", &events::PULLS_FAILING),
+    Change {
+        from: Some("True"),
+        ..Change::bad(conditions::PULLS_FAILING, "False", &events::PULLS_WORK)
+    },
     Change::bad(conditions::PULL_THROUGH_RULE, "False", &events::PULL_THROUGH_RULE),
     Change::bad(conditions::STALLED, "True", &events::STALLED),
     Change::bad(conditions::EVIDENCE_STORED, "False", &events::EVIDENCE_NOT_STORED),

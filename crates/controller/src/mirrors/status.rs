@@ -135,6 +135,7 @@ pub(super) async fn announce(context: &Context, mirror: &MirrorId, announcement:
     let (event, note) = match announcement {
         Announcement::TagsCopied(note) => (&events::TAGS_COPIED, note),
         Announcement::CopyFailed(note) => (&events::COPY_FAILED, note),
+        Announcement::PullsFailAfterFlip(note) => (&events::PULLS_FAIL_AFTER_FLIP, note),
         Announcement::CopyPlanned(note) => (&events::COPY_PLANNED, note),
     };
     let regarding = ObjectReference {

@@ -214,6 +214,9 @@ impl CensusTask {
         let mut count = UsageCount::new(&table.table);
         let params = ListParams::default().limit(PAGE).fields(NOT_OVER);
         self.each("/api/v1/pods", params, |pod: PodObject| {
+            if !pod.record.node.is_empty() {
+                count.note_node(&pod.record.node);
+            }
             add(&mut count, pod.record, &table.scope, false);
         })
         .await?;

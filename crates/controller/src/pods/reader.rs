@@ -111,6 +111,7 @@ impl PodRecord {
             name: metadata.name.unwrap_or_default(),
             labels: metadata.labels.into(),
             owner: owner(&metadata.owner_references.unwrap_or_default()),
+            node: spec.node_name.clone().unwrap_or_default(),
             is_static: metadata.annotations.is_static,
             has_annotations: metadata.annotations.exist,
             image_volumes,

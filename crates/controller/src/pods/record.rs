@@ -18,6 +18,8 @@ pub(super) struct PodRecord {
     pub(super) resource_version: Box<str>,
     pub(super) namespace: Box<str>,
     pub(super) name: Box<str>,
+    /// Its node; empty before it has one.
+    pub(super) node: Box<str>,
     /// The scope that the record was kept by.
     pub(super) scope: u64,
     /// Its labels; of a kept pod those that the scope asks for.
@@ -117,7 +119,8 @@ impl PodRecord {
         let secrets = self.pull_secrets.iter().map(|name| size_of::<Box<str>>() + name.len());
         let owner = self.owner.as_ref();
         let owner = owner.map_or(0, |owner| owner.api_version.len() + owner.kind.len() + owner.uid.len());
-        let names = self.uid.len() + self.resource_version.len() + self.namespace.len() + self.name.len();
+        let names =
+            self.uid.len() + self.resource_version.len() + self.namespace.len() + self.name.len() + self.node.len();
         let lists: usize = containers.chain(volumes).chain(labels).chain(secrets).sum();
         size_of::<PodRecord>() + lists + owner + names
     }

@@ -3,7 +3,7 @@
 //! Two things are watched: pods in phase Pending, and the kubelet's Events about images, which hint at containers that wait in
 //! pods whose phase is Running. Both are few; there is no cache of all pods.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use catamaran_core::routing::RouteTable;
@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::follow::{Change, follow};
+use super::pulls::PullReports;
 use super::queue::Queue;
 use super::reader::PodObject;
 use super::record::PodRecord;
@@ -62,6 +63,7 @@ pub(crate) async fn lead(context: &PodsContext) {
         rescuer: &rescuer,
         table: table.clone(),
         queue: Queue::default(),
+        pulls: PullReports::default(),
     };
     tokio::select! {
         () = scope(context.table.clone(), tables) => {}
@@ -117,6 +119,7 @@ struct Watcher<'w> {
     rescuer: &'w Rescuer<'w>,
     table: watch::Receiver<ScopedTable>,
     queue: Queue,
+    pulls: PullReports,
 }
 
 impl Watcher<'_> {
@@ -148,6 +151,10 @@ impl Watcher<'_> {
     }
 
     fn take(&mut self, news: News) {
+        if let News::Pending(pod) | News::Suspect(pod) = &news {
+            let table = Arc::clone(&self.table.borrow().table);
+            self.pulls.see(pod, &table);
+        }
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match news {
             News::Listing => waiting.begin_listing(),
@@ -171,17 +178,16 @@ impl Watcher<'_> {
         }
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
+        let table = Arc::clone(&self.table.borrow().table);
         let (kept, left_out) = {
-            let mut waiting = self.waiting();
+            let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+            self.pulls.look_again(&waiting, &table);
             (waiting.len(), waiting.take_left_out())
         };
+        self.pulls.tell(&*self.context.reports, &table);
         self.context.metrics.waiting_pods(kept, left_out);
         self.rescuer.report();
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

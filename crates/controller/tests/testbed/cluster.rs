@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::policy;
+use catamaran_core::mirror::pulls::PodPulls;
 use catamaran_core::policy::{MirrorId, MirrorPolicy};
 use catamaran_core::routing::{Route, RouteTable};
 use catamaran_core::side::{Side, Sides};
@@ -283,6 +284,10 @@ fn code(answer: &Value) -> u16 {
 pub(super) struct Reports {
     pub(super) wanted: Mutex<Vec<String>>,
     pub(super) rescued: Mutex<u64>,
+    /// Pods with what failed of each side.
+    pub(super) pulls: Mutex<Vec<String>>,
+    /// The mirror is not told.
+    pub(super) deaf: Mutex<bool>,
     pub(super) hanging: Mutex<Option<Side>>,
 }
 
@@ -293,6 +298,23 @@ impl PodReports for Reports {
             .into_iter()
             .map(|(repository, name)| format!("{repository}:{name}{mark}"));
         self.wanted.lock().unwrap().extend(words);
+    }
+
+    fn pulls(&self, _: &MirrorId, pods: &[PodPulls]) -> bool {
+        if *self.deaf.lock().unwrap() {
+            return false;
+        }
+        let words = pods.iter().map(|pulls| {
+            let failed = |side: Side| match pulls.failed[side] {
+                Some(attempt) if attempt.is_new => format!("{:?}", attempt.failure),
+                Some(attempt) => format!("({:?})", attempt.failure),
+                None => "-".to_owned(),
+            };
+            let (primary, fallback) = (failed(Side::Primary), failed(Side::Fallback));
+            format!("{} on {}: {primary} {fallback}", pulls.pod, pulls.node)
+        });
+        self.pulls.lock().unwrap().extend(words);
+        true
     }
 
     fn rescued(&self, _: &MirrorId, pods: u64) {

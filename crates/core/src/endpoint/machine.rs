@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use super::subjects::{Failing, Subject};
 use super::targets::{Target, Targets};
 use super::vantage::{Others, Report, Vantages};
-use super::{LONGEST_BACKOFF, Outcome, Probe, distance, later};
+use super::{Outcome, Probe, backoff, distance, later};
 use crate::side::Side;
 
 mod schedule;

@@ -53,13 +53,15 @@ pub enum Unavailable {
     Timeout,
     /// 5xx, from the registry, its token service or its blob host.
     ServerError,
-    /// 401 where `healthCheck.triggers` counts it. This and the next two are never a probe's own outcome, only a side's
+    /// 401 where `healthCheck.triggers` counts it. This and the next three are never a probe's own outcome, only a side's
     /// availability.
     Unauthorized,
     /// 403 where `healthCheck.triggers` counts it.
     Forbidden,
     /// 403 by the registry's firewall, likewise.
     NetworkDenied,
+    /// 429 where `healthCheck.triggers` counts it.
+    RateLimited,
 }
 
 impl Unavailable {
@@ -74,6 +76,7 @@ impl Unavailable {
             Unavailable::Unauthorized => UnknownReason::Unauthorized.as_str(),
             Unavailable::Forbidden => UnknownReason::Forbidden.as_str(),
             Unavailable::NetworkDenied => UnknownReason::NetworkDenied.as_str(),
+            Unavailable::RateLimited => UnknownReason::RateLimited.as_str(),
         }
     }
 }
@@ -153,6 +156,8 @@ impl UnknownReason {
 pub(super) enum Class {
     Success,
     Failure(Unavailable),
+    /// The registry refuses, and `healthCheck.triggers` counts that: a failure once it lasts.
+    Refusal(Unavailable, UnknownReason),
     Unclear(UnknownReason),
 }
 
@@ -168,9 +173,9 @@ impl Outcome {
         }
     }
 
-    /// Whether this counts towards `failureThreshold` under `policy`.
+    /// Whether this counts under `policy`: towards `failureThreshold`, or as a refusal towards a share of all readings.
     pub fn counts_as_failure(&self, policy: &HealthPolicy) -> bool {
-        matches!(self.class(policy), Class::Failure(_))
+        matches!(self.class(policy), Class::Failure(_) | Class::Refusal(..))
     }
 
     fn unknown_reason(&self) -> Option<UnknownReason> {
@@ -197,8 +202,8 @@ impl Outcome {
             Outcome::Unauthorized => (Trigger::Unauthorized, Unavailable::Unauthorized),
             Outcome::Forbidden => (Trigger::Forbidden, Unavailable::Forbidden),
             Outcome::NetworkDenied => (Trigger::Forbidden, Unavailable::NetworkDenied),
-            Outcome::Throttled { .. }
-            | Outcome::CanaryNotFound
+            Outcome::Throttled { .. } => (Trigger::Throttled, Unavailable::RateLimited),
+            Outcome::CanaryNotFound
             | Outcome::CanaryBlocked
             | Outcome::UnexpectedAnswer
             | Outcome::RefusedByOperator
@@ -206,10 +211,10 @@ impl Outcome {
             | Outcome::CredentialsUnavailable
             | Outcome::WaitingForAuthorization => return self.unclear(),
         };
-        if policy.triggers.contains(&trigger) {
-            return Class::Failure(kind);
+        match self.unknown_reason() {
+            Some(reason) if policy.triggers.contains(&trigger) => Class::Refusal(kind, reason),
+            _ => self.unclear(),
         }
-        self.unclear()
     }
 
     fn unclear(&self) -> Class {

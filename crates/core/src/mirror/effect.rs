@@ -119,4 +119,6 @@ pub enum Announcement {
     CopyFailed(String),
     /// What a dry run would copy.
     CopyPlanned(String),
+    /// Pods can't pull from the side that a flip sent them to.
+    PullsFailAfterFlip(String),
 }

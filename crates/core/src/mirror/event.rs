@@ -7,6 +7,7 @@ use super::failover::Standing;
 use super::in_use::InUse;
 use super::parity::{Canary, Observed};
 use super::prewarm::{Placement, Pull};
+use super::pulls::PodPulls;
 use super::repair::Errand;
 use crate::digest::Digest;
 use crate::endpoint::{Reading, Vantages};
@@ -64,6 +65,8 @@ pub enum Event {
         /// A kubelet was told that one of them does not exist: read again, however lately it was read.
         urgent: bool,
     },
+    /// What the status of waiting pods says of their pulls: each pod once whenever that changes.
+    Pulls(Vec<PodPulls>),
     /// A copy ended.
     Copied(Box<CopyEnded>),
     /// A tag was asked for through the pull-through cache.

@@ -13,6 +13,11 @@
 //!
 //! Other replicas see the same registry from other nodes. While one of them reaches it, this one's failures are its own network's.
 //!
+//! **Pulls** that fail on nodes are a reason of their own, while probes pass or say nothing: [`super::pulls`] has the rule. The same
+//! sandwich holds around the last failed pull but one. Because probes can't say when such a side is well again, it is left for at
+//! least twice the stable time, and of the failovers within an hour only the first two may be for this reason: with their failbacks
+//! that makes four flips.
+//!
 //! **Failback** needs a primary that was reachable without a break for the stable time, doubled for each further failover
 //! within the hour, and a check, begun after its recovery and at most [`LONGEST_PROOF`] ago, that found everything in use there.
 
@@ -20,16 +25,20 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::pulls::PullOutage;
 use crate::endpoint::{CONFIRMATION, Outcome, ProbeHistory, Vantage, distance, later, quiet_after};
-use crate::policy::{ActiveSide, FailbackMode, MirrorPolicy};
+use crate::policy::{ActiveSide, MirrorPolicy};
 use crate::side::{Side, Sides};
 
 mod explain;
+mod pulling;
 mod reason;
+mod returning;
 #[cfg(test)]
 mod tests;
 
 pub use reason::{FlipReason, Reason, UnknownFlipReason};
+use returning::{failback, failback_wait, stable_wait};
 
 /// How long a failover is remembered, and the longest wait that doubling can reach.
 pub const FAILOVER_MEMORY: Duration = Duration::from_hours(1);
@@ -62,6 +71,8 @@ pub struct Input<'a> {
     pub standing: &'a Standing,
     /// Whether each side is known to hold something that is in use or, where nothing is in use, some selected tag.
     pub serves: Sides<bool>,
+    /// Whether pulls from each side fail on nodes.
+    pub pulls: Sides<Option<PullOutage>>,
     /// The latest check of what failback needs.
     pub check: Option<InUseCheck>,
 }
@@ -156,6 +167,8 @@ struct Verdict {
     until: Option<Timestamp>,
     probe_now: Option<(Side, Timestamp)>,
     check_now: bool,
+    /// The pulls from the active side that it is about, rather than probes.
+    pulls: Option<PullOutage>,
 }
 
 impl From<Reason> for Verdict {
@@ -165,6 +178,7 @@ impl From<Reason> for Verdict {
             until: None,
             probe_now: None,
             check_now: false,
+            pulls: None,
         }
     }
 }
@@ -194,7 +208,7 @@ pub fn decide(input: &Input<'_>, now: Timestamp) -> Decision {
     let message = explain::message(input, &verdict, &failovers, now);
     if matches!(
         verdict.reason,
-        Reason::Flipped(FlipReason::PrimaryUnavailable | FlipReason::FallbackUnavailable)
+        Reason::Flipped(FlipReason::PrimaryUnavailable | FlipReason::FallbackUnavailable | FlipReason::PullsFailing)
     ) {
         failovers.push(now);
     }
@@ -223,20 +237,32 @@ fn judge(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdict 
     let policy = &input.policy.health;
     let history = input.probes[active];
     let state = match history.fresh(policy, now).map(|probe| &probe.outcome) {
+        Some(_) if history.is_refused_of_late(policy) => Reason::ActiveUnknown.into(),
         Some(outcome) if outcome.counts_as_failure(policy) => {
-            if history.failures_in_row() >= policy.failure_threshold && history.is_experienced() {
-                return failover(input, failovers, now);
-            }
-            Verdict {
-                probe_now: ask_early(input, now),
-                ..Reason::Failing.into()
+            if history.has_failed(policy) && history.is_experienced() {
+                let verdict = failover(input, failovers, now);
+                if verdict.reason != Reason::PartiallyReachable {
+                    return verdict;
+                }
+                // What nodes report can still say that it is down.
+                verdict
+            } else {
+                Verdict {
+                    probe_now: ask_early(input, now),
+                    ..Reason::Failing.into()
+                }
             }
         }
         Some(Outcome::Reachable) => Reason::Steady.into(),
         Some(_) => Reason::ActiveUnknown.into(),
         None => Reason::NotYetObserved.into(),
     };
-    if active == Side::Primary {
+    let state = match input.pulls[active] {
+        // Where probes begin to fail as well, they say within seconds what it is.
+        Some(outage) if state.reason != Reason::Failing => pulling::failover(input, outage, failovers, now),
+        _ => state,
+    };
+    if active == Side::Primary || matches!(state.reason, Reason::Flipped(_)) {
         return state;
     }
     // A fallback that fails, not yet often enough, does not stand in the way of going back.
@@ -253,18 +279,10 @@ fn judge(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdict 
 }
 
 fn failover(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdict {
-    let policy = &input.policy.health;
     let active = input.standing.active;
-    let other = active.other();
-    let history = input.probes[other];
-    let Some(latest) = history.fresh(policy, now) else {
-        return Reason::OtherUnknown.into();
-    };
-    if latest.outcome.counts_as_failure(policy) {
-        return Reason::BothUnavailable.into();
-    }
-    let Some(since) = history.reachable_since() else {
-        return Reason::OtherUnknown.into();
+    let since = match target(input, now) {
+        Ok(since) => since,
+        Err(verdict) => return verdict,
     };
     if let Some(missing) = missing_probe(input) {
         let probe_now = Some(missing);
@@ -283,7 +301,7 @@ fn failover(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdi
         }
         Agreement::Reached => return Reason::PartiallyReachable.into(),
     }
-    if !input.serves[other] {
+    if !input.serves[active.other()] {
         return Reason::OtherEmpty.into();
     }
     let until = later(since, stable_wait(input.policy.failover.stable, failovers.len()));
@@ -298,6 +316,20 @@ fn failover(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdi
         Side::Fallback => FlipReason::FallbackUnavailable,
     })
     .into()
+}
+
+/// Since when the other side has been reachable without a break; else why it is nowhere to go.
+fn target(input: &Input<'_>, now: Timestamp) -> Result<Timestamp, Verdict> {
+    let policy = &input.policy.health;
+    let other = input.standing.active.other();
+    let history = input.probes[other];
+    let Some(latest) = history.fresh(policy, now) else {
+        return Err(Reason::OtherUnknown.into());
+    };
+    if latest.outcome.counts_as_failure(policy) {
+        return Err(Reason::BothUnavailable.into());
+    }
+    history.reachable_since().ok_or_else(|| Reason::OtherUnknown.into())
 }
 
 /// What other replicas say of a side that fails here.
@@ -355,43 +387,4 @@ fn ask_early(input: &Input<'_>, now: Timestamp) -> Option<(Side, Timestamp)> {
     let other = input.standing.active.other();
     input.probes[other].fresh(&input.policy.health, now)?;
     missing_probe(input).filter(|(side, _)| *side == other)
-}
-
-/// How long the primary must have been reachable before a failback: the stable time, doubled for each failover within the
-/// last hour but the first, at most an hour (or the stable time where that is longer).
-pub fn stable_wait(stable: Duration, failovers: usize) -> Duration {
-    let doublings = u32::try_from(failovers.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
-    stable.saturating_mul(1 << doublings).min(FAILOVER_MEMORY.max(stable))
-}
-
-fn failback(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdict {
-    if input.policy.failover.failback == FailbackMode::Manual {
-        return Reason::ManualFailback.into();
-    }
-    let policy = &input.policy.health;
-    let primary = input.probes.primary;
-    let (Some(since), Some(_)) = (primary.reachable_since(), primary.fresh(policy, now)) else {
-        return Reason::WaitingForRecovery.into();
-    };
-    let until = later(since, stable_wait(input.policy.failover.stable, failovers.len()));
-    if now < until {
-        return Verdict {
-            until: Some(until),
-            ..Reason::WaitingForStability.into()
-        };
-    }
-    if primary.successes_in_row() < policy.success_threshold {
-        return Reason::WaitingForStability.into();
-    }
-    let proof = input
-        .check
-        .as_ref()
-        .filter(|check| check.begun >= since && distance(check.ended, now) <= LONGEST_PROOF);
-    match proof {
-        Some(check) if check.passed => Reason::Flipped(FlipReason::PrimaryRecovered).into(),
-        _ => Verdict {
-            check_now: true,
-            ..Reason::WaitingForParity.into()
-        },
-    }
 }

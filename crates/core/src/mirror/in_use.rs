@@ -31,6 +31,8 @@ pub struct InUse {
     pub references: BTreeMap<String, BTreeMap<String, Use>>,
     /// Pods with at least one image on the fallback.
     pub pods_on_fallback: u32,
+    /// All pods of the cluster run on one node.
+    pub is_single_node: bool,
     /// Whether the templates of workloads are among the references.
     pub workloads: WorkloadsRead,
     /// References that were left out because there are too many.
@@ -125,6 +127,16 @@ pub struct UsageCount {
     /// How many references each namespace has brought.
     brought: BTreeMap<String, usize>,
     references: usize,
+    nodes: Nodes,
+}
+
+/// The nodes that pods run on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum Nodes {
+    #[default]
+    None,
+    One(String),
+    Several,
 }
 
 impl UsageCount {
@@ -136,6 +148,16 @@ impl UsageCount {
             found: ids.map(|id| (id, InUse::default())).collect(),
             brought: BTreeMap::new(),
             references: 0,
+            nodes: Nodes::None,
+        }
+    }
+
+    /// Notes that a pod runs on this node, whatever it uses.
+    pub fn note_node(&mut self, node: &str) {
+        match &self.nodes {
+            Nodes::None => self.nodes = Nodes::One(node.to_owned()),
+            Nodes::One(known) if known != node => self.nodes = Nodes::Several,
+            Nodes::One(_) | Nodes::Several => {}
         }
     }
 
@@ -165,6 +187,7 @@ impl UsageCount {
     pub fn finish(mut self, workloads: WorkloadsRead) -> BTreeMap<MirrorId, InUse> {
         for found in self.found.values_mut() {
             found.workloads = workloads;
+            found.is_single_node = matches!(self.nodes, Nodes::One(_));
         }
         self.found
     }

@@ -21,6 +21,7 @@ use super::in_use::InUse;
 use super::parity::{Ledger, Rules};
 use super::pass::Passes;
 use super::probes::Probes;
+use super::pulls::Pulls;
 use super::verification::Verification;
 use crate::policy::{MirrorId, MirrorPolicy};
 use crate::routing::Conflict;
@@ -42,6 +43,7 @@ pub struct Mirror {
     leading: bool,
     pub(super) status: Status,
     pub(super) probes: Probes,
+    pub(super) pulls: Pulls,
     pub(super) canary: CanaryChoice,
     pub(super) ledger: Ledger,
     pub(super) passes: Passes,
@@ -112,6 +114,7 @@ impl Mirror {
             leading: false,
             status: Status::default(),
             probes: Probes::default(),
+            pulls: Pulls::default(),
             canary: CanaryChoice::default(),
             ledger: Ledger::new(),
             passes: Passes::default(),
@@ -150,6 +153,7 @@ impl Mirror {
             Event::InUse { request, in_use } => self.in_use_read(request, &in_use, now),
             Event::InUseFailed(request) => self.in_use_failed(request, now),
             Event::Wanted { references, urgent } => self.wanted(references, urgent, now),
+            Event::Pulls(reports) => self.pulls_reported(&reports, now),
             Event::Copied(ended) => self.copied(&ended, now),
             Event::Prewarmed { pull, outcome } => self.prewarmed(pull, outcome, now),
             Event::Rule { request, rule } => self.rule_read(request, rule, now),
@@ -177,7 +181,8 @@ impl Mirror {
         // One that is due and was not begun waits for something else.
         let check = self.failback.wake_at().filter(|at| *at > now);
         let lost = [self.verification.wake_at(), self.copies.wake_at()];
-        let wakes = [write, pass, recheck, check].into_iter().chain(lost);
+        let pulls = self.pulls.wake_at(now);
+        let wakes = [write, pass, recheck, check, pulls].into_iter().chain(lost);
         wakes.flatten().min()
     }
 
@@ -218,6 +223,7 @@ impl Mirror {
             effects.extend(self.probes.watch(&policy, generation, &self.canary));
         } else {
             self.decision = None;
+            self.pulls.forget();
             effects.extend(self.stop_work());
             effects.extend(self.probes.stop());
         }

@@ -11,6 +11,7 @@ use super::machine::Mirror;
 use super::parity::{Canary, Divergence, Summary, Verdict};
 use super::pass::PassResult;
 use super::prewarm::{Holdings, holdings};
+use super::pulls::Failing;
 use super::repair::Progress;
 use crate::endpoint::{Availability, ClientProblem, Outcome, Probe, Unavailable, Vantages};
 use crate::policy::MirrorPolicy;
@@ -72,6 +73,10 @@ pub struct Observation {
     pub overlaps: Vec<Conflict>,
     /// Pods re-pointed since the mirror was created.
     pub rescued: u64,
+    /// Pulls that fail on nodes, and from which side: until its flip is written, from the one that was active.
+    pub pulls: Option<(Side, Failing)>,
+    /// Pods whose pull from the active side failed in this epoch and that still wait.
+    pub pods_failing: usize,
     /// Pods with at least one image on the fallback; none before they were counted.
     pub pods_on_fallback: Option<u32>,
     /// Whether the templates of workloads count among what is in use; none before they were read.
@@ -158,6 +163,12 @@ impl Mirror {
             canary: self.canary.current().cloned(),
             overlaps: self.conflicts.clone(),
             rescued: self.status.rescued(),
+            pulls: self.pulls.shown(),
+            pods_failing: if decision.flip.is_some() {
+                0
+            } else {
+                self.pulls.failing()
+            },
             pods_on_fallback: in_use.map(|in_use| in_use.pods_on_fallback),
             workloads: in_use.map(|in_use| in_use.workloads),
             repair: self.copies.progress().cloned(),

@@ -34,6 +34,9 @@ pub enum PullFailure {
 
 /// The words that tell each class, the most telling class first: a message that names a cause on the way to the registry
 /// may go on to say which request it was for.
+///
+/// A message repeats the image, which whoever creates the pod names. So words that make an outage have a space where
+/// no name in any of the wordings has one.
 const WORDS: &[(PullFailure, &[&str])] = &[
     (
         PullFailure::SignatureInvalid,
@@ -66,7 +69,7 @@ const WORDS: &[(PullFailure, &[&str])] = &[
             "code = DeadlineExceeded",
             "context canceled",
             "net/http: timeout",
-            "Client.Timeout",
+            "(Client.Timeout ",
             "broken pipe",
             "connection lost",
             "closed network connection",
@@ -77,7 +80,7 @@ const WORDS: &[(PullFailure, &[&str])] = &[
     ),
     (
         PullFailure::Tls,
-        &["x509: ", "tls: ", "server gave HTTP response to HTTPS client"],
+        &[" x509: ", " tls: ", "server gave HTTP response to HTTPS client"],
     ),
     (
         PullFailure::Throttled,

@@ -109,6 +109,8 @@ pub struct FailedPull {
     pub image: FailedImage,
     /// How it failed.
     pub failure: PullFailure,
+    /// The kubelet waits before the next attempt: the last one may have failed minutes ago.
+    pub backs_off: bool,
 }
 
 /// Which image a pull failed for. The status of a container tells of the image volumes that it mounts in the same way as of
@@ -148,7 +150,11 @@ impl ContainerState {
                 position.map_or(FailedImage::Former, FailedImage::Volume)
             }
         };
-        ContainerState::PullFailed(FailedPull { image, failure })
+        ContainerState::PullFailed(FailedPull {
+            image,
+            failure,
+            backs_off: reason == "ImagePullBackOff",
+        })
     }
 
     /// How the pull of the container's own image failed, if it did.
@@ -157,6 +163,7 @@ impl ContainerState {
             ContainerState::PullFailed(FailedPull {
                 image: FailedImage::Own | FailedImage::Unnamed,
                 failure,
+                ..
             }) => Some(failure),
             _ => None,
         }

@@ -8,6 +8,7 @@ use catamaran_core::mirror::failback::Blockers;
 use catamaran_core::mirror::failover::{Flip, Reason, Standing};
 use catamaran_core::mirror::in_use::WorkloadsRead;
 use catamaran_core::mirror::parity::{Canary, Divergence, Summary};
+use catamaran_core::mirror::pulls::Failing;
 use catamaran_core::mirror::repair::Progress;
 use catamaran_core::mirror::{Observation, StatusRead, Subject, View};
 use catamaran_core::policy::MirrorPolicy;
@@ -63,6 +64,8 @@ pub struct Watched {
     pub summary: Summary,
     divergences: Vec<Divergence>,
     pods_on_fallback: Option<u32>,
+    pulls: Option<(Side, Failing)>,
+    pods_failing: usize,
     workloads: Option<WorkloadsRead>,
     repair: Option<Progress>,
     blockers: Blockers,
@@ -93,7 +96,7 @@ impl Watched {
     fn of(generation: i64, observation: &Observation) -> Watched {
         let decision = &observation.decision;
         let down = |side: Side| matches!(observation.availability[side], Availability::Unavailable(_));
-        let explained = decision.active == Side::Fallback || down(decision.active);
+        let explained = decision.active == Side::Fallback || down(decision.active) || observation.pulls.is_some();
         let outdated = observation.outdated.primary || observation.outdated.fallback;
         let first = !observation.is_probed() || observation.pass.is_none();
         Watched {
@@ -115,6 +118,8 @@ impl Watched {
             },
             divergences: observation.divergences.clone(),
             pods_on_fallback: observation.pods_on_fallback,
+            pulls: observation.pulls,
+            pods_failing: observation.pods_failing,
             workloads: observation.workloads,
             repair: observation.repair.clone(),
             blockers: observation.blockers.clone(),

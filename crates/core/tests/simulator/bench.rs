@@ -31,7 +31,7 @@ pub fn policy() -> MirrorPolicy {
 }
 
 /// A side that answers after so many milliseconds, under this weather.
-fn registry(latency: Ms, changes: Vec<(Ms, Weather)>) -> Registry {
+pub fn registry(latency: Ms, changes: Vec<(Ms, Weather)>) -> Registry {
     Registry::new("", latency).under(changes)
 }
 
@@ -40,11 +40,11 @@ pub fn healthy(latency: Ms) -> Registry {
 }
 
 /// A world whose leader starts at 0, with images that are the same on both sides and one of them in use.
-fn world(primary: Registry, fallback: Registry) -> World {
+pub fn world(primary: Registry, fallback: Registry) -> World {
     world_under(policy(), primary, fallback)
 }
 
-fn world_under(policy: MirrorPolicy, primary: Registry, fallback: Registry) -> World {
+pub fn world_under(policy: MirrorPolicy, primary: Registry, fallback: Registry) -> World {
     world_of(policy, primary, fallback, 1)
 }
 
@@ -71,21 +71,21 @@ pub fn world_of(policy: MirrorPolicy, mut primary: Registry, mut fallback: Regis
 
 /// Lets time pass until `end`; nothing may be broken on the way.
 #[track_caller]
-fn run(world: &mut World, end: Ms) {
+pub fn run(world: &mut World, end: Ms) {
     world.run(end);
     assert_eq!(world.checks.violation(), None);
 }
 
 /// Down from `from` to `to`.
-fn outage(weather: Weather, from: Ms, to: Ms) -> Vec<(Ms, Weather)> {
+pub fn outage(weather: Weather, from: Ms, to: Ms) -> Vec<(Ms, Weather)> {
     vec![(from, weather), (to, Weather::Up)]
 }
 
-fn reasons(flips: &[Flipped]) -> Vec<FlipReason> {
+pub fn reasons(flips: &[Flipped]) -> Vec<FlipReason> {
     flips.iter().map(|flip| flip.reason).collect()
 }
 
-fn active(world: &World) -> (Side, u64) {
+pub fn active(world: &World) -> (Side, u64) {
     let standing = world
         .object
         .status
@@ -95,7 +95,7 @@ fn active(world: &World) -> (Side, u64) {
     (standing.active, standing.epoch)
 }
 
-fn observation(world: &World) -> Observation {
+pub fn observation(world: &World) -> Observation {
     let view = world.replicas[0].mirror.view().expect("there is a spec");
     let Some((_, Subject::Watched(seen))) = view.in_force else {
         unreachable!("no mirror here is ever suspended");

@@ -7,7 +7,10 @@ use catamaran_core::endpoint::Outcome;
 use catamaran_core::mirror::Subject;
 use catamaran_core::mirror::View;
 use catamaran_core::mirror::failover::{FlipReason, Standing};
-use catamaran_core::policy::{ActiveSide, FailbackMode, MirrorPolicy, OnMismatch, Repositories, Trigger};
+use catamaran_core::mirror::pulls::{LEAST_NODES, LEAST_PODS};
+use catamaran_core::policy::{
+    ActiveSide, FailbackMode, MirrorPolicy, OnMismatch, OnPullsFailing, Repositories, Trigger,
+};
 use catamaran_core::reference::Reference;
 use catamaran_core::routing::evidence::MappingId;
 use catamaran_core::side::Side;
@@ -100,6 +103,7 @@ impl World {
                     self.fail("I3", "a flip was requested by nobody".to_owned());
                 }
             }
+            FlipReason::PullsFailing => self.check_pulls_flip(replica, &policy, flip.from),
             FlipReason::PrimaryRecovered => self.check_failback(replica, &policy),
             FlipReason::PrimaryUnavailable | FlipReason::FallbackUnavailable => {
                 self.check_failover(replica, &policy, flip.from);
@@ -220,6 +224,33 @@ impl World {
             return self.fail("I3", message);
         }
         self.check_target(replica, policy, to);
+    }
+
+    /// No flip for kubelets without enough of them, or with the user against it.
+    fn check_pulls_flip(&mut self, replica: usize, policy: &MirrorPolicy, from: Side) {
+        if policy.failover.active != ActiveSide::Auto || policy.health.on_pulls_failing == OnPullsFailing::Report {
+            self.fail("I3", "a side was left that the user keeps".to_owned());
+        }
+        let (pods, nodes, pivot) = self.pulls_told(replica, &policy.sides[from].name());
+        let least = LEAST_NODES.min(self.kubelets.nodes.len());
+        if pods < LEAST_PODS || nodes < least {
+            let message = format!("replica {replica} was told of {pods} pods on {nodes} nodes");
+            return self.fail("I3", message);
+        }
+        self.check_sandwich(replica, policy, from.other(), pivot.unwrap_or_default());
+    }
+
+    /// The target answered before and after a failure, and holds something.
+    fn check_sandwich(&mut self, replica: usize, policy: &MirrorPolicy, target: Side, pivot: Ms) {
+        let alive = &policy.sides[target].name();
+        let reachable = self.reachable_run(replica, alive, policy);
+        let before = reachable.iter().any(|seen| seen.by_clock <= pivot);
+        let after = reachable.first().is_some_and(|seen| seen.by_clock >= pivot);
+        if !before || !after {
+            let message = format!("{alive} did not answer before and after the failure at {pivot}");
+            return self.fail("I3", message);
+        }
+        self.check_target(replica, policy, target);
     }
 
     /// No flip to a side that was not seen to hold anything that is in use.

@@ -1,5 +1,6 @@
 //! Draws random histories.
 
+use catamaran_core::pod::message::PullFailure;
 use catamaran_core::side::Side;
 
 use crate::clock::Dice;
@@ -25,6 +26,7 @@ pub fn steps(dice: &mut Dice, count: usize) -> Vec<Step> {
     let restored = dice.percent(30);
     let stormy = dice.percent(80);
     let crowded = dice.percent(70);
+    let pulling = dice.percent(50);
     let mut steps = Vec::with_capacity(count);
     while steps.len() < count {
         let step = match dice.below(100) {
@@ -36,6 +38,7 @@ pub fn steps(dice: &mut Dice, count: usize) -> Vec<Step> {
             88..91 if faulty => fault(dice),
             91..94 if edited => Step::Edit(edit(dice)),
             94..95 if restored => *dice.pick(&[Step::Restore(1), Step::Restore(3), Step::Restore(9), Step::Wipe]),
+            96 if pulling => node(dice),
             95..97 if faulty => *dice.pick(&[
                 Step::Touch,
                 Step::RefuseStatus(1),
@@ -61,7 +64,17 @@ fn scene(dice: &mut Dice, faulty: bool, edited: bool) -> Vec<Step> {
     let registry = dice.below(2) as u8;
     let pause = Step::Wait(dice.below(3_000) as u32);
     let falls = Step::Weather(registry, down);
-    match dice.below(8) {
+    match dice.below(9) {
+        // Nodes can't pull what the operator can.
+        8 => {
+            let failure = Some(*dice.pick(&[PullFailure::Connection, PullFailure::Dns, PullFailure::NotFound]));
+            let nodes = 0..=dice.below(3) as u8;
+            let mut steps = vec![Step::Nodes(dice.below(3) as u8 + 1), pause];
+            steps.extend(nodes.clone().map(|node| Step::NodePulls(node, registry, failure)));
+            steps.extend([Step::Wait(20_000), pause, content(dice), Step::Wait(20_000)]);
+            steps.extend(nodes.map(|node| Step::NodePulls(node, registry, None)));
+            steps
+        }
         0 | 1 if edited && faulty => edit_while_reading(dice),
         2 | 3 => way_back(dice, (registry, down), faulty),
         // Both sides fail in turn.
@@ -181,6 +194,16 @@ fn workload(dice: &mut Dice) -> Step {
         3 => Step::Stop(slot),
         4..8 => Step::Pull(slot, dice.below(3) as u8),
         _ => Step::Asks(slot, dice.percent(50)),
+    }
+}
+
+fn node(dice: &mut Dice) -> Step {
+    let (node, registry) = (dice.below(3) as u8, dice.below(2) as u8);
+    match dice.below(6) {
+        0 => Step::Nodes(dice.below(4) as u8),
+        1..4 => Step::NodePulls(node, registry, Some(PullFailure::Connection)),
+        4 => Step::NodePulls(node, registry, Some(PullFailure::Unauthorized)),
+        _ => Step::NodePulls(node, registry, None),
     }
 }
 

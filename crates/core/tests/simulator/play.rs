@@ -95,6 +95,18 @@ impl Play {
                 world.workloads.remove(&slot);
             }
             Step::Pull(slot, replica) => self.pull(slot, replica),
+            Step::Nodes(count) => {
+                if world.kubelets.nodes.is_empty() {
+                    world.start_pods(usize::from(count.clamp(1, 4)), 3 * SECOND);
+                }
+            }
+            Step::NodePulls(node, registry, failure) => {
+                let host = HOSTS[usize::from(registry) % HOSTS.len()];
+                let nodes = world.kubelets.nodes.len().max(1);
+                if let Some(node) = world.kubelets.nodes.get_mut(usize::from(node) % nodes) {
+                    node.changes.push((now, host, failure));
+                }
+            }
             Step::Asks(slot, urgent) => self.asks(slot, urgent),
             Step::Next(kind, fault) => {
                 if matches!(fault, Fault::Lost | Fault::Late(_)) {
@@ -351,6 +363,9 @@ impl Play {
             self.world.registries[usize::from(registry)].broken.clear();
         }
         let world = &mut self.world;
+        for node in &mut world.kubelets.nodes {
+            node.changes.clear();
+        }
         world.faults.clear();
         world.held.clear();
         world.refuse_status = 0;

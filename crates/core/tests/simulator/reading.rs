@@ -149,6 +149,7 @@ impl World {
                 in_use.pods_on_fallback += u32::from(side == Some(Side::Fallback));
             }
         }
+        in_use.is_single_node = self.kubelets.nodes.len() == 1;
         in_use
     }
 

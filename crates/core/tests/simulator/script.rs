@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use catamaran_core::pod::message::PullFailure;
 use catamaran_core::policy::{
     ActiveSide, FailbackMode, MirrorId, MirrorPolicy, OnMismatch, RepairMode, Repositories, RepositoryRule, SidePolicy,
     UnverifiedTags,
@@ -56,6 +57,10 @@ pub enum Step {
     Stop(u8),
     /// A kubelet pulls the image of a workload, as a replica's webhook routes it.
     Pull(u8, u8),
+    /// Pods are created on so many nodes from now on.
+    Nodes(u8),
+    /// Pulls by a node from a registry fail in this way from now on, or work again.
+    NodePulls(u8, u8, Option<PullFailure>),
     /// A waiting pod asks for its image.
     Asks(u8, bool),
     /// A replica leads; whoever led before notices at once.

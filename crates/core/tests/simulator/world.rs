@@ -22,6 +22,7 @@ use crate::clock::{HOUR, MINUTE, Ms, SECOND, at};
 use crate::endpoints::{Endpoints, Fate, INTERVAL, Key};
 use crate::facts::{Facts, Told};
 use crate::jobs::{Answer, Job};
+use crate::kubelets::Kubelets;
 use crate::reading::Pieces;
 use crate::registry::Registry;
 
@@ -55,6 +56,10 @@ pub enum Item {
     Resume(usize),
     /// Nobody leads, so somebody else may.
     Elect,
+    /// A pod is created.
+    Create,
+    /// A kubelet pulls what a pod waits for.
+    Pull(u64),
 }
 
 /// What uses an image.
@@ -173,6 +178,7 @@ pub struct World {
     pub history: Vec<Arc<Object>>,
     pub stored: Stored,
     pub workloads: BTreeMap<u8, Workload>,
+    pub kubelets: Kubelets,
     pub faults: BTreeMap<Kind, Fault>,
     /// Until when the watch of a replica shows nothing.
     pub held: BTreeMap<usize, Ms>,
@@ -295,6 +301,7 @@ impl World {
             history: Vec::new(),
             stored: Stored::default(),
             workloads: BTreeMap::new(),
+            kubelets: Kubelets::default(),
             faults: BTreeMap::new(),
             held: BTreeMap::new(),
             refuse_status: 0,
@@ -445,7 +452,7 @@ impl World {
             | Item::Arrives(replica, ..)
             | Item::Heard(replica, ..)
             | Item::Store(replica, _) => Some(*replica),
-            Item::Found(..) | Item::Resume(_) | Item::Elect => None,
+            Item::Found(..) | Item::Resume(_) | Item::Elect | Item::Create | Item::Pull(_) => None,
         };
         if let Some(replica) = replica.filter(|replica| self.replicas[*replica].paused) {
             self.replicas[replica].backlog.push(item);
@@ -474,6 +481,8 @@ impl World {
             }
             Item::Resume(replica) => self.resume(replica),
             Item::Elect => self.elect(),
+            Item::Create => self.create_pod(),
+            Item::Pull(pod) => self.pull_image(pod),
         }
     }
 

@@ -10,9 +10,10 @@ use catamaran_core::mirror::failover::Reason;
 use catamaran_core::mirror::in_use::WorkloadsRead;
 use catamaran_core::mirror::prewarm::Placement;
 use catamaran_core::mirror::{CacheRule, Observation, PassResult, Subject, View};
+use catamaran_core::policy::OnPullsFailing;
 use catamaran_core::side::Side;
 
-use super::words::{unavailable, unknown};
+use super::words::{pulls_fail, unavailable, unknown};
 
 /// Every condition that has something to say.
 pub(super) fn of(view: &View) -> Vec<Statement> {
@@ -59,6 +60,7 @@ fn suspended() -> Vec<Statement> {
         Statement::new(conditions::READY, Truth::True, reason::SUSPENDED, message),
         unknown(conditions::PRIMARY_AVAILABLE),
         unknown(conditions::FALLBACK_AVAILABLE),
+        unknown(conditions::PULLS_FAILING),
         unknown(conditions::IN_SYNC),
     ]
 }
@@ -68,6 +70,7 @@ fn watched(observation: &Observation) -> Vec<Statement> {
         ready(observation),
         available(observation, Side::Primary),
         available(observation, Side::Fallback),
+        pulls_failing(observation),
         in_sync(observation),
         failed_over(observation),
     ];
@@ -157,6 +160,16 @@ fn ready(observation: &Observation) -> Statement {
         );
         return new(Truth::False, reason::ACTIVE_UNAVAILABLE, message);
     }
+    if let Some((_, message)) = pulls(observation).filter(|(side, _)| *side == active) {
+        let other = name(active.other());
+        let why = match observation.policy.health.on_pulls_failing {
+            OnPullsFailing::Report => "healthCheck.onPullsFailing is Report, so pods stay with it".to_owned(),
+            OnPullsFailing::Failover => {
+                format!("{other} is no substitute: {}", substitute(observation, active.other()))
+            }
+        };
+        return new(Truth::False, reason::PULLS_FAILING, format!("{message}; {why}"));
+    }
     if let Some(unclear) = unclear(observation, active) {
         return new(Truth::Unknown, reason::ACTIVE_UNKNOWN, unclear);
     }
@@ -176,6 +189,34 @@ fn ready(observation: &Observation) -> Statement {
             new(Truth::True, reason::SERVING_FROM_FALLBACK, message)
         }
     }
+}
+
+/// Pulls that fail on nodes, from which side, and in words that stay the same for a while.
+fn pulls(observation: &Observation) -> Option<(Side, String)> {
+    let (side, failing) = observation.pulls?;
+    let count = |number: usize, what: &str| match number {
+        1 => format!("1 {what}"),
+        _ => format!("{number} {what}s"),
+    };
+    let message = format!(
+        "{} on {} can't pull from {} since {}: {}",
+        count(failing.pods, "pod"),
+        count(failing.nodes, "node"),
+        observation.policy.sides[side].registry,
+        seconds(failing.since),
+        pulls_fail(failing.kind),
+    );
+    Some((side, message))
+}
+
+fn pulls_failing(observation: &Observation) -> Statement {
+    let new = |status, reason, message| Statement::new(conditions::PULLS_FAILING, status, reason, message);
+    if let (Some((_, failing)), Some((_, message))) = (observation.pulls, pulls(observation)) {
+        return new(Truth::True, failing.kind.as_str(), message);
+    }
+    let registry = &observation.policy.sides[observation.decision.active].registry;
+    let message = format!("no pull failures on several nodes are known for {registry}");
+    new(Truth::False, reason::NO_PULL_FAILURES, message)
 }
 
 /// What is not known of the active side, once its probes have said nothing for a while.
@@ -199,6 +240,10 @@ fn substitute(observation: &Observation, other: Side) -> String {
         Reason::PartiallyReachable => "other replicas reach the active side from their nodes".to_owned(),
         Reason::OtherUnstable => "it has failed within the last hour, too, and must be reachable for longer".to_owned(),
         Reason::Overridden => "spec.active holds the active side".to_owned(),
+        Reason::PullsFailing => "the pods have not tried again yet".to_owned(),
+        Reason::BothUnavailable if observation.availability[other] == Availability::Available => {
+            "nodes can't pull from it, either".to_owned()
+        }
         _ => match observation.availability[other] {
             Availability::Available => "it is being probed once more".to_owned(),
             Availability::Unavailable(how) => unavailable(how).to_owned(),

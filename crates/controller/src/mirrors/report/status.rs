@@ -53,6 +53,7 @@ pub(super) fn observe(status: &mut RegistryMirrorStatus, observation: &Observati
     status.pods = Some(PodCounts {
         on_fallback: observation.pods_on_fallback.map_or(before.on_fallback, i64::from),
         rescued: i64::try_from(observation.rescued).unwrap_or(i64::MAX),
+        failing: i64::try_from(observation.pods_failing).unwrap_or(i64::MAX),
     });
 }
 

@@ -21,6 +21,7 @@ use super::*;
 
 mod copies;
 mod flips;
+mod pulls;
 mod vocabulary;
 mod world;
 

@@ -19,6 +19,19 @@ pub(super) fn unavailable(how: Unavailable) -> &'static str {
         Unavailable::NetworkDenied => {
             "denies this network (its firewall), which healthCheck.triggers counts as unavailable"
         }
+        Unavailable::RateLimited => {
+            "limits the operator's requests (429), which healthCheck.triggers counts as unavailable"
+        }
+    }
+}
+
+/// Likewise for how pulls fail on nodes.
+pub(super) fn pulls_fail(how: Unavailable) -> &'static str {
+    match how {
+        Unavailable::DnsFailure => "its name does not resolve",
+        Unavailable::TlsError => "the TLS handshake fails",
+        Unavailable::ServerError => "it answers with server errors",
+        _ => "the connection fails",
     }
 }
 

@@ -110,6 +110,7 @@ fn state_of_each_container_is_read_from_its_own_list() {
     let of_volume = ContainerState::PullFailed(FailedPull {
         image: FailedImage::Volume(0),
         failure: PullFailure::Connection,
+        backs_off: true,
     });
     let not_started = ContainerState::NotStarted;
     assert_eq!(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{HEDGE_GAP, LONGEST_BACKOFF, Outcome, Pace, Probe, distance, later};
+use super::{HEDGE_GAP, Outcome, Pace, Probe, backoff, distance, later};
 
 /// One probe in so many reads the first byte of a blob too: a dead blob host is seen within three intervals.
 const BLOB_EVERY: u64 = 3;
@@ -149,10 +149,7 @@ impl Schedule {
             return;
         };
         self.throttled = self.throttled.saturating_add(1);
-        let doubled = self.period.saturating_mul(1 << self.throttled.clamp(1, 16));
-        let least = self.period.saturating_mul(2);
-        let wait = retry_after.map_or(doubled, |told| told.max(least));
-        self.held = Some((now, wait.min(LONGEST_BACKOFF.max(self.period))));
+        self.held = Some((now, backoff(self.period, self.throttled, retry_after)));
     }
 
     /// A success that took so long.

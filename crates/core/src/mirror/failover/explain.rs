@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{FlipReason, Input, Reason, Verdict, stable_wait};
+use super::{FlipReason, Input, Reason, Verdict, failback_wait, pulling};
 use crate::endpoint::distance;
-use crate::policy::ActiveSide;
+use crate::mirror::pulls::PullOutage;
+use crate::policy::{ActiveSide, OnPullsFailing};
 use crate::side::Side;
 
 pub(super) fn message(input: &Input<'_>, verdict: &Verdict, failovers: &[Timestamp], now: Timestamp) -> String {
@@ -25,20 +26,7 @@ pub(super) fn message(input: &Input<'_>, verdict: &Verdict, failovers: &[Timesta
         | Reason::OtherUnknown
         | Reason::OtherEmpty
         | Reason::PartiallyReachable
-        | Reason::OtherUnstable => {
-            let staying = match verdict.reason {
-                Reason::BothUnavailable => ", so there is nowhere to go",
-                Reason::OtherUnknown => ", so failing over is not safe",
-                Reason::PartiallyReachable => {
-                    "; other replicas reach it from their nodes, so this is no outage of the registry"
-                }
-                Reason::OtherEmpty => " and holds nothing that is in use, so failing over would not help",
-                Reason::OtherUnstable => "; both sides have failed in turn, so it must be reachable for longer first",
-                Reason::Confirming => "; waiting for one more answer to rule out our own network",
-                _ => "",
-            };
-            format!("{}; {}{staying}", state(input, active, now), state(input, other, now))
-        }
+        | Reason::OtherUnstable => about_the_other_side(input, verdict, now),
         Reason::Overridden => {
             let side = match input.policy.failover.active {
                 ActiveSide::Fixed(side) => side.as_str(),
@@ -57,6 +45,12 @@ pub(super) fn message(input: &Input<'_>, verdict: &Verdict, failovers: &[Timesta
                 input.policy.health.failure_threshold
             )
         }
+        Reason::PullsFailing => pulls_alone(input, verdict, now),
+        Reason::WaitingForRecovery if input.pulls.primary.is_some() => {
+            let outage = input.pulls.primary.as_ref();
+            let pulls = outage.map_or_else(String::new, |outage| pulls(input, Side::Primary, outage));
+            format!("serving from the fallback; {pulls}")
+        }
         Reason::WaitingForRecovery => format!("serving from the fallback; {}", state(input, Side::Primary, now)),
         Reason::WaitingForStability => waiting_for_stability(input, verdict.until, failovers.len(), now),
         Reason::WaitingForParity => {
@@ -71,9 +65,53 @@ pub(super) fn message(input: &Input<'_>, verdict: &Verdict, failovers: &[Timesta
     }
 }
 
+/// Why pods are sent to the other side, or are not although the active one fails.
+fn about_the_other_side(input: &Input<'_>, verdict: &Verdict, now: Timestamp) -> String {
+    let active = input.standing.active;
+    let other = active.other();
+    let staying = match verdict.reason {
+        Reason::BothUnavailable => ", so there is nowhere to go",
+        Reason::OtherUnknown => ", so failing over is not safe",
+        Reason::PartiallyReachable => {
+            "; other replicas reach it from their nodes, so this is no outage of the registry"
+        }
+        Reason::OtherEmpty => " and holds nothing that is in use, so failing over would not help",
+        Reason::OtherUnstable if verdict.pulls.is_some() => {
+            "; after the flips of the last hour, the next one for this reason waits"
+        }
+        Reason::OtherUnstable => "; both sides have failed in turn, so it must be reachable for longer first",
+        Reason::Confirming => "; waiting for one more answer to rule out our own network",
+        _ => "",
+    };
+    let active = match &verdict.pulls {
+        Some(outage) => pulls(input, active, outage),
+        None => state(input, active, now),
+    };
+    let other = match &input.pulls[other] {
+        Some(outage) => pulls(input, other, outage),
+        None => state(input, other, now),
+    };
+    format!("{active}; {other}{staying}")
+}
+
+/// Pulls fail, and nothing follows from that.
+fn pulls_alone(input: &Input<'_>, verdict: &Verdict, now: Timestamp) -> String {
+    let active = input.standing.active;
+    let outage = verdict.pulls.as_ref();
+    let pulls = outage.map_or_else(|| state(input, active, now), |outage| pulls(input, active, outage));
+    let why = match input.policy.health.on_pulls_failing {
+        OnPullsFailing::Report => "healthCheck.onPullsFailing is Report, so nothing flips",
+        OnPullsFailing::Failover => "the pods wait for their next attempt",
+    };
+    format!("{pulls}; {why}")
+}
+
 fn waiting_for_stability(input: &Input<'_>, until: Option<Timestamp>, failovers: usize, now: Timestamp) -> String {
-    let wait = in_words(stable_wait(input.policy.failover.stable, failovers));
+    let wait = in_words(failback_wait(input, failovers));
     let why = match failovers {
+        _ if pulling::left_at(input, Side::Primary).is_some() => {
+            format!("for {wait} after the flip, because pulls from it failed while probes passed")
+        }
         0 | 1 => format!("for {wait}"),
         count => format!("for {wait} after {count} failovers within an hour"),
     };
@@ -108,6 +146,21 @@ fn check(input: &Input<'_>) -> String {
         }
         _ => "everything in use is being looked for on the primary".to_owned(),
     }
+}
+
+/// What nodes report of one side, in a clause: `pulls from the primary kracr.azurecr.io fail on nodes since …`.
+fn pulls(input: &Input<'_>, side: Side, outage: &PullOutage) -> String {
+    let failing = &outage.failing;
+    format!(
+        "at least {} pods on {} node{} can't pull from {} {} since {}: {}",
+        failing.pods,
+        failing.nodes,
+        if failing.nodes == 1 { "" } else { "s" },
+        name(side),
+        input.policy.sides[side].registry,
+        instant(failing.since),
+        failing.kind.as_str(),
+    )
 }
 
 /// One side's health in a clause: `the primary kracr.azurecr.io failed 3 probes in a row since …: GET …: refused`.

@@ -10,6 +10,8 @@ pub enum FlipReason {
     PrimaryUnavailable,
     /// The fallback failed while the primary answered.
     FallbackUnavailable,
+    /// Pods on several nodes could not pull from the active side, whatever its probes say.
+    PullsFailing,
     /// The primary was stable for long enough and has everything in use.
     PrimaryRecovered,
     /// A person chose with `spec.active`.
@@ -22,6 +24,7 @@ impl FlipReason {
         match self {
             FlipReason::PrimaryUnavailable => "PrimaryUnavailable",
             FlipReason::FallbackUnavailable => "FallbackUnavailable",
+            FlipReason::PullsFailing => "PullsFailing",
             FlipReason::PrimaryRecovered => "PrimaryRecovered",
             FlipReason::Requested => "Requested",
         }
@@ -32,9 +35,10 @@ impl FromStr for FlipReason {
     type Err = UnknownFlipReason;
 
     fn from_str(text: &str) -> Result<FlipReason, UnknownFlipReason> {
-        const ALL: [FlipReason; 4] = [
+        const ALL: [FlipReason; 5] = [
             FlipReason::PrimaryUnavailable,
             FlipReason::FallbackUnavailable,
+            FlipReason::PullsFailing,
             FlipReason::PrimaryRecovered,
             FlipReason::Requested,
         ];
@@ -64,6 +68,9 @@ pub enum Reason {
     ActiveUnknown,
     /// The active side fails, not yet often enough.
     Failing,
+    /// Pulls from the active side fail on nodes, and nothing flips for that: `healthCheck.onPullsFailing` is `Report`, or the pods wait
+    /// for their next attempt.
+    PullsFailing,
     /// The active side is down; the other one is being asked once more.
     Confirming,
     /// The active side is down, and whether the other one answers is not known.
@@ -96,6 +103,7 @@ impl Reason {
             Reason::NotYetObserved => "NotYetObserved",
             Reason::ActiveUnknown => "ActiveUnknown",
             Reason::Failing => "Failing",
+            Reason::PullsFailing => FlipReason::PullsFailing.as_str(),
             Reason::Confirming => "Confirming",
             Reason::OtherUnknown => "OtherUnknown",
             Reason::OtherEmpty => "OtherEmpty",

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 
 use super::*;
 use crate::endpoint::{Probe, Unavailable};
-use crate::policy::{MirrorId, SidePolicy};
+use crate::policy::{FailbackMode, MirrorId, SidePolicy};
+
+mod pulls;
 
 const UP: Outcome = Outcome::Reachable;
 const DOWN: Outcome = Outcome::Unavailable(Unavailable::ConnectionFailed);
@@ -47,6 +49,7 @@ struct Situation {
     standing: Standing,
     vantages: Sides<Vec<Vantage>>,
     serves: Sides<bool>,
+    pulls: Sides<Option<PullOutage>>,
     check: Option<InUseCheck>,
 }
 
@@ -59,6 +62,7 @@ impl Situation {
             standing: Standing::default(),
             vantages: Sides::default(),
             serves: BOTH,
+            pulls: Sides::default(),
             check: None,
         }
     }
@@ -84,6 +88,7 @@ impl Situation {
             vantages: Sides::from_fn(|side| &*self.vantages[side]),
             standing: &self.standing,
             serves: self.serves,
+            pulls: self.pulls,
             check: self.check.clone(),
         };
         decide(&input, at(now))

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::Mirror;
 use crate::endpoint::{Availability, distance};
 use crate::mirror::cache::Care;
-use crate::mirror::effect::Effect;
+use crate::mirror::effect::{Announcement, Effect};
 use crate::mirror::event::{CacheRule, CopyEnded, PrewarmOutcome, ReferenceName, RequestId};
 use crate::mirror::failover::{Decision, Input, OLDEST_PASS, decide};
 use crate::mirror::flips::Known;
@@ -18,6 +18,7 @@ use crate::mirror::in_use::InUse;
 use crate::mirror::parity::Observed;
 use crate::mirror::pass::PassResult;
 use crate::mirror::prewarm::Pull;
+use crate::mirror::pulls::PullOutage;
 use crate::mirror::repair;
 use crate::mirror::verification::Cause;
 use crate::policy::{MirrorPolicy, RepairMode, Repositories};
@@ -206,12 +207,13 @@ impl Mirror {
             return;
         }
         let active = self.status.standing.active;
+        let pulls = self.judge_pulls(policy, now, effects);
         let known = Known {
             ledger: &self.ledger,
             canary: self.canary.current(),
         };
         // It takes a walk over all that is in use, and nothing but a failover asks for it.
-        let is_failing = self.probes.side(active).history().failures_in_row() >= policy.health.failure_threshold;
+        let is_failing = self.probes.side(active).history().has_failed(&policy.health) || pulls[active].is_some();
         let serves = |side: Side| is_failing && side != active && known.serves(side, self.in_use.as_deref());
         let decision = decide(
             &Input {
@@ -223,6 +225,7 @@ impl Mirror {
                 },
                 standing: &self.status.standing,
                 serves: Sides::from_fn(serves),
+                pulls,
                 check: self.failback.result().cloned(),
             },
             now,
@@ -241,6 +244,25 @@ impl Mirror {
             self.write.want();
         }
         self.decision = Some(decision);
+    }
+
+    /// What nodes report of pulls in the epoch that stands.
+    fn judge_pulls(
+        &mut self,
+        policy: &MirrorPolicy,
+        now: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) -> Sides<Option<PullOutage>> {
+        let standing = &self.status.standing;
+        let registries = Sides::from_fn(|side| policy.sides[side].name());
+        self.pulls.bind(standing.epoch, standing.active, registries, now);
+        let is_single_node = self.in_use.as_ref().is_some_and(|in_use| in_use.is_single_node);
+        if self.pulls.refresh(is_single_node, now) {
+            self.write.want();
+        }
+        let outcome = self.pulls.outcome(now).map(Announcement::PullsFailAfterFlip);
+        effects.extend(outcome.map(Effect::Announce));
+        self.pulls.outages(now)
     }
 
     /// Goes on with the check that a failback waits for. A pass shows first whether the primary is what it was.

@@ -11,6 +11,7 @@ use crate::mirror::event::{Listed, Probed, ReferenceName, RequestId, Resolved};
 use crate::mirror::failover::LONGEST_SKEW;
 use crate::mirror::in_use::InUse;
 use crate::mirror::pass::{Passes, Reading};
+use crate::mirror::pulls::PodPulls;
 use crate::mirror::verification::Cause;
 use crate::policy::MirrorPolicy;
 use crate::side::Side;
@@ -152,6 +153,14 @@ impl Mirror {
     pub(super) fn in_use_failed(&mut self, request: RequestId, now: Timestamp) -> Vec<Effect> {
         self.passes.in_use_failed(request, now);
         self.failback.in_use_failed(request, now);
+        Vec::new()
+    }
+
+    /// Who does not lead is told nothing: what was reported before this replica led is kept, because it may be told first.
+    pub(super) fn pulls_reported(&mut self, reports: &[PodPulls], now: Timestamp) -> Vec<Effect> {
+        if self.policy().is_some() {
+            self.pulls.report(reports, now);
+        }
         Vec::new()
     }
 

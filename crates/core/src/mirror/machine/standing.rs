@@ -158,6 +158,7 @@ impl Mirror {
         let mut effects = self.stop_work();
         effects.extend(self.passes.forget());
         self.cache.forget();
+        self.pulls.forget();
         self.in_use = None;
         self.has_prior = false;
         self.evidence_problem = None;

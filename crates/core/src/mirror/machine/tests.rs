@@ -25,6 +25,7 @@ use crate::routing::fixtures::{apps, listing};
 use crate::side::{Side, Sides};
 
 mod proofs;
+mod pulls;
 mod writes;
 
 const UP: Outcome = Outcome::Reachable;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::endpoint::Unavailable;
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -261,4 +262,121 @@ fn same_image_is_recognized_by_all_of_its_names() {
     for (a, b, same) in cases {
         assert_eq!(same_image(a, b), same, "{a} and {b}");
     }
+}
+
+/// Checks what messages, each put together from pieces, say of the registry.
+fn check_outages(cases: &[(&[&str], Option<Unavailable>)]) {
+    for (pieces, outage) in cases {
+        let message = pieces.concat();
+        let failure = PullFailure::of("ErrImagePull", &message).unwrap();
+        assert_eq!(failure.outage(), *outage, "{failure:?}: {message}");
+    }
+}
+
+const STATUS: &str = "unexpected status from HEAD request to https://ghcr.io/v2/o/x/manifests/1: ";
+
+#[test]
+fn registry_that_nodes_do_not_reach_is_an_outage() {
+    use Unavailable::*;
+    let dial = "dial tcp 10.0.0.9:443: connect: connection refused";
+    let inspected = "tls: failed to verify certificate: x509: certificate signed by unknown authority";
+    let late = "context deadline exceeded (Client.Timeout exceeded while awaiting headers)";
+    check_outages(&[
+        (&[CONTAINERD_2], Some(ConnectionFailed)),
+        (&[CONTAINERD_1], Some(ConnectionFailed)),
+        (&[RESOLVE, HEAD, "proxyconnect tcp: ", dial], Some(ConnectionFailed)),
+        (
+            &["rpc error: code = Canceled desc = ", RESOLVE, "context canceled"],
+            Some(ConnectionFailed),
+        ),
+        (&[HEAD, late], Some(ConnectionFailed)),
+        (
+            &[
+                RESOLVE,
+                HEAD,
+                "dial tcp: lookup ghcr.io on 127.0.0.53:53: server misbehaving",
+            ],
+            Some(DnsFailure),
+        ),
+        (&[RESOLVE, HEAD, inspected], Some(TlsError)),
+        (&[RESOLVE, STATUS, "504 Gateway Timeout"], Some(ServerError)),
+    ]);
+}
+
+#[test]
+fn blob_host_that_nodes_do_not_reach_is_an_outage() {
+    use Unavailable::*;
+    let blob = r#"failed to copy: httpReadSeeker: failed open: failed to do request: Get "https://blob.example/x?sig=REDACTED": "#;
+    let dial = "dial tcp 10.0.0.9:443: connect: connection refused";
+    let status = "failed open: unexpected status code https://blob.example/x: 503 Service Unavailable";
+    check_outages(&[
+        (&[RESOLVE, blob, dial], Some(ConnectionFailed)),
+        (
+            &[blob, "dial tcp: lookup blob.example on 10.96.0.10:53: no such host"],
+            Some(DnsFailure),
+        ),
+        (
+            &["writing blob: happened during read: unexpected EOF"],
+            Some(ConnectionFailed),
+        ),
+        (&[status], Some(ServerError)),
+    ]);
+}
+
+#[test]
+fn pull_failure_about_an_image_or_a_node_is_no_outage() {
+    check_outages(&[
+        (&[CRIO], None),
+        (&[OLD_CRIO], None),
+        (&[RESOLVE, STATUS, "401 Unauthorized"], None),
+        (&[RESOLVE, STATUS, "403 Forbidden"], None),
+        (&[RESOLVE, STATUS, "429 Too Many Requests"], None),
+        (&["failed to extract layer: no space left on device"], None),
+        (&["pull QPS exceeded"], None),
+    ]);
+}
+
+/// Whoever creates a pod names its image, and messages repeat that.
+#[test]
+fn name_of_an_image_makes_no_outage() {
+    let outages = WORDS.iter().filter(|(class, _)| class.outage().is_some());
+    let words = outages.flat_map(|(_, words)| words.iter().flat_map(|word| word.split_ascii_whitespace()));
+    let names = words.map(|word| word.trim_matches([':', '(', '=']));
+    let mut tried = 0;
+    for name in names
+        .chain(["Client.Timeout", "500", "503"])
+        .filter(|name| !name.is_empty())
+    {
+        let lower = name.to_ascii_lowercase();
+        for image in [
+            format!("ghcr.io/o/x:{name}"),
+            format!("ghcr.io/o/{lower}:1"),
+            format!("ghcr.io/{lower}/x:{name}"),
+        ] {
+            let Ok(reference) = Reference::parse(&image) else {
+                continue;
+            };
+            let repository = format!("{}/{}", reference.registry(), reference.repository());
+            let tag = reference.effective_tag().unwrap();
+            let messages = [
+                format!(r#"failed to pull and unpack image "{image}": failed to resolve image: {image}: not found"#),
+                format!(
+                    r#"failed to resolve reference "{image}": unexpected status from HEAD request to https://ghcr.io/v2/{}/manifests/{tag}: 401 Unauthorized"#,
+                    reference.repository()
+                ),
+                format!(
+                    "initializing source docker://{image}: reading manifest {tag} in {repository}: manifest unknown"
+                ),
+                format!("Error reading manifest {tag} in {repository}: manifest unknown"),
+                format!("image pull failed for {image} because something is wrong"),
+                format!(r#"Back-off pulling image "{image}""#),
+            ];
+            for message in messages {
+                let failure = PullFailure::of("ErrImagePull", &message).unwrap();
+                assert_eq!(failure.outage(), None, "{failure:?}: {message}");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried > 300, "{tried}");
 }

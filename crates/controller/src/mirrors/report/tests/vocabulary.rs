@@ -2,6 +2,7 @@
 //! is documented nowhere.
 
 use catamaran_core::mirror::in_use::WorkloadsRead;
+use catamaran_core::pod::message::PullFailure;
 
 use super::*;
 
@@ -30,6 +31,7 @@ fn words_of_conditions_are_all_reached_and_documented() {
     worlds.extend(worlds_of_probes());
     worlds.extend(worlds_of_tags());
     worlds.extend(worlds_that_flip());
+    worlds.extend(worlds_whose_pulls_fail());
     worlds.extend(worlds_that_stall());
     worlds.extend(worlds_of_the_cluster());
     worlds.extend(worlds_with_a_cache());
@@ -71,8 +73,14 @@ fn worlds_of_probes() -> Vec<World> {
         add(World::new(), outcome, UP);
         add(World::new(), UP, outcome);
     }
-    let triggers = json!({"healthCheck": {"triggers": ["Unauthorized", "Forbidden"]}});
-    for refused in [Outcome::Unauthorized, Outcome::Forbidden, Outcome::NetworkDenied] {
+    let triggers = json!({"healthCheck": {"triggers": ["Unauthorized", "Forbidden", "Throttled"]}});
+    let throttled = Outcome::Throttled { retry_after: None };
+    for refused in [
+        Outcome::Unauthorized,
+        Outcome::Forbidden,
+        Outcome::NetworkDenied,
+        throttled,
+    ] {
         add(World::with(&triggers), refused, UP);
         add(World::with(&triggers), UP, refused);
     }
@@ -121,6 +129,39 @@ fn worlds_that_flip() -> Vec<World> {
         both_down,
         stuck,
     ]
+}
+
+/// With and without a place to go, and back.
+fn worlds_whose_pulls_fail() -> Vec<World> {
+    let mut worlds = Vec::new();
+    for failure in [
+        PullFailure::Connection,
+        PullFailure::ServerError,
+        PullFailure::Tls,
+        PullFailure::Dns,
+    ] {
+        let mut reported = World::with(&json!({"healthCheck": {"onPullsFailing": "Report"}}));
+        reported.run(MINUTES).pulls_fail(Side::Primary, failure).run(5);
+        worlds.push(reported);
+    }
+    let over = || {
+        let mut world = World::new();
+        world
+            .run(MINUTES)
+            .pulls_fail(Side::Primary, PullFailure::Connection)
+            .run(5);
+        world
+    };
+    let (flipped, mut bounced) = (over(), over());
+    bounced
+        .run(3_600)
+        .pulls_fail(Side::Primary, PullFailure::Connection)
+        .run(5);
+    let mut away = World::new();
+    away.run(MINUTES).probes(DOWN, UP).run(MINUTES).probes(UP, UP).run(10);
+    away.pulls_fail(Side::Fallback, PullFailure::Dns).run(5);
+    worlds.extend(vec![flipped, bounced, away]);
+    worlds
 }
 
 fn worlds_that_stall() -> Vec<World> {

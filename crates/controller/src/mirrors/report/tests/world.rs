@@ -3,9 +3,11 @@
 use catamaran_api::mirror::RegistryMirrorSpec;
 use catamaran_core::endpoint::{Probe, Reading, Watch};
 use catamaran_core::mirror::in_use::{InUse, Use, WorkloadsRead};
+use catamaran_core::mirror::pulls::{FailedAttempt, PodPulls};
 use catamaran_core::mirror::{
     CopyDone, CopyEnded, Effect, Event, Listed, ListedTag, Listing, Mirror, Probed, ReadFailure, Resolve, Resolved,
 };
+use catamaran_core::pod::message::PullFailure;
 use catamaran_core::routing::evidence::Evidence;
 
 use super::*;
@@ -134,6 +136,21 @@ impl World {
             reason: if throttled { "RateLimited" } else { "ConnectionFailed" },
             message: "GET tags: why".to_owned(),
         });
+        self
+    }
+
+    /// Three pods on two nodes fail to pull from a side.
+    pub(super) fn pulls_fail(&mut self, side: Side, failure: PullFailure) -> &mut World {
+        let pod = |pod: usize| {
+            let mut failed = Sides::default();
+            failed[side] = Some(FailedAttempt { failure, is_new: true });
+            PodPulls {
+                pod: format!("pod-{pod}").into(),
+                node: format!("node-{}", pod % 2).into(),
+                failed,
+            }
+        };
+        self.feed(Event::Pulls((0..3).map(pod).collect()));
         self
     }
 
