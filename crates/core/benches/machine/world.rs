@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_core::digest::Digest;
-use catamaran_core::endpoint::{Outcome, Probe, Unavailable};
+use catamaran_core::endpoint::{Outcome, Probe, Reading, Unavailable, Watch};
 use catamaran_core::mirror::failover::Standing;
 use catamaran_core::mirror::in_use::{InUse, Use};
 use catamaran_core::mirror::parity::Observed;
@@ -40,6 +40,8 @@ pub struct World {
     in_use: Arc<InUse>,
     status: StatusRead,
     queue: VecDeque<Event>,
+    /// How each side is watched.
+    watches: Sides<Option<Watch>>,
     /// Of 256 tags so many are missing on the fallback.
     missing: u16,
     /// How many tags of each repository the pass has been given.
@@ -72,6 +74,7 @@ impl World {
             in_use: Arc::default(),
             status: StatusRead::default(),
             queue: VecDeque::new(),
+            watches: Sides::default(),
             missing,
             listed: BTreeMap::new(),
             digests: false,
@@ -93,10 +96,38 @@ impl World {
         self.feed(Event::Leading(true));
     }
 
-    /// Lets time pass, and everything happen that follows.
+    /// Lets time pass, and everything happen that follows; both sides are probed at its end.
     pub fn wait(&mut self, time: Duration) {
         self.now = self.now.checked_add(time).expect("a time of this century");
+        for side in Side::ALL {
+            self.probe(side);
+        }
         self.feed(Event::Time);
+    }
+
+    /// A probe of a side ends at once, if it is watched.
+    fn probe(&mut self, side: Side) {
+        let Some(watch) = &self.watches[side] else { return };
+        let outcome = if self.down == Some(side) {
+            Outcome::Unavailable(Unavailable::ConnectionFailed)
+        } else {
+            Outcome::Reachable
+        };
+        let reading = Reading {
+            probe: Probe {
+                begun: self.now,
+                at: self.now,
+                outcome,
+                message: String::new(),
+            },
+            target: watch.targets.first().cloned(),
+            client: Ok(()),
+        };
+        self.queue.push_back(Event::Probed(Box::new(Probed {
+            side,
+            generation: watch.generation,
+            reading: Arc::new(reading),
+        })));
     }
 
     /// The next pass.
@@ -207,26 +238,11 @@ impl World {
                 self.list(pass, repository, listed);
             }
             Effect::Resolve(resolve) => self.resolve(resolve),
-            Effect::Probe {
-                request, side, canary, ..
-            } => {
-                let outcome = if self.down == Some(side) {
-                    Outcome::Unavailable(Unavailable::ConnectionFailed)
-                } else {
-                    Outcome::Reachable
-                };
-                self.queue.push_back(Event::Probed(Box::new(Probed {
-                    request,
-                    side,
-                    probe: Probe {
-                        at: self.now,
-                        outcome,
-                        message: String::new(),
-                    },
-                    canary,
-                    client: Ok(()),
-                })));
+            Effect::Watch { side, watch } => {
+                self.watches[side] = watch;
+                self.probe(side);
             }
+            Effect::ProbeNow { side, after } if after <= self.now => self.probe(side),
             Effect::WriteStatus(request) => self.write_status(request),
             _ => {}
         }
