@@ -70,6 +70,8 @@ pub struct ProbeHistory {
     /// The first and the last failure of the run.
     first_failure: Option<Span>,
     last_failure: Option<Span>,
+    /// When the earliest probe of the run began: one that times out ends after those that are refused.
+    failing_from: Option<Timestamp>,
     /// Probes that were recorded, at most as many as matter.
     recorded: u32,
     successes: u32,
@@ -184,6 +186,7 @@ impl ProbeHistory {
         }
         self.failures = self.failures.saturating_add(1);
         self.first_failure.get_or_insert(probe);
+        self.failing_from = Some(self.failing_from.map_or(probe.begun, |from| from.min(probe.begun)));
         self.last_failure = Some(probe);
         if self.failures >= policy.failure_threshold {
             self.standing = Some(Availability::Unavailable(kind));
@@ -218,6 +221,7 @@ impl ProbeHistory {
     fn end_failures(&mut self) {
         self.failures = 0;
         self.first_failure = None;
+        self.failing_from = None;
         self.last_failure = None;
     }
 
@@ -259,10 +263,9 @@ impl ProbeHistory {
             .or(self.first_failure.map(|first| first.ended))
     }
 
-    /// When the probe began whose failure is the first of the run.
+    /// When the first probe of the run of failures began, which need not be the first that ended.
     pub fn first_failure_begun(&self) -> Option<Timestamp> {
-        let refused = self.refusals.row().map(|(since, _)| since);
-        refused.or(self.first_failure.map(|first| first.begun))
+        self.refusals.row().map(|(since, _)| since).or(self.failing_from)
     }
 
     /// When the probe began whose failure is the last of the run.

@@ -192,8 +192,8 @@ impl World {
             .position(|pair| (pair[0].by_clock - pair[1].by_clock).abs() > patience);
         failures.truncate(gap.map_or(failures.len(), |gap| gap + 1));
         let needed = policy.health.failure_threshold as usize;
-        let begun = failures.iter().map(|seen| seen.begun);
-        let (Some(first), Some(last)) = (begun.clone().min(), begun.max()) else {
+        let begins = failures.iter().map(|seen| seen.begun);
+        let (Some(first), Some(last)) = (begins.clone().min(), begins.max()) else {
             return self.fail("I3", format!("replica {replica} has seen no failure of {dead}"));
         };
         if failures.len() < needed || last - first < CONFIRMATION {
@@ -204,11 +204,11 @@ impl World {
         }
         // By its clock, and by ours if that was set meanwhile.
         let timeout = millis(policy.health.timeout);
-        let began = failures
+        let since = failures
             .iter()
             .map(|seen| seen.told - (seen.by_clock - seen.begun).clamp(0, timeout))
             .min();
-        let meanwhile = |seen: &ProbeSeen| seen.by_clock >= first && began.is_some_and(|began| seen.told >= began);
+        let meanwhile = |seen: &ProbeSeen| seen.by_clock >= first && since.is_some_and(|since| seen.told >= since);
         let failed = self
             .probes_of(replica, alive)
             .any(|seen| counts(&seen.outcome) && meanwhile(seen));

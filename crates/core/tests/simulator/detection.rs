@@ -1,5 +1,5 @@
-//! How soon a leader leaves a registry that fails, and how seldom one that works: with the defaults of the resource, over a way of
-//! five round trips. `SIMULATED_OUTAGES` says how many outages of each kind.
+//! How soon a leader leaves a registry that fails, and how seldom one that works: with the defaults of the resource and probes of five
+//! round trips. `SIMULATED_OUTAGES` says how many outages of each kind there are.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -41,14 +41,13 @@ const TIMED_OUT: (Outcome, Layer) = (Outcome::Unavailable(Unavailable::Timeout),
 impl Outage {
     /// What a probe meets that begins then, in an outage between two instants.
     fn meets(self, send: &Send, begun: Ms, (from, to): (Ms, Ms)) -> (Ms, (Outcome, Layer)) {
-        let failing = |sent: Ms| (from..to).contains(&sent);
+        let failing = |packet: Ms| (from..to).contains(&packet);
         let last = begun + LATENCY - ROUND_TRIP;
         match self {
             Outage::Refused => {
-                let sent = (0..ROUND_TRIPS)
-                    .map(|step| begun + step * ROUND_TRIP)
-                    .find(|sent| failing(*sent));
-                sent.map_or((begun + LATENCY, UP), |sent| (sent + ROUND_TRIP, RESET))
+                let packets = (0..ROUND_TRIPS).map(|step| begun + step * ROUND_TRIP);
+                let refused = packets.into_iter().find(|packet| failing(*packet));
+                refused.map_or((begun + LATENCY, UP), |packet| (packet + ROUND_TRIP, RESET))
             }
             Outage::ServerError if failing(last) => {
                 let broken = Outcome::Unavailable(Unavailable::ServerError);
@@ -61,15 +60,15 @@ impl Outage {
     }
 }
 
-/// A probe over a way that loses what is sent at some times.
+/// A probe over a network path that loses what is sent at some times.
 fn over_tcp(begun: Ms, is_lost: impl Fn(Ms) -> bool) -> (Ms, (Outcome, Layer)) {
     let mut now = begun;
     for step in 0..ROUND_TRIPS {
         let again: &[Ms] = if step == 0 { &SYN } else { &OTHER };
-        let Some(sent) = again.iter().map(|later| now + later).find(|sent| !is_lost(*sent)) else {
+        let Some(packet) = again.iter().map(|later| now + later).find(|packet| !is_lost(*packet)) else {
             return (begun + TIMEOUT, TIMED_OUT);
         };
-        now = sent + ROUND_TRIP;
+        now = packet + ROUND_TRIP;
     }
     if now - begun > TIMEOUT {
         (begun + TIMEOUT, TIMED_OUT)
@@ -160,7 +159,7 @@ fn registry_with_a_dead_blob_host_is_left_within_ten_seconds() {
 }
 
 #[test]
-fn short_interruptions_of_the_way_flip_seldom() {
+fn short_interruptions_of_the_path_flip_seldom() {
     let count = 2 * outages();
     let flips = |length: Ms, replicas: usize| {
         let mut dice = Dice(length as u64 + replicas as u64);
@@ -181,29 +180,30 @@ fn short_interruptions_of_the_way_flip_seldom() {
     }
 }
 
-/// Of the probes after a lost one so many are lost in the simulation, and each history counts by how likely it is.
+/// The share of probes after a lost one that are lost in the simulation. Flips need several, so each history counts by how likely it
+/// is with the real share.
 const LOST: f64 = 0.8;
 
-/// How many of them.
+/// To how many probes after a lost one that applies. All later ones succeed.
 const DRAWN: u32 = 12;
 
-/// How likely a flip is after one probe was lost, where each is lost with this probability. A lost one is reset, which is worse than
-/// one that times out: that is told only if no later one has come through.
+/// The probability of a flip after one probe was lost, where each probe is lost with this probability. Lost probes are reset, which is
+/// the worse case: a timeout does not count once a later probe has succeeded.
 fn flip_after_a_loss(loss: f64, replicas: usize, count: usize) -> f64 {
     let mut dice = Dice(replicas as u64 + 77);
     let mut sum = 0.0;
     for _ in 0..count {
         let from = CALM + dice.below(3 * INTERVAL as u64) as Ms;
         let weight = Rc::new(Cell::new(1.0));
-        let (mut lost, mut drawn, mut of_way) = (false, 0, Dice(dice.next()));
+        let (mut has_begun, mut drawn, mut fates) = (false, 0, Dice(dice.next()));
         let weighed = Rc::clone(&weight);
         let mut world = world(replicas, move |replica, _, begun| {
             if replica != 0 || begun < from || drawn >= DRAWN {
                 return (begun + LATENCY, UP);
             }
-            if std::mem::replace(&mut lost, true) {
+            if std::mem::replace(&mut has_begun, true) {
                 drawn += 1;
-                let is_lost = of_way.fraction() <= LOST;
+                let is_lost = fates.fraction() <= LOST;
                 let ratio = if is_lost {
                     loss / LOST
                 } else {
@@ -222,7 +222,6 @@ fn flip_after_a_loss(loss: f64, replicas: usize, count: usize) -> f64 {
             end += 250;
             world.run(end);
         }
-        // What is drawn after the flip, is as likely as can be.
         if !world.flips.is_empty() {
             sum += weight.get();
         }

@@ -409,6 +409,33 @@ fn what_one_registry_has_served_says_nothing_of_another() {
     );
 }
 
+/// The primary had failed before its first failure was known, because that was a timeout, and the fallback had failed meanwhile, too.
+#[test]
+fn failover_waits_for_a_target_that_failed_during_a_timeout() {
+    let setup = Setup {
+        repositories: 4,
+        threshold: 1,
+        digests: [true, false, false],
+        interval: 10,
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            Wait(3_030),
+            Weather(1, Refuses),
+            Wait(1_062),
+            Weather(0, BlackHole),
+            Wait(1_000),
+            RefuseStatus(4),
+            Weather(1, Up),
+            Wait(500),
+            Weather(0, ServerError),
+            Wait(9_000),
+        ],
+    );
+}
+
 /// No fault of the machine: what is in use counted of a repository that the spec no longer names.
 #[test]
 fn repository_that_the_spec_has_dropped_holds_up_no_failover() {

@@ -241,12 +241,13 @@ fn failover_needs_a_target_that_holds_something() {
 
 #[test]
 fn missing_answer_is_asked_for() {
+    type Wanted = Option<(Side, Timestamp)>;
     let (one, two) = ([(3, DOWN)], [(2, DOWN), (3, DOWN)]);
     let three = [(2, DOWN), (3, DOWN), (4, DOWN)];
     let before: &Probes = &[(0, UP), (1, UP)];
     let fallback = |seconds| Some((Side::Fallback, at(seconds)));
     let skewed = |seconds| Some((Side::Fallback, later(at(seconds), LONGEST_SKEW)));
-    let cases: &[(&str, &Probes, &Probes, Option<(Side, Timestamp)>)] = &[
+    let cases: &[(&str, &Probes, &Probes, Wanted)] = &[
         ("well", &[(3, UP)], &up(0, 2), None),
         ("the first failure", &one, &up(0, 2), skewed(3)),
         ("the second", &two, before, skewed(2)),
