@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::endpoint::{Unavailable, distance, later};
+use crate::endpoint::{distance, later};
+pub use crate::pod::message::FailedAttempt;
 use crate::pod::message::PullFailure;
 use crate::side::{Side, Sides};
 
@@ -54,15 +55,6 @@ pub struct PodPulls {
     pub node: Arc<str>,
     /// Of each side the pull that failed; none of both once the pod waits for nothing.
     pub failed: Sides<Option<FailedAttempt>>,
-}
-
-/// A pull that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FailedAttempt {
-    /// How.
-    pub failure: PullFailure,
-    /// Whether it failed just now. Otherwise the kubelet waits before the next attempt, and the failure may be minutes old.
-    pub is_new: bool,
 }
 
 /// What nodes report of pulls from both sides.
@@ -206,21 +198,6 @@ impl Pulls {
 }
 
 impl PullFailure {
-    /// What such a failure says of the registry; none where it is about the image or the credential.
-    pub const fn outage(self) -> Option<Unavailable> {
-        match self {
-            PullFailure::Connection => Some(Unavailable::ConnectionFailed),
-            PullFailure::ServerError => Some(Unavailable::ServerError),
-            PullFailure::Tls => Some(Unavailable::TlsError),
-            PullFailure::Dns => Some(Unavailable::DnsFailure),
-            PullFailure::NotFound
-            | PullFailure::Unauthorized
-            | PullFailure::Throttled
-            | PullFailure::SignatureInvalid
-            | PullFailure::Other => None,
-        }
-    }
-
     /// For people, after a number of pods.
     const fn words(self) -> &'static str {
         match self {

@@ -7,6 +7,7 @@
 
 use std::borrow::Cow;
 
+use crate::endpoint::Unavailable;
 use crate::reference::{Reference, same_registry};
 
 /// The classes of pull failures, by what would help.
@@ -137,7 +138,31 @@ const WORDS: &[(PullFailure, &[&str])] = &[
     ),
 ];
 
+/// A pull that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FailedAttempt {
+    /// How.
+    pub failure: PullFailure,
+    /// Whether it failed just now. Otherwise the kubelet waits before the next attempt, and the failure may be minutes old.
+    pub is_new: bool,
+}
+
 impl PullFailure {
+    /// What such a failure says of the registry; none where it is about the image or the credential.
+    pub const fn outage(self) -> Option<Unavailable> {
+        match self {
+            PullFailure::Connection => Some(Unavailable::ConnectionFailed),
+            PullFailure::ServerError => Some(Unavailable::ServerError),
+            PullFailure::Tls => Some(Unavailable::TlsError),
+            PullFailure::Dns => Some(Unavailable::DnsFailure),
+            PullFailure::NotFound
+            | PullFailure::Unauthorized
+            | PullFailure::Throttled
+            | PullFailure::SignatureInvalid
+            | PullFailure::Other => None,
+        }
+    }
+
     /// The class of what a waiting container reports; none when its reason is no failed pull.
     ///
     /// A back-off is of the class of the failure that it follows, as far as the kubelet repeats it: kubelets before 1.32

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{ContainerState, FailedImage, FailedPull, WaitingContainer, WaitingPod};
-use crate::mirror::pulls::FailedAttempt;
 use crate::pod::image_reference;
+use crate::pod::message::FailedAttempt;
 use crate::policy::MirrorId;
 use crate::routing::RouteTable;
 use crate::side::Sides;

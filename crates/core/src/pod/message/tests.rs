@@ -1,5 +1,4 @@
 use super::*;
-use crate::endpoint::Unavailable;
 
 const DIGEST: &str = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
