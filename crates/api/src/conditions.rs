@@ -148,6 +148,7 @@ const UNAVAILABLE: &[&str] = &[
 ];
 
 const AVAILABILITY_UNKNOWN: &[&str] = &[
+    reason::PARTIALLY_REACHABLE,
     reason::UNAUTHORIZED,
     reason::FORBIDDEN,
     reason::NETWORK_DENIED,

@@ -5,7 +5,7 @@
 //! probes begin one [`HEDGE_GAP`] after the other, beside those that have not ended, until one succeeds or until every mirror has
 //! seen as many failures as it needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -187,6 +187,8 @@ pub struct Endpoint {
     watchers: BTreeMap<Watcher, Watching>,
     targets: Targets,
     failing: Failing,
+    /// Repositories whose manifest was refused, or not there, when it was asked for last. A blob says nothing of that.
+    unclear: BTreeSet<String>,
     under_way: Vec<UnderWay>,
     schedule: Schedule,
     /// Probes that were begun.
@@ -236,6 +238,7 @@ impl Endpoint {
             watchers: BTreeMap::new(),
             targets: Targets::default(),
             failing: Failing::default(),
+            unclear: BTreeSet::new(),
             under_way: Vec::new(),
             schedule: Schedule::default(),
             begun: 0,
@@ -351,6 +354,7 @@ impl Endpoint {
     fn watchers_changed(&mut self) {
         let targets = &self.targets;
         self.failing.retain_paths(|path| targets.has_path(path));
+        self.unclear.retain(|path| targets.has_path(path));
         let periods = self.watchers.values().map(|watching| watching.watch.period);
         self.schedule.set_period(periods.min());
     }
@@ -427,11 +431,15 @@ impl Endpoint {
     fn begin(&mut self, now: Timestamp) -> Output {
         // Every second probe is of what fails; the others go on in turn.
         let wish = self.failing.path().filter(|_| self.begun.is_multiple_of(2));
-        let target = self.targets.next(wish, |path| self.failing.is_path(path));
+        let wish = wish.map(str::to_owned);
+        let target = self.targets.next(wish.as_deref(), |path| self.failing.is_path(path));
         let kind = self.schedule.begin(now);
+        // A blob that is served says nothing of a manifest that is not.
+        let asks_manifest = |target: &Target| wish.is_some() || self.unclear.contains(&target.path);
+        let may_read = !self.heads_only && target.as_ref().is_some_and(|target| !asks_manifest(target));
         let send = Send {
             number: self.begun,
-            blob: target.is_some() && !self.heads_only && (kind.blob || self.failing.is(&Subject::Blobs)),
+            blob: may_read && (kind.blob || self.failing.is(&Subject::Blobs)),
             target,
             fresh_token: kind.fresh_token || self.failing.is(&Subject::Token),
         };
@@ -504,7 +512,11 @@ impl Endpoint {
     /// Those whose parts of the registry all work.
     fn succeeded(&mut self, under_way: &UnderWay, probe: &Probe) -> Vec<Watcher> {
         let send = &under_way.send;
-        let path = send.target.as_ref().map(|target| Subject::Path(target.path.clone()));
+        let manifest = send.target.as_ref().filter(|_| !send.blob);
+        if let Some(target) = manifest {
+            self.unclear.remove(&target.path);
+        }
+        let path = manifest.map(|target| Subject::Path(target.path.clone()));
         let blob = send.blob.then_some(Subject::Blobs);
         let token = (send.fresh_token || send.target.is_none()).then_some(Subject::Token);
         let asked: Vec<Subject> = [Some(Subject::Host), path, blob, token].into_iter().flatten().collect();
@@ -544,6 +556,9 @@ impl Endpoint {
                 | Outcome::Forbidden
                 | Outcome::UnexpectedAnswer
         );
+        if let Some(target) = target.filter(|_| of_path) {
+            self.unclear.insert(target.path.clone());
+        }
         let Some(target) = target.filter(|_| of_path && !self.targets.is_one_path()) else {
             return self.tell(|_| true);
         };

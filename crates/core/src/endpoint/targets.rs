@@ -28,7 +28,7 @@ pub(super) struct Targets {
     last: Option<Target>,
     /// Those that somebody waits for.
     waiting: VecDeque<Target>,
-    /// Those that said nothing about the registry, and that nobody names first.
+    /// Those that said nothing about the registry when they were asked for last.
     avoided: VecDeque<Target>,
 }
 

@@ -144,6 +144,34 @@ fn ready_is_unknown_after_threshold_of_unclear_probes() {
 }
 
 #[test]
+fn side_that_replicas_see_differently_names_the_nodes() {
+    let mut world = World::new();
+    let seen = [("node-b", false), ("node-c", true)];
+    world.run(MINUTES).seen_from(Side::Primary, "node-a", &seen);
+    world.expect(conditions::PRIMARY_AVAILABLE, "Unknown", reason::PARTIALLY_REACHABLE);
+    let message = |world: &World| world.message(conditions::PRIMARY_AVAILABLE);
+    assert_eq!(
+        message(&world),
+        r#"kracr.azurecr.io is reachable from node "node-a", "node-b", not from node "node-c""#
+    );
+    // The leader's own node is the one that is cut off: nothing flips.
+    world.seen_from(Side::Primary, "node-a", &[("node-b", false)]);
+    world.probes(DOWN, UP);
+    for _ in 0..10 {
+        world.run(2).seen_from(Side::Primary, "node-a", &[("node-b", false)]);
+    }
+    world
+        .expect(conditions::PRIMARY_AVAILABLE, "Unknown", reason::PARTIALLY_REACHABLE)
+        .expect(conditions::FAILED_OVER, "False", reason::SERVING_FROM_PRIMARY);
+    assert_eq!(
+        message(&world),
+        r#"kracr.azurecr.io is reachable from node "node-b", not from node "node-a""#
+    );
+    world.seen_from(Side::Primary, "node-a", &[("node-b", true)]).run(5);
+    world.expect(conditions::FAILED_OVER, "True", reason::PRIMARY_UNAVAILABLE);
+}
+
+#[test]
 fn outage_with_changing_errors_writes_status_few_times() {
     let mut world = World::new();
     world.run(MINUTES).probes(DOWN, UP);

@@ -399,6 +399,27 @@ fn canary_that_is_gone_is_told_to_those_that_name_it_first() {
 }
 
 #[test]
+fn blobs_that_are_served_do_not_hide_manifests_that_are_not() {
+    for missing in [Outcome::CanaryNotFound, Outcome::Unauthorized, BROKEN] {
+        let mut bench = Bench::watched(&[("a", &["app"])]);
+        bench.well(20_000);
+        bench.run(60_000, 20, |_, send| {
+            if send.blob {
+                (UP, Layer::Blob)
+            } else {
+                (missing, Layer::Manifest)
+            }
+        });
+        let told = bench.told("a", 30_000);
+        assert!(told.len() > 5 && told.iter().all(|told| *told == missing), "{told:?}");
+        let recovery = bench.now;
+        bench.well(recovery + 10_000);
+        let told = bench.told("a", recovery + 5_000);
+        assert!(told.len() > 1 && told.iter().all(|told| *told == UP), "{told:?}");
+    }
+}
+
+#[test]
 fn throttling_registry_is_left_alone() {
     let limited = Outcome::Throttled { retry_after: None };
     let mut bench = Bench::watched(&[("a", &["app"])]);

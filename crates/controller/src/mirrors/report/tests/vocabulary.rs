@@ -194,6 +194,11 @@ fn worlds_of_the_cluster() -> Vec<World> {
         world.run(MINUTES);
         worlds.push(world);
     }
+    for side in Side::ALL {
+        let mut parted = World::new();
+        parted.seen_from(side, "node-a", &[("node-b", false), ("node-c", true)]).run(MINUTES);
+        worlds.push(parted);
+    }
     let mut unstored = World::new();
     unstored.stored = Err("exceeded quota".to_owned());
     unstored.run(MINUTES);

@@ -1,7 +1,7 @@
 //! A mirror's machine between registries and an API server that answer at once.
 
 use catamaran_api::mirror::RegistryMirrorSpec;
-use catamaran_core::endpoint::{Probe, Reading, Watch};
+use catamaran_core::endpoint::{Probe, Reading, Vantage, Vantages, Watch};
 use catamaran_core::mirror::in_use::{InUse, Use, WorkloadsRead};
 use catamaran_core::mirror::pulls::{FailedAttempt, PodPulls};
 use catamaran_core::mirror::{
@@ -184,6 +184,23 @@ impl World {
         self.feed(Event::Status(Box::new(read_status(&self.mirror))));
         self.feed(Event::Prior(Evidence::default()));
         self.feed(Event::Leading(true));
+    }
+
+    /// Other replicas say from their nodes whether a side fails; this one is on `own`.
+    pub(super) fn seen_from(&mut self, side: Side, own: &str, others: &[(&str, bool)]) -> &mut World {
+        self.begin();
+        let vantage = |(node, fails): &(&str, bool)| Vantage {
+            node: (*node).into(),
+            at: self.now,
+            fails: *fails,
+            down: *fails,
+        };
+        let vantages = Vantages {
+            own: own.into(),
+            others: others.iter().map(vantage).collect(),
+        };
+        self.feed(Event::Vantages(side, std::sync::Arc::new(vantages)));
+        self
     }
 
     /// Lets so many seconds pass.
