@@ -49,8 +49,8 @@ fn failing_pulls_are_rescued(case: &Case<'_>) -> anyhow::Result<()> {
     case.push(&["web", "single", "late"])?;
     case.ground
         .push_image(&Registry::ALL, &case.name, "init", &TestImage::new("init", &["true"]))?;
-    // Long enough for the kubelet to back off: 2 s, and 23 times 0.75 s.
-    case.mirror(|spec| spec["healthCheck"] = json!({"failureThreshold": 24}))?;
+    // Long enough for the kubelet to back off: 24 failures a quarter of a second apart, and six that are 2.2 s apart.
+    case.mirror(|spec| spec["healthCheck"] = json!({"failureThreshold": 30}))?;
     let since = case.ground.fault(Registry::Acr, Fault::Refused)?;
     case.apply(&deployment("web", &case.image(Registry::Ghcr, "web"), 3))?;
     let mut with_init = pod("with-init", &case.image(Registry::Acr, "single"));
@@ -72,7 +72,7 @@ fn failing_pulls_are_rescued(case: &Case<'_>) -> anyhow::Result<()> {
     let before = names(case);
     let flipped = case.active("Fallback", since, PATIENCE)?;
     case.note(format!(
-        "ACR refuses -> flipped with 24 failures: {:.1} s",
+        "ACR refuses -> flipped with 30 failures: {:.1} s",
         (flipped - since).as_secs_f64()
     ));
     let repointed = all_repointed(case)?;

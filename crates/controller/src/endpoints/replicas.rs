@@ -88,16 +88,22 @@ pub async fn run(context: Arc<Context>, endpoints: Arc<Endpoints>, name: Replica
 
 async fn tell(api: Api<Lease>, endpoints: &Endpoints, name: &ReplicaName, clock: Clock) {
     let mut complained = false;
+    let mut said = false;
     loop {
-        let lease = lease(name, &endpoints.reports(), clock.now());
-        let patch = PatchParams::apply("catamaran-replica").force();
-        let written = api.patch(&name.pod, &patch, &Patch::Apply(&lease)).await;
-        if let Err(error) = &written
-            && !complained
-        {
-            tracing::warn!(%error, "failed to tell other replicas what this one sees of registries");
+        let reports = endpoints.reports();
+        // Where there is no mirror there is nothing to say.
+        if said || !reports.is_empty() {
+            let lease = lease(name, &reports, clock.now());
+            let patch = PatchParams::apply("catamaran-replica").force();
+            let written = api.patch(&name.pod, &patch, &Patch::Apply(&lease)).await;
+            if let Err(error) = &written
+                && !complained
+            {
+                tracing::warn!(%error, "failed to tell other replicas what this one sees of registries");
+            }
+            complained = written.is_err();
+            said = written.is_err() || !reports.is_empty();
         }
-        complained = written.is_err();
         tokio::time::sleep(LEAST_GAP).await;
         tokio::select! {
             () = endpoints.news() => {}
