@@ -22,8 +22,8 @@ pub use self::rewrite::{
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = rules(HEALTH_RULES)))]
 pub struct HealthCheck {
-    /// Seconds from the end of one probe to the start of the next while the registry is available, 1 to 3600. After a failure the next
-    /// probe follows sooner, until failureThreshold is reached.
+    /// Seconds between two probes while the registry is available, 1 to 3600; about a tenth is added. Mirrors that reach a registry in the
+    /// same way share its probes, and get the shortest of their periods. After a failure probes follow faster.
     #[schemars(range(min = *PERIOD_SECONDS.start(), max = *PERIOD_SECONDS.end()))]
     pub period_seconds: i32,
 

@@ -199,7 +199,8 @@ pub struct RepositoryRule {
 /// How a side's health is probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthPolicy {
-    /// Time from the end of a probe to the start of the next while all is well; at least 1 s. A slow registry is not asked more often.
+    /// Time between the beginnings of two probes while all is well, about a tenth less than it is; at least 1 s. Mirrors that share a
+    /// registry's probes get the shortest of theirs.
     pub period: Duration,
     /// Time limit of one probe.
     pub timeout: Duration,

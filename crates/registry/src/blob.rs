@@ -41,6 +41,12 @@ impl Blobs {
 }
 
 impl Session {
+    /// Reads the first byte of a blob that a manifest leads to.
+    pub(crate) async fn first_byte_below(&self, repository: &str, manifest: &Digest) -> Result<String, Failure> {
+        let blob = self.blob_of(repository, manifest).await?;
+        self.first_blob_byte(repository, &blob).await
+    }
+
     /// Reads the first byte of a blob, through its redirects. A host that knows no ranges, which kubelets don't ask for, is asked
     /// for all of it.
     pub(crate) async fn first_blob_byte(&self, repository: &str, blob: &Digest) -> Result<String, Failure> {

@@ -244,7 +244,7 @@ impl Ladder<'_> {
                 .map(|name| one_line(&self.session.site.credentials.scrub(name))),
         };
         see(Climbed::well(Step::Manifest, found));
-        let byte = self.session.first_blob_byte(repository, &digest).await;
+        let byte = self.session.first_byte_below(repository, &digest).await;
         see(Climbed::well(
             Step::Blob,
             Finding::Blob(byte.map_err(fallen(Step::Blob))?),

@@ -29,6 +29,9 @@ pub const HEDGE_GAP: Duration = Duration::from_millis(250);
 /// Probes of one endpoint under way at a time.
 const MOST_UNDER_WAY: usize = 6;
 
+/// How much later than its time limit the end of a probe may be reported.
+const LATE: Duration = Duration::from_secs(1);
+
 /// A probe that has not ended after this and its own time limit is taken for lost.
 const LOST_AFTER: Duration = Duration::from_mins(1);
 
@@ -424,7 +427,11 @@ impl Endpoint {
         if self.watchers.is_empty() || self.under_way.len() >= MOST_UNDER_WAY {
             return None;
         }
-        let busy = !self.under_way.is_empty();
+        // One that is not reported in time may never be.
+        let busy = self
+            .under_way
+            .iter()
+            .any(|probe| distance(probe.at, now) <= self.timeout + LATE);
         self.schedule.due(busy, self.suspicion.is_some(), now)
     }
 

@@ -110,6 +110,11 @@ impl Facts {
             }
             self.note(policy, name, side, fact, times);
         }
+        // Found on neither side, it is forgotten, whatever was said of it meanwhile.
+        let nowhere = Side::ALL.iter().all(|side| resolved.seen[*side] == Observed::Absent);
+        if nowhere && !name.1.contains(':') {
+            self.blur(|repository, reference| (repository, reference) == name);
+        }
         self.forget_nowhere();
     }
 

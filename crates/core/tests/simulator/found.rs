@@ -436,6 +436,36 @@ fn failover_waits_for_a_target_that_failed_during_a_timeout() {
     );
 }
 
+/// No fault of the machine: a tag that a read by name had found on neither side was still held to be on one, because a listing had
+/// come meanwhile.
+#[test]
+fn tag_that_both_sides_lack_is_forgotten() {
+    let setup = Setup {
+        repositories: 1,
+        period: 5,
+        digests: [true, false, true],
+        interval: 60,
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            Wait(142_000),
+            Run(1, Primary, 1, 5, Tag),
+            Weather(0, BlackHole),
+            Wait(511_000),
+            Weather(1, BlackHole),
+            Wait(70_000),
+            Asks(1, true),
+            Wait(5_000),
+            Weather(0, Up),
+            Wait(4_000),
+            Weather(1, Up),
+            Wait(2_000),
+        ],
+    );
+}
+
 /// No fault of the machine: what is in use counted of a repository that the spec no longer names.
 #[test]
 fn repository_that_the_spec_has_dropped_holds_up_no_failover() {

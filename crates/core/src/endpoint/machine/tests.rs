@@ -470,6 +470,19 @@ impl Bench {
 }
 
 #[test]
+fn probe_that_is_wanted_for_later_begins_then() {
+    let mut bench = Bench::watched(&[("a", &["app"])]);
+    bench.well(20_500);
+    let begun = bench.begun.len();
+    for after in [300, 500, 300] {
+        bench.feed(Input::Wanted(at(bench.now + after)));
+    }
+    bench.well(21_200);
+    let times: Vec<i64> = bench.begun[begun..].iter().map(|(at, _)| *at).collect();
+    assert_eq!(times, [20_800, 21_000]);
+}
+
+#[test]
 fn failure_of_another_replica_has_it_probed_at_once_and_answered() {
     let mut bench = Bench::watched(&[("a", &["app"])]);
     bench.well(20_500);

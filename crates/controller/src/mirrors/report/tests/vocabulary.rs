@@ -196,7 +196,9 @@ fn worlds_of_the_cluster() -> Vec<World> {
     }
     for side in Side::ALL {
         let mut parted = World::new();
-        parted.seen_from(side, "node-a", &[("node-b", false), ("node-c", true)]).run(MINUTES);
+        parted
+            .seen_from(side, "node-a", &[("node-b", false), ("node-c", true)])
+            .run(MINUTES);
         worlds.push(parted);
     }
     let mut unstored = World::new();
