@@ -14,6 +14,10 @@ pub const SCENARIOS: &[Scenario] = &[
         run: crowds::a_long_outage_is_quiet,
     },
     Scenario {
+        name: "requests-do-not-grow-with-mirrors",
+        run: crowds::requests_do_not_grow_with_mirrors,
+    },
+    Scenario {
         name: "an-edit-that-makes-no-sense-keeps-the-last-policy",
         run: mistakes::an_edit_that_makes_no_sense,
     },

@@ -70,6 +70,76 @@ pub fn a_long_outage_is_quiet(case: &Case<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How many mirrors of the same registries there are, one count after the other.
+const CROWDS: [usize; 3] = [1, 10, 100];
+
+/// How long requests are counted.
+const COUNTED: Duration = Duration::from_secs(40);
+
+/// What a healthy endpoint may be asked a minute by each of the two replicas.
+const MOST_REQUESTS: f64 = 30.0;
+
+/// Probes are of a registry, and not of a mirror.
+pub fn requests_do_not_grow_with_mirrors(case: &Case<'_>) -> anyhow::Result<()> {
+    case.push(&["v1"])?;
+    let mut created = 0;
+    let mut fewest = [f64::MAX; 2];
+    for count in CROWDS {
+        let since = Instant::now();
+        let named = |number: usize| format!("{}-{number}", case.name);
+        let mirror = |number: usize| {
+            let mut mirror = manifests::mirror(&named(number), &[&case.name]);
+            // Nothing but probes asks the registries meanwhile.
+            mirror["spec"]["parity"]["interval"] = json!("1h");
+            mirror
+        };
+        let all: Vec<Value> = (created..count).map(mirror).collect();
+        case.ground
+            .apply("default", &json!({"apiVersion": "v1", "kind": "List", "items": all}))?;
+        for number in created..count {
+            case.ground.observed(&named(number), since)?;
+        }
+        created = count;
+        // What the first passes read is over.
+        std::thread::sleep(Duration::from_secs(15));
+        let begun = Timestamp::now();
+        std::thread::sleep(COUNTED);
+        for (index, registry) in Registry::ALL.into_iter().enumerate() {
+            let asked = requests_since(case, registry, begun)?;
+            let a_minute = asked as f64 * 60.0 / COUNTED.as_secs_f64() / 2.0;
+            case.note(format!(
+                "{count} mirrors: {a_minute:.1} requests a minute and replica at {}",
+                registry.host()
+            ));
+            fewest[index] = fewest[index].min(a_minute);
+            ensure!(asked > 0, "the front of {} says nothing", registry.host());
+            // A token may be due in one count and not in another.
+            ensure!(
+                a_minute <= MOST_REQUESTS && a_minute <= fewest[index] * 1.2 + 2.0,
+                "{count} mirrors cost {a_minute:.1} requests a minute, fewer cost {:.1}",
+                fewest[index]
+            );
+        }
+    }
+    Ok(())
+}
+
+/// What the operator has asked a registry's own host since then.
+fn requests_since(case: &Case<'_>, registry: Registry, since: Timestamp) -> anyhow::Result<usize> {
+    let front = match registry {
+        Registry::Acr => "front-acr",
+        Registry::Ghcr => "front-ghcr",
+    };
+    let logs = case.ground.cluster.logs(front)?;
+    let counts = |line: &&str| {
+        let mut words = line.split(' ');
+        let at = words.next().and_then(|word| word.parse::<Timestamp>().ok());
+        let host = words.nth(1);
+        at.is_some_and(|at| at >= since) && host == Some(registry.host()) && line.contains("catamaran/")
+    };
+    Ok(logs.lines().filter(counts).count())
+}
+
 fn outage() -> anyhow::Result<Duration> {
     match std::env::var("OUTAGE_SECONDS").as_deref() {
         Err(_) | Ok("") => Ok(OUTAGE),
