@@ -133,7 +133,8 @@ fuzz: ## Every parser against broken input for FUZZ_SECONDS each (10), and FUZZ_
 
 .PHONY: bench
 bench: ## Measure ledger, machine, webhook and verification, and reviews while 1,000 to 1,000,000 tags change; fails below its bars
-	$(BENCH) -p catamaran-core --bench ledger --bench machine
+	$(BENCH) -p catamaran-core --bench ledger --bench machine --bench mirrors
+	SIMULATED_OUTAGES=20000 cargo test --locked --release --test simulator detection -- --nocapture
 	$(BENCH) -p catamaran-webhook
 	$(BENCH) -p catamaran-controller --bench parity --bench tags
 

@@ -45,6 +45,9 @@ struct Failed {
     at: Instant,
 }
 
+/// Which client each side of each mirror uses, by the mirror's UID.
+type Users = HashMap<(Arc<str>, Side), Arc<SidePolicy>>;
+
 /// All registry clients of this process.
 pub struct Connections {
     secrets: Api<Secret>,
@@ -52,7 +55,7 @@ pub struct Connections {
     budgets: Arc<Budgets>,
     identities: Identities,
     /// Which client each side of each mirror uses.
-    users: Mutex<HashMap<(Arc<str>, Side), Arc<SidePolicy>>>,
+    users: Mutex<Users>,
     cache: Mutex<HashMap<Arc<SidePolicy>, Cached>>,
     failed: Mutex<HashMap<Arc<SidePolicy>, Failed>>,
     /// Places for those who read Secrets for the first time, of which one does so for each registry.
@@ -110,25 +113,26 @@ impl Connections {
 
     /// What client a side uses. Notes that it does, and what it wants its registry's limit to be.
     fn used_by(&self, policy: &MirrorPolicy, side: Side) -> Arc<SidePolicy> {
-        let user = (Arc::clone(&policy.id.uid), side);
         let of = &policy.sides[side];
+        self.wish(of, &policy.id.uid);
+        let key = (Arc::clone(&policy.id.uid), side);
         let endpoint = of.endpoint();
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(used) = users.get(&user).filter(|used| ***used == endpoint) {
-            let used = Arc::clone(used);
-            drop(users);
-            self.wish(of, &user.0);
-            return used;
+        let mut users = self.users();
+        if let Some(same) = users.get(&key).filter(|one| ***one == endpoint) {
+            return Arc::clone(same);
         }
-        let same = users.values().find(|used| ***used == endpoint).cloned();
-        let used = same.unwrap_or_else(|| Arc::new(endpoint));
-        let before = users.insert(user, Arc::clone(&used));
+        let shared = users.values().find(|one| ***one == endpoint).cloned();
+        let shared = shared.unwrap_or_else(|| Arc::new(endpoint));
+        let before = users.insert(key, Arc::clone(&shared));
         drop(users);
         if before.is_some() {
             self.drop_unused();
         }
-        self.wish(of, &policy.id.uid);
-        used
+        shared
+    }
+
+    fn users(&self) -> MutexGuard<'_, Users> {
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wish(&self, side: &SidePolicy, who: &Arc<str>) {
@@ -190,17 +194,12 @@ impl Connections {
     /// Drops the clients that only mirrors use that are gone.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
         self.budgets.retain(&mut keep);
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        users.retain(|(uid, _), _| keep(uid));
-        drop(users);
+        self.users().retain(|(uid, _), _| keep(uid));
         self.drop_unused();
     }
 
     fn drop_unused(&self) {
-        let used: HashSet<Arc<SidePolicy>> = {
-            let users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-            users.values().cloned().collect()
-        };
+        let used: HashSet<Arc<SidePolicy>> = self.users().values().cloned().collect();
         self.failed().retain(|of, _| used.contains(of));
         self.first_of().retain(|of, _| used.contains(of));
         self.cache().retain(|of, _| used.contains(of));

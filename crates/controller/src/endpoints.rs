@@ -88,17 +88,14 @@ impl Endpoints {
         let key = EndpointKey::of(&wish.policy, wish.watcher.side);
         let watcher = wish.watcher.clone();
         let mut all = self.all();
-        let observer = match all.get(&key) {
-            Some(observer) => Arc::clone(observer),
-            None => {
-                let observer = Observer::new(key.clone(), &self.node, context.clock, Arc::clone(&self.news));
-                all.insert(key.clone(), Arc::clone(&observer));
-                self.repeat_to(&observer);
-                share(&all, &key);
-                tokio::spawn(Arc::clone(&observer).run(Arc::clone(context), self.end_of(key)));
-                observer
-            }
-        };
+        let observer = all.get(&key).cloned().unwrap_or_else(|| {
+            let observer = Observer::new(key.clone(), &self.node, context.clock, Arc::clone(&self.news));
+            all.insert(key.clone(), Arc::clone(&observer));
+            self.repeat_to(&observer);
+            share(&all, &key);
+            tokio::spawn(Arc::clone(&observer).run(Arc::clone(context), self.end_of(key)));
+            observer
+        });
         let sink = Sink {
             policy: wish.policy,
             generation: wish.watch.generation,

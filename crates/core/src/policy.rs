@@ -118,6 +118,7 @@ pub struct SidePolicy {
 
 impl SidePolicy {
     /// What of this says how its registry is reached: sides for which it is the same share a client and are probed as one.
+    #[must_use]
     pub fn endpoint(&self) -> SidePolicy {
         SidePolicy {
             prefix: String::new(),

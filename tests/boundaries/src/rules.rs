@@ -37,6 +37,7 @@ pub(crate) const RULES: &[(&str, Rule)] = &[
             "publish",
             "context",
             "pods",
+            "endpoints",
             "mirrors",
             "notifications",
             "pull_secrets",

@@ -16,7 +16,7 @@ use crate::processes::Anchor;
 use crate::registry::Registry;
 use crate::standin::{self, Place};
 use crate::state::State;
-use crate::{cgroups, components, config, kubernetes, network, node, registries};
+use crate::{cgroups, components, config, kubernetes, mounts, network, registries};
 
 /// A running cluster. It outlives this value: [`Cluster::down`] ends it.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ impl Cluster {
         network::create(&state, &nodes)?;
         let anchor = Anchor::start(&state)?;
         for node in &nodes {
-            node::create_mounts(&state, &anchor, *node)?;
+            mounts::create(&state, &anchor, *node)?;
         }
         kubernetes::bring_up(&state, &anchor, &nodes, options)
             .with_context(|| format!("failed to bring the cluster up: see \"{}\"", state.text("log")))?;

@@ -27,6 +27,7 @@ pub mod flux;
 pub mod git;
 pub mod images;
 mod kubernetes;
+mod mounts;
 mod network;
 pub mod node;
 mod options;

@@ -6,14 +6,14 @@
 use std::fmt::Write as _;
 
 use crate::command::{host, output, output_with, until};
-use crate::node::{Node, Traffic};
+use crate::node::{self, Node, Traffic};
 use crate::registry::Registry;
 use crate::state::State;
 
 /// The first node's address; `kube-apiserver`, kubelet and DNS listen on it.
-pub const NODE: &str = "10.98.0.1";
+pub const NODE: &str = node::FIRST;
 /// The second node's address.
-pub const SECOND_NODE: &str = "10.98.3.2";
+pub const SECOND_NODE: &str = node::SECOND;
 /// The first node's end of the link to the second one.
 const SECOND_GATEWAY: &str = "10.98.3.1";
 /// The range of the addresses of nodes and registries.

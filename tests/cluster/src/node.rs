@@ -10,11 +10,13 @@ use std::str::FromStr;
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 
-use crate::command::until;
-use crate::network::{self, NODE};
-use crate::processes::{Anchor, Daemon};
 use crate::registry::Registry;
 use crate::state::State;
+
+/// The first node's address.
+pub const FIRST: &str = "10.98.0.1";
+/// The second node's.
+pub const SECOND: &str = "10.98.3.2";
 
 /// A node of a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -50,8 +52,8 @@ impl Node {
     /// Its address, which pods of all nodes reach.
     pub const fn address(self) -> &'static str {
         match self {
-            Self::First => NODE,
-            Self::Second => network::SECOND_NODE,
+            Self::First => FIRST,
+            Self::Second => SECOND,
         }
     }
 
@@ -104,16 +106,6 @@ impl Node {
             Self::Second => ["sh", "-c", script, "sh", &state.text(&keeper)]
                 .map(str::to_owned)
                 .into(),
-        }
-    }
-
-    /// A daemon of this node.
-    pub(crate) fn daemon(self, state: &State, name: &str, words: impl IntoIterator<Item = String>) -> Daemon {
-        Daemon {
-            name: self.named(name),
-            namespace: (self != Self::First).then(|| self.namespace(state)),
-            words: self.entrance(state).into_iter().chain(words).collect(),
-            environment: Vec::new(),
         }
     }
 
@@ -185,47 +177,6 @@ impl fmt::Display for Traffic {
             Self::NodeItself(node) => write!(f, "{node} without its pods"),
         }
     }
-}
-
-/// The process that keeps a further node's mount namespace: the cluster's, with folders of its own for all that kubelet,
-/// containerd and CNI have at fixed places.
-///
-/// A process, because a bind of the namespace to a file is refused now and then (EINVAL): the kernel forbids loops by comparing
-/// the namespaces' IDs, which since 6.18 are not in the order in which they were made. And folders, not an overlay over the
-/// cluster's: the host's root may be one already, and the kernel stacks two at most.
-const MOUNTS: &str = r#"set -e
-    mount -t tmpfs -o nosuid,mode=755 tmpfs /run
-    mkdir -m 1777 /run/lock
-    for folder in lib/kubelet lib/cni log/pods log/containers; do
-        mkdir -p "$1/$folder" "/var/$folder"
-        mount --bind "$1/$folder" "/var/$folder"
-    done
-    mount --make-rshared /
-    : >"$1/mounted"
-    exec sleep infinity"#;
-
-/// Makes the mount namespace of a further node.
-pub fn create_mounts(state: &State, anchor: &Anchor, node: Node) -> anyhow::Result<()> {
-    if node == Node::First {
-        return Ok(());
-    }
-    let folder = node.named("var");
-    let words = ["unshare", "--mount", "sh", "-c", MOUNTS, "sh", &state.text(&folder)];
-    anchor.spawn(&Daemon {
-        name: node.named("mounts"),
-        namespace: Some(node.namespace(state)),
-        words: words.map(str::to_owned).into(),
-        environment: Vec::new(),
-    })?;
-    until(&format!("the mounts of \"{node}\""), || {
-        let mounted = state.path(&folder).join("mounted").exists();
-        ensure!(
-            mounted,
-            "\"{}\" says why not",
-            state.log(&node.named("mounts")).display()
-        );
-        Ok(())
-    })
 }
 
 #[cfg(test)]

@@ -381,12 +381,11 @@ impl Endpoint {
         let mut groups: Vec<(Arc<Vantages>, Vec<Watcher>)> = Vec::new();
         for (watcher, watching) in &self.watchers {
             let others = self.others.of(&watching.watch.targets);
-            match groups.iter_mut().find(|(vantages, _)| vantages.others == others) {
-                Some((_, watchers)) => watchers.push(watcher.clone()),
-                None => {
-                    let own = Arc::clone(&self.node);
-                    groups.push((Arc::new(Vantages { own, others }), vec![watcher.clone()]));
-                }
+            if let Some((_, watchers)) = groups.iter_mut().find(|(vantages, _)| vantages.others == others) {
+                watchers.push(watcher.clone());
+            } else {
+                let own = Arc::clone(&self.node);
+                groups.push((Arc::new(Vantages { own, others }), vec![watcher.clone()]));
             }
         }
         let shown = groups.into_iter();

@@ -189,12 +189,8 @@ pub(crate) async fn probe(client: &Client, target: &ProbeTarget) -> ProbeReport 
 pub(crate) fn never_flips(outcome: &Outcome) -> bool {
     use catamaran_core::policy::{HealthPolicy, Trigger};
     let policy = HealthPolicy {
-        period: Duration::from_secs(2),
-        timeout: Duration::from_secs(2),
-        failure_threshold: 3,
-        success_threshold: 3,
         triggers: vec![Trigger::Unavailable, Trigger::Unauthorized, Trigger::Forbidden],
-        canary: None,
+        ..HealthPolicy::default()
     };
     *outcome != Outcome::Reachable && !outcome.counts_as_failure(&policy)
 }

@@ -313,10 +313,10 @@ fn partly(observation: &Observation, side: Side) -> Option<String> {
     let names = |reached: bool| {
         let own = (here == reached).then_some(&vantages.own);
         // Of a replica that has seen one failure it is not known yet.
-        let others = vantages.others.iter().filter(|other| match reached {
-            true => !other.fails,
-            false => other.down,
-        });
+        let others = vantages
+            .others
+            .iter()
+            .filter(|other| if reached { !other.fails } else { other.down });
         let names: BTreeSet<&str> = own
             .into_iter()
             .chain(others.map(|other| &other.node))
