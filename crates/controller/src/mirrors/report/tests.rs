@@ -162,7 +162,7 @@ fn side_that_replicas_see_differently_names_the_nodes() {
     }
     world
         .expect(conditions::PRIMARY_AVAILABLE, "Unknown", reason::PARTIALLY_REACHABLE)
-        .expect(conditions::FAILED_OVER, "False", reason::SERVING_FROM_PRIMARY);
+        .expect(conditions::FAILED_OVER, "False", reason::NEVER_FAILED_OVER);
     assert_eq!(
         message(&world),
         r#"kracr.azurecr.io is reachable from node "node-b", not from node "node-a""#

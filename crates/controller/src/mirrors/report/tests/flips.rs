@@ -13,7 +13,7 @@ fn dead_primary_is_left_and_announced_once() {
         .iter()
         .map(|announcement| announcement.event.reason)
         .collect();
-    assert_eq!(reasons, [events::FAILED_OVER.reason, events::SIDE_UNAVAILABLE.reason]);
+    assert_eq!(reasons, [events::SIDE_UNAVAILABLE.reason, events::FAILED_OVER.reason]);
     let status = world.status();
     assert_eq!((status.active, status.epoch), (Some(Side::Fallback), 2));
     world
