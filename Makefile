@@ -132,7 +132,7 @@ fuzz: ## Every parser against broken input for FUZZ_SECONDS each (10), and FUZZ_
 	FUZZ_SECONDS=$(FUZZ_SECONDS) FUZZ_HISTORIES=$(FUZZ_HISTORIES) cargo test --locked fuzzed_
 
 .PHONY: bench
-bench: ## Measure ledger, machine, webhook and verification, and reviews while 1,000 to 1,000,000 tags change; fails below its bars
+bench: ## Measure ledger, machine, mirrors, detection, webhook and verification, and reviews while 1,000 to 1,000,000 tags change; fails below its bars
 	$(BENCH) -p catamaran-core --bench ledger --bench machine --bench mirrors
 	SIMULATED_OUTAGES=20000 cargo test --locked --release --test simulator detection -- --nocapture
 	$(BENCH) -p catamaran-webhook
