@@ -38,6 +38,9 @@ const NODE: &str = "catamaran.dev/node";
 /// The label with the Lease that elects the leader: the replicas of one installation.
 const OF: &str = "catamaran.dev/replica-of";
 
+/// Leases that are told apart at most.
+const MOST_LEASES: usize = 256;
+
 /// Endpoints that are reported at most, and the largest report that is read, in bytes.
 const MOST_ENDPOINTS: usize = 256;
 const LARGEST: usize = 128 * 1024;
@@ -58,7 +61,7 @@ pub struct ReplicaName {
 /// What is said of one endpoint.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Seen {
+struct Said {
     /// How long ago the latest probe ended, in milliseconds.
     age: u64,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -113,7 +116,7 @@ async fn tell(api: Api<Lease>, endpoints: &Endpoints, name: &ReplicaName, clock:
 }
 
 fn lease(name: &ReplicaName, reports: &BTreeMap<String, Report>, now: Timestamp) -> serde_json::Value {
-    let seen = |report: &Report| Seen {
+    let seen = |report: &Report| Said {
         age: u64::try_from(now.duration_since(report.at).as_millis()).unwrap_or_default(),
         fails: report.fails,
         down: report.down,
@@ -121,7 +124,7 @@ fn lease(name: &ReplicaName, reports: &BTreeMap<String, Report>, now: Timestamp)
         suspects: report.suspects,
     };
     let reports = reports.iter().take(MOST_ENDPOINTS);
-    let seen: BTreeMap<&str, Seen> = reports.map(|(id, report)| (id.as_str(), seen(report))).collect();
+    let seen: BTreeMap<&str, Said> = reports.map(|(id, report)| (id.as_str(), seen(report))).collect();
     let seen = serde_json::to_string(&seen).unwrap_or_default();
     let owner = name
         .uid
@@ -148,29 +151,55 @@ async fn hear(api: Api<Lease>, endpoints: &Endpoints, name: &ReplicaName, clock:
         .labels(&format!("{OF}={}", name.lease))
         .timeout(25);
     let mut events = watcher::watcher(api, config).default_backoff().boxed();
+    let mut seen = Seen::default();
     while let Some(event) = events.next().await {
-        match event {
-            Ok(Event::Apply(lease) | Event::InitApply(lease)) => {
+        let (lease, live) = match event {
+            Ok(Event::Apply(lease)) => (lease, true),
+            Ok(Event::InitApply(lease)) => (lease, false),
+            Ok(Event::Delete(lease)) => {
                 let replica: Arc<str> = lease.name_any().into();
-                if *replica != *name.pod {
-                    let node = lease.annotations().get(NODE).map_or("", String::as_str);
-                    endpoints.heard(&replica, &node.into(), &read(&lease, clock.now()));
-                }
+                seen.0.remove(&replica);
+                endpoints.gone(&replica);
+                continue;
             }
-            Ok(Event::Delete(lease)) => endpoints.gone(&lease.name_any().into()),
-            Ok(Event::Init | Event::InitDone) => {}
-            Err(error) => tracing::debug!(%error, "a watch of other replicas failed and is retried"),
+            Ok(Event::Init | Event::InitDone) => continue,
+            Err(error) => {
+                tracing::debug!(%error, "a watch of other replicas failed and is retried");
+                continue;
+            }
+        };
+        let replica: Arc<str> = lease.name_any().into();
+        if *replica != *name.pod && seen.is_news(&replica, lease.resource_version(), live) {
+            let node = lease.annotations().get(NODE).map_or("", String::as_str);
+            endpoints.heard(&replica, &node.into(), &read(&lease, clock.now()));
         }
+    }
+}
+
+/// The version of each replica's Lease that was seen last. What a list has may be the last word of a replica that is gone: it counts
+/// when it changes.
+#[derive(Debug, Default)]
+struct Seen(BTreeMap<Arc<str>, Option<String>>);
+
+impl Seen {
+    /// Whether a Lease was written since it was seen last. `live`: it was just shown as changed.
+    fn is_news(&mut self, replica: &Arc<str>, version: Option<String>, live: bool) -> bool {
+        if self.0.len() >= MOST_LEASES && !self.0.contains_key(replica) {
+            return false;
+        }
+        let is_news = self.0.get(replica).map_or(live, |before| *before != version);
+        self.0.insert(Arc::clone(replica), version);
+        is_news
     }
 }
 
 /// What a replica says; what can't be read says nothing. By the age of its Lease when it arrives nothing is judged: clocks differ.
 fn read(lease: &Lease, now: Timestamp) -> BTreeMap<String, Report> {
     let text = lease.annotations().get(SEEN).filter(|text| text.len() <= LARGEST);
-    let seen: BTreeMap<String, Seen> = text
+    let seen: BTreeMap<String, Said> = text
         .and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default();
-    let report = |seen: Seen| {
+    let report = |seen: Said| {
         let age = Duration::from_millis(seen.age);
         Report {
             at: now.checked_sub(age).unwrap_or(Timestamp::MIN),
@@ -217,6 +246,20 @@ mod tests {
         let heard = read(&lease, later);
         assert_eq!(heard["a"], report(ago(later, 250), false, &["team/dead"]));
         assert_eq!(heard["b"], report(ago(later, 1), true, &[]));
+    }
+
+    #[test]
+    fn last_word_of_a_replica_that_is_gone_is_no_news() {
+        let mut seen = Seen::default();
+        let replica: Arc<str> = "catamaran-2".into();
+        let mut is_news = |version: &str, live| seen.is_news(&replica, Some(version.to_owned()), live);
+        assert!(!is_news("7", false), "it may be long ago");
+        assert!(!is_news("7", false), "listed again");
+        assert!(is_news("8", false), "it has changed since");
+        assert!(is_news("9", true));
+        assert!(!is_news("9", false), "listed after a break of the watch");
+        let mut fresh = Seen::default();
+        assert!(fresh.is_news(&replica, Some("1".to_owned()), true));
     }
 
     #[test]
