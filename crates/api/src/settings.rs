@@ -22,7 +22,7 @@ pub use self::rewrite::{
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = rules(HEALTH_RULES)))]
 pub struct HealthCheck {
-    /// Seconds between two probes while the registry is available, 1 to 3600; about a tenth is added. Mirrors that reach a registry in the
+    /// Seconds between two probes while the registry is available, 1 to 3600; an eighth is added. Mirrors that reach a registry in the
     /// same way share its probes, and get the shortest of their periods. After a failure probes follow faster.
     #[schemars(range(min = *PERIOD_SECONDS.start(), max = *PERIOD_SECONDS.end()))]
     pub period_seconds: i32,

@@ -200,7 +200,7 @@ pub struct RepositoryRule {
 /// How a side's health is probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthPolicy {
-    /// Time between the beginnings of two probes while all is well, about a tenth less than it is; at least 1 s. Mirrors that share a
+    /// Time between the beginnings of two probes while all is well, an eighth less than it is; at least 1 s. Mirrors that share a
     /// registry's probes get the shortest of theirs.
     pub period: Duration,
     /// Time limit of one probe.

@@ -49,7 +49,7 @@ fn failing_pulls_are_rescued(case: &Case<'_>) -> anyhow::Result<()> {
     case.push(&["web", "single", "late"])?;
     case.ground
         .push_image(&Registry::ALL, &case.name, "init", &TestImage::new("init", &["true"]))?;
-    // Long enough for the kubelet to back off: 24 failures a quarter of a second apart, and six that are 2.2 s apart.
+    // Long enough for the kubelet to back off: 24 failures a quarter of a second apart, and six that are 2.25 s apart.
     case.mirror(|spec| spec["healthCheck"] = json!({"failureThreshold": 30}))?;
     let since = case.ground.fault(Registry::Acr, Fault::Refused)?;
     case.apply(&deployment("web", &case.image(Registry::Ghcr, "web"), 3))?;

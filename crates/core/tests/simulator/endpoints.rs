@@ -356,7 +356,7 @@ impl World {
 }
 
 /// Between two probes while all is well, with the defaults.
-pub const INTERVAL: Ms = 2_200;
+pub const INTERVAL: Ms = 2_250;
 
 /// What a failure comes from: 5xx is about what was asked for, anything else about the way to the registry.
 pub fn layer_of(outcome: Outcome) -> Layer {

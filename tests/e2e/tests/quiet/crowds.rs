@@ -113,9 +113,10 @@ pub fn requests_do_not_grow_with_mirrors(case: &Case<'_>) -> anyhow::Result<()> 
             ));
             fewest[index] = fewest[index].min(a_minute);
             ensure!(asked > 0, "the front of {} says nothing", registry.host());
-            // A token may be due in one count and not in another.
+            // Each replica may begin one more at the edge of the time, and a token may be due in one count and not in another.
+            let edge = 2.0 * 60.0 / COUNTED.as_secs_f64() / 2.0;
             ensure!(
-                a_minute <= MOST_REQUESTS && a_minute <= fewest[index] * 1.2 + 2.0,
+                a_minute <= MOST_REQUESTS + edge && a_minute <= fewest[index] * 1.2 + 3.0,
                 "{count} mirrors cost {a_minute:.1} requests a minute, fewer cost {:.1}",
                 fewest[index]
             );

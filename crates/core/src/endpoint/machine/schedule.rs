@@ -9,9 +9,9 @@ use super::{HEDGE_GAP, Outcome, Pace, Probe, backoff, distance, later};
 /// One probe in so many reads the first byte of a blob too: a dead blob host is seen within three intervals.
 const BLOB_EVERY: u64 = 3;
 
-/// One probe in so many gets a token of its own: what gives out tokens is seen to fail within a minute, and no more than one request
-/// in ten is for a token.
-const TOKEN_EVERY: u64 = 20;
+/// One probe in so many gets a token of its own, which takes two more requests: at the default period one a minute, so that with them
+/// no minute has more than 30, and what gives out tokens is seen to fail in that time.
+const TOKEN_EVERY: u64 = 27;
 
 /// Before a probe that takes long is suspect, at least: and twice of what is usual.
 const LEAST_SLOW: Duration = Duration::from_millis(300);
@@ -90,9 +90,9 @@ impl Schedule {
         self.wanted_soon = true;
     }
 
-    /// Between the beginnings of two probes: a tenth more than the period, because some probes take more than one request.
+    /// Between the beginnings of two probes: an eighth more than the period, because some probes take more than one request.
     fn interval(&self) -> Duration {
-        (self.period + self.period / 10).saturating_mul(self.pace.share.clamp(1, 2))
+        (self.period + self.period / 8).saturating_mul(self.pace.share.clamp(1, 2))
     }
 
     /// When a probe is due. `busy`: others are under way.
