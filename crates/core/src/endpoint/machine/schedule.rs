@@ -138,7 +138,8 @@ impl Schedule {
         self.sent = sent.wrapping_add(1);
         Kind {
             blob: sent.is_multiple_of(BLOB_EVERY),
-            fresh_token: sent.is_multiple_of(TOKEN_EVERY),
+            // Not together with a blob, which would have the manifest read as well.
+            fresh_token: sent % TOKEN_EVERY == 1,
         }
     }
 
