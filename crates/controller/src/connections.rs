@@ -46,7 +46,13 @@ struct Failed {
 }
 
 /// Which client each side of each mirror uses, by the mirror's UID.
-type Users = HashMap<(Arc<str>, Side), Arc<SidePolicy>>;
+type Users = HashMap<(Arc<str>, Side), User>;
+
+/// A side as its mirror's spec has it, and what of that says which client it uses.
+struct User {
+    side: SidePolicy,
+    endpoint: Arc<SidePolicy>,
+}
 
 /// All registry clients of this process.
 pub struct Connections {
@@ -114,30 +120,30 @@ impl Connections {
     /// What client a side uses. Notes that it does, and what it wants its registry's limit to be.
     fn used_by(&self, policy: &MirrorPolicy, side: Side) -> Arc<SidePolicy> {
         let of = &policy.sides[side];
-        self.wish(of, &policy.id.uid);
         let key = (Arc::clone(&policy.id.uid), side);
-        let endpoint = of.endpoint();
         let mut users = self.users();
-        if let Some(same) = users.get(&key).filter(|one| ***one == endpoint) {
-            return Arc::clone(same);
+        if let Some(same) = users.get(&key).filter(|user| user.side == *of) {
+            return Arc::clone(&same.endpoint);
         }
-        let shared = users.values().find(|one| ***one == endpoint).cloned();
-        let shared = shared.unwrap_or_else(|| Arc::new(endpoint));
-        let before = users.insert(key, Arc::clone(&shared));
+        let endpoint = of.endpoint();
+        let shared = users.values().map(|user| &user.endpoint).find(|one| ***one == endpoint);
+        let endpoint = shared.cloned().unwrap_or_else(|| Arc::new(endpoint));
+        let user = User {
+            side: of.clone(),
+            endpoint: Arc::clone(&endpoint),
+        };
+        let before = users.insert(key, user);
         drop(users);
         if before.is_some() {
             self.drop_unused();
         }
-        shared
+        self.budgets
+            .wish(&of.registry, of.provider, &policy.id.uid, of.requests_per_minute);
+        endpoint
     }
 
     fn users(&self) -> MutexGuard<'_, Users> {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wish(&self, side: &SidePolicy, who: &Arc<str>) {
-        self.budgets
-            .wish(&side.registry, side.provider, who, side.requests_per_minute);
     }
 
     async fn renewed(&self, wanted: Arc<SidePolicy>) -> Result<Client, ConnectionError> {
@@ -199,7 +205,7 @@ impl Connections {
     }
 
     fn drop_unused(&self) {
-        let used: HashSet<Arc<SidePolicy>> = self.users().values().cloned().collect();
+        let used: HashSet<Arc<SidePolicy>> = self.users().values().map(|user| Arc::clone(&user.endpoint)).collect();
         self.failed().retain(|of, _| used.contains(of));
         self.first_of().retain(|of, _| used.contains(of));
         self.cache().retain(|of, _| used.contains(of));

@@ -99,19 +99,19 @@ impl Observer {
     }
 
     pub(super) fn set_share(&self, share: u32) {
-        let mut state = self.state();
-        let pace = Pace { share, ..state.pace };
-        state.pace = pace;
-        drop(state);
-        self.feed(Input::Pace(pace));
+        self.set_pace(|pace| Pace { share, ..pace });
     }
 
     /// Replicas are out of step: the leader in one half of an interval, the others in the other.
     fn set_leading(&self, leading: bool) {
-        let mut state = self.state();
         let own = self.key.phase();
         let phase = if leading { own } else { (own + 500) % 1_000 };
-        let pace = Pace { phase, ..state.pace };
+        self.set_pace(|pace| Pace { phase, ..pace });
+    }
+
+    fn set_pace(&self, change: impl FnOnce(Pace) -> Pace) {
+        let mut state = self.state();
+        let pace = change(state.pace);
         state.pace = pace;
         drop(state);
         self.feed(Input::Pace(pace));

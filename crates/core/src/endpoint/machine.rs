@@ -13,7 +13,7 @@ use jiff::Timestamp;
 
 use super::subjects::{Failing, Subject};
 use super::targets::{Target, Targets};
-use super::vantage::{Others, Report, Vantages};
+use super::vantage::{Others, Report, Vantage, Vantages};
 use super::{Outcome, Probe, backoff, distance, later};
 use crate::side::Side;
 
@@ -265,12 +265,7 @@ impl Endpoint {
     pub fn handle(&mut self, input: Input, now: Timestamp) -> Vec<Output> {
         let mut outputs = Vec::new();
         match input {
-            Input::Watched(watcher, watch) => {
-                self.watched(watcher, watch);
-                if !self.others.is_empty() {
-                    self.show_vantages(&mut outputs);
-                }
-            }
+            Input::Watched(watcher, watch) => self.watched(watcher, watch, &mut outputs),
             Input::Left(watcher) => self.left(&watcher),
             Input::Wanted(after) => {
                 if !self.under_way.iter().any(|probe| probe.at >= after) {
@@ -323,7 +318,7 @@ impl Endpoint {
         self.watchers.is_empty()
     }
 
-    fn watched(&mut self, watcher: Watcher, watch: Watch) {
+    fn watched(&mut self, watcher: Watcher, watch: Watch, outputs: &mut Vec<Output>) {
         let before = self.watchers.get(&watcher);
         if before.is_some_and(|before| before.watch == watch) {
             return;
@@ -342,6 +337,10 @@ impl Endpoint {
         self.targets.add(&watch.targets);
         if let Some(gone) = gone {
             self.targets.remove(&gone.watch.targets);
+        }
+        if !self.others.is_empty() {
+            let vantages = self.vantages_of(self.others.of(&watch.targets));
+            outputs.push(Output::Vantages(vec![watcher.clone()], vantages));
         }
         self.watchers.insert(watcher, Watching { watch, since });
         self.watchers_changed();
@@ -384,12 +383,21 @@ impl Endpoint {
             if let Some((_, watchers)) = groups.iter_mut().find(|(vantages, _)| vantages.others == others) {
                 watchers.push(watcher.clone());
             } else {
-                let own = Arc::clone(&self.node);
-                groups.push((Arc::new(Vantages { own, others }), vec![watcher.clone()]));
+                groups.push((self.vantages_of(others), vec![watcher.clone()]));
             }
         }
         let shown = groups.into_iter();
         outputs.extend(shown.map(|(vantages, watchers)| Output::Vantages(watchers, vantages)));
+    }
+
+    fn vantages_of(&self, others: Vec<Vantage>) -> Arc<Vantages> {
+        let own = Arc::clone(&self.node);
+        Arc::new(Vantages { own, others })
+    }
+
+    /// Whether what fails is more than single repositories.
+    fn fails_in_general(&self) -> bool {
+        self.failing.is_general(self.targets.is_one_path())
     }
 
     /// What this replica says of it; none before a first probe has succeeded or failed.
@@ -397,7 +405,7 @@ impl Endpoint {
         let failing: Vec<String> = self.failing.paths().take(MOST_REPORTED).map(str::to_owned).collect();
         Some(Report {
             at: self.latest?,
-            fails: self.failing.is_general(self.targets.is_one_path()),
+            fails: self.fails_in_general(),
             down: self.down,
             failing,
             // Those that were told would only tell it back.
@@ -463,7 +471,7 @@ impl Endpoint {
             .is_some_and(|suspicion| suspicion.sent >= self.most_hedges())
         {
             self.suspicion = None;
-            self.down = self.failing.is_general(self.targets.is_one_path());
+            self.down = self.fails_in_general();
         }
         Output::Probe(send)
     }
@@ -535,14 +543,14 @@ impl Endpoint {
             self.suspicion = None;
             self.down = false;
         }
-        let general = self.failing.is_general(self.targets.is_one_path());
+        let general = self.fails_in_general();
         self.tell(|watch| !general && !watch.targets.iter().any(|target| self.failing.is_path(&target.path)))
     }
 
     fn failed(&mut self, subject: Subject, begun: Timestamp) -> Vec<Watcher> {
         let is_new = !self.failing.is(&subject);
         self.failing.failed(subject.clone(), begun);
-        let general = self.failing.is_general(self.targets.is_one_path());
+        let general = self.fails_in_general();
         if self.suspicion.is_none() && !self.down && (is_new || general) {
             self.suspicion = Some(Suspicion { sent: 0, told: false });
         }
