@@ -9,7 +9,8 @@ use catamaran_e2e::ground::PATIENCE;
 use catamaran_e2e::manifests::pod;
 use catamaran_e2e::runner::Scenario;
 use catamaran_e2e::unserved::UnservedNode;
-use catamaran_e2e::view::{annotation, image, is_ready, items, number, text};
+use catamaran_e2e::view::{annotation, image, is_ready, items, number, text, waiting};
+use catamaran_e2e::watch::{Seen, present};
 use serde_json::{Value, json};
 
 pub const SCENARIOS: &[Scenario] = &[
@@ -121,16 +122,26 @@ fn the_others_stay(case: &Case<'_>, apart: &str, since: Instant, written: &str) 
 
 fn image_volumes_are_reported(case: &Case<'_>) -> anyhow::Result<()> {
     case.push(&["app", "volume"])?;
-    case.mirror(|spec| spec["healthCheck"] = json!({"failureThreshold": 6}))?;
+    // Pinned until the kubelet has said that the pod waits for its volume.
+    case.mirror(|spec| spec["active"] = json!("Primary"))?;
     // The container's own image is on the node: only the volume's is missing.
     case.apply(&pod("first", &case.image(Registry::Acr, "app")))?;
     case.ready("first", Instant::now(), PATIENCE)?;
-    let since = case.ground.fault(Registry::Acr, Fault::Refused)?;
+    case.ground.fault(Registry::Acr, Fault::Refused)?;
     let mut with_volume = pod("with-volume", &case.image(Registry::Acr, "app"));
     with_volume["spec"]["volumes"] =
         json!([{"name": "data", "image": {"reference": case.image(Registry::Acr, "volume")}}]);
     with_volume["spec"]["containers"][0]["volumeMounts"] = json!([{"name": "data", "mountPath": "/data"}]);
     case.apply(&with_volume)?;
+    case.ground
+        .pods
+        .wait("a volume that can't be pulled", PATIENCE, |seen| {
+            let pods = present(seen, &case.name);
+            let failing = |pod: &&Seen| ["ErrImagePull", "ImagePullBackOff"].contains(&waiting(&pod.object, "app"));
+            pods.iter().any(failing).then_some(())
+        })?;
+    let since = Instant::now();
+    case.patch_spec(&json!({"active": "Auto"}))?;
     case.active("Fallback", since, PATIENCE)?;
     let message = told_once(case, "ImageStuck")?;
     ensure!(
