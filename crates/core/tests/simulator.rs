@@ -42,6 +42,8 @@ mod jobs;
 mod kubelets;
 #[path = "simulator/leases.rs"]
 mod leases;
+#[path = "simulator/networks.rs"]
+mod networks;
 #[path = "simulator/nodes.rs"]
 mod nodes;
 #[path = "simulator/play.rs"]

@@ -196,6 +196,10 @@ impl World {
         let (Some(first), Some(last)) = (begins.clone().min(), begins.max()) else {
             return self.fail("I3", format!("replica {replica} has seen no failure of {dead}"));
         };
+        let host = policy.sides[from].registry.clone();
+        let began =
+            |seen: &&ProbeSeen| seen.told - (seen.by_clock - seen.begun).clamp(0, millis(policy.health.timeout));
+        let first_begun = failures.iter().map(began).min().unwrap_or_default();
         if failures.len() < needed || last - first < CONFIRMATION {
             let count = failures.len();
             let message =
@@ -223,6 +227,7 @@ impl World {
             let message = format!("{alive} did not answer after {from} and before {last}");
             return self.fail("I3", message);
         }
+        self.check_agreement(replica, &host, dead, first_begun);
         self.check_target(replica, policy, to);
     }
 

@@ -154,8 +154,8 @@ fn black_hole_is_left_within_five_seconds() {
 }
 
 #[test]
-fn registry_with_a_dead_blob_host_is_left_within_ten_seconds() {
-    assert!(check_outage(Outage::BlobHost).part(1_000) <= 10_000);
+fn registry_with_a_dead_blob_host_is_left_within_eight_seconds() {
+    assert!(check_outage(Outage::BlobHost).part(1_000) <= 8_000);
 }
 
 #[test]

@@ -64,7 +64,29 @@ fn scene(dice: &mut Dice, faulty: bool, edited: bool) -> Vec<Step> {
     let registry = dice.below(2) as u8;
     let pause = Step::Wait(dice.below(3_000) as u32);
     let falls = Step::Weather(registry, down);
-    match dice.below(9) {
+    match dice.below(11) {
+        // A node is cut off from one registry, or two of them are.
+        9 | 10 => {
+            let (one, two) = (dice.below(3) as u8, dice.below(3) as u8);
+            let mut steps = vec![
+                Step::Wait(25_000),
+                Step::Cut(one, registry, true),
+                Step::Wait(9_000),
+                pause,
+            ];
+            steps.extend(if dice.percent(40) {
+                vec![Step::Cut(two, registry, true), Step::Wait(9_000)]
+            } else {
+                Vec::new()
+            });
+            steps.extend([
+                Step::Cut(one, registry, false),
+                pause,
+                Step::Cut(two, registry, false),
+                Step::Wait(9_000),
+            ]);
+            steps
+        }
         // Nodes can't pull what the operator can.
         8 => {
             let failure = Some(*dice.pick(&[PullFailure::Connection, PullFailure::Dns, PullFailure::NotFound]));
@@ -162,6 +184,8 @@ fn sky(dice: &mut Dice) -> Sky {
         Sky::Refuses,
         Sky::BlackHole,
         Sky::ServerError,
+        Sky::NoBlobs,
+        Sky::NoTokens,
         Sky::Unauthorized,
         Sky::Throttled,
         Sky::NoClient,

@@ -248,7 +248,12 @@ impl World {
         };
         let serial = place.serial;
         let fate = self.fate.as_mut().and_then(|fate| fate(replica, &key.0, &send, now));
+        let is_cut = self.networks.is_cut(replica, &key.0);
         let (end, outcome, layer) = fate.unwrap_or_else(|| {
+            if is_cut {
+                let end = now + self.registry(&key.0).latency;
+                return (end, Outcome::Unavailable(Unavailable::ConnectionFailed), Layer::Host);
+            }
             let (end, outcome) = self.registry_mut(&key.0).probe(now, key.1);
             (end, outcome, layer_of(outcome))
         });
@@ -279,7 +284,7 @@ impl World {
         let registry = self.registry(&key.0);
         let mut met = (outcome, layer);
         if self.fate.is_none() && outcome == Outcome::Reachable {
-            met = registry.meets(end, send.target.as_ref());
+            met = registry.meets(end, &send);
         }
         let (outcome, layer) = met;
         let no_client = outcome == Outcome::CredentialsUnavailable;

@@ -136,7 +136,8 @@ impl World {
         let node = self.kubelets.nodes[pod.node].failure(now, host);
         let weather = match self.registry(host).weather(now) {
             Weather::Fails(kind) => Some(failure(kind)),
-            Weather::BlackHole => Some(PullFailure::Connection),
+            Weather::BlackHole | Weather::NoBlobs => Some(PullFailure::Connection),
+            Weather::NoTokens => Some(PullFailure::ServerError),
             Weather::Up | Weather::Says(_) => None,
         };
         let Some(failure) = node.or(weather) else {

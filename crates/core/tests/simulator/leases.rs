@@ -92,6 +92,7 @@ impl World {
         let life = self.replicas[replica].life + 1;
         self.replicas[replica] = Replica::new(&self.id, life);
         self.replicas[replica].watched = self.now;
+        self.replicas[replica].woken = self.now;
         self.replicas[replica].seen = self.stored.clone();
         self.show(replica, Arc::clone(&self.object));
     }
@@ -116,6 +117,7 @@ impl World {
             return;
         }
         self.replicas[replica].watched = self.now;
+        self.replicas[replica].woken = self.now;
         if self.replicas[replica].leading && self.lease != Some(replica) {
             self.unlead(replica);
         }

@@ -90,6 +90,12 @@ impl Play {
                     registry.broken.remove(path);
                 }
             }),
+            Step::Cut(replica, registry, is_cut) => {
+                let replica = usize::from(replica) % world.replicas.len();
+                world
+                    .networks
+                    .cut(now, replica, HOSTS[usize::from(registry) % 3], is_cut);
+            }
             Step::Run(slot, side, repository, tag, named) => self.workload(slot, side, repository, tag, named),
             Step::Stop(slot) => {
                 world.workloads.remove(&slot);
@@ -190,6 +196,8 @@ impl Play {
             Sky::Refuses => Weather::Fails(Unavailable::ConnectionFailed),
             Sky::BlackHole => Weather::BlackHole,
             Sky::ServerError => Weather::Fails(Unavailable::ServerError),
+            Sky::NoBlobs => Weather::NoBlobs,
+            Sky::NoTokens => Weather::NoTokens,
             Sky::Unauthorized => Weather::Says(Outcome::Unauthorized),
             Sky::Throttled => Weather::Says(Outcome::Throttled { retry_after: None }),
             Sky::NoClient => Weather::Says(Outcome::CredentialsUnavailable),
@@ -366,6 +374,7 @@ impl Play {
         for node in &mut world.kubelets.nodes {
             node.changes.clear();
         }
+        world.networks.mend(world.now);
         world.faults.clear();
         world.held.clear();
         world.refuse_status = 0;

@@ -97,8 +97,10 @@ impl World {
     pub fn unreadable(&self, host: &str, path: &str) -> Option<ReadFailure> {
         let registry = self.registry(host);
         let outcome = match registry.weather(self.now) {
-            Weather::Up if registry.broken.contains(path) => Outcome::Unavailable(Unavailable::ServerError),
-            Weather::Up => return None,
+            Weather::Up | Weather::NoBlobs | Weather::NoTokens if registry.broken.contains(path) => {
+                Outcome::Unavailable(Unavailable::ServerError)
+            }
+            Weather::Up | Weather::NoBlobs | Weather::NoTokens => return None,
             Weather::Fails(how) => Outcome::Unavailable(how),
             Weather::BlackHole => Outcome::Unavailable(Unavailable::Timeout),
             Weather::Says(outcome) => outcome,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use catamaran_core::digest::Digest;
-use catamaran_core::endpoint::{Layer, Outcome, Target, Unavailable};
+use catamaran_core::endpoint::{Layer, Outcome, Send, Unavailable};
 
 use crate::clock::{Dice, Ms};
 use crate::endpoints::layer_of;
@@ -16,6 +16,10 @@ pub enum Weather {
     Fails(Unavailable),
     /// Swallows every packet: a request ends with its time limit.
     BlackHole,
+    /// Serves manifests, and no blobs.
+    NoBlobs,
+    /// Serves those who have a token, and gives out none.
+    NoTokens,
     /// Answers the operator something that is neither success nor failure. Kubelets, which have credentials of their own, are
     /// served.
     Says(Outcome),
@@ -148,8 +152,8 @@ impl Registry {
             other => other,
         };
         match met {
-            Weather::Up if self.latency > timeout => timed_out,
-            Weather::Up => (end, Outcome::Reachable),
+            Weather::Up | Weather::NoBlobs | Weather::NoTokens if self.latency > timeout => timed_out,
+            Weather::Up | Weather::NoBlobs | Weather::NoTokens => (end, Outcome::Reachable),
             Weather::Fails(kind) => (end, Outcome::Unavailable(kind)),
             Weather::BlackHole => timed_out,
             Weather::Says(outcome) => (end, outcome),
@@ -157,14 +161,23 @@ impl Registry {
     }
 
     /// What a probe that came through finds at its end, and which part of the registry that is about.
-    pub fn meets(&self, end: Ms, target: Option<&Target>) -> (Outcome, Layer) {
+    pub fn meets(&self, end: Ms, send: &Send) -> (Outcome, Layer) {
+        let target = send.target.as_ref();
         let broken = target.is_some_and(|target| self.broken.contains(&target.path));
         let outcome = match self.weather(end) {
+            Weather::NoBlobs if send.blob => {
+                return (Outcome::Unavailable(Unavailable::ConnectionFailed), Layer::Blob);
+            }
+            Weather::NoTokens if send.fresh_token => {
+                return (Outcome::Unavailable(Unavailable::ServerError), Layer::Token);
+            }
             Weather::Fails(how) => Outcome::Unavailable(how),
             Weather::Says(outcome) => outcome,
             _ if broken => Outcome::Unavailable(Unavailable::ServerError),
             _ => {
-                let held = |target: &Target| self.holds(&target.path, &target.digest.to_string()).is_some();
+                let held = |target: &catamaran_core::endpoint::Target| {
+                    self.holds(&target.path, &target.digest.to_string()).is_some()
+                };
                 if target.is_none_or(held) {
                     Outcome::Reachable
                 } else {

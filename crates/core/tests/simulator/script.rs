@@ -51,6 +51,8 @@ pub enum Step {
     DeleteFrom(Side, u8, u8),
     /// A repository of a side, as the spec has it, answers 500, or works again.
     Break(Side, u8, bool),
+    /// A replica is cut off from a registry that others reach, or reaches it again.
+    Cut(u8, u8, bool),
     /// A workload begins to use an image of a side: slot, side, repository, tag, how it is named.
     Run(u8, Side, u8, u8, Named),
     /// A workload is deleted.
@@ -102,6 +104,10 @@ pub enum Sky {
     Refuses,
     BlackHole,
     ServerError,
+    /// Manifests are served, and blobs are not.
+    NoBlobs,
+    /// Tokens that are known are good, and there are no new ones.
+    NoTokens,
     Unauthorized,
     Throttled,
     /// The operator has no client for it: its Secret can't be read.

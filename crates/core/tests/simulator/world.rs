@@ -23,6 +23,7 @@ use crate::endpoints::{Endpoints, Fate, INTERVAL, Key};
 use crate::facts::{Facts, Told};
 use crate::jobs::{Answer, Job};
 use crate::kubelets::Kubelets;
+use crate::networks::Networks;
 use crate::reading::Pieces;
 use crate::registry::Registry;
 
@@ -135,6 +136,8 @@ pub struct Replica {
     /// When each side was probed last, and when there was last a reason not to.
     pub probed: Sides<Ms>,
     pub watched: Ms,
+    /// When its process began, or went on after a pause.
+    pub woken: Ms,
     /// By how much its clock is ahead, and when it was set.
     pub clock: Ms,
     pub clocks_set: Ms,
@@ -179,6 +182,7 @@ pub struct World {
     pub stored: Stored,
     pub workloads: BTreeMap<u8, Workload>,
     pub kubelets: Kubelets,
+    pub networks: Networks,
     pub faults: BTreeMap<Kind, Fault>,
     /// Until when the watch of a replica shows nothing.
     pub held: BTreeMap<usize, Ms>,
@@ -263,6 +267,7 @@ impl Replica {
             shared_in_use: None,
             probed: Sides::default(),
             watched: 0,
+            woken: 0,
             clock: 0,
             clocks_set: 0,
             epochs: BTreeMap::new(),
@@ -302,6 +307,7 @@ impl World {
             stored: Stored::default(),
             workloads: BTreeMap::new(),
             kubelets: Kubelets::default(),
+            networks: Networks::default(),
             faults: BTreeMap::new(),
             held: BTreeMap::new(),
             refuse_status: 0,
