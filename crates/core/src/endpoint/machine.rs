@@ -447,6 +447,10 @@ impl Endpoint {
         let wish = self.failing.path().filter(|_| self.begun.is_multiple_of(2));
         let wish = wish.map(str::to_owned);
         let target = self.targets.next(wish.as_deref(), |path| self.failing.is_path(path));
+        if target.is_none() {
+            // They were those of a manifest that nobody names any more.
+            self.failing.forget(&Subject::Blobs);
+        }
         let kind = self.schedule.begin(now);
         // A blob that is served says nothing of a manifest that is not.
         let asks_manifest = |target: &Target| wish.is_some() || self.unclear.contains(&target.path);

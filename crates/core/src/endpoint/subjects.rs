@@ -46,6 +46,11 @@ impl Failing {
         self.subjects.retain(|subject, _| !asked.contains(subject));
     }
 
+    /// A part that no probe can ask any more says nothing.
+    pub(super) fn forget(&mut self, subject: &Subject) {
+        self.subjects.remove(subject);
+    }
+
     /// Repositories that nobody asks for any more are forgotten.
     pub(super) fn retain_paths(&mut self, keep: impl Fn(&str) -> bool) {
         self.subjects.retain(|subject, _| match subject {

@@ -492,3 +492,27 @@ fn repository_that_the_spec_has_dropped_holds_up_no_failover() {
         ],
     );
 }
+
+/// A blob host that had failed stayed down once there was no blob to read any more.
+#[test]
+fn blobs_that_nobody_reads_hold_up_no_failback() {
+    let setup = Setup {
+        repositories: 2,
+        threshold: 1,
+        digests: [true, false, false],
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            Edit(Lies(Primary, 1, 0)),
+            Run(0, Primary, 1, 2, Tag),
+            Edit(Lies(Fallback, 0, 2)),
+            PushBoth(0, 4, 29),
+            Weather(0, NoBlobs),
+            Edit(Swap),
+            Wait(9910),
+            Edit(Lies(Fallback, 0, 0)),
+        ],
+    );
+}

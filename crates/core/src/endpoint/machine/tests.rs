@@ -483,6 +483,22 @@ fn probe_that_is_wanted_for_later_begins_then() {
 }
 
 #[test]
+fn blobs_that_no_probe_can_read_any_more_fail_no_longer() {
+    let no_blobs = |_, send: &Send| match send.blob {
+        true => (REFUSED, Layer::Blob),
+        false => (UP, Layer::Manifest),
+    };
+    let mut bench = Bench::watched(&[("apps", &["app"])]);
+    bench.run(20_000, 20, no_blobs);
+    assert!(bench.endpoint.report().unwrap().fails);
+    bench.feed(Input::Watched(watcher("apps"), watch(2, &[])));
+    bench.run(30_000, 20, no_blobs);
+    assert!(bench.endpoint.report().unwrap().is_well());
+    let (.., latest) = bench.readings.last().unwrap();
+    assert_eq!(*latest, UP);
+}
+
+#[test]
 fn failure_of_another_replica_has_it_probed_at_once_and_answered() {
     let mut bench = Bench::watched(&[("a", &["app"])]);
     bench.well(20_500);
