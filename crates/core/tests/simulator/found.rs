@@ -516,3 +516,28 @@ fn blobs_that_nobody_reads_hold_up_no_failback() {
         ],
     );
 }
+
+/// The same, where nothing is listed and what was in use is gone.
+#[test]
+fn blobs_of_what_is_not_in_use_hold_up_no_failback() {
+    let setup = Setup {
+        replicas: 1,
+        repositories: 2,
+        period: 3,
+        digests: [false, true, true],
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            Wait(9_000),
+            Edit(Repositories(0)),
+            Wait(13_641),
+            Weather(0, NoBlobs),
+            Wait(862),
+            Run(0, Fallback, 0, 0, Digest),
+            Wait(4_000),
+            Edit(Invalid(false)),
+        ],
+    );
+}
