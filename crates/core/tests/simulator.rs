@@ -54,6 +54,8 @@ mod registry;
 mod routes;
 #[path = "simulator/script.rs"]
 mod script;
+#[path = "simulator/steering.rs"]
+mod steering;
 #[path = "simulator/world.rs"]
 mod world;
 #[path = "simulator/writing.rs"]
