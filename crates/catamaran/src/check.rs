@@ -1,7 +1,8 @@
 //! `catamaran check`: from a registry's name to the first byte of an image, rung by rung, and how to mend what fails.
 //!
 //! Reading order: `target` is what was asked for; `mirror` turns a mirror of the cluster into its two sides; both make a `ladder`;
-//! `describe` says in a `line` what was seen on a rung, `hint` what to do about one that failed; `print` shows the `climb`.
+//! `describe` says in a `line` what was seen on a rung, `hint` what to do about one that failed; `nodes` says how the cluster's nodes
+//! pull; `print` shows the `climb`.
 
 use std::process::ExitCode;
 
@@ -18,6 +19,7 @@ mod hint;
 mod ladder;
 mod line;
 mod mirror;
+mod nodes;
 mod print;
 mod target;
 
@@ -68,9 +70,21 @@ async fn check(arguments: &CheckArguments, targets: Vec<Target>) -> anyhow::Resu
             }
         }
     }
+    let aloud = arguments.output == Output::Table;
     let mut climbs = Vec::with_capacity(ladders.len());
     for ladder in ladders {
-        climbs.push(climb(ladder, arguments.output == Output::Table).await?);
+        climbs.push(climb(ladder, aloud).await?);
+    }
+    if arguments.nodes && cluster.is_none() {
+        cluster = Some(Cluster::find(&arguments.cluster).await?);
+    }
+    // In a pod of the operator nobody has the right to ask.
+    if let Some(cluster) = cluster.filter(|_| arguments.nodes || !arguments.with_identity) {
+        let found = nodes::check(&cluster, arguments.nodes, !aloud).await;
+        if aloud {
+            output::text(&print::climb(&found, Style::of_terminal()))?;
+        }
+        climbs.push(found);
     }
     Ok(climbs)
 }
@@ -102,11 +116,16 @@ async fn climb(ladder: Ladder, aloud: bool) -> anyhow::Result<Climb> {
     Ok(Climb {
         heading: ladder.heading,
         lines,
+        counts: true,
     })
 }
 
-/// The worst that was seen: a failure is certain, so it counts more than what could not be told.
+/// The worst that was seen: a failure is certain, so it counts more than what could not be told. Advice that nobody asked for is a
+/// warning at most.
 fn verdict(climbs: &[Climb]) -> Mark {
-    let marks = climbs.iter().flat_map(|climb| &climb.lines).map(|line| line.mark);
-    marks.max().unwrap_or(Mark::Well)
+    let worst = |climb: &Climb| {
+        let mark = climb.lines.iter().map(|line| line.mark).max()?;
+        Some(if climb.counts { mark } else { mark.min(Mark::Warning) })
+    };
+    climbs.iter().filter_map(worst).max().unwrap_or(Mark::Well)
 }

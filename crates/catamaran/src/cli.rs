@@ -46,7 +46,8 @@ pub enum Command {
     /// Climb from a registry's name to an image, and say how to mend the first rung that fails
     ///
     /// For each repository, or for both sides of a mirror in the cluster: DNS, TCP, TLS, the registry's challenge, the
-    /// credential, a token, the list of tags, a manifest, the first byte of a blob.
+    /// credential, a token, the list of tags, a manifest, the first byte of a blob. With a mirror also, as advice: which nodes
+    /// pull one image after the other, so that one that hangs holds up all others.
     ///
     /// Exits with 0 when every rung holds, with 1 when one failed, and with 2 when that could not be told: a mistake in the
     /// arguments, no cluster, a Secret that may not be read.
@@ -229,8 +230,11 @@ pub struct DiffArguments {
 #[derive(Args, Debug)]
 pub struct CheckArguments {
     /// A repository such as kracr.azurecr.io/kevinryan-io, with or without a tag, or the name of a RegistryMirror
-    #[arg(required = true, value_name = "REPOSITORY|NAME")]
+    #[arg(required_unless_present = "nodes", value_name = "REPOSITORY|NAME")]
     pub targets: Vec<String>,
+    /// Check how the cluster's nodes pull images, also without a mirror; needs the rights to list nodes and to get nodes/proxy
+    #[arg(long)]
+    pub nodes: bool,
     /// How to print it
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,

@@ -343,6 +343,43 @@ async fn both_sides_of_a_mirror_are_climbed_with_what_its_secrets_hold() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nodes_of_the_mirrors_cluster_are_advice() {
+    let harness = Harness::start().await;
+    let node =
+        json!({"metadata": {"name": "n1"}, "status": {"nodeInfo": {"containerRuntimeVersion": "containerd://2.4.2"}}});
+    let mirror = mirror(&harness, &json!({"secretRef": {"name": "pull"}}));
+    let mut answers = HashMap::from([
+        (format!("{MIRRORS}/images"), ("200 OK", mirror)),
+        (
+            "/api/v1/nodes".to_owned(),
+            ("200 OK", json!({"metadata": {}, "items": [node]})),
+        ),
+        (
+            "/api/v1/nodes/n1/proxy/configz".to_owned(),
+            ("403 Forbidden", status(403, "cannot get resource \"nodes/proxy\"")),
+        ),
+    ]);
+    for (name, answer) in good_secrets(&harness) {
+        answers.insert(format!("{SECRETS}/{name}"), answer);
+    }
+    let kubeconfig = kubeconfig(&harness, answers);
+    let arguments = ["check", "images", "--kubeconfig", &kubeconfig];
+    let ran = harness.run(&arguments).await;
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
+    assert!(
+        ran.out.contains("? how 1 node pulls images may not be read\n    n1\n"),
+        "{}",
+        ran.out
+    );
+    assert_eq!(ran.out.lines().last(), Some("‼ every rung holds"));
+    let ran = harness.run(&[&arguments[..], &["--nodes"]].concat()).await;
+    assert_eq!(ran.code, 2, "{ran:?}");
+    let ran = harness.run(&[&arguments[..], &["--with-identity"]].concat()).await;
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(!ran.out.contains("n1"), "{}", ran.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_identity_that_can_not_be_had_is_told_before_the_first_rung_and_only_when_asked_for() {
     let harness = Harness::start().await;
     let managed = json!({"provider": "azure", "identity": {"kind": "Managed"}});

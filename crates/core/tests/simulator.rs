@@ -56,6 +56,8 @@ mod registry;
 mod routes;
 #[path = "simulator/script.rs"]
 mod script;
+#[path = "simulator/steering.rs"]
+mod steering;
 #[path = "simulator/world.rs"]
 mod world;
 #[path = "simulator/writing.rs"]

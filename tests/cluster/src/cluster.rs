@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
@@ -345,6 +346,20 @@ impl Cluster {
     /// Kills a component; [`Cluster::restart`] starts it.
     pub fn stop(&self, component: &str) -> anyhow::Result<()> {
         self.anchor.stop(component)
+    }
+
+    /// Has the kubelet of a node pull one image after the other, or all at once: it is started again with this. The cluster's options
+    /// stay as they are.
+    pub fn serialize_image_pulls(&self, on: Node, serial: bool) -> anyhow::Result<()> {
+        config::kubelet(&self.state, on, serial)?;
+        self.restart(&on.named("kubelet"))
+    }
+
+    /// Has containerd on all nodes wait so long for a connection to a registry, or as long as it does by itself, from the next pull
+    /// on. The cluster's options stay as they are.
+    pub fn dial_timeout(&self, timeout: Option<Duration>) -> anyhow::Result<()> {
+        let mut registries = Registry::ALL.into_iter();
+        registries.try_for_each(|registry| config::hosts(&self.state, registry, timeout))
     }
 
     /// All that a component has printed. `front-acr` and `front-ghcr` print a line per request.

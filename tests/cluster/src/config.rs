@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read as _;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -29,11 +30,12 @@ pub fn write(state: &State, options: &Options) -> anyhow::Result<()> {
     certificates(state, &nodes)?;
     names(state, &nodes)?;
     for registry in Registry::ALL {
-        registry_files(state, registry, options)?;
+        registry_files(state, registry)?;
+        hosts(state, registry, options.dial_timeout)?;
     }
     for node in nodes {
         containerd(state, node)?;
-        kubelet(state, node, options)?;
+        kubelet(state, node, options.serialize_image_pulls)?;
         kube_proxy(state, node)?;
     }
     if let Some(user) = &options.audit_user {
@@ -139,7 +141,7 @@ fn names(state: &State, nodes: &[Node]) -> anyhow::Result<()> {
     )
 }
 
-fn registry_files(state: &State, registry: Registry, options: &Options) -> anyhow::Result<()> {
+fn registry_files(state: &State, registry: Registry) -> anyhow::Result<()> {
     let (host, data_host) = (registry.host(), registry.data_host());
     let (token_path, storage) = (registry.token_path(), state.text(&format!("registry-{registry}")));
     let pki = state.text("pki");
@@ -180,12 +182,17 @@ auth:
         "user": USER,
         "password": password(state)?,
     });
-    state.write(&format!("etc/front-{registry}.json"), front.to_string())?;
+    state.write(&format!("etc/front-{registry}.json"), front.to_string())
+}
+
+/// What containerd reads at every pull from a registry.
+pub fn hosts(state: &State, registry: Registry, dial_timeout: Option<Duration>) -> anyhow::Result<()> {
+    let (host, pki) = (registry.host(), state.text("pki"));
     // The CA stands at the root level: a [host] table for the same name would make containerd try
-    // it twice, the second time without the CA. The file is read anew at every pull.
+    // it twice, the second time without the CA.
     let mut hosts = format!("server = \"https://{host}\"\ncapabilities = [\"pull\", \"resolve\"]\n");
     let _ = writeln!(hosts, "ca = \"{pki}/registries-ca.crt\"");
-    if let Some(timeout) = options.dial_timeout {
+    if let Some(timeout) = dial_timeout {
         let _ = writeln!(hosts, "dial_timeout = \"{}ms\"", timeout.as_millis());
     }
     state.write(&format!("etc/certs.d/{host}/hosts.toml"), hosts)
@@ -249,13 +256,13 @@ state = "/run/containerd"
     state.write(&format!("etc/{name}.toml"), toml)
 }
 
-fn kubelet(state: &State, node: Node, options: &Options) -> anyhow::Result<()> {
+/// What a kubelet reads when it is started.
+pub fn kubelet(state: &State, node: Node, serial: bool) -> anyhow::Result<()> {
     let (name, cgroup, address) = (node.named("kubelet"), node.cgroup(state), node.address());
     let pki = state.text("pki");
     let static_pods = state.text(&node.named("static-pods"));
     fs::create_dir_all(&static_pods).with_context(|| format!("failed to create \"{static_pods}\""))?;
     let pod_logs = state.text(&node.named("log/pods"));
-    let serial = options.serialize_image_pulls;
     // cgroupRoot: two kubelets on one root would delete each other's pods' cgroups.
     // evictionHard: the machine's disk is not the cluster's, and may be rather full.
     let yaml = format!(

@@ -1,5 +1,8 @@
 //! `make demo`: an outage and the way back, on a real Kubernetes with two registries that can fail.
 //!
+//! Two Deployments are rolled out behind the same black hole: `web` is rescued by patches alone (`rescue.mode: Patch`, the default),
+//! the pods of `shop` are replaced (`PatchOrReplace`). The node pulls images in parallel.
+//!
 //! With `KEEP=1` the cluster stays up.
 
 use std::process::ExitCode;
@@ -12,12 +15,19 @@ use catamaran_e2e::manifests::{self, deployment, image, pod};
 use catamaran_e2e::timeline::Timeline;
 use catamaran_e2e::view::{annotation, condition, is_ready, number, text};
 use catamaran_e2e::{Ground, interrupt, operator, view, watch};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const CLUSTER: &str = "catamaran-demo";
 const MIRROR: &str = "apps";
 const REPOSITORY: &str = "kevinryan-io";
 const WEB: &str = "deployment/web";
+
+/// What is replaced while it hangs: a mirror, its repository and its Deployment.
+const SHOP: &str = "shop";
+const REPLICAS: usize = 3;
+
+/// `PatchOrReplace` deletes pods, which the chart does not grant by default.
+const VALUES: [&str; 1] = ["rescue.allowReplace=true"];
 
 fn main() -> ExitCode {
     interrupt::destroys(vec![CLUSTER.to_owned()]);
@@ -50,7 +60,7 @@ fn show(timeline: &mut Timeline) -> anyhow::Result<()> {
         name: CLUSTER.to_owned(),
         ..Options::default()
     };
-    let ground = Ground::start(&options, &[], |what, took| timeline.done(what, took))?;
+    let ground = Ground::start(&options, &VALUES, |what, took| timeline.done(what, took))?;
     let mut demo = Demo { ground, timeline };
     demo.a_mirror_becomes_ready()?;
     demo.a_pod_written_for_ghcr_runs_from_acr()?;
@@ -77,13 +87,20 @@ impl Demo<'_> {
             repository(Registry::Acr),
             repository(Registry::Ghcr)
         ));
+        for tag in ["v2", "v3"] {
+            self.ground.push(&Registry::ALL, SHOP, tag)?;
+        }
         let since = Instant::now();
         let mirror = manifests::mirror(MIRROR, &[REPOSITORY]);
         self.ground.apply("default", &mirror)?;
+        let mut shop = manifests::mirror(SHOP, &[SHOP]);
+        shop["spec"]["rescue"] = json!({"mode": "PatchOrReplace"});
+        self.ground.apply("default", &shop)?;
         self.ground
             .cluster
             .kubectl(&["wait", "--for=condition=Ready", "registrymirror/apps", "--timeout=60s"])?;
         let seen = self.ground.observed(MIRROR, since)?;
+        self.ground.observed(SHOP, since)?;
         self.timeline
             .measured("mirror Ready, all tags compared", seen.at - since, None);
         self.show_mirror(false)
@@ -153,25 +170,33 @@ impl Demo<'_> {
     /// When ACR died.
     fn acr_dies_during_a_rollout(&mut self) -> anyhow::Result<Instant> {
         let since = Instant::now();
-        let mut web = deployment("web", &image(Registry::Acr, REPOSITORY, "v2"), 3);
-        // All new pods at once: that is how they get stuck together.
-        web["spec"]["strategy"] = json!({"rollingUpdate": {"maxSurge": "100%"}});
-        self.ground.apply("default", &web)?;
-        let arguments = ["rollout", "status", WEB, "--timeout=60s"];
-        self.ground.cluster.kubectl(&arguments)?;
-        self.timeline.done("deployment web runs 3 pods of v2", since.elapsed());
+        for (name, repository) in [("web", REPOSITORY), (SHOP, SHOP)] {
+            let mut deployment = deployment(name, &image(Registry::Acr, repository, "v2"), 3);
+            // All new pods at once: that is how they get stuck together.
+            deployment["spec"]["strategy"] = json!({"rollingUpdate": {"maxSurge": "100%"}});
+            self.ground.apply("default", &deployment)?;
+        }
+        for name in ["web", SHOP] {
+            self.rolled_out(name)?;
+        }
+        self.timeline
+            .done("deployments web and shop run 3 pods of v2 each", since.elapsed());
         let began = self.ground.fault(Registry::Acr, Fault::BlackHole)?;
         self.timeline.say("kracr.azurecr.io is a black hole from now on");
-        let newer = format!("app={}", image(Registry::Acr, REPOSITORY, "v3"));
-        self.ground.cluster.kubectl(&["set", "image", WEB, &newer])?;
+        for (name, repository) in [("web", REPOSITORY), (SHOP, SHOP)] {
+            let newer = format!("app={}", image(Registry::Acr, repository, "v3"));
+            let deployment = format!("deployment/{name}");
+            self.ground.cluster.kubectl(&["set", "image", &deployment, &newer])?;
+        }
         self.timeline
-            .say("deployment web is rolled out with v3, which the node must pull");
-        self.ground.pods.wait("three pods of v3", PATIENCE, |seen| {
-            let pods = watch::present(seen, "default").into_iter();
-            let new = pods.filter(|pod| view::image(&pod.object, "app").ends_with(":v3"));
-            (new.count() == 3).then_some(())
+            .say("web and shop are rolled out with v3, which the node must pull");
+        self.ground.pods.wait("three pods of v3 each", PATIENCE, |seen| {
+            let pods = watch::present(seen, "default");
+            let new = |repository: &str| pods.iter().filter(|pod| is_new(&pod.object, repository)).count();
+            ([REPOSITORY, SHOP].map(new) == [REPLICAS; 2]).then_some(())
         })?;
-        self.timeline.say("its 3 new pods pull from kracr.azurecr.io and hang");
+        self.timeline
+            .say("their 6 new pods pull from kracr.azurecr.io and hang; the node pulls images in parallel");
         self.show_pods()?;
         Ok(began)
     }
@@ -194,6 +219,17 @@ impl Demo<'_> {
             repointed - flipped,
             bar,
         );
+        let replaced = self.running(SHOP, REPLICAS, PATIENCE)?;
+        self.timeline.measured(
+            "flip -> shop's 3 hanging pods replaced and running (PatchOrReplace)",
+            replaced.saturating_duration_since(flipped),
+            Some(Duration::from_secs(10)),
+        );
+        self.timeline.measured(
+            "black hole -> shop runs v3 (PatchOrReplace)",
+            replaced - began,
+            Some(Duration::from_secs(20)),
+        );
         self.show_pods()
     }
 
@@ -211,22 +247,21 @@ impl Demo<'_> {
 
     fn the_stuck_pods_run(&mut self, began: Instant) -> anyhow::Result<()> {
         self.timeline.say(
-            "the kubelet takes the new image up when its hanging pull ends, 30 s after it began or a multiple of that",
+            "web's pods are only patched: the kubelet takes the new image when the hanging pull ends, after 30 s or a multiple",
         );
-        for count in 1..=3 {
-            let last = self
-                .ground
-                .pods
-                .wait("the stuck pods running", Duration::from_mins(4), |seen| {
-                    nth_running(seen, count)
-                })?;
-            self.timeline
-                .done(&format!("black hole -> {count} of 3 stuck pods run"), last - began);
+        for count in 1..=REPLICAS {
+            let last = self.running(REPOSITORY, count, Duration::from_mins(4))?;
+            self.timeline.done(
+                &format!("black hole -> {count} of 3 stuck pods of web run"),
+                last - began,
+            );
         }
-        let arguments = ["rollout", "status", WEB, "--timeout=60s"];
-        self.ground.cluster.kubectl(&arguments)?;
-        let what = "black hole -> the stuck pods run, the rollout is complete";
-        self.timeline.measured(what, began.elapsed(), None);
+        self.rolled_out("web")?;
+        self.timeline
+            .measured("black hole -> web runs v3 (Patch, the default)", began.elapsed(), None);
+        self.timeline.say(
+            "a node with serializeImagePulls: true would pull one image after the other, and wait for each that hangs",
+        );
         self.show_pods()?;
         self.show_mirror(true)
     }
@@ -271,6 +306,21 @@ impl Demo<'_> {
         Ok(())
     }
 
+    /// When so many pods of v3 of this repository were Ready.
+    fn running(&self, repository: &str, count: usize, patience: Duration) -> anyhow::Result<Instant> {
+        self.ground
+            .pods
+            .wait(&format!("{count} running pods of {repository}:v3"), patience, |seen| {
+                nth_running(seen, repository, count)
+            })
+    }
+
+    fn rolled_out(&self, deployment: &str) -> anyhow::Result<()> {
+        let deployment = format!("deployment/{deployment}");
+        let arguments = ["rollout", "status", &deployment, "--timeout=60s"];
+        self.ground.cluster.kubectl(&arguments).map(drop)
+    }
+
     fn ready(&self, pod: &str, since: Instant, patience: Duration) -> anyhow::Result<watch::Seen> {
         self.ground
             .pods
@@ -288,8 +338,8 @@ impl Demo<'_> {
         let printed = self
             .ground
             .cluster
-            .kubectl(&["get", "pods", "-l", "app=web", "-o", columns])?;
-        self.timeline.shown("kubectl get pods -l app=web", &printed);
+            .kubectl(&["get", "pods", "-l", "app in (web,shop)", "-o", columns])?;
+        self.timeline.shown("kubectl get pods -l 'app in (web,shop)'", &printed);
         Ok(())
     }
 
@@ -301,13 +351,15 @@ impl Demo<'_> {
     }
 }
 
+/// Whether a pod is one of those that hung, or in place of one.
+fn is_new(pod: &Value, repository: &str) -> bool {
+    view::image(pod, "app").ends_with(&format!("/{repository}:v3"))
+}
+
 /// When as many pods of v3 were Ready.
-fn nth_running(seen: &[watch::Seen], count: usize) -> Option<Instant> {
+fn nth_running(seen: &[watch::Seen], repository: &str, count: usize) -> Option<Instant> {
     let mut first: Vec<(&str, Instant)> = Vec::new();
-    for item in seen
-        .iter()
-        .filter(|item| view::image(&item.object, "app").ends_with(":v3"))
-    {
+    for item in seen.iter().filter(|item| is_new(&item.object, repository)) {
         let name = view::name(&item.object);
         if is_ready(&item.object) && !first.iter().any(|(known, _)| *known == name) {
             first.push((name, item.at));

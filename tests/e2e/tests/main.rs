@@ -28,6 +28,7 @@ mod rescue;
 mod rewriting;
 mod rights;
 mod rollouts;
+mod serial;
 mod spared;
 mod upgrade;
 
@@ -209,7 +210,7 @@ fn lanes() -> Vec<Lane> {
     let nodes = Suite {
         cluster: format!("{cluster}-nodes"),
         nodes: 2,
-        beside: nodes::SCENARIOS.to_vec(),
+        beside: [nodes::SCENARIOS, serial::SCENARIOS].concat(),
         alone: Vec::new(),
     };
     vec![vec![first], vec![releases, nodes]]

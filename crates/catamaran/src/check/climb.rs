@@ -9,4 +9,6 @@ pub struct Climb {
     pub heading: String,
     /// What was seen, rung by rung.
     pub lines: Vec<Line>,
+    /// Whether it counts in the exit code. What was not asked for is advice.
+    pub counts: bool,
 }

@@ -56,6 +56,12 @@ pub fn line(line: &Line, style: Style) -> String {
         .collect()
 }
 
+/// All that was found of one target at once.
+pub fn climb(climb: &Climb, style: Style) -> String {
+    let lines = climb.lines.iter().map(|found| line(found, style));
+    heading(&climb.heading) + &lines.collect::<String>() + "\n"
+}
+
 /// The last line.
 pub fn verdict(mark: Mark, style: Style) -> String {
     let words = match mark {

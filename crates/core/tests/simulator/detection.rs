@@ -11,23 +11,23 @@ use crate::clock::{Dice, Ms, SECOND};
 use crate::endpoints::{Fate, INTERVAL};
 use crate::world::World;
 
-const ROUND_TRIP: Ms = 40;
+pub const ROUND_TRIP: Ms = 40;
 /// TCP, two for TLS, the manifest, and what leads to it.
 const ROUND_TRIPS: Ms = 5;
-const LATENCY: Ms = ROUND_TRIPS * ROUND_TRIP;
+pub const LATENCY: Ms = ROUND_TRIPS * ROUND_TRIP;
 const TIMEOUT: Ms = 2 * SECOND;
-const PRIMARY: &str = "primary.example";
+pub const PRIMARY: &str = "primary.example";
 
 /// When a packet is sent again that no answer came for: the first of a connection, and any other.
 const SYN: [Ms; 3] = [0, SECOND, 3 * SECOND];
 const OTHER: [Ms; 5] = [0, 240, 720, 1_680, 3_600];
 
 /// Before the outage: the images are known, and both sides have answered for a while.
-const CALM: Ms = 9 * SECOND;
+pub const CALM: Ms = 9 * SECOND;
 
 /// How the primary fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outage {
+pub enum Outage {
     Refused,
     ServerError,
     BlackHole,
@@ -40,7 +40,7 @@ const TIMED_OUT: (Outcome, Layer) = (Outcome::Unavailable(Unavailable::Timeout),
 
 impl Outage {
     /// What a probe meets that begins then, in an outage between two instants.
-    fn meets(self, send: &Send, begun: Ms, (from, to): (Ms, Ms)) -> (Ms, (Outcome, Layer)) {
+    pub fn meets(self, send: &Send, begun: Ms, (from, to): (Ms, Ms)) -> (Ms, (Outcome, Layer)) {
         let failing = |packet: Ms| (from..to).contains(&packet);
         let last = begun + LATENCY - ROUND_TRIP;
         match self {
@@ -61,7 +61,7 @@ impl Outage {
 }
 
 /// A probe over a network path that loses what is sent at some times.
-fn over_tcp(begun: Ms, is_lost: impl Fn(Ms) -> bool) -> (Ms, (Outcome, Layer)) {
+pub fn over_tcp(begun: Ms, is_lost: impl Fn(Ms) -> bool) -> (Ms, (Outcome, Layer)) {
     let mut now = begun;
     for step in 0..ROUND_TRIPS {
         let again: &[Ms] = if step == 0 { &SYN } else { &OTHER };
@@ -77,7 +77,7 @@ fn over_tcp(begun: Ms, is_lost: impl Fn(Ms) -> bool) -> (Ms, (Outcome, Layer)) {
     }
 }
 
-fn world(replicas: usize, mut fate: impl FnMut(usize, &Send, Ms) -> (Ms, (Outcome, Layer)) + 'static) -> World {
+pub fn world(replicas: usize, mut fate: impl FnMut(usize, &Send, Ms) -> (Ms, (Outcome, Layer)) + 'static) -> World {
     let mut world = world_of(policy(), healthy(LATENCY), healthy(LATENCY), replicas);
     let fate: Fate = Box::new(move |replica, host, send, begun| {
         let (end, (outcome, layer)) = match host {
@@ -127,7 +127,7 @@ impl Times {
     }
 }
 
-fn outages() -> usize {
+pub fn outages() -> usize {
     let given = std::env::var("SIMULATED_OUTAGES").ok();
     given.and_then(|count| count.parse().ok()).unwrap_or(1_000)
 }

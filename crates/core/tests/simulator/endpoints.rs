@@ -47,6 +47,14 @@ struct Place {
     told: Option<(Report, Ms)>,
 }
 
+impl Place {
+    /// Whether this replica has reason of its own to doubt the registry.
+    fn doubts(&self) -> bool {
+        let report = self.endpoint.report();
+        report.is_some_and(|report| report.suspects || report.down)
+    }
+}
+
 /// A probe under way.
 #[derive(Clone, Debug)]
 pub struct UnderWay {
@@ -210,12 +218,17 @@ impl World {
         if log {
             println!("{} -> {replica} {}: {input:?}", self.now, key.0);
         }
+        let doubted = place.doubts();
         let outputs = place.endpoint.handle(input, now);
+        let doubts = place.doubts();
         if log {
             println!("        {outputs:?}");
         }
         let wake = place.endpoint.wake_at(now);
         place.wake = wake.map(|time| (not_before(time) - clock).max(self.now));
+        if doubts != doubted {
+            self.doubts.push((self.now, key.0.clone(), doubts));
+        }
         for output in outputs {
             match output {
                 Output::Probe(send) => self.send_probe(replica, key, send),

@@ -204,6 +204,8 @@ pub struct World {
     pub fate: Option<Fate>,
     /// What all replicas may handle.
     pub most_handled: u64,
+    /// When some replica begins and ceases to doubt a registry, by host: a probe was slow or failed there, and none has succeeded since.
+    pub doubts: Vec<(Ms, String, bool)>,
 }
 
 /// Machines wake up after the instant that they asked for, not before.
@@ -322,6 +324,7 @@ impl World {
             handled: 0,
             log: std::env::var_os("SIMULATOR_LOG").is_some(),
             fate: None,
+            doubts: Vec::new(),
             most_handled: u64::MAX,
         };
         for replica in 0..replicas {
