@@ -16,6 +16,7 @@ use kube::{Resource as _, ResourceExt as _};
 use super::report::{self, Report};
 use crate::context::Context;
 use crate::events::{self, CONTROLLER};
+use crate::writes::Turn;
 
 /// How long a write may take before it counts as refused.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,16 +34,25 @@ pub(super) enum Written {
     Refused,
 }
 
-/// Writes the status that `view` asks for, if it says anything new. `again`: the last write was refused, which the log says already.
-pub(super) async fn write(context: &Context, mirror: Arc<RegistryMirror>, view: View, again: bool) -> Written {
-    let report = report::report(&mirror, &view, context.clock.now());
-    if !report.changed {
-        return Written::Done(mirror);
-    }
+/// What the status is to say by `view`, if that is anything new.
+pub(super) fn news(context: &Context, mirror: &RegistryMirror, view: &View) -> Option<Report> {
+    Some(report::report(mirror, view, context.clock.now())).filter(|report| report.changed)
+}
+
+/// Writes the status, which takes its turn among those of all mirrors. `again`: the last write was refused, which the log says
+/// already.
+pub(super) async fn write(
+    context: &Context,
+    mirror: Arc<RegistryMirror>,
+    report: Report,
+    turn: Turn,
+    again: bool,
+) -> Written {
     if !context.leads() {
         return Written::Conflict(None);
     }
     let written = tokio::time::timeout(PATIENCE, replace(context, &mirror, &report)).await;
+    drop(turn);
     let name = mirror.name_any();
     match written {
         Ok(Ok(object)) => {
@@ -67,7 +77,7 @@ pub(super) async fn write(context: &Context, mirror: Arc<RegistryMirror>, view: 
 }
 
 /// Every refusal counts; the log says the first of those that follow each other.
-fn complain(context: &Context, mirror: &str, error: &str, again: bool) {
+pub(super) fn complain(context: &Context, mirror: &str, error: &str, again: bool) {
     context.metrics.reconcile_failed("status");
     if again {
         tracing::debug!(mirror, error, "failed to write the status again");
@@ -124,6 +134,7 @@ async fn announced(context: &Context, mirror: &RegistryMirror, report: &Report) 
     let regarding = mirror.object_ref(&());
     for announcement in &report.announcements {
         let event = announcement.event.event(&announcement.note);
+        let _turn = context.writes.other().await;
         if let Err(error) = context.recorder.publish(&event, &regarding).await {
             tracing::warn!(mirror = name, reason = announcement.event.reason, %error, "failed to publish an event");
         }
@@ -145,6 +156,7 @@ pub(super) async fn announce(context: &Context, mirror: &MirrorId, announcement:
         uid: Some(mirror.uid.to_string()),
         ..ObjectReference::default()
     };
+    let _turn = context.writes.other().await;
     if let Err(error) = context.recorder.publish(&event.event(&note), &regarding).await {
         tracing::warn!(%mirror, reason = event.reason, %error, "failed to publish an event");
     }
@@ -183,7 +195,10 @@ pub(super) async fn refuse(context: &Context, invalid: &InvalidObject, again: bo
         "metadata": {"resourceVersion": version},
         "status": {"observedGeneration": generation, "conditions": reported},
     });
-    match patched(context, &name, &patch).await {
+    let turn = context.writes.other().await;
+    let written = patched(context, &name, &patch).await;
+    drop(turn);
+    match written {
         Ok(()) => true,
         Err(error) => {
             complain(context, &name, &error.to_string(), again);

@@ -83,6 +83,8 @@ pub enum Event {
         /// What was read.
         rule: CacheRule,
     },
+    /// A write of the status that was asked for begins only now: [`super::Mirror::view`] has what it is to say.
+    WriteBegins(RequestId),
     /// A write of the status ended. What was written comes back as [`Event::Status`] before this.
     StatusWritten {
         /// The request that this answers.
