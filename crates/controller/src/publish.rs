@@ -46,6 +46,19 @@ pub use view::{ViewUpdate, serve_view};
 /// A mirror as it is watched: one that can't be decoded must not disturb the others.
 pub(crate) type Mirror = DeserializeGuard<RegistryMirror>;
 
+/// The annotation in which `kubectl apply` keeps the whole object once more.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// A mirror without what nobody here reads: who wrote which of its fields takes more memory than everything else in it. The API
+/// server keeps that where a write does not name it.
+pub(crate) fn without_managed_fields(mut mirror: RegistryMirror) -> RegistryMirror {
+    mirror.metadata.managed_fields = None;
+    if let Some(annotations) = &mut mirror.metadata.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+    mirror
+}
+
 /// This process among the replicas.
 #[derive(Clone)]
 pub struct Replica {

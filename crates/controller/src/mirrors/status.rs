@@ -16,6 +16,7 @@ use kube::{Resource as _, ResourceExt as _};
 use super::report::{self, Report};
 use crate::context::Context;
 use crate::events::{self, CONTROLLER};
+use crate::publish::without_managed_fields;
 use crate::writes::Turn;
 
 /// How long a write may take before it counts as refused.
@@ -57,7 +58,7 @@ pub(super) async fn write(
     match written {
         Ok(Ok(object)) => {
             announced(context, &object, &report).await;
-            Written::Done(Arc::new(object))
+            Written::Done(Arc::new(without_managed_fields(object)))
         }
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
             context.metrics.reconcile_failed("conflict");
@@ -96,7 +97,10 @@ pub(super) async fn read(context: &Context, name: &str) -> Result<Option<Arc<Reg
     let api: Api<RegistryMirror> = Api::all(context.client.clone());
     let only = ListParams::default().fields(&format!("metadata.name={name}"));
     match tokio::time::timeout(PATIENCE, api.list(&only)).await {
-        Ok(Ok(list)) => Ok(list.items.into_iter().next().map(Arc::new)),
+        Ok(Ok(list)) => {
+            let first = list.items.into_iter().next();
+            Ok(first.map(|mirror| Arc::new(without_managed_fields(mirror))))
+        }
         Ok(Err(error)) => {
             tracing::warn!(mirror = name, %error, "failed to read the mirror");
             Err(Unread)

@@ -52,8 +52,10 @@ pub fn flip_as_one(case: &Case<'_>) -> anyhow::Result<()> {
     }
     create(case, 0..1)?;
     std::thread::sleep(SETTLE);
+    let restarts = replica::restarts(&case.ground.cluster)?;
     let one = idle(case, 1)?;
     create(case, 1..count)?;
+    light(case, "while they were created")?;
     std::thread::sleep(SETTLE);
     let many = idle(case, count)?;
     growth(case, count, &one, &many)?;
@@ -69,7 +71,10 @@ pub fn flip_as_one(case: &Case<'_>) -> anyhow::Result<()> {
     })?;
     std::thread::sleep(OUTAGE);
     light(case, "after failback")?;
-    writes(case, healed, count, "failback")
+    writes(case, healed, count, "failback")?;
+    let now = replica::restarts(&case.ground.cluster)?;
+    ensure!(now == restarts, "replicas were restarted: {now:?}");
+    Ok(())
 }
 
 fn mirrors() -> anyhow::Result<usize> {
