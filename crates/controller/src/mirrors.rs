@@ -72,8 +72,8 @@ const QUEUE: usize = 1024;
 #[derive(Debug, Default)]
 pub struct MirrorTasks {
     tasks: Mutex<HashMap<Arc<str>, Handle>>,
-    /// How many were begun so far.
-    begun: AtomicU64,
+    /// How often tasks have begun or were ended.
+    changes: AtomicU64,
 }
 
 /// How one mirror's task is reached. Dropping it ends the task.
@@ -111,11 +111,16 @@ impl MirrorTasks {
 
     fn begin(&self, tasks: &mut HashMap<Arc<str>, Handle>, uid: Arc<str>, handle: Handle) {
         tasks.insert(uid, handle);
-        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
     fn retain(&self, keep: impl Fn(&Arc<str>) -> bool) {
-        self.tasks().retain(|uid, _| keep(uid));
+        let mut tasks = self.tasks();
+        let before = tasks.len();
+        tasks.retain(|uid, _| keep(uid));
+        if tasks.len() < before {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -257,20 +262,20 @@ fn forget(context: &MirrorsContext, tasks: &MirrorTasks, keep: impl Fn(&Arc<str>
 struct ConflictReports {
     /// What each mirror was told last, if it was anything.
     told: BTreeMap<MirrorId, Vec<Conflict>>,
-    /// What all of the tasks have heard of, and how many had been begun by then.
+    /// What all of the tasks have heard of, and how often tasks had changed by then.
     heard: Option<(Arc<[Conflict]>, u64)>,
 }
 
 impl ConflictReports {
     /// Called with every table, most of which have the conflicts of the one before.
     fn report(&mut self, tasks: &MirrorTasks, table: &RouteTable) {
-        let (all, begun) = (table.conflicts(), tasks.begun.load(Ordering::Relaxed));
-        let is_heard = |(heard, by): &(Arc<[Conflict]>, u64)| Arc::ptr_eq(heard, all) && *by == begun;
+        let (all, changes) = (table.conflicts(), tasks.changes.load(Ordering::Relaxed));
+        let is_heard = |(heard, by): &(Arc<[Conflict]>, u64)| Arc::ptr_eq(heard, all) && *by == changes;
         if self.heard.as_ref().is_some_and(is_heard) {
             return;
         }
         let heard = self.tell(tasks, all);
-        self.heard = heard.then(|| (Arc::clone(all), begun));
+        self.heard = heard.then(|| (Arc::clone(all), changes));
     }
 
     /// Whether everyone has heard it.

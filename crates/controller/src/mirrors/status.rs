@@ -16,7 +16,7 @@ use kube::{Resource as _, ResourceExt as _};
 use super::report::{self, Report};
 use crate::context::Context;
 use crate::events::{self, CONTROLLER};
-use crate::publish::without_managed_fields;
+use crate::publish::Mirror;
 use crate::writes::Turn;
 
 /// How long a write may take before it counts as refused.
@@ -58,7 +58,7 @@ pub(super) async fn write(
     match written {
         Ok(Ok(object)) => {
             announced(context, &object, &report).await;
-            Written::Done(Arc::new(without_managed_fields(object)))
+            Written::Done(Arc::new(object))
         }
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
             context.metrics.reconcile_failed("conflict");
@@ -94,12 +94,15 @@ pub(super) struct Unread;
 /// The object as the API server has it now; none if it is gone. A list of one, because listing mirrors is a right that the
 /// operator has anyway.
 pub(super) async fn read(context: &Context, name: &str) -> Result<Option<Arc<RegistryMirror>>, Unread> {
-    let api: Api<RegistryMirror> = Api::all(context.client.clone());
+    let api: Api<Mirror> = Api::all(context.client.clone());
     let only = ListParams::default().fields(&format!("metadata.name={name}"));
     match tokio::time::timeout(PATIENCE, api.list(&only)).await {
         Ok(Ok(list)) => {
-            let first = list.items.into_iter().next();
-            Ok(first.map(|mirror| Arc::new(without_managed_fields(mirror))))
+            let first = list.items.into_iter().next().map(|mirror| mirror.0.map(Arc::new));
+            first.transpose().map_err(|error| {
+                tracing::warn!(mirror = name, %error, "failed to read the mirror");
+                Unread
+            })
         }
         Ok(Err(error)) => {
             tracing::warn!(mirror = name, %error, "failed to read the mirror");
@@ -115,7 +118,7 @@ pub(super) async fn read(context: &Context, name: &str) -> Result<Option<Arc<Reg
 
 /// With the resourceVersion that was decided on: of two leaders by accident only one gets through.
 async fn replace(context: &Context, mirror: &RegistryMirror, report: &Report) -> Result<RegistryMirror, kube::Error> {
-    let api: Api<RegistryMirror> = Api::all(context.client.clone());
+    let api: Api<Mirror> = Api::all(context.client.clone());
     let desired = RegistryMirror {
         status: Some(report.status.clone()),
         ..mirror.clone()
@@ -124,7 +127,13 @@ async fn replace(context: &Context, mirror: &RegistryMirror, report: &Report) ->
         field_manager: Some(CONTROLLER.to_owned()),
         ..PostParams::default()
     };
-    api.replace_status(&mirror.name_any(), &params, &desired).await
+    let body = serde_json::to_vec(&desired).map_err(kube::Error::SerdeError)?;
+    let request = kube::core::Request::new(api.resource_url());
+    let request = request
+        .replace_subresource("status", &mirror.name_any(), &params, body)
+        .map_err(kube::Error::BuildRequest)?;
+    let written = context.client.request::<Mirror>(request).await?.0;
+    written.map_err(|invalid| kube::Error::SerdeError(serde::de::Error::custom(invalid)))
 }
 
 /// What follows a status that was written: metrics and Events. A lost Event is not worth repeating a write for.

@@ -221,7 +221,44 @@ impl LagDetector {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::json;
+
     use super::*;
+    use crate::publish::freshness::WatchFreshness;
+    use crate::testbed::api_server;
+
+    #[tokio::test]
+    async fn versions_are_those_of_all_pages() {
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let noted = Arc::clone(&asked);
+        let api = api_server(move |_, uri, _| {
+            let query = uri.query().unwrap_or_default().to_owned();
+            let (version, next, uid) = if query.contains("continue=more") {
+                ("99", "", "b")
+            } else {
+                ("41", "more", "a")
+            };
+            noted.lock().unwrap().push(query);
+            let page = json!({
+                "metadata": {"resourceVersion": version, "continue": next},
+                "items": [{"metadata": {"uid": uid, "resourceVersion": "7", "managedFields": [{"manager": "kubectl"}]}}],
+            });
+            (200, page.to_string().into_bytes())
+        });
+        let read = super::versions(&api, &Watches::new(WatchFreshness::default())).await;
+        let Ok(Reading::Versions { mirrors, list, .. }) = read else {
+            panic!("{read:?}")
+        };
+        assert_eq!(mirrors, versions(&[("a", "7"), ("b", "7")]));
+        assert_eq!(list, Some(41), "the version that the list began with");
+        let asked = asked.lock().unwrap();
+        assert!(
+            asked.len() == 2 && asked.iter().all(|query| query.contains("limit=50")),
+            "{asked:?}"
+        );
+    }
 
     fn versions(pairs: &[(&str, &str)]) -> Versions {
         pairs

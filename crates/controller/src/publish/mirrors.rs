@@ -16,10 +16,10 @@ use kube::core::error_boundary::InvalidObject;
 use kube::runtime::watcher::Event;
 use tokio::time::Instant;
 
+use super::Mirror;
 use super::epoch::{FollowedStatus, RouteStatus};
 use super::lag::Versions;
 use super::news::{MirrorNews, NewsSender, ValidPolicy};
-use super::{Mirror, without_managed_fields};
 
 /// One mirror.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl SeenMirror {
     }
 
     fn apply(&mut self, mirror: RegistryMirror, now: Instant) -> MirrorNews {
-        let mirror = Arc::new(without_managed_fields(mirror));
+        let mirror = Arc::new(mirror);
         let generation = mirror.metadata.generation.unwrap_or_default();
         // After a restore of etcd another spec may get the same generation.
         let same = |parsed: &&Parsed| {
