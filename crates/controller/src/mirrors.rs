@@ -235,7 +235,7 @@ fn applied(context: &Arc<MirrorsContext>, all: &MirrorTasks, uid: Arc<str>, name
     let (events, queue) = mpsc::channel(QUEUE);
     let hanging = Hanging::default();
     let task = Task::new(Arc::clone(context), id, read, (events.clone(), queue), hanging.clone());
-    let task = tokio::spawn(task.run()).abort_handle();
+    let task = tokio::spawn(Box::new(task).run()).abort_handle();
     let handle = Handle {
         name,
         object,

@@ -98,11 +98,8 @@ pub(super) async fn read(context: &Context, name: &str) -> Result<Option<Arc<Reg
     let only = ListParams::default().fields(&format!("metadata.name={name}"));
     match tokio::time::timeout(PATIENCE, api.list(&only)).await {
         Ok(Ok(list)) => {
-            let first = list.items.into_iter().next().map(|mirror| mirror.0.map(Arc::new));
-            first.transpose().map_err(|error| {
-                tracing::warn!(mirror = name, %error, "failed to read the mirror");
-                Unread
-            })
+            let first = list.items.into_iter().next();
+            first.map(|mirror| known(name, mirror)).transpose()
         }
         Ok(Err(error)) => {
             tracing::warn!(mirror = name, %error, "failed to read the mirror");
@@ -111,6 +108,16 @@ pub(super) async fn read(context: &Context, name: &str) -> Result<Option<Arc<Reg
         Err(_) => {
             let seconds = PATIENCE.as_secs();
             tracing::warn!(mirror = name, seconds, "failed to read the mirror in time");
+            Err(Unread)
+        }
+    }
+}
+
+fn known(name: &str, mirror: Mirror) -> Result<Arc<RegistryMirror>, Unread> {
+    match mirror.0 {
+        Ok(mirror) => Ok(Arc::new(mirror)),
+        Err(error) => {
+            tracing::warn!(mirror = name, %error, "failed to read the mirror");
             Err(Unread)
         }
     }

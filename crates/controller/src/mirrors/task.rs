@@ -107,8 +107,8 @@ impl Task {
         }
     }
 
-    /// Runs until it is aborted: its mirror is gone, or the process ends.
-    pub(super) async fn run(mut self) {
+    /// Runs until it is aborted: its mirror is gone, or the process ends. Boxed, because a future holds what it takes by value twice.
+    pub(super) async fn run(mut self: Box<Self>) {
         self.objects.mark_changed();
         loop {
             let now = self.context.clock.now();
@@ -133,7 +133,9 @@ impl Task {
                 () = sleep(wake) => self.feed(Event::Time),
                 () = sleep_until(evidence) => self.publish_evidence(),
             }
+            // What has ended is kept until then, with all that it had.
             while self.jobs.try_join_next().is_some() {}
+            self.pass.reap();
             while self.copies.try_join_next().is_some() {}
         }
     }

@@ -72,7 +72,7 @@ impl Task {
             Effect::ReadRule { request, side } => {
                 self.job(async move |context| Event::Rule {
                     request,
-                    rule: caching::read_rule(&context, &policy, side).await,
+                    rule: Box::new(caching::read_rule(&context, &policy, side).await),
                 });
             }
             Effect::Measure => self.measure(),
