@@ -52,12 +52,14 @@ pub(super) async fn write(
     if !context.leads() {
         return Written::Conflict(None);
     }
-    let written = tokio::time::timeout(PATIENCE, replace(context, &mirror, &report)).await;
+    // Boxed, as what follows is: a thousand that wait for their turn with an Event are to be small meanwhile.
+    let request = Box::pin(replace(context, &mirror, &report));
+    let written = tokio::time::timeout(PATIENCE, request).await;
     drop(turn);
     let name = mirror.name_any();
     match written {
         Ok(Ok(object)) => {
-            announced(context, &object, &report).await;
+            Box::pin(announced(context, &object, &report)).await;
             Written::Done(Arc::new(object))
         }
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
@@ -155,7 +157,7 @@ async fn announced(context: &Context, mirror: &RegistryMirror, report: &Report) 
     for announcement in &report.announcements {
         let event = announcement.event.event(&announcement.note);
         let _turn = context.writes.other().await;
-        if let Err(error) = context.recorder.publish(&event, &regarding).await {
+        if let Err(error) = Box::pin(context.recorder.publish(&event, &regarding)).await {
             tracing::warn!(mirror = name, reason = announcement.event.reason, %error, "failed to publish an event");
         }
     }
