@@ -196,7 +196,10 @@ fn idle(case: &Case<'_>, count: usize) -> anyhow::Result<Idle> {
     ensure!(operator::leader(cluster)? == leader, "another replica leads");
     let rate = |index: usize| Rate {
         memory: after[index].resident,
-        time: (after[index].cpu - before[index].cpu).div_f64(took.as_secs_f64()),
+        time: after[index]
+            .cpu
+            .saturating_sub(before[index].cpu)
+            .div_f64(took.as_secs_f64()),
     };
     let idle = Idle {
         leader: rate(0),
