@@ -12,6 +12,7 @@ FILTER ?=
 FUZZ_SECONDS ?= 10
 FUZZ_HISTORIES ?= 100000
 OUTAGE_SECONDS ?= 1800
+MIRRORS ?= 1000
 
 TARGET := x86_64-unknown-linux-gnu
 # One file without libraries. Functions that compiled to the same code are one, and relocations are packed.
@@ -118,6 +119,10 @@ scenarios:
 .PHONY: long-outage
 long-outage: ## 40 mirrors in an outage of half an hour that never says the same twice (OUTAGE_SECONDS=1800)
 	OUTAGE_SECONDS=$(OUTAGE_SECONDS) $(ALONE) e2e FILTER=a-long-outage
+
+.PHONY: many-mirrors
+many-mirrors: ## 1,000 mirrors of the same two registries: what each adds, and how far apart their flips are (MIRRORS=1000)
+	MIRRORS=$(MIRRORS) $(ALONE) e2e FILTER=mirrors-of-one-registry
 
 .PHONY: interrupt
 interrupt: ## Check that an interrupted make leaves nothing running

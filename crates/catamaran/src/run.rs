@@ -16,6 +16,7 @@ use catamaran_controller::publish::{
     WatchFreshness, serve_view,
 };
 use catamaran_controller::pull_secrets;
+use catamaran_controller::writes::WriteLimits;
 use catamaran_core::routing::RouteTable;
 use catamaran_lease::{Leadership, LeaseSettings};
 use catamaran_registry::Budgets;
@@ -173,6 +174,7 @@ impl Parts {
             local: ends.local,
             store,
             recorder: context::recorder(client.clone(), &arguments.pod_name),
+            writes: WriteLimits::default(),
             metrics: Arc::default(),
             client,
         });

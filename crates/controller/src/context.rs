@@ -13,6 +13,7 @@ use crate::connections::Connections;
 use crate::events::CONTROLLER;
 use crate::metrics::Metrics;
 use crate::publish::{EvidenceStore, LocalEvidence};
+use crate::writes::WriteLimits;
 
 /// What the parts of the controller share.
 pub struct Context {
@@ -34,6 +35,8 @@ pub struct Context {
     pub store: Arc<EvidenceStore>,
     /// Writes Events in the operator's name.
     pub recorder: Recorder,
+    /// How many writes are under way at a time.
+    pub writes: WriteLimits,
     /// Counters.
     pub metrics: Arc<Metrics>,
 }

@@ -1,5 +1,6 @@
 //! Counters and gauges, in closed label sets: mirrors, sides and enums, never images or tags.
 
+use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
@@ -102,7 +103,7 @@ pub struct Metrics {
     prewarmed: Family<KindLabels, Counter>,
     reconcile_errors: Family<ErrorLabels, Counter>,
     notifications: Family<NotificationLabels, Counter>,
-    known: Mutex<Vec<String>>,
+    known: Mutex<BTreeSet<String>>,
 }
 
 fn probe_buckets() -> Histogram {
@@ -340,8 +341,8 @@ impl Metrics {
         let failing = status.pods.as_ref().map_or(0, |pods| pods.failing);
         self.failing_pods.get_or_create(&labels).set(failing);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if !known.iter().any(|name| name == mirror) {
-            known.push(mirror.to_owned());
+        if !known.contains(mirror) {
+            known.insert(mirror.to_owned());
         }
     }
 

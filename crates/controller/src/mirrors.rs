@@ -18,9 +18,9 @@ mod task;
 #[path = "../tests/testbed/tasks.rs"]
 mod testing;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use catamaran_core::mirror::pulls::PodPulls;
@@ -70,7 +70,11 @@ const QUEUE: usize = 1024;
 
 /// The tasks of all mirrors, by UID.
 #[derive(Debug, Default)]
-pub struct MirrorTasks(Mutex<HashMap<Arc<str>, Handle>>);
+pub struct MirrorTasks {
+    tasks: Mutex<HashMap<Arc<str>, Handle>>,
+    /// How often tasks have begun or were ended.
+    changes: AtomicU64,
+}
 
 /// How one mirror's task is reached. Dropping it ends the task.
 #[derive(Debug)]
@@ -102,11 +106,21 @@ impl MirrorTasks {
     }
 
     fn tasks(&self) -> MutexGuard<'_, HashMap<Arc<str>, Handle>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, tasks: &mut HashMap<Arc<str>, Handle>, uid: Arc<str>, handle: Handle) {
+        tasks.insert(uid, handle);
+        self.changes.fetch_add(1, Ordering::Relaxed);
     }
 
     fn retain(&self, keep: impl Fn(&Arc<str>) -> bool) {
-        self.tasks().retain(|uid, _| keep(uid));
+        let mut tasks = self.tasks();
+        let before = tasks.len();
+        tasks.retain(|uid, _| keep(uid));
+        if tasks.len() < before {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -152,7 +166,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let mut table = context.table.clone();
-    let mut told = BTreeMap::new();
+    let mut conflicts = ConflictReports::default();
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
@@ -162,7 +176,7 @@ pub async fn run(
             }
         }
         let now = Arc::clone(&table.borrow_and_update());
-        report_conflicts(&tasks, &now, &mut told);
+        conflicts.report(&tasks, &now);
     }
     tasks.retain(|_| false);
 }
@@ -207,8 +221,8 @@ fn take(context: &Arc<MirrorsContext>, tasks: &MirrorTasks, news: MirrorNews) {
     }
 }
 
-fn applied(context: &Arc<MirrorsContext>, tasks: &MirrorTasks, uid: Arc<str>, name: String, object: Object) {
-    let mut tasks = tasks.tasks();
+fn applied(context: &Arc<MirrorsContext>, all: &MirrorTasks, uid: Arc<str>, name: String, object: Object) {
+    let mut tasks = all.tasks();
     if let Some(handle) = tasks.get(&uid) {
         handle.object.send_modify(|before| before.replace(object));
         return;
@@ -221,7 +235,7 @@ fn applied(context: &Arc<MirrorsContext>, tasks: &MirrorTasks, uid: Arc<str>, na
     let (events, queue) = mpsc::channel(QUEUE);
     let hanging = Hanging::default();
     let task = Task::new(Arc::clone(context), id, read, (events.clone(), queue), hanging.clone());
-    let task = tokio::spawn(task.run()).abort_handle();
+    let task = tokio::spawn(Box::new(task).run()).abort_handle();
     let handle = Handle {
         name,
         object,
@@ -229,7 +243,7 @@ fn applied(context: &Arc<MirrorsContext>, tasks: &MirrorTasks, uid: Arc<str>, na
         hanging,
         task,
     };
-    tasks.insert(uid, handle);
+    all.begin(&mut tasks, uid, handle);
 }
 
 /// Ends the tasks of mirrors that are gone, and forgets everything that was kept for them.
@@ -238,28 +252,56 @@ fn forget(context: &MirrorsContext, tasks: &MirrorTasks, keep: impl Fn(&Arc<str>
     let tasks = tasks.tasks();
     context.connections.retain(|uid| tasks.contains_key(uid));
     context.readings.retain(|uid| tasks.contains_key(uid));
-    context
-        .metrics
-        .retain(|name| tasks.values().any(|handle| handle.name == name));
+    let names: HashSet<&str> = tasks.values().map(|handle| handle.name.as_str()).collect();
+    context.metrics.retain(|name| names.contains(name));
 }
 
 /// Tells each mirror which others claim its repositories, where that has changed since it heard of it. A task that begins later hears
 /// of it then.
-fn report_conflicts(tasks: &MirrorTasks, table: &RouteTable, told: &mut BTreeMap<MirrorId, Vec<Conflict>>) {
-    let mut now = BTreeMap::<MirrorId, Vec<Conflict>>::new();
-    for conflict in table.conflicts() {
-        now.entry(conflict.loser.clone()).or_default().push(conflict.clone());
-    }
-    told.retain(|mirror, _| tasks.tasks().contains_key(&mirror.uid));
-    for mirror in told.keys() {
-        now.entry(mirror.clone()).or_default();
-    }
-    for (mirror, conflicts) in now {
-        if told.get(&mirror) != Some(&conflicts) && tasks.send(&mirror.uid, Event::Conflicts(conflicts.clone())) {
-            told.insert(mirror, conflicts);
+#[derive(Debug, Default)]
+struct ConflictReports {
+    /// What each mirror was told last, if it was anything.
+    told: BTreeMap<MirrorId, Vec<Conflict>>,
+    /// What all of the tasks have heard of, and how often tasks had changed by then.
+    heard: Option<(Arc<[Conflict]>, u64)>,
+}
+
+impl ConflictReports {
+    /// Called with every table, most of which have the conflicts of the one before.
+    fn report(&mut self, tasks: &MirrorTasks, table: &RouteTable) {
+        let (all, changes) = (table.conflicts(), tasks.changes.load(Ordering::Relaxed));
+        let is_heard = |(heard, by): &(Arc<[Conflict]>, u64)| Arc::ptr_eq(heard, all) && *by == changes;
+        if self.heard.as_ref().is_some_and(is_heard) {
+            return;
         }
+        let heard = self.tell(tasks, all);
+        self.heard = heard.then(|| (Arc::clone(all), changes));
     }
-    told.retain(|_, conflicts| !conflicts.is_empty());
+
+    /// Whether everyone has heard it.
+    fn tell(&mut self, tasks: &MirrorTasks, conflicts: &[Conflict]) -> bool {
+        let mut now = BTreeMap::<MirrorId, Vec<Conflict>>::new();
+        for conflict in conflicts {
+            now.entry(conflict.loser.clone()).or_default().push(conflict.clone());
+        }
+        self.told.retain(|mirror, _| tasks.tasks().contains_key(&mirror.uid));
+        for mirror in self.told.keys() {
+            now.entry(mirror.clone()).or_default();
+        }
+        let mut heard = true;
+        for (mirror, conflicts) in now {
+            if self.told.get(&mirror) == Some(&conflicts) {
+                continue;
+            }
+            if tasks.send(&mirror.uid, Event::Conflicts(conflicts.clone())) {
+                self.told.insert(mirror, conflicts);
+            } else {
+                heard = false;
+            }
+        }
+        self.told.retain(|_, conflicts| !conflicts.is_empty());
+        heard
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! * [`snapshot`]: the one task that watches mirrors, evidence and namespaces, and publishes the [`Snapshot`].
 //!   - `mirrors`: each mirror's policy and status in force; `epoch`: when a lower epoch is followed; `namespaces`: labels.
 //!   - `evidence`: the groups that the `ConfigMaps` hold; `local`: what the leader hands in before it is written.
-//!   - `watched`: one watched collection; `lag`: detects watches that deliver nothing.
+//!   - `decode`: a mirror as it is read; `watched`: one watched collection; `lag`: detects watches that deliver nothing.
 //! * [`news`]: what happens to mirrors, for the tasks that run them.
 //! * [`freshness`]: when each watch was last answered; [`view`]: passes snapshots and their age on to the webhook.
 //! * [`store`]: writes the leader's evidence to `ConfigMaps`.
@@ -12,12 +12,11 @@
 //! A changed mirror goes watch → `mirrors` → snapshot → webhook, and as news to its task. A verified tag goes from the
 //! mirror's task to [`LocalEvidence`] and to the [`EvidenceStore`], and from the ConfigMap to all other replicas.
 
-use catamaran_api::mirror::RegistryMirror;
-use kube::core::DeserializeGuard;
 use tokio::sync::watch;
 
 use catamaran_lease::Leadership;
 
+mod decode;
 mod epoch;
 mod evidence;
 pub mod freshness;
@@ -35,6 +34,7 @@ pub(crate) mod testserver;
 pub mod view;
 mod watched;
 
+pub(crate) use decode::Mirror;
 pub use freshness::{FreshnessLayer, WATCH_SECONDS, WatchFreshness, WatchedKind};
 pub use local::LocalEvidence;
 pub use metrics::SnapshotMetrics;
@@ -42,9 +42,6 @@ pub use news::{MirrorNews, NewsReceiver, ValidPolicy};
 pub use snapshot::{Published, Snapshot, SnapshotPublisher};
 pub use store::{EvidenceStore, EvidenceWriteError, WriteFailure, Written};
 pub use view::{ViewUpdate, serve_view};
-
-/// A mirror as it is watched: one that can't be decoded must not disturb the others.
-pub(crate) type Mirror = DeserializeGuard<RegistryMirror>;
 
 /// This process among the replicas.
 #[derive(Clone)]

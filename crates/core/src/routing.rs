@@ -52,7 +52,8 @@ pub struct RouteTable {
     index: Index,
     namespaces: Arc<BTreeMap<String, Labels>>,
     excluded: Arc<BTreeSet<String>>,
-    conflicts: OnceLock<Vec<Conflict>>,
+    /// Shared by all tables of the same specs and labels.
+    conflicts: Arc<OnceLock<Arc<[Conflict]>>>,
 }
 
 /// Two mirrors claim the same repositories.
@@ -147,6 +148,18 @@ impl RouteTable {
     /// Builds a snapshot. `namespaces` holds the labels of namespaces by name, `excluded` the names of namespaces whose pods
     /// are never rewritten; `kube-system` always is. Suspended mirrors are left out.
     pub fn new(
+        routes: Vec<Route>,
+        namespaces: Arc<BTreeMap<String, Labels>>,
+        excluded: Arc<BTreeSet<String>>,
+    ) -> RouteTable {
+        RouteTable::default().next(routes, namespaces, excluded)
+    }
+
+    /// The snapshot after this one. Most changes are of what mirrors stand at and of evidence: what follows from specs and
+    /// labels alone is found once, and shared for as long as these are the very same.
+    #[must_use]
+    pub fn next(
+        &self,
         mut routes: Vec<Route>,
         namespaces: Arc<BTreeMap<String, Labels>>,
         excluded: Arc<BTreeSet<String>>,
@@ -154,17 +167,33 @@ impl RouteTable {
         routes.retain(|route| !route.policy.suspended);
         // From here on the order is the precedence among equals: the older mirror, then the name.
         routes.sort_by(|a, b| {
-            let precedence = |route: &Route| (route.policy.created, route.policy.id.clone());
-            precedence(a).cmp(&precedence(b))
+            let precedence = |route: &Route| route.policy.created;
+            let by_age = precedence(a).cmp(&precedence(b));
+            by_age.then_with(|| a.policy.id.cmp(&b.policy.id))
         });
-        let index = Index::new(&routes);
+        let has_specs = self.has_specs_of(&routes);
+        let has_labels = Arc::ptr_eq(&self.namespaces, &namespaces);
         RouteTable {
+            index: if has_specs {
+                self.index.clone()
+            } else {
+                Index::new(&routes)
+            },
+            conflicts: if has_specs && has_labels {
+                Arc::clone(&self.conflicts)
+            } else {
+                Arc::default()
+            },
             routes,
-            index,
             namespaces,
             excluded,
-            conflicts: OnceLock::new(),
         }
+    }
+
+    /// Whether these are routes of the very same specs, in the same order.
+    fn has_specs_of(&self, routes: &[Route]) -> bool {
+        let is_same = |(a, b): (&Route, &Route)| Arc::ptr_eq(&a.policy, &b.policy);
+        self.routes.len() == routes.len() && self.routes.iter().zip(routes).all(is_same)
     }
 
     /// A snapshot without mirrors: it touches nothing.
@@ -210,9 +239,9 @@ impl RouteTable {
 
     /// Which mirrors lose repositories to which others in a namespace that both select: for each name that is claimed
     /// twice, the loser and the first that it loses to. One entry for each pair, in the order of names. Found at the first
-    /// call.
-    pub fn conflicts(&self) -> &[Conflict] {
-        let find = || conflicts::conflicts(&self.index, &self.routes, &self.namespaces);
+    /// call; a table that [`RouteTable::next`] makes of the same specs and labels has the very same list.
+    pub fn conflicts(&self) -> &Arc<[Conflict]> {
+        let find = || conflicts::conflicts(&self.index, &self.routes, &self.namespaces).into();
         self.conflicts.get_or_init(find)
     }
 }

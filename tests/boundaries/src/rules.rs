@@ -33,6 +33,7 @@ pub(crate) const RULES: &[(&str, Rule)] = &[
             "clock",
             "events",
             "metrics",
+            "writes",
             "connections",
             "publish",
             "context",

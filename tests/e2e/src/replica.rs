@@ -1,5 +1,7 @@
 //! The replicas of the operator one by one, from outside: what each takes, counts, and would answer the API server.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, ensure};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -14,17 +16,63 @@ const WEBHOOK: u16 = 9443;
 
 /// The memory in bytes that a replica has resident now.
 pub fn memory(cluster: &Cluster, pod: &str) -> anyhow::Result<u64> {
-    let script = r#"for folder in /proc/[0-9]*; do
+    usage(cluster, pod).map(|usage| usage.resident)
+}
+
+/// What a replica's process has of the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Its memory in bytes now.
+    pub resident: u64,
+    /// The most that it had since it was started, or since [`forget_peak`].
+    pub peak: u64,
+    /// The processors' time that it has had.
+    pub cpu: Duration,
+}
+
+/// What a replica's process has of the machine now.
+pub fn usage(cluster: &Cluster, pod: &str) -> anyhow::Result<Usage> {
+    let text = in_folder(
+        cluster,
+        pod,
+        r#"sed -n 's/^\(VmRSS\|VmHWM\):[^0-9]*\([0-9]*\) kB$/\1 \2/p' "$folder/status"
+           sed 's/^.*) / /' "$folder/stat" | { read -r line; set -- $line; shift 11; echo "ticks $(($1 + $2))"; }"#,
+    )?;
+    let read = |word: &str| -> anyhow::Result<u64> {
+        let lines = text.lines().filter_map(|line| line.split_once(' '));
+        let mut numbers = lines.filter(|(name, _)| *name == word).map(|(_, number)| number.trim());
+        let number = numbers.next().and_then(|number| number.parse().ok());
+        number.with_context(|| format!("failed to read {word} of {pod} from {text:?}"))
+    };
+    Ok(Usage {
+        resident: read("VmRSS")? * 1024,
+        peak: read("VmHWM")? * 1024,
+        // A tick is 10 ms on every machine that Linux runs on: `USER_HZ`.
+        cpu: Duration::from_millis(read("ticks")? * 10),
+    })
+}
+
+/// The peak of a replica's memory is counted from here on.
+pub fn forget_peak(cluster: &Cluster, pod: &str) -> anyhow::Result<()> {
+    // proc(5): 5 resets the peak.
+    in_folder(cluster, pod, r#"echo 5 >"$folder/clear_refs""#).map(drop)
+}
+
+/// Runs a script with `$folder` as the place of a replica's process in `/proc`.
+fn in_folder(cluster: &Cluster, pod: &str, script: &str) -> anyhow::Result<String> {
+    let script = format!(
+        r#"for folder in /proc/[0-9]*; do
             tr '\0' '\n' <"$folder/environ" 2>/dev/null | grep -qx "POD_NAME=$1" || continue
-            sed -n 's/^VmRSS:[^0-9]*\([0-9]*\) kB$/\1/p' "$folder/status"
-        done"#;
-    let output = cluster.command("sh").args(["-c", script, "sh", pod]).output()?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let kilobytes: u64 = text
-        .trim()
-        .parse()
-        .with_context(|| format!("failed to read the memory of {pod} from {text:?}"))?;
-    Ok(kilobytes * 1024)
+            {script}
+        done"#
+    );
+    let output = cluster.command("sh").args(["-c", &script, "sh", pod]).output()?;
+    ensure!(
+        output.status.success(),
+        "failed to look at the process of {pod}: {}",
+        String::from_utf8_lossy(&output.stderr).trim()
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The sum of a metric over all replicas and all of its samples that have these labels, each as `key="value"`.

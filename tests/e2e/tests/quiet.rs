@@ -4,6 +4,7 @@
 mod crowds;
 mod mistakes;
 mod restores;
+mod thousand;
 
 use catamaran_e2e::runner::Scenario;
 
@@ -43,8 +44,14 @@ pub const DISRUPTIVE: &[Scenario] = &[
     },
 ];
 
-/// It takes all of the machine's processors, and is held to seconds and megabytes.
-pub const ALONE: &[Scenario] = &[Scenario {
-    name: "thousands-of-pending-pods-are-no-burden",
-    run: crowds::thousands_of_pending_pods,
-}];
+/// They take all of the machine's processors, and are held to seconds and megabytes.
+pub const ALONE: &[Scenario] = &[
+    Scenario {
+        name: "thousands-of-pending-pods-are-no-burden",
+        run: crowds::thousands_of_pending_pods,
+    },
+    Scenario {
+        name: "mirrors-of-one-registry-flip-as-one",
+        run: thousand::flip_as_one,
+    },
+];

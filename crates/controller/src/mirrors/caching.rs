@@ -15,6 +15,7 @@ pub(super) async fn prewarm(context: &Context, policy: &MirrorPolicy, pull: Pull
         None => PrewarmOutcome::Failed,
     };
     context.metrics.prewarmed(&policy.id.name, word(outcome));
+    let pull = Box::new(pull);
     Event::Prewarmed { pull, outcome }
 }
 

@@ -122,7 +122,8 @@ impl PassReading {
         });
     }
 
-    fn reap(&mut self) {
+    /// Lets go of what has ended.
+    pub(super) fn reap(&mut self) {
         while self.jobs.try_join_next().is_some() {}
     }
 }

@@ -16,6 +16,8 @@ use kube::{Resource as _, ResourceExt as _};
 use super::report::{self, Report};
 use crate::context::Context;
 use crate::events::{self, CONTROLLER};
+use crate::publish::Mirror;
+use crate::writes::Turn;
 
 /// How long a write may take before it counts as refused.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -33,20 +35,31 @@ pub(super) enum Written {
     Refused,
 }
 
-/// Writes the status that `view` asks for, if it says anything new. `again`: the last write was refused, which the log says already.
-pub(super) async fn write(context: &Context, mirror: Arc<RegistryMirror>, view: View, again: bool) -> Written {
-    let report = report::report(&mirror, &view, context.clock.now());
-    if !report.changed {
-        return Written::Done(mirror);
-    }
+/// What the status is to say by `view`, if that is anything new.
+pub(super) fn news(context: &Context, mirror: &RegistryMirror, view: &View) -> Option<Report> {
+    Some(report::report(mirror, view, context.clock.now())).filter(|report| report.changed)
+}
+
+/// Writes the status, which takes its turn among those of all mirrors. `again`: the last write was refused, which the log says
+/// already.
+pub(super) async fn write(
+    context: &Context,
+    mirror: Arc<RegistryMirror>,
+    report: Report,
+    turn: Turn,
+    again: bool,
+) -> Written {
     if !context.leads() {
         return Written::Conflict(None);
     }
-    let written = tokio::time::timeout(PATIENCE, replace(context, &mirror, &report)).await;
+    // Boxed, as what follows is: a thousand that wait for their turn with an Event are to be small meanwhile.
+    let request = Box::pin(replace(context, &mirror, &report));
+    let written = tokio::time::timeout(PATIENCE, request).await;
+    drop(turn);
     let name = mirror.name_any();
     match written {
         Ok(Ok(object)) => {
-            announced(context, &object, &report).await;
+            Box::pin(announced(context, &object, &report)).await;
             Written::Done(Arc::new(object))
         }
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
@@ -67,7 +80,7 @@ pub(super) async fn write(context: &Context, mirror: Arc<RegistryMirror>, view: 
 }
 
 /// Every refusal counts; the log says the first of those that follow each other.
-fn complain(context: &Context, mirror: &str, error: &str, again: bool) {
+pub(super) fn complain(context: &Context, mirror: &str, error: &str, again: bool) {
     context.metrics.reconcile_failed("status");
     if again {
         tracing::debug!(mirror, error, "failed to write the status again");
@@ -83,10 +96,13 @@ pub(super) struct Unread;
 /// The object as the API server has it now; none if it is gone. A list of one, because listing mirrors is a right that the
 /// operator has anyway.
 pub(super) async fn read(context: &Context, name: &str) -> Result<Option<Arc<RegistryMirror>>, Unread> {
-    let api: Api<RegistryMirror> = Api::all(context.client.clone());
+    let api: Api<Mirror> = Api::all(context.client.clone());
     let only = ListParams::default().fields(&format!("metadata.name={name}"));
     match tokio::time::timeout(PATIENCE, api.list(&only)).await {
-        Ok(Ok(list)) => Ok(list.items.into_iter().next().map(Arc::new)),
+        Ok(Ok(list)) => {
+            let first = list.items.into_iter().next();
+            first.map(|mirror| known(name, mirror)).transpose()
+        }
         Ok(Err(error)) => {
             tracing::warn!(mirror = name, %error, "failed to read the mirror");
             Err(Unread)
@@ -99,9 +115,19 @@ pub(super) async fn read(context: &Context, name: &str) -> Result<Option<Arc<Reg
     }
 }
 
+fn known(name: &str, mirror: Mirror) -> Result<Arc<RegistryMirror>, Unread> {
+    match mirror.0 {
+        Ok(mirror) => Ok(Arc::new(mirror)),
+        Err(error) => {
+            tracing::warn!(mirror = name, %error, "failed to read the mirror");
+            Err(Unread)
+        }
+    }
+}
+
 /// With the resourceVersion that was decided on: of two leaders by accident only one gets through.
 async fn replace(context: &Context, mirror: &RegistryMirror, report: &Report) -> Result<RegistryMirror, kube::Error> {
-    let api: Api<RegistryMirror> = Api::all(context.client.clone());
+    let api: Api<Mirror> = Api::all(context.client.clone());
     let desired = RegistryMirror {
         status: Some(report.status.clone()),
         ..mirror.clone()
@@ -110,7 +136,13 @@ async fn replace(context: &Context, mirror: &RegistryMirror, report: &Report) ->
         field_manager: Some(CONTROLLER.to_owned()),
         ..PostParams::default()
     };
-    api.replace_status(&mirror.name_any(), &params, &desired).await
+    let body = serde_json::to_vec(&desired).map_err(kube::Error::SerdeError)?;
+    let request = kube::core::Request::new(api.resource_url());
+    let request = request
+        .replace_subresource("status", &mirror.name_any(), &params, body)
+        .map_err(kube::Error::BuildRequest)?;
+    let written = context.client.request::<Mirror>(request).await?.0;
+    written.map_err(|invalid| kube::Error::SerdeError(serde::de::Error::custom(invalid)))
 }
 
 /// What follows a status that was written: metrics and Events. A lost Event is not worth repeating a write for.
@@ -124,7 +156,8 @@ async fn announced(context: &Context, mirror: &RegistryMirror, report: &Report) 
     let regarding = mirror.object_ref(&());
     for announcement in &report.announcements {
         let event = announcement.event.event(&announcement.note);
-        if let Err(error) = context.recorder.publish(&event, &regarding).await {
+        let _turn = context.writes.other().await;
+        if let Err(error) = Box::pin(context.recorder.publish(&event, &regarding)).await {
             tracing::warn!(mirror = name, reason = announcement.event.reason, %error, "failed to publish an event");
         }
     }
@@ -145,6 +178,7 @@ pub(super) async fn announce(context: &Context, mirror: &MirrorId, announcement:
         uid: Some(mirror.uid.to_string()),
         ..ObjectReference::default()
     };
+    let _turn = context.writes.other().await;
     if let Err(error) = context.recorder.publish(&event.event(&note), &regarding).await {
         tracing::warn!(%mirror, reason = event.reason, %error, "failed to publish an event");
     }
@@ -183,7 +217,10 @@ pub(super) async fn refuse(context: &Context, invalid: &InvalidObject, again: bo
         "metadata": {"resourceVersion": version},
         "status": {"observedGeneration": generation, "conditions": reported},
     });
-    match patched(context, &name, &patch).await {
+    let turn = context.writes.other().await;
+    let written = patched(context, &name, &patch).await;
+    drop(turn);
+    match written {
         Ok(()) => true,
         Err(error) => {
             complain(context, &name, &error.to_string(), again);

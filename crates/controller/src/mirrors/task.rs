@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_api::mirror::RegistryMirror;
-use catamaran_core::mirror::{Event, Mirror, RequestId, WriteProblem};
+use catamaran_core::mirror::{Event, Mirror, RequestId};
 use catamaran_core::policy::{MirrorId, MirrorPolicy};
 use catamaran_core::routing::evidence::{Evidence, Group};
 use catamaran_core::side::{Side, Sides};
@@ -24,8 +24,10 @@ use super::{Hanging, MirrorsContext, copying};
 use crate::clock::sleep;
 use crate::endpoints::{READINGS, Subscription};
 use crate::publish::{EvidenceWriteError, ValidPolicy, Written as Stored};
+use writing::Writing;
 
 mod effects;
+mod writing;
 
 /// Before an object is read that the watch seems to have shown out of order.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -57,6 +59,7 @@ pub(super) struct Task {
     refused: bool,
     jobs: JoinSet<()>,
     outcomes: JoinSet<Outcome>,
+    writing: Writing,
     pass: PassReading,
     copies: JoinSet<()>,
     round: Arc<copying::Round>,
@@ -94,6 +97,7 @@ impl Task {
             refused: false,
             jobs: JoinSet::new(),
             outcomes: JoinSet::new(),
+            writing: Writing::default(),
             pass: PassReading::default(),
             copies: JoinSet::new(),
             round: Arc::default(),
@@ -103,8 +107,8 @@ impl Task {
         }
     }
 
-    /// Runs until it is aborted: its mirror is gone, or the process ends.
-    pub(super) async fn run(mut self) {
+    /// Runs until it is aborted: its mirror is gone, or the process ends. Boxed, because a future holds what it takes by value twice.
+    pub(super) async fn run(mut self: Box<Self>) {
         self.objects.mark_changed();
         loop {
             let now = self.context.clock.now();
@@ -120,6 +124,7 @@ impl Task {
                 }
                 () = turned(&mut self.leadership, self.leading) => self.lead(!self.leading),
                 Some(event) = self.queue.recv() => self.feed(event),
+                Some(turn) = self.writing.turn() => self.write_now(turn),
                 Some(outcome) = self.outcomes.join_next() => {
                     if let Ok(outcome) = outcome {
                         self.take(outcome);
@@ -128,7 +133,9 @@ impl Task {
                 () = sleep(wake) => self.feed(Event::Time),
                 () = sleep_until(evidence) => self.publish_evidence(),
             }
+            // What has ended is kept until then, with all that it had.
             while self.jobs.try_join_next().is_some() {}
+            self.pass.reap();
             while self.copies.try_join_next().is_some() {}
         }
     }
@@ -143,6 +150,7 @@ impl Task {
         for effect in self.mirror.handle(event, now) {
             self.carry_out(effect);
         }
+        self.hurry_flip();
         for side in Side::ALL {
             self.hanging.set(side, self.mirror.hangs(side));
         }
@@ -262,30 +270,6 @@ impl Task {
         self.feed(Event::Leading(leading));
     }
 
-    fn write_status(&mut self, request: RequestId) {
-        let context = Arc::clone(&self.context);
-        let unreadable = match &*self.objects.borrow() {
-            Object::Unreadable { invalid, .. } => Some(Arc::clone(invalid)),
-            Object::Readable { .. } => None,
-        };
-        if let Some(invalid) = unreadable {
-            let again = self.refused;
-            self.outcomes.spawn(async move {
-                let written = status::refuse(&context, &invalid, again).await;
-                Outcome::Written(request, if written { Written::Reported } else { Written::Refused })
-            });
-            return;
-        }
-        let (Some(mirror), Some(view)) = (self.object.clone(), self.mirror.view()) else {
-            self.outcomes
-                .spawn(async move { Outcome::Written(request, Written::Refused) });
-            return;
-        };
-        let again = self.refused;
-        self.outcomes
-            .spawn(async move { Outcome::Written(request, status::write(&context, mirror, view, again).await) });
-    }
-
     fn take(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Written(request, written) => self.written(request, written),
@@ -295,27 +279,6 @@ impl Task {
             Outcome::Read(..) => {}
             Outcome::Stored(result, groups) => self.stored(result, groups),
         }
-    }
-
-    fn written(&mut self, request: RequestId, written: Written) {
-        self.refused = matches!(written, Written::Refused) || self.refused && matches!(written, Written::Conflict(_));
-        let result = match written {
-            Written::Done(mirror) => {
-                if self.is_newer(&mirror) {
-                    self.adopt(mirror);
-                }
-                Ok(())
-            }
-            Written::Reported => Ok(()),
-            Written::Conflict(mirror) => {
-                if let Some(mirror) = mirror {
-                    self.adopt(mirror);
-                }
-                Err(WriteProblem { conflict: true })
-            }
-            Written::Refused => Err(WriteProblem { conflict: false }),
-        };
-        self.feed(Event::StatusWritten { request, result });
     }
 
     /// Hands the groups that changed to this replica's webhook, and has them stored for the others.

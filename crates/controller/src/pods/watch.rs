@@ -87,6 +87,10 @@ async fn scope(mut tables: watch::Receiver<Arc<RouteTable>>, scoped: watch::Send
     }
 }
 
+/// How long the specs of mirrors are left to change before the pods are listed that they are about: many mirrors that are created one
+/// after the other are one list.
+const SETTLE: Duration = Duration::from_millis(500);
+
 /// Follows the pending pods. A pod that concerns no mirror is let go at once, so another scope means another list.
 async fn pending(context: &PodsContext, mut table: watch::Receiver<ScopedTable>, sender: mpsc::Sender<News>) {
     loop {
@@ -104,9 +108,14 @@ async fn pending(context: &PodsContext, mut table: watch::Receiver<ScopedTable>,
             })
         };
         let is_another = |table: &ScopedTable| table.scope.fingerprint() != scope.fingerprint();
+        let another = async {
+            let another = table.wait_for(is_another).await.is_ok();
+            tokio::time::sleep(SETTLE).await;
+            another
+        };
         tokio::select! {
             () = follow(&context.client, context.restarts.clone(), PENDING, &sender, take) => return,
-            another = table.wait_for(is_another) => if another.is_err() {
+            another = another => if !another {
                 return;
             }
         }

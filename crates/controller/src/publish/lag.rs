@@ -14,8 +14,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_api::mirror::RegistryMirror;
-use kube::api::{ListParams, PartialObjectMeta};
-use kube::{Api, ResourceExt as _};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use kube::api::ListParams;
+use kube::{Api, Resource as _, ResourceExt as _};
+use serde::Deserialize;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -33,6 +35,9 @@ const SPACING: Duration = Duration::from_secs(5);
 pub(crate) const LAG: Duration = Duration::from_secs(10);
 /// How long a list may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Mirrors of a page of these lists.
+const PAGE: u32 = 50;
 
 /// The `resourceVersion` of each mirror, by UID.
 pub(crate) type Versions = BTreeMap<Arc<str>, String>;
@@ -89,30 +94,67 @@ async fn in_time(reading: impl Future<Output = kube::Result<Reading>>) -> Option
     None
 }
 
+/// A mirror of which no more is kept than that: who wrote which of its fields takes a hundred times as much.
+#[derive(Debug, Deserialize)]
+struct Versioned {
+    metadata: Version,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Version {
+    uid: String,
+    resource_version: String,
+}
+
+/// A page of a list.
+#[derive(Debug, Deserialize)]
+struct Page<K> {
+    metadata: ListMeta,
+    #[serde(default = "Vec::new")]
+    items: Vec<K>,
+}
+
 async fn versions(client: &kube::Client, watches: &Watches) -> kube::Result<Reading> {
-    let api: Api<PartialObjectMeta<RegistryMirror>> = Api::all(client.clone());
     let delivered = watches.latest();
-    // Without a resourceVersion a list is consistent.
-    let list = api.list(&ListParams::default()).await?;
-    let version = |mirror: &PartialObjectMeta<RegistryMirror>| {
-        let uid = mirror.uid().unwrap_or_default();
-        (uid.into(), mirror.resource_version().unwrap_or_default())
-    };
+    let url = RegistryMirror::url_path(&(), None);
+    let (mut mirrors, mut list) = (Versions::new(), None);
+    // Without a resourceVersion a list is consistent; its further pages are of the version of the first.
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let request = kube::core::Request::new(&*url).list_metadata(&params);
+        let page: Page<Versioned> = client.request(request.map_err(kube::Error::BuildRequest)?).await?;
+        let version = |mirror: Versioned| (mirror.metadata.uid.into(), mirror.metadata.resource_version);
+        mirrors.extend(page.items.into_iter().map(version));
+        list = list.or(page.metadata.resource_version);
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => break,
+        }
+    }
     Ok(Reading::Versions {
-        mirrors: list.items.iter().map(version).collect(),
-        list: list.metadata.resource_version.and_then(|version| version.parse().ok()),
+        mirrors,
+        list: list.and_then(|version| version.parse().ok()),
         delivered,
     })
 }
 
 async fn statuses(client: &kube::Client) -> kube::Result<Reading> {
     let api: Api<Mirror> = Api::all(client.clone());
-    let list = api.list(&ListParams::default()).await?;
     let status = |mirror: &Mirror| {
         let mirror = mirror.0.as_ref().ok()?;
         Some((mirror.uid()?.into(), RouteStatus::of(mirror)))
     };
-    Ok(Reading::Statuses(list.items.iter().filter_map(status).collect()))
+    let mut statuses = BTreeMap::new();
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let page = api.list(&params).await?;
+        statuses.extend(page.items.iter().filter_map(status));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(Reading::Statuses(statuses)),
+        }
+    }
 }
 
 /// Compares lists with what the watch delivered.
@@ -179,7 +221,44 @@ impl LagDetector {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
+    use serde_json::json;
+
     use super::*;
+    use crate::publish::freshness::WatchFreshness;
+    use crate::testbed::api_server;
+
+    #[tokio::test]
+    async fn versions_are_those_of_all_pages() {
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let noted = Arc::clone(&asked);
+        let api = api_server(move |_, uri, _| {
+            let query = uri.query().unwrap_or_default().to_owned();
+            let (version, next, uid) = if query.contains("continue=more") {
+                ("99", "", "b")
+            } else {
+                ("41", "more", "a")
+            };
+            noted.lock().unwrap().push(query);
+            let page = json!({
+                "metadata": {"resourceVersion": version, "continue": next},
+                "items": [{"metadata": {"uid": uid, "resourceVersion": "7", "managedFields": [{"manager": "kubectl"}]}}],
+            });
+            (200, page.to_string().into_bytes())
+        });
+        let read = super::versions(&api, &Watches::new(WatchFreshness::default())).await;
+        let Ok(Reading::Versions { mirrors, list, .. }) = read else {
+            panic!("{read:?}")
+        };
+        assert_eq!(mirrors, versions(&[("a", "7"), ("b", "7")]));
+        assert_eq!(list, Some(41), "the version that the list began with");
+        let asked = asked.lock().unwrap();
+        assert!(
+            asked.len() == 2 && asked.iter().all(|query| query.contains("limit=50")),
+            "{asked:?}"
+        );
+    }
 
     fn versions(pairs: &[(&str, &str)]) -> Versions {
         pairs

@@ -38,11 +38,6 @@ struct Parsed {
 }
 
 impl SeenMirror {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// The policy and the status in force, if it has a route.
     pub fn in_force(&self) -> Option<(&Arc<MirrorPolicy>, &RouteStatus)> {
         let policy = &self.last_valid.as_ref()?.policy;
@@ -103,6 +98,10 @@ impl SeenMirror {
 #[derive(Debug)]
 pub(crate) struct SeenMirrors {
     mirrors: HashMap<Arc<str>, SeenMirror>,
+    /// Their names; another map when there are other mirrors.
+    names: Arc<HashMap<String, String>>,
+    /// UIDs of those of which a lower epoch is held back.
+    doubtful: HashSet<Arc<str>>,
     versions: Versions,
     /// UIDs that a list in progress has shown.
     listing: Option<HashSet<Arc<str>>>,
@@ -115,6 +114,8 @@ impl SeenMirrors {
     pub fn new(news: NewsSender) -> SeenMirrors {
         SeenMirrors {
             mirrors: HashMap::new(),
+            names: Arc::default(),
+            doubtful: HashSet::new(),
             versions: Versions::new(),
             listing: None,
             listed: false,
@@ -158,11 +159,19 @@ impl SeenMirrors {
         let is_new = !self.mirrors.contains_key(&uid);
         let seen = self.mirrors.entry(Arc::clone(&uid)).or_default();
         let before = seen.route_key();
+        if is_new || seen.name != name {
+            Arc::make_mut(&mut self.names).insert(uid.as_ref().to_owned(), name.clone());
+        }
         seen.name = name;
         let news = match mirror.0 {
             Ok(mirror) => seen.apply(mirror, now),
             Err(invalid) => seen.refuse(invalid),
         };
+        if seen.status.as_ref().is_some_and(FollowedStatus::is_in_doubt) {
+            self.doubtful.insert(Arc::clone(&uid));
+        } else {
+            self.doubtful.remove(&uid);
+        }
         self.news.exists(&uid, news);
         is_new || seen.route_key() != before
     }
@@ -171,6 +180,8 @@ impl SeenMirrors {
         self.versions.remove(uid);
         let removed = self.mirrors.remove(uid).is_some();
         if removed {
+            Arc::make_mut(&mut self.names).remove(uid.as_ref());
+            self.doubtful.remove(uid);
             self.news.deleted(uid);
         }
         removed
@@ -191,6 +202,11 @@ impl SeenMirrors {
         self.mirrors.keys().cloned().collect()
     }
 
+    /// The name of each by its UID: the same map for as long as they are the same mirrors.
+    pub fn names(&self) -> &Arc<HashMap<String, String>> {
+        &self.names
+    }
+
     /// What was delivered.
     pub fn versions(&self) -> &Versions {
         &self.versions
@@ -198,28 +214,29 @@ impl SeenMirrors {
 
     /// Whether a lower epoch of one of them is held back.
     pub fn in_doubt(&self) -> bool {
-        let mut statuses = self.mirrors.values().filter_map(|mirror| mirror.status.as_ref());
-        statuses.any(FollowedStatus::is_in_doubt)
+        !self.doubtful.is_empty()
     }
 
     /// Applies `believe` to each lower epoch that is held back; whether a route has changed.
     pub fn settle(&mut self, believe: impl Fn(&str, &mut FollowedStatus)) -> bool {
-        let mut relevant = false;
-        for (uid, mirror) in &mut self.mirrors {
-            if let Some(status) = mirror.status.as_mut().filter(|status| status.is_in_doubt()) {
-                believe(uid, status);
-                if !status.is_in_doubt() {
-                    let epoch = status.current().epoch;
-                    tracing::warn!(
-                        mirror = mirror.name,
-                        epoch,
-                        "following a status with a lower epoch: it was restored or reset"
-                    );
-                    relevant = true;
-                }
+        let before = self.doubtful.len();
+        self.doubtful.retain(|uid| {
+            let mirror = self.mirrors.get_mut(uid);
+            let Some((name, status)) = mirror.and_then(|mirror| Some((&mirror.name, mirror.status.as_mut()?))) else {
+                return false;
+            };
+            believe(uid, status);
+            if !status.is_in_doubt() {
+                let epoch = status.current().epoch;
+                tracing::warn!(
+                    mirror = name,
+                    epoch,
+                    "following a status with a lower epoch: it was restored or reset"
+                );
             }
-        }
-        relevant
+            status.is_in_doubt()
+        });
+        self.doubtful.len() < before
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Nothing is lost and nothing piles up: of each mirror only the latest news waits, however slow the reader is.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use catamaran_api::mirror::RegistryMirror;
@@ -79,11 +79,13 @@ struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     order: VecDeque<Topic>,
+    /// What `order` has.
+    queued: HashSet<Topic>,
     latest: HashMap<Arc<str>, MirrorNews>,
     exists: BTreeSet<Arc<str>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Topic {
     Mirror(Arc<str>),
     Evidence(Arc<str>),
@@ -120,7 +122,9 @@ impl NewsSender {
     pub fn listed(&self) {
         let mut waiting = self.0.lock();
         // It says what exists, so it follows what waits.
-        waiting.order.retain(|topic| *topic != Topic::List);
+        if waiting.queued.remove(&Topic::List) {
+            waiting.order.retain(|topic| *topic != Topic::List);
+        }
         self.0.announce(waiting, Topic::List);
     }
 }
@@ -131,7 +135,7 @@ impl Queue {
     }
 
     fn announce(&self, mut waiting: MutexGuard<'_, Waiting>, topic: Topic) {
-        if !waiting.order.contains(&topic) {
+        if waiting.queued.insert(topic.clone()) {
             waiting.order.push_back(topic);
         }
         drop(waiting);
@@ -142,7 +146,9 @@ impl Queue {
 impl Waiting {
     fn next(&mut self) -> Option<MirrorNews> {
         loop {
-            match self.order.pop_front()? {
+            let topic = self.order.pop_front()?;
+            self.queued.remove(&topic);
+            match topic {
                 Topic::Mirror(uid) => {
                     if let Some(news) = self.latest.remove(&uid) {
                         return Some(news);

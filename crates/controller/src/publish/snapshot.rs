@@ -155,6 +155,7 @@ impl SnapshotPublisher {
             lag: LagDetector::default(),
             wanted,
             existing,
+            told: None,
             publisher: self,
         };
         state.follow(inputs).await;
@@ -229,6 +230,8 @@ struct State {
     lag: LagDetector,
     wanted: Arc<Notify>,
     existing: watch::Sender<Existing>,
+    /// The names of the mirrors that the evidence was last told of.
+    told: Option<Arc<HashMap<String, String>>>,
     publisher: SnapshotPublisher,
 }
 
@@ -326,15 +329,13 @@ impl State {
         self.publisher.watches.restart();
     }
 
-    fn publish(&self) {
-        if self.mirrors.listed() {
+    fn publish(&mut self) {
+        let is_told = |told: &Arc<_>| Arc::ptr_eq(told, self.mirrors.names());
+        if self.mirrors.listed() && !self.told.as_ref().is_some_and(is_told) {
             let uids = self.mirrors.uids();
             self.publisher.store.retain(&uids);
-            self.existing.send_if_modified(|existing| {
-                let changed = existing.as_ref() != Some(&uids);
-                *existing = Some(uids);
-                changed
-            });
+            self.existing.send_replace(Some(uids));
+            self.told = Some(Arc::clone(self.mirrors.names()));
         }
         // Parts of a first list are no snapshot.
         if self.mirrors.listed() && self.stored.listed && self.namespaces.listed() {
@@ -358,12 +359,11 @@ impl State {
                 unavailable,
             })
         });
-        let names = self.mirrors.iter();
-        let names = names.map(|(uid, mirror)| (uid.as_ref().to_owned(), mirror.name().to_owned()));
         let (labels, excluded) = (self.namespaces.labels(), Arc::clone(&self.publisher.excluded));
+        let before = Arc::clone(&self.publisher.snapshots.borrow().table);
         Snapshot {
-            table: Arc::new(RouteTable::new(routes.collect(), labels, excluded)),
-            mirrors: Arc::new(names.collect()),
+            table: Arc::new(before.next(routes.collect(), labels, excluded)),
+            mirrors: Arc::clone(self.mirrors.names()),
             complete: true,
         }
     }

@@ -18,6 +18,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Resource as _, ResourceExt};
+use tokio::sync::Semaphore;
 
 use super::Replica;
 use crate::events::CONTROLLER;
@@ -34,6 +35,9 @@ pub const KEY: &str = "evidence";
 
 /// The pause after the first failed write; each further one doubles it.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Mirrors whose evidence is written at a time. Each has a connection of its own meanwhile: of a thousand mirrors that a leader begins
+/// to lead, the API server would refuse some.
+const AT_A_TIME: usize = 4;
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 
@@ -70,11 +74,12 @@ pub struct Written {
     pub missing: Vec<GroupPlace>,
 }
 
-/// Writes evidence. One for the process; each mirror's writes follow one another, those of different mirrors do not wait.
+/// Writes evidence. One for the process; each mirror's writes follow one another, and those of a few mirrors are under way at a time.
 #[derive(Debug)]
 pub struct EvidenceStore {
     replica: Replica,
     mirrors: Mutex<HashMap<Arc<str>, Arc<Stored>>>,
+    writing: Semaphore,
 }
 
 /// The `ConfigMaps` of one mirror.
@@ -104,6 +109,7 @@ impl EvidenceStore {
         EvidenceStore {
             replica: replica.clone(),
             mirrors: Mutex::default(),
+            writing: Semaphore::new(AT_A_TIME),
         }
     }
 
@@ -131,6 +137,8 @@ impl EvidenceStore {
         }
         let stored = self.stored(uid);
         let _writing = stored.writing.lock().await;
+        // Nobody closes it.
+        let _turn = self.writing.acquire().await.ok();
         let job = Job {
             api: Api::namespaced(self.replica.client.clone(), &self.replica.namespace),
             mirror,

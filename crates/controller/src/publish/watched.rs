@@ -20,6 +20,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// must know by then what it missed.
 const LONGEST_PAUSE: Duration = Duration::from_millis(1500);
 
+/// Objects of a page of a list. All of a page are in memory at once, with who wrote which of their fields.
+const PAGE: u32 = 50;
+
 /// What all watches have in common. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Watches {
@@ -77,7 +80,7 @@ pub(crate) fn watched<K>(api: Api<K>, labels: &str, watches: &Watches) -> impl S
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let config = watcher::Config::default().timeout(WATCH_SECONDS);
+    let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
     let config = if labels.is_empty() {
         config
     } else {

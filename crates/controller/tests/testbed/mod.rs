@@ -79,6 +79,7 @@ pub(crate) fn context(
         local: LocalEvidence::new(leadership.clone()),
         store: Arc::new(EvidenceStore::new(&replica)),
         recorder: recorder(client.clone(), "catamaran-0"),
+        writes: crate::writes::WriteLimits::default(),
         metrics: Arc::default(),
         leadership,
         client,

@@ -60,7 +60,7 @@ impl MirrorTasks {
             hanging: Hanging::default(),
             task: tokio::spawn(std::future::pending::<()>()).abort_handle(),
         };
-        self.tasks().insert(Arc::clone(&mirror.uid), handle);
+        self.begin(&mut self.tasks(), Arc::clone(&mirror.uid), handle);
         WantedReferences(queue)
     }
 }

@@ -72,7 +72,7 @@ pub enum Event {
     /// A tag was asked for through the pull-through cache.
     Prewarmed {
         /// Which.
-        pull: Pull,
+        pull: Box<Pull>,
         /// What came of it.
         outcome: PrewarmOutcome,
     },
@@ -81,8 +81,10 @@ pub enum Event {
         /// The request that this answers.
         request: RequestId,
         /// What was read.
-        rule: CacheRule,
+        rule: Box<CacheRule>,
     },
+    /// A write of the status that was asked for begins only now: [`super::Mirror::view`] has what it is to say.
+    WriteBegins(RequestId),
     /// A write of the status ended. What was written comes back as [`Event::Status`] before this.
     StatusWritten {
         /// The request that this answers.
@@ -99,6 +101,9 @@ pub enum Event {
     /// Time has passed: [`super::Mirror::wake_at`].
     Time,
 }
+
+// Every mirror has places for some dozens of them, also where none waits: what is larger is boxed.
+const _: () = assert!(size_of::<Event>() <= 48, "a large variant of Event is to be boxed");
 
 /// What an effect and its answer have in common. An answer to anything but what is under way changes nothing: it came twice, too
 /// late, or was asked for under another spec.

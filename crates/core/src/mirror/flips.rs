@@ -55,9 +55,14 @@ impl StatusWrite {
         Some(request)
     }
 
+    /// Whether this write is under way.
+    pub(super) fn is_under_way(&self, request: RequestId) -> bool {
+        self.under_way.is_some_and(|(under_way, _)| under_way == request)
+    }
+
     /// A write has ended. Whether it is the one that was under way.
     pub(super) fn ended(&mut self, request: RequestId, result: Result<(), WriteProblem>, now: Timestamp) -> bool {
-        if self.under_way.is_none_or(|(under_way, _)| under_way != request) {
+        if !self.is_under_way(request) {
             return false;
         }
         self.under_way = None;

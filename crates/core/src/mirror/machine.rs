@@ -155,8 +155,9 @@ impl Mirror {
             Event::Wanted { references, urgent } => self.wanted(references, urgent, now),
             Event::Pulls(reports) => self.pulls_reported(&reports, now),
             Event::Copied(ended) => self.copied(&ended, now),
-            Event::Prewarmed { pull, outcome } => self.prewarmed(pull, outcome, now),
-            Event::Rule { request, rule } => self.rule_read(request, rule, now),
+            Event::Prewarmed { pull, outcome } => self.prewarmed(*pull, outcome, now),
+            Event::Rule { request, rule } => self.rule_read(request, *rule, now),
+            Event::WriteBegins(request) => self.write_begins(request),
             Event::StatusWritten { request, result } => self.status_written(request, result, now),
             Event::EvidenceStored(result) => self.evidence_stored(result),
             Event::Rescued(count) => self.rescued(count),
@@ -194,6 +195,12 @@ impl Mirror {
     /// All groups of the evidence that there are now.
     pub fn groups(&self) -> Vec<GroupPlace> {
         self.ledger.groups()
+    }
+
+    /// Whether a flip is decided on and not written yet.
+    pub fn is_flipping(&self) -> bool {
+        let decision = self.status.pending().or(self.decision.as_ref());
+        decision.is_some_and(|decision| decision.flip.is_some())
     }
 
     /// Which mirror.

@@ -52,11 +52,45 @@ fn losses<'a>(
     wider: impl Iterator<Item = &'a Claim>,
     reach: &Reach,
 ) -> impl Iterator<Item = (usize, usize)> {
-    claims.iter().chain(wider).enumerate().filter_map(|(position, loser)| {
-        let mut before = claims.iter().take(position);
-        let winner = before.find(|winner| winner.route != loser.route && reach.meet(winner.route, loser.route))?;
-        Some((loser.route, winner.route))
-    })
+    // Of a thousand mirrors that share a repository, each for namespaces of its own, none is compared with all others.
+    let mut taken = Taken::default();
+    claims
+        .iter()
+        .chain(wider)
+        .enumerate()
+        .filter_map(move |(position, loser)| {
+            let mut before = claims.iter().take(position);
+            let may_lose = taken.meets(reach, loser.route);
+            if position < claims.len() {
+                taken.add(reach, loser.route);
+            }
+            let is_winner = |winner: &&Claim| winner.route != loser.route && reach.meet(winner.route, loser.route);
+            let winner = may_lose.then(|| before.find(is_winner)).flatten()?;
+            Some((loser.route, winner.route))
+        })
+}
+
+/// The namespaces that those who claim a name so far select together.
+#[derive(Default)]
+struct Taken {
+    bits: Vec<u64>,
+    any: bool,
+}
+
+impl Taken {
+    fn add(&mut self, reach: &Reach, route: usize) {
+        let bits = reach.of(route);
+        self.any = true;
+        self.bits.resize(self.bits.len().max(bits.len()), 0);
+        self.bits.iter_mut().zip(bits).for_each(|(taken, bits)| *taken |= bits);
+    }
+
+    fn meets(&self, reach: &Reach, route: usize) -> bool {
+        match &reach.0 {
+            None => self.any,
+            Some(_) => meet(&self.bits, reach.of(route)),
+        }
+    }
 }
 
 /// Which namespaces each mirror selects, one bit for each.
@@ -76,9 +110,17 @@ impl Reach {
         Reach((!namespaces.is_empty()).then(|| routes.iter().map(reach).collect()))
     }
 
-    fn meet(&self, a: usize, b: usize) -> bool {
-        let Some(reach) = &self.0 else { return true };
-        let of = |position: usize| reach.get(position).into_iter().flatten();
-        of(a).zip(of(b)).any(|(a, b)| a & b != 0)
+    /// The bits of a mirror; none while no namespace is known.
+    fn of(&self, position: usize) -> &[u64] {
+        let reach = self.0.as_ref().and_then(|reach| reach.get(position));
+        reach.map_or(&[], Vec::as_slice)
     }
+
+    fn meet(&self, a: usize, b: usize) -> bool {
+        self.0.is_none() || meet(self.of(a), self.of(b))
+    }
+}
+
+fn meet(a: &[u64], b: &[u64]) -> bool {
+    a.iter().zip(b).any(|(a, b)| a & b != 0)
 }

@@ -122,7 +122,7 @@ pub fn requests_do_not_grow_with_mirrors(case: &Case<'_>) -> anyhow::Result<()> 
 }
 
 /// What the operator has asked a registry's own host since then.
-fn requests_since(case: &Case<'_>, registry: Registry, since: Timestamp) -> anyhow::Result<usize> {
+pub(super) fn requests_since(case: &Case<'_>, registry: Registry, since: Timestamp) -> anyhow::Result<usize> {
     let front = match registry {
         Registry::Acr => "front-acr",
         Registry::Ghcr => "front-ghcr",

@@ -90,7 +90,7 @@ impl Ground {
         };
         match prewarm(&self.context, &self.policy, wanted.clone()).await {
             Event::Prewarmed { pull, outcome } => {
-                assert_eq!(pull, wanted);
+                assert_eq!(*pull, wanted);
                 outcome
             }
             event => panic!("nothing was asked for: {event:?}"),

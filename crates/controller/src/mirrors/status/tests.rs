@@ -109,11 +109,16 @@ fn suspended() -> (Arc<RegistryMirror>, View) {
     (Arc::new(mirror), view)
 }
 
+async fn write_at_once(context: &Context, mirror: Arc<RegistryMirror>, view: &View, again: bool) -> Written {
+    let report = news(context, &mirror, view).expect("it is news");
+    write(context, mirror, report, context.writes.other().await, again).await
+}
+
 #[tokio::test]
 async fn replica_that_lost_the_lease_sends_no_status() {
     let (context, requests) = ground(false, 200);
     let (mirror, view) = suspended();
-    let written = write(&context, mirror, view, false).await;
+    let written = write_at_once(&context, mirror, &view, false).await;
     assert!(matches!(written, Written::Conflict(None)), "{written:?}");
     assert!(!refuse(&context, &invalid(), false).await);
     assert!(requests.lock().unwrap().is_empty());
@@ -123,7 +128,7 @@ async fn replica_that_lost_the_lease_sends_no_status() {
 async fn status_is_replaced_in_the_version_that_was_decided_on() {
     let (context, requests) = ground(true, 409);
     let (mirror, view) = suspended();
-    let written = write(&context, mirror, view, false).await;
+    let written = write_at_once(&context, mirror, &view, false).await;
     assert!(matches!(written, Written::Conflict(None)), "{written:?}");
     let requests = requests.lock().unwrap();
     let [(put, sent), (read, _)] = &requests[..] else {
@@ -164,7 +169,7 @@ async fn status_that_is_refused_again_is_counted_and_complained_of_once() {
     let (context, _) = ground(true, 403);
     for again in [false, true, true] {
         let (mirror, view) = suspended();
-        let written = write(&context, mirror, view, again).await;
+        let written = write_at_once(&context, mirror, &view, again).await;
         assert!(matches!(written, Written::Refused), "{written:?}");
         assert!(!refuse(&context, &invalid(), again).await);
     }

@@ -12,6 +12,7 @@ use super::Task;
 use crate::endpoints::Wish;
 use crate::mirrors::reading::{self, PassReading};
 use crate::mirrors::{MirrorsContext, caching, status};
+use crate::pods::CensusError;
 
 impl Task {
     /// Without a spec that makes sense there is nothing to do but to say so.
@@ -47,7 +48,12 @@ impl Task {
                 self.job(async move |context| match context.census.in_use(&id, oldest).await {
                     Ok(in_use) => Event::InUse { request, in_use },
                     Err(error) => {
-                        tracing::warn!(mirror = %id, %error, "failed to read what is in use");
+                        // All mirrors of a process that starts ask before there is a route table.
+                        if matches!(error, CensusError::NotRouted) {
+                            tracing::debug!(mirror = %id, %error, "failed to read what is in use");
+                        } else {
+                            tracing::warn!(mirror = %id, %error, "failed to read what is in use");
+                        }
                         Event::InUseFailed(request)
                     }
                 });
@@ -66,7 +72,7 @@ impl Task {
             Effect::ReadRule { request, side } => {
                 self.job(async move |context| Event::Rule {
                     request,
-                    rule: caching::read_rule(&context, &policy, side).await,
+                    rule: Box::new(caching::read_rule(&context, &policy, side).await),
                 });
             }
             Effect::Measure => self.measure(),

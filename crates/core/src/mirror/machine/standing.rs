@@ -169,6 +169,14 @@ impl Mirror {
         effects
     }
 
+    /// A flip that was decided on while the write waited goes with it.
+    pub(super) fn write_begins(&mut self, request: RequestId) -> Vec<Effect> {
+        if self.write.is_under_way(request) && self.status.flip.is_none() {
+            self.status.flip = self.decision.clone().filter(|decision| decision.flip.is_some());
+        }
+        Vec::new()
+    }
+
     pub(super) fn status_written(
         &mut self,
         request: RequestId,

@@ -109,6 +109,61 @@ fn mirrors_that_no_namespace_has_in_common_do_not_conflict() {
 }
 
 #[test]
+fn next_table_shares_conflicts_until_specs_or_labels_change() {
+    let labels = |name: &str| Arc::new(BTreeMap::from([(name.to_owned(), Labels::default())]));
+    let (one, other) = (labels("apps"), labels("jobs"));
+    let older_and_younger = [("older", 1), ("younger", 2)].map(|(name, second)| {
+        let policy = older(mirror(name, ("a.example", ""), ("b.example", name)), second);
+        on_primary(policy)
+    });
+    let first = RouteTable::new(older_and_younger.to_vec(), Arc::clone(&one), Arc::default());
+    assert_eq!(told(&first), ["younger loses a.example/* to older"]);
+    let mut routes = first.routes().to_vec();
+    routes.reverse();
+    routes[0].active = Side::Fallback;
+    let flipped = first.next(routes.clone(), Arc::clone(&one), Arc::default());
+    assert!(Arc::ptr_eq(flipped.conflicts(), first.conflicts()));
+    assert_eq!(flipped.routes()[1].active, Side::Fallback, "it stands as it stands now");
+    assert_eq!(owner(&flipped, "a.example/x").as_deref(), Some("older"));
+
+    let labelled = flipped.next(routes.clone(), other, Arc::default());
+    assert!(!Arc::ptr_eq(labelled.conflicts(), first.conflicts()), "labels");
+    // The same spec, read again.
+    routes[0].policy = Arc::new(MirrorPolicy::clone(&routes[0].policy));
+    let edited = flipped.next(routes.clone(), Arc::clone(&one), Arc::default());
+    assert!(!Arc::ptr_eq(edited.conflicts(), first.conflicts()), "specs");
+    routes.truncate(1);
+    let alone = flipped.next(routes, one, Arc::default());
+    assert_eq!(told(&alone), [""; 0]);
+    assert_eq!(owner(&alone, "a.example/x").as_deref(), Some("younger"));
+}
+
+#[test]
+fn first_of_many_that_share_a_name_and_a_namespace_wins() {
+    let team = |name: &str, second, teams: &[&str]| {
+        let mut policy = older(mirror(name, ("a.example", ""), ("b.example", name)), second);
+        let operator = Operator::In(teams.iter().map(|team| (*team).to_owned()).collect());
+        let key = "team".to_owned();
+        policy.namespaces.requirements = vec![Requirement { key, operator }];
+        on_primary(policy)
+    };
+    let labels = |name: &str| (name.to_owned(), Labels::from([("team".to_owned(), name.to_owned())]));
+    let namespaces: BTreeMap<_, _> = ["t1", "t2", "t3"].map(labels).into();
+    let routes = vec![
+        team("first", 1, &["t1"]),
+        team("second", 2, &["t2"]),
+        team("third", 3, &["t3"]),
+        team("fourth", 4, &["t2", "t3"]),
+        team("fifth", 5, &["t3"]),
+    ];
+    let table = RouteTable::new(routes, Arc::new(namespaces), Arc::default());
+    assert_eq!(
+        told(&table),
+        ["fifth loses a.example/* to third", "fourth loses a.example/* to second"]
+    );
+}
+
+#[test]
 fn of_many_names_lost_to_one_mirror_the_first_is_told() {
     let names = ["m", "c", "x", "a", "q", "e", "z"];
     let rules: Vec<_> = names.iter().map(|name| (*name, *name, *name)).collect();

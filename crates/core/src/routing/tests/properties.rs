@@ -174,7 +174,7 @@ proptest! {
 
     #[test]
     fn conflicts_never_name_a_mirror_twice(table in tables()) {
-        for conflict in table.conflicts() {
+        for conflict in table.conflicts().iter() {
             prop_assert_ne!(&conflict.loser, &conflict.winner);
         }
     }

@@ -262,7 +262,10 @@ impl World {
                 Event::Copied(Box::new(CopyEnded { errand, result }))
             }
             Effect::ReadRule { request, side } => match self.read_rule(side) {
-                Some(rule) => Event::Rule { request, rule },
+                Some(rule) => Event::Rule {
+                    request,
+                    rule: Box::new(rule),
+                },
                 None => return Vec::new(),
             },
             Effect::WriteStatus(request) => {

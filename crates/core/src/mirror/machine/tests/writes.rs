@@ -27,6 +27,36 @@ fn failover_is_written_at_once_and_alone() {
 }
 
 #[test]
+fn flip_decided_while_a_write_waits_goes_with_it() {
+    let mut bench = ready();
+    bench.probes(2, DOWN, UP);
+    bench.settle();
+    // Some other news, whose write has to wait.
+    bench.feed(Event::Rescued(1));
+    let (request, _) = bench.writing().unwrap();
+    while !bench.mirror.is_flipping() {
+        bench.probes(1, DOWN, UP);
+    }
+    assert!(bench.writing().is_none(), "one write at a time");
+    bench.feed(Event::WriteBegins(foreign()));
+    assert!(bench.mirror.status.pending().is_none(), "that is another write");
+    bench.feed(Event::WriteBegins(request));
+    assert!(bench.mirror.status.pending().is_some());
+    // What was decided stands until the write has ended.
+    bench.probes(1, UP, DOWN);
+    let Some((_, Subject::Watched(seen))) = bench.mirror.view().unwrap().in_force else {
+        panic!()
+    };
+    assert_eq!((seen.decision.active, seen.decision.epoch), (Side::Fallback, 2));
+    assert_eq!(bench.active(), (Side::Primary, 1));
+    bench.feed(Event::StatusWritten {
+        request,
+        result: Err(WriteProblem { conflict: true }),
+    });
+    assert!(bench.mirror.status.pending().is_none());
+}
+
+#[test]
 fn flip_is_wanted_before_the_evidence() {
     let mut bench = ready();
     // Another mapping is other evidence, and another side is asked for at the same time.

@@ -1,0 +1,148 @@
+//! How the status is written: it waits for its turn among all mirrors, and says what is known by then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use catamaran_core::mirror::{Event, RequestId, WriteProblem};
+use tokio::task::JoinSet;
+
+use super::{Outcome, Task};
+use crate::mirrors::object::Object;
+use crate::mirrors::status::{self, Written};
+use crate::writes::Turn;
+
+/// How long a write waits for its turn: less than the machine waits for the write.
+const MOST_WAIT: Duration = Duration::from_secs(45);
+
+/// A write of the status that waits for its turn.
+#[derive(Debug, Default)]
+pub(super) struct Writing {
+    /// Which, and whether it carries out a flip.
+    waits: Option<(RequestId, bool)>,
+    turns: JoinSet<Come>,
+}
+
+/// A write's turn has come; none where that took too long.
+#[derive(Debug)]
+pub(super) struct Come {
+    request: RequestId,
+    turn: Option<Turn>,
+}
+
+impl Writing {
+    /// The next turn that comes, if one is waited for.
+    pub(super) async fn turn(&mut self) -> Option<Come> {
+        loop {
+            // One that was given up is an error.
+            if let Ok(come) = self.turns.join_next().await? {
+                return Some(come);
+            }
+        }
+    }
+}
+
+impl Task {
+    pub(super) fn write_status(&mut self, request: RequestId) {
+        let context = Arc::clone(&self.context);
+        let unreadable = match &*self.objects.borrow() {
+            Object::Unreadable { invalid, .. } => Some(Arc::clone(invalid)),
+            Object::Readable { .. } => None,
+        };
+        if let Some(invalid) = unreadable {
+            let again = self.refused;
+            self.outcomes.spawn(async move {
+                let written = status::refuse(&context, &invalid, again).await;
+                Outcome::Written(request, if written { Written::Reported } else { Written::Refused })
+            });
+            return;
+        }
+        let (Some(mirror), Some(view)) = (self.object.clone(), self.mirror.view()) else {
+            self.outcomes
+                .spawn(async move { Outcome::Written(request, Written::Refused) });
+            return;
+        };
+        match status::news(&context, &mirror, &view) {
+            Some(report) => self.wait_for_turn(request, report.flip.is_some()),
+            None => {
+                self.outcomes
+                    .spawn(async move { Outcome::Written(request, Written::Done(mirror)) });
+            }
+        }
+    }
+
+    fn wait_for_turn(&mut self, request: RequestId, flips: bool) {
+        self.writing.turns.abort_all();
+        self.writing.waits = Some((request, flips));
+        let context = Arc::clone(&self.context);
+        self.writing.turns.spawn(async move {
+            let turn = async {
+                if flips {
+                    context.writes.flip().await
+                } else {
+                    context.writes.other().await
+                }
+            };
+            let turn = tokio::time::timeout(MOST_WAIT, turn).await.ok();
+            Come { request, turn }
+        });
+    }
+
+    /// A flip that was decided on while other news waited goes with them, and does not wait as they do.
+    pub(super) fn hurry_flip(&mut self) {
+        if let Some((request, false)) = self.writing.waits
+            && self.mirror.is_flipping()
+        {
+            self.wait_for_turn(request, true);
+        }
+    }
+
+    pub(super) fn write_now(&mut self, Come { request, turn }: Come) {
+        // Where another write waits, this one is no longer waited for.
+        if self.writing.waits.take_if(|(waits, _)| *waits == request).is_none() {
+            return;
+        }
+        let name = &self.mirror.id().name;
+        let Some(turn) = turn else {
+            status::complain(
+                &self.context,
+                name,
+                "other writes of statuses took too long",
+                self.refused,
+            );
+            return self.written(request, Written::Refused);
+        };
+        self.feed(Event::WriteBegins(request));
+        let (Some(mirror), Some(view)) = (self.object.clone(), self.mirror.view()) else {
+            return self.written(request, Written::Refused);
+        };
+        let Some(report) = status::news(&self.context, &mirror, &view) else {
+            return self.written(request, Written::Done(mirror));
+        };
+        let (context, again) = (Arc::clone(&self.context), self.refused);
+        self.outcomes.spawn(async move {
+            let written = status::write(&context, mirror, report, turn, again).await;
+            Outcome::Written(request, written)
+        });
+    }
+
+    pub(super) fn written(&mut self, request: RequestId, written: Written) {
+        self.refused = matches!(written, Written::Refused) || self.refused && matches!(written, Written::Conflict(_));
+        let result = match written {
+            Written::Done(mirror) => {
+                if self.is_newer(&mirror) {
+                    self.adopt(mirror);
+                }
+                Ok(())
+            }
+            Written::Reported => Ok(()),
+            Written::Conflict(mirror) => {
+                if let Some(mirror) = mirror {
+                    self.adopt(mirror);
+                }
+                Err(WriteProblem { conflict: true })
+            }
+            Written::Refused => Err(WriteProblem { conflict: false }),
+        };
+        self.feed(Event::StatusWritten { request, result });
+    }
+}
