@@ -6,6 +6,7 @@
 // Shown as plain text by `kubectl explain`: no Markdown.
 #![allow(clippy::doc_markdown)]
 
+use catamaran_core::policy::Provider;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -255,6 +256,17 @@ pub enum ProviderName {
     Azure,
     /// Amazon Elastic Container Registry.
     Aws,
+}
+
+impl From<ProviderName> for Provider {
+    fn from(name: ProviderName) -> Provider {
+        match name {
+            ProviderName::Generic => Provider::Generic,
+            ProviderName::GitHub => Provider::GitHub,
+            ProviderName::Azure => Provider::Azure,
+            ProviderName::Aws => Provider::Aws,
+        }
+    }
 }
 
 /// One repository of the mirror.

@@ -8,8 +8,8 @@ use catamaran_core::digest::Verifier;
 use super::parts::Blob;
 use super::push::{Mounted, Upload};
 use super::{Copier, CopyError, Count, Image};
-use crate::reply::Reply;
 use crate::session::Session;
+use crate::wire::reply::Reply;
 
 /// Repositories that are asked for one blob: a look costs a request, an upload that is spared a few and its bytes.
 const MOST_SIBLINGS: usize = 4;

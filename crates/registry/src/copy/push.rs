@@ -6,12 +6,12 @@ use http::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, StatusCode};
 use url::Url;
 
-use crate::ask::{Access, Ask};
-use crate::failure::{Class, Failure, Rung};
-use crate::manifest::{announced, manifest_ask};
-use crate::path;
-use crate::reply::Reply;
+use crate::content::manifest::{announced, manifest_ask};
 use crate::session::Session;
+use crate::wire::ask::{Access, Ask};
+use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::path;
+use crate::wire::reply::Reply;
 
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 

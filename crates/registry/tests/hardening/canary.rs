@@ -9,10 +9,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use catamaran_core::policy::Provider;
+use catamaran_registry::aws::AwsIdentity;
 use catamaran_registry::identity::{CloudToken, CloudTokens, TokenSource};
 use catamaran_registry::{
-    AwsIdentity, Budget, Client, ClientIdentity, Connection, Copier, CopyBudget, CopySettings, Credentials, Identity,
-    Image, LadderTarget, ProbeTarget, Secret,
+    Budget, Client, ClientIdentity, Connection, Copier, CopyBudget, CopySettings, Credentials, Image, LadderTarget,
+    ProbeTarget, Secret, azure,
 };
 use catamaran_scripted_registry::{Auth, Fault, Registry, What};
 use tracing_subscriber::filter::LevelFilter;
@@ -160,7 +161,7 @@ fn cases() -> Vec<Case> {
             "identity at Azure",
             AZURE,
             Provider::Azure,
-            || Credentials::Azure(Identity::new("workload identity", Arc::new(Fixed))),
+            || Credentials::Identity(azure::identity("workload identity", Arc::new(Fixed))),
             bearer(),
             &[ENTRA, EXCHANGED],
         ),
@@ -175,7 +176,7 @@ fn cases() -> Vec<Case> {
                     ("AWS_SECRET_ACCESS_KEY", KEY),
                     ("AWS_SESSION_TOKEN", SESSION),
                 ];
-                Credentials::Aws(AwsIdentity::from_variables(variables.map(pair)))
+                AwsIdentity::from_variables(variables.map(pair)).into()
             },
             Auth::Basic,
             &[KEY, SESSION, ECR_PASSWORD],
@@ -322,7 +323,7 @@ async fn no_credential_is_shown_or_logged_whatever_a_registry_repeats() {
 
 #[tokio::test]
 async fn nothing_that_holds_a_credential_shows_it() {
-    let identity = Identity::new("workload identity", Arc::new(Fixed));
+    let identity = azure::identity("workload identity", Arc::new(Fixed));
     let token = Fixed.fetch().await.unwrap();
     let client_identity = ClientIdentity {
         certificates: b"-----BEGIN CERTIFICATE-----".to_vec(),
