@@ -443,8 +443,8 @@ mod tests {
         catamaran_api::policy::policy(&serde_json::from_value(mirror).unwrap()).unwrap()
     }
 
-    #[test]
-    fn without_a_secret_the_spec_or_the_environment_says_who_we_are() {
+    /// What a pod with Azure's workload identity has.
+    fn offering() -> Surroundings {
         let variables = [
             (
                 "AZURE_FEDERATED_TOKEN_FILE",
@@ -452,13 +452,17 @@ mod tests {
             ),
             ("AZURE_CLIENT_ID", "env"),
         ];
-        let offering = Surroundings {
+        Surroundings {
             variables: variables
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .into(),
             ..Surroundings::default()
-        };
-        let (offering, bare) = (Identities::new(offering), Identities::new(Surroundings::default()));
+        }
+    }
+
+    #[test]
+    fn without_a_secret_the_spec_or_the_environment_says_who_we_are() {
+        let (offering, bare) = (Identities::new(offering()), Identities::new(Surroundings::default()));
         let workload = |client_id: Option<&str>| IdentityPolicy::Workload {
             client_id: client_id.map(str::to_owned),
             tenant_id: None,

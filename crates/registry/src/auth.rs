@@ -1,7 +1,8 @@
 //! What we authenticate with, and what we get for it: nothing here knows a provider.
 //!
 //! [`credentials`] is what a side was given, [`identity`] what stands in its place where a cloud vouches for us; [`pull`] is what pods
-//! get. `challenge` and `scheme` say what a registry wants to see; `token` keeps what it gives, `renewed` whatever else expires; `jwt`
+//! get. `challenge` and `scheme` say what a registry wants to see; `token` keeps what it gives, `renewed` whatever else expires; `services` is how
+//! identity services are reached; `jwt`
 //! reads how soon.
 
 pub(crate) mod challenge;
@@ -12,4 +13,5 @@ pub(crate) mod kind;
 pub(crate) mod pull;
 pub(crate) mod renewed;
 pub(crate) mod scheme;
+pub(crate) mod services;
 pub(crate) mod token;

@@ -36,7 +36,7 @@ pub use copy::{Copied, Copier, CopyError, CopyLimits, CopySettings, Image};
 pub use diagnose::ladder::{self, Climbed, LadderTarget};
 pub use diagnose::probe::{ProbeReport, ProbeTarget};
 pub use protocol::advice;
-pub use providers::{advice as advice_for, aws, azure, github};
+pub use providers::{advice as advice_for, aws, azure, github, google};
 pub use tags::{ListedTag, Lock, Resolved};
 pub use wire::error::ClientError;
 pub use wire::failure::{Class, Failure, Rung};

@@ -32,7 +32,7 @@ pub(crate) mod listing;
 pub(crate) mod site;
 
 use advice::Advice;
-use site::Site;
+use site::{Site, token_ask};
 
 /// What is known of a provider without asking anyone. One folder of `providers` for each.
 pub(crate) trait Provider: std::fmt::Debug + Sync {
@@ -50,6 +50,11 @@ pub(crate) trait Provider: std::fmt::Debug + Sync {
     /// Requests that write, a minute.
     fn writes_per_minute(&self) -> u32 {
         200
+    }
+
+    /// How the content of a blob is sent.
+    fn uploads(&self) -> Uploads {
+        Uploads::InPieces
     }
 
     /// What the variables of the environment begin with that say who we are to this provider.
@@ -94,6 +99,15 @@ pub(crate) trait Provider: std::fmt::Debug + Sync {
     /// # Errors
     /// For a credential that no registry of this name takes.
     fn connect(&self, setup: &Setup<'_>) -> Result<Arc<dyn Protocol>, ClientError>;
+}
+
+/// How the content of a blob is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Uploads {
+    /// A large one by several requests.
+    InPieces,
+    /// By one request, whatever its size.
+    AtOnce,
 }
 
 /// What a client is made of.
@@ -182,7 +196,7 @@ pub(crate) trait Protocol: Send + Sync {
         service: Option<&str>,
         scope: Option<&str>,
     ) -> Result<Ask, Failure> {
-        Ok(site.token_ask(realm, service, scope, basic_header(site)))
+        Ok(token_ask(realm, service, scope, basic_header(site)))
     }
 
     /// What such a request carried for an identity was refused with 401. Whether the request is worth making again.

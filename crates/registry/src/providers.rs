@@ -26,6 +26,10 @@ pub mod aws;
 pub mod azure;
 mod generic;
 pub mod github;
+pub mod google;
+
+/// What the machine is called by its firmware, on Linux; pods see it, too.
+const PRODUCT_NAME: &str = "/sys/class/dmi/id/product_name";
 
 /// Each provider, registered by the name that a spec has for it.
 const REGISTERED: &[(policy::Provider, &dyn Provider)] = &[
@@ -33,6 +37,7 @@ const REGISTERED: &[(policy::Provider, &dyn Provider)] = &[
     (policy::Provider::GitHub, &github::GitHub),
     (policy::Provider::Azure, &azure::Azure),
     (policy::Provider::Aws, &aws::Aws),
+    (policy::Provider::Google, &google::Google),
 ];
 
 /// The provider of this name.
@@ -97,6 +102,7 @@ impl Surroundings {
         });
         Surroundings {
             variables: variables.collect(),
+            machine: std::fs::read_to_string(PRODUCT_NAME).ok(),
             ..Surroundings::default()
         }
     }
@@ -157,6 +163,7 @@ mod tests {
     use super::*;
     use crate::auth::challenge::Challenge;
     use crate::auth::scheme::Scheme;
+    use crate::protocol::site::token_ask;
     use crate::wire::ask::Access;
     use crate::wire::failure::Class;
     use crate::wire::mask::Sent;
@@ -233,6 +240,7 @@ mod tests {
         let azure = named("kracr.azurecr.io", Provider::Azure);
         let github = named("ghcr.io", Provider::GitHub);
         let generic = named("registry.test:5000", Provider::Generic);
+        let google = named("us-docker.pkg.dev", Provider::Google);
         let cases = [
             (&azure, "https://kracr.azurecr.io/oauth2/token", true),
             (&azure, "https://kracr.azurecr.io:443/oauth2/token", true),
@@ -254,6 +262,9 @@ mod tests {
             (&github, "https://ghcr.io/token/x", false),
             (&github, "https://github.com/token", false),
             (&github, "https://ghcr.io./token", false),
+            (&google, "https://us-docker.pkg.dev/v2/token", true),
+            (&google, "https://us-docker.pkg.dev/token", false),
+            (&google, "https://eu-docker.pkg.dev/v2/token", false),
             (&generic, "https://registry.test:5000/auth", true),
             (&generic, "https://registry.test/auth", false),
             (&generic, "https://auth.registry.test:5000/auth", false),
@@ -296,6 +307,7 @@ mod tests {
             (Provider::GitHub, "repository:a/b:pull"),
             (Provider::Generic, "repository:a/b:pull"),
             (Provider::Aws, "repository:a/b:pull"),
+            (Provider::Google, "repository:a/b:pull"),
         ];
         for (provider, scope) in cases {
             assert_eq!(named("r.test", provider).1.scope("a/b"), scope);
@@ -314,7 +326,7 @@ mod tests {
         let mount = generic.scope_for("a/b", &Access::Mount { from: "c".to_owned() });
         assert_eq!(mount, "repository:a/b:pull,push repository:c:pull");
         let realm = site.url("/token");
-        let ask = site.token_ask(&realm, None, Some(&mount), None);
+        let ask = token_ask(&realm, None, Some(&mount), None);
         let scopes: Vec<_> = ask.url.query_pairs().map(|(_, value)| value.into_owned()).collect();
         assert_eq!(scopes, ["repository:a/b:pull,push", "repository:c:pull"]);
     }
@@ -405,6 +417,9 @@ mod tests {
                 Provider::Generic,
             ),
             ("public.ecr.aws", Provider::Generic),
+            ("europe-west4-docker.pkg.dev", Provider::Google),
+            ("eu.gcr.io:443", Provider::Google),
+            ("k8s.gcr.io", Provider::Generic),
         ];
         for (registry, expected) in cases {
             assert_eq!(Credentials::provider_of(registry), expected, "{registry}");

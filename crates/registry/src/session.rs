@@ -120,7 +120,7 @@ impl Session {
         };
         ask.authorization = self.authorization(Some(about)).await?;
         let reply = self.send(&ask).await?;
-        if reply.status() != StatusCode::UNAUTHORIZED {
+        if reply.status() != StatusCode::UNAUTHORIZED || ask.stream.is_some() {
             return self.settle(reply, &ask, repository).await;
         }
         let refused = ask.authorization.take();

@@ -12,10 +12,16 @@ pub enum Provider {
     Azure,
     /// Amazon Elastic Container Registry.
     Aws,
+    /// Google Artifact Registry.
+    Google,
 }
 
 /// What decisions need to know of a provider. How its registries are talked to is not among it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that have nothing to do with each other"
+)]
 pub struct ProviderFacts {
     /// Its name in a spec.
     pub name: &'static str,
@@ -43,7 +49,13 @@ const PLAIN: ProviderFacts = ProviderFacts {
 
 impl Provider {
     /// Each of them.
-    pub const ALL: [Provider; 4] = [Provider::Generic, Provider::GitHub, Provider::Azure, Provider::Aws];
+    pub const ALL: [Provider; 5] = [
+        Provider::Generic,
+        Provider::GitHub,
+        Provider::Azure,
+        Provider::Aws,
+        Provider::Google,
+    ];
 
     /// What decisions need to know of it.
     pub fn facts(self) -> ProviderFacts {
@@ -67,6 +79,12 @@ impl Provider {
                 has_cache_rules: true,
                 has_identities: true,
                 mints: true,
+                ..PLAIN
+            },
+            // An access token may have minutes left when it is given, which is too little for a Secret of pods.
+            Provider::Google => ProviderFacts {
+                name: "google",
+                has_identities: true,
                 ..PLAIN
             },
         }

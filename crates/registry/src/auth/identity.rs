@@ -102,6 +102,11 @@ impl IdentityTokens {
         &self.name
     }
 
+    /// The token, if one is known that is good now.
+    pub(crate) fn current(&self) -> Option<Secret<String>> {
+        self.token.current()
+    }
+
     /// The cloud's token: fetched once for everyone, renewed at half of its life, used to its end while that fails.
     pub(crate) async fn token(&self) -> Result<Secret<String>, Failure> {
         let fetch = || {
@@ -139,6 +144,8 @@ pub struct Surroundings {
     pub resolve: Vec<(String, SocketAddr)>,
     /// Where instance metadata is served, if not at its usual address.
     pub metadata: Option<SocketAddr>,
+    /// What the machine's firmware calls it: clouds put their names there.
+    pub machine: Option<String>,
 }
 
 impl Surroundings {

@@ -65,30 +65,24 @@ impl Site {
             .port()
             .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
+}
 
-    /// The token request of the distribution project: GET, with the credential as Basic when there is one.
-    pub(crate) fn token_ask(
-        &self,
-        realm: &Url,
-        service: Option<&str>,
-        scope: Option<&str>,
-        basic: Option<HeaderValue>,
-    ) -> Ask {
-        let mut url = realm.clone();
-        if service.is_some() || scope.is_some() {
-            let mut query = url.query_pairs_mut();
-            if let Some(service) = service {
-                query.append_pair("service", service);
-            }
-            // Each scope in a parameter of its own (token specification of the distribution project).
-            for scope in scope.into_iter().flat_map(|scope| scope.split(' ')) {
-                query.append_pair("scope", scope);
-            }
+/// The token request of the distribution project: GET, with the credential as Basic when there is one.
+pub(crate) fn token_ask(realm: &Url, service: Option<&str>, scope: Option<&str>, basic: Option<HeaderValue>) -> Ask {
+    let mut url = realm.clone();
+    if service.is_some() || scope.is_some() {
+        let mut query = url.query_pairs_mut();
+        if let Some(service) = service {
+            query.append_pair("service", service);
         }
-        let mut ask = Ask::new(Method::GET, url, Rung::Token);
-        ask.authorization = basic;
-        ask
+        // Each scope in a parameter of its own (token specification of the distribution project).
+        for scope in scope.into_iter().flat_map(|scope| scope.split(' ')) {
+            query.append_pair("scope", scope);
+        }
     }
+    let mut ask = Ask::new(Method::GET, url, Rung::Token);
+    ask.authorization = basic;
+    ask
 }
 
 fn api_host(registry: &str) -> &str {

@@ -85,7 +85,7 @@ impl Provider for Aws {
 
     fn connect(&self, setup: &Setup<'_>) -> Result<Arc<dyn Protocol>, ClientError> {
         let identity = setup.site.credentials.identity();
-        let identity = identity.and_then(|identity| identity.of::<AwsIdentity>());
+        let identity = identity.and_then(Identity::of::<AwsIdentity>);
         let ecr = match identity {
             None => {
                 setup.refuse_identity()?;

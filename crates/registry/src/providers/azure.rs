@@ -16,7 +16,7 @@ use crate::auth::kind::{CredentialKind, Presented};
 use crate::auth::pull::{PullCredential, PullError};
 use crate::auth::scheme::Scheme;
 use crate::protocol::advice::Advice;
-use crate::protocol::site::Site;
+use crate::protocol::site::{Site, token_ask};
 use crate::protocol::{Protocol, Provider, Requests, Setup, basic_header, listing};
 use crate::tags::{ListedTag, Lock};
 use crate::wire::ask::Ask;
@@ -142,7 +142,7 @@ impl Protocol for AzureProtocol {
             Credentials::Basic { username, password } if username == TOKEN_USER => {
                 refresh_ask(realm, service, scope, password)
             }
-            _ => site.token_ask(realm, service, scope, basic_header(site)),
+            _ => token_ask(realm, service, scope, basic_header(site)),
         })
     }
 

@@ -11,7 +11,7 @@ use crate::auth::credentials::Credentials;
 use crate::auth::kind::{CredentialKind, Presented, UnsupportedCredentials};
 use crate::auth::scheme::Scheme;
 use crate::protocol::advice::Advice;
-use crate::protocol::site::Site;
+use crate::protocol::site::{Site, token_ask};
 use crate::protocol::{Protocol, Provider, Requests, Setup, listing};
 use crate::tags::ListedTag;
 use crate::wire::ask::Ask;
@@ -140,7 +140,7 @@ impl Protocol for GitHubProtocol {
             failure.message.push_str(WRONG);
             return None;
         }
-        Some(site.token_ask(realm, service, scope, None))
+        Some(token_ask(realm, service, scope, None))
     }
 
     fn retried_anonymously(&self, failure: &mut Failure, status: StatusCode) {

@@ -1,5 +1,6 @@
 //! One request, before it is sent.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +25,13 @@ pub(crate) enum Access {
     },
 }
 
+/// Content that comes in pieces. An error among them breaks the request off.
+pub(crate) struct Stream {
+    /// Bytes of all pieces together.
+    pub(crate) length: u64,
+    pub(crate) pieces: tokio::sync::mpsc::Receiver<Result<Bytes, std::io::Error>>,
+}
+
 /// One request.
 pub(crate) struct Ask {
     pub(crate) method: Method,
@@ -41,6 +49,8 @@ pub(crate) struct Ask {
     pub(crate) headers: HeaderMap,
     /// Content to send, its type among `headers`.
     pub(crate) body: Option<Bytes>,
+    /// Content that comes while it is sent. Whoever sends the request takes it, so that such a request is never repeated.
+    pub(crate) stream: Option<Mutex<Option<Stream>>>,
     /// For the request with its answer's body, when [`crate::Limits::total`] won't do.
     pub(crate) time: Option<Duration>,
 }
@@ -58,6 +68,7 @@ impl Ask {
             access: Access::Read,
             headers: HeaderMap::new(),
             body: None,
+            stream: None,
             time: None,
         }
     }

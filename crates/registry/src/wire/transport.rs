@@ -1,13 +1,13 @@
 //! One bounded HTTP request.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RANGE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RANGE};
 use reqwest::redirect::Policy;
 use rustls::ClientConfig;
 
-use crate::wire::ask::Ask;
+use crate::wire::ask::{Ask, Stream};
 use crate::wire::broken;
 use crate::wire::dns::{Guard, Resolver};
 use crate::wire::error::ClientError;
@@ -107,6 +107,14 @@ impl Http {
         }
         if let Some(body) = &ask.body {
             builder = builder.body(body.clone());
+        }
+        let stream = ask.stream.as_ref();
+        let stream = stream.and_then(|stream| stream.lock().unwrap_or_else(PoisonError::into_inner).take());
+        if let Some(Stream { length, mut pieces }) = stream {
+            let pieces = futures::stream::poll_fn(move |context| pieces.poll_recv(context));
+            builder = builder
+                .header(CONTENT_LENGTH, length)
+                .body(reqwest::Body::wrap_stream(pieces));
         }
         builder
     }

@@ -122,6 +122,7 @@ impl Ground {
             extra_ca: Some(self.login.ca_pem().unwrap().as_bytes().to_vec()),
             resolve: vec![(LOGIN.to_owned(), self.login.address())],
             metadata: Some(self.metadata.address()),
+            ..Surroundings::default()
         }
     }
 

@@ -13,7 +13,7 @@ use catamaran_registry::aws::AwsIdentity;
 use catamaran_registry::identity::{CloudToken, CloudTokens, TokenSource};
 use catamaran_registry::{
     Budget, Client, ClientIdentity, Connection, Copier, CopyBudget, CopySettings, Credentials, Image, LadderTarget,
-    ProbeTarget, Secret, azure,
+    ProbeTarget, Secret, azure, google,
 };
 use catamaran_scripted_registry::{Auth, Fault, Registry, What};
 use tracing_subscriber::filter::LevelFilter;
@@ -30,6 +30,7 @@ const NULL_USER: &str = "00000000-0000-0000-0000-000000000000";
 const PASSWORD: &str = "canary/Password+8f1c ünd";
 const CLASSIC: &str = "ghp_canaryClassicToken0123456789abcdef00";
 const REFRESH: &str = "canary-refresh-token-77aa01";
+/// What an identity service gives.
 const ENTRA: &str = "canary-entra-token-19bd";
 const EXCHANGED: &str = "canary-exchanged-token-c0de";
 const KEY: &str = "canarySecretAccessKey/0123456789+abcdef";
@@ -164,6 +165,14 @@ fn cases() -> Vec<Case> {
             || Credentials::Identity(azure::identity("workload identity", Arc::new(Fixed))),
             bearer(),
             &[ENTRA, EXCHANGED],
+        ),
+        case(
+            "identity at Google",
+            "us-docker.pkg.dev",
+            Provider::Google,
+            || Credentials::Identity(google::identity("federated identity", Arc::new(Fixed))),
+            bearer(),
+            &[ENTRA],
         ),
         case(
             "keys of Amazon",

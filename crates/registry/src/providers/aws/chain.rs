@@ -2,7 +2,6 @@
 //! or the instance's metadata (`IMDSv2`), the first that is there.
 
 use std::fmt;
-use std::io::Read as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +16,14 @@ use reqwest::redirect::Policy;
 use url::{Host, Url};
 
 use super::identity::AwsIdentity;
+use crate::auth::services::mounted;
 use crate::wire::ask::Ask;
 use crate::wire::error::ClientError;
 use crate::wire::failure::Rung;
 use crate::wire::tls::{self, Trust};
 use crate::wire::transport::Http;
 
-/// The most that an identity endpoint may answer, and a token file hold.
+/// The most that an identity endpoint may answer.
 const MOST: u64 = 64 << 10;
 /// Where credentials are served in plain HTTP, on the machine itself: the container endpoints and instance metadata.
 const LOCAL: [&str; 5] = [
@@ -94,15 +94,8 @@ struct TokenFile;
 
 impl FileRead for TokenFile {
     async fn file_read(&self, path: &str) -> Result<Vec<u8>> {
-        let path = path.to_owned();
-        let read = move || {
-            let mut content = Vec::new();
-            std::fs::File::open(path)?.take(MOST).read_to_end(&mut content)?;
-            Ok::<_, std::io::Error>(content)
-        };
-        let content = tokio::task::spawn_blocking(read).await;
-        content
-            .map_err(|error| Error::unexpected(error.to_string()))?
+        mounted(path.into())
+            .await
             .map_err(|error| Error::config_invalid(error.to_string()))
     }
 }

@@ -37,7 +37,7 @@ impl AwsIdentity {
 }
 
 impl CloudIdentity for AwsIdentity {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "the identity of this machine or pod at Amazon"
     }
 }

@@ -77,7 +77,6 @@ pub(super) fn identity(
 ) -> Result<Option<Identity>, ClientError> {
     let endpoints = Endpoints::of(&identities.surroundings);
     let wanted = match wanted {
-        IdentityPolicy::Anonymous => return Ok(None),
         // This process was given a service account token for workload identity, which this registry may see.
         IdentityPolicy::Ambient if endpoints.federated_token_file.is_some() && is_azures(registry) => {
             Wanted::Workload {
@@ -85,7 +84,7 @@ pub(super) fn identity(
                 tenant_id: None,
             }
         }
-        IdentityPolicy::Ambient => return Ok(None),
+        IdentityPolicy::Ambient | IdentityPolicy::Anonymous => return Ok(None),
         IdentityPolicy::Workload { client_id, tenant_id } => Wanted::Workload {
             client_id: client_id.clone(),
             tenant_id: tenant_id.clone(),
