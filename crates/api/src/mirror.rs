@@ -6,6 +6,7 @@
 // Shown as plain text by `kubectl explain`: no Markdown.
 #![allow(clippy::doc_markdown)]
 
+use catamaran_core::policy::Provider;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::CustomResource;
 use schemars::JsonSchema;
@@ -124,9 +125,9 @@ pub struct RegistrySide {
     #[schemars(extend("x-kubernetes-validations" = rules(PREFIX_RULES)))]
     pub prefix: String,
 
-    /// The registry's provider: generic, github, azure or aws. It selects the provider's token exchange and its faster APIs for listing
+    /// The registry's provider: generic, github, azure, aws or google. It selects the provider's token exchange and its faster APIs for listing
     /// tags. Credentials come from secretRef or identity. Without either, the operator's environment is used where it has credentials for
-    /// this provider (azure: workload identity); otherwise requests are anonymous.
+    /// this provider (azure: workload identity; aws and google: the identity of the pod or machine); otherwise requests are anonymous.
     #[serde(default)]
     pub provider: ProviderName,
 
@@ -162,8 +163,8 @@ pub struct RegistrySide {
     pub cert_secret_ref: Option<SecretName>,
 
     /// The most requests a minute that the verification of tags sends to this registry, 1 to 100000. All mirrors of a registry share
-    /// one budget; of several values the smallest applies. Absent: a fifth of what the provider allows (azure 200, github 8000), 200
-    /// for others. The answer 429 (too many requests) halves it for a while. Probes are not counted.
+    /// one budget; of several values the smallest applies. Absent: a fifth of what the provider allows (azure 200, github 8000, google
+    /// 12000), 200 for others. The answer 429 (too many requests) halves it for a while. Probes are not counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = *REQUESTS_PER_MINUTE.start(), max = *REQUESTS_PER_MINUTE.end()))]
     pub requests_per_minute: Option<i32>,
@@ -255,6 +256,20 @@ pub enum ProviderName {
     Azure,
     /// Amazon Elastic Container Registry.
     Aws,
+    /// Google Artifact Registry.
+    Google,
+}
+
+impl From<ProviderName> for Provider {
+    fn from(name: ProviderName) -> Provider {
+        match name {
+            ProviderName::Generic => Provider::Generic,
+            ProviderName::GitHub => Provider::GitHub,
+            ProviderName::Azure => Provider::Azure,
+            ProviderName::Aws => Provider::Aws,
+            ProviderName::Google => Provider::Google,
+        }
+    }
 }
 
 /// One repository of the mirror.

@@ -69,6 +69,16 @@ const ENVIRONMENT: &[(&str, &str, &str)] = &[
         "`true`: the machine's own role is not asked for. AWS_EC2_METADATA_SERVICE_ENDPOINT says where else to ask.",
     ),
     (
+        "`run`",
+        "GOOGLE_APPLICATION_CREDENTIALS",
+        "The file with a credential configuration of workload identity federation (`external_account`), for Google's registries. Without it a machine of Google's is asked for the service account of the pod or its own.",
+    ),
+    (
+        "`run`",
+        "GCE_METADATA_HOST",
+        "`host` or `host:port` of Google's metadata server, where it is not to be known by the machine's product name.",
+    ),
+    (
         "`diff`, `check`",
         "DOCKER_CONFIG",
         "The folder of the config.json with credentials; absent: `.docker` in HOME.",

@@ -386,11 +386,12 @@ async fn an_identity_that_can_not_be_had_is_told_before_the_first_rung_and_only_
     let kubeconfig = with_primary(&harness, &managed, &good_secrets(&harness));
     let arguments = ["check", "images", "--kubeconfig", &kubeconfig];
     let ran = harness.run(&arguments).await;
-    assert!(!ran.out.contains("identity at Azure"), "{}", ran.out);
+    assert!(!ran.out.contains("failed to use an identity"), "{}", ran.out);
     let ran = harness.run(&[&arguments[..], &["--with-identity"]].concat()).await;
     assert_eq!(ran.code, 1, "{ran:?}");
     // The host is none of Azure's.
-    assert!(ran.out.contains("failed to use an identity at Azure"), "{}", ran.out);
+    assert!(ran.out.contains("failed to use an identity"), "{}", ran.out);
+    assert!(ran.out.contains("it is for NAME.azurecr.io"), "{}", ran.out);
     assert!(ran.out.contains("in a pod of the operator"), "{}", ran.out);
 }
 

@@ -10,10 +10,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use catamaran_core::policy::{IdentityPolicy, ManagedIdentity, MirrorPolicy, Provider, SidePolicy};
+use catamaran_core::policy::{MirrorPolicy, SidePolicy};
 use catamaran_core::side::Side;
 use catamaran_registry::{
-    AzureIdentity, Budgets, Client, ClientIdentity, Connection, CopyBudget, Credentials, Endpoints, Identities, Limits,
+    Budgets, Client, ClientIdentity, Connection, CopyBudget, Credentials, Identities, Limits, Surroundings,
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -80,7 +80,7 @@ impl Connections {
             secrets: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
             budgets,
-            identities: Identities::new(Endpoints::from_environment()),
+            identities: Identities::new(Surroundings::from_environment()),
             users: Mutex::default(),
             cache: Mutex::default(),
             failed: Mutex::default(),
@@ -328,33 +328,11 @@ impl Connections {
 /// # Errors
 /// [`ConnectionError::Client`] for an identity that no registry of this name takes, or that nothing here offers.
 pub fn ambient(identities: &Identities, side: &SidePolicy) -> Result<Credentials, ConnectionError> {
-    let wanted = match &side.identity {
-        IdentityPolicy::Ambient
-            if side.provider == Provider::Azure && identities.offers_workload_identity(&side.registry) =>
-        {
-            AzureIdentity::Workload {
-                client_id: None,
-                tenant_id: None,
-            }
-        }
-        IdentityPolicy::Ambient => return Ok(Credentials::ambient(side.provider, &side.registry)),
-        IdentityPolicy::Anonymous => return Ok(Credentials::Anonymous),
-        IdentityPolicy::Workload { client_id, tenant_id } => AzureIdentity::Workload {
-            client_id: client_id.clone(),
-            tenant_id: tenant_id.clone(),
-        },
-        IdentityPolicy::Managed(ManagedIdentity::System) => AzureIdentity::System,
-        IdentityPolicy::Managed(ManagedIdentity::Client(id)) => AzureIdentity::Client(id.clone()),
-        IdentityPolicy::Managed(ManagedIdentity::Object(id)) => AzureIdentity::Object(id.clone()),
-        IdentityPolicy::Managed(ManagedIdentity::Resource(id)) => AzureIdentity::Resource(id.clone()),
-    };
-    let identity = identities.azure(&wanted, &side.registry);
-    identity
-        .map(Credentials::Azure)
-        .map_err(|error| ConnectionError::Client {
-            registry: side.registry.clone(),
-            cause: error.to_string(),
-        })
+    let credentials = identities.credentials(side.provider, &side.registry, &side.identity);
+    credentials.map_err(|error| ConnectionError::Client {
+        registry: side.registry.clone(),
+        cause: error.to_string(),
+    })
 }
 
 /// A pass over a registry that has gone silent should be told as that before the next one is due, so one request may take
@@ -378,6 +356,7 @@ struct Material {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use catamaran_core::policy::{IdentityPolicy, ManagedIdentity, Provider};
     use serde_json::json;
 
     use super::*;
@@ -464,14 +443,26 @@ mod tests {
         catamaran_api::policy::policy(&serde_json::from_value(mirror).unwrap()).unwrap()
     }
 
+    /// What a pod with Azure's workload identity has.
+    fn offering() -> Surroundings {
+        let variables = [
+            (
+                "AZURE_FEDERATED_TOKEN_FILE",
+                "/var/run/secrets/azure/tokens/azure-identity-token",
+            ),
+            ("AZURE_CLIENT_ID", "env"),
+        ];
+        Surroundings {
+            variables: variables
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
+            ..Surroundings::default()
+        }
+    }
+
     #[test]
     fn without_a_secret_the_spec_or_the_environment_says_who_we_are() {
-        let offering = Endpoints {
-            federated_token_file: Some("/var/run/secrets/azure/tokens/azure-identity-token".into()),
-            client_id: Some("env".to_owned()),
-            ..Endpoints::default()
-        };
-        let (offering, bare) = (Identities::new(offering), Identities::new(Endpoints::default()));
+        let (offering, bare) = (Identities::new(offering()), Identities::new(Surroundings::default()));
         let workload = |client_id: Option<&str>| IdentityPolicy::Workload {
             client_id: client_id.map(str::to_owned),
             tenant_id: None,
@@ -484,7 +475,7 @@ mod tests {
                 &offering,
                 azure,
                 IdentityPolicy::Ambient,
-                "Azure(Identity(\"workload identity env\"))",
+                "Identity(Identity(\"workload identity env\"))",
             ),
             (&offering, generic, IdentityPolicy::Ambient, "Anonymous"),
             (&offering, azure, IdentityPolicy::Anonymous, "Anonymous"),
@@ -492,20 +483,25 @@ mod tests {
                 &offering,
                 azure,
                 workload(Some("a")),
-                "Azure(Identity(\"workload identity a\"))",
+                "Identity(Identity(\"workload identity a\"))",
             ),
-            (&bare, azure, workload(None), "Azure(Identity(\"workload identity\"))"),
+            (
+                &bare,
+                azure,
+                workload(None),
+                "Identity(Identity(\"workload identity\"))",
+            ),
             (
                 &bare,
                 azure,
                 managed(ManagedIdentity::System),
-                "Azure(Identity(\"system-assigned managed identity\"))",
+                "Identity(Identity(\"system-assigned managed identity\"))",
             ),
             (
                 &bare,
                 azure,
                 managed(ManagedIdentity::Object("o".to_owned())),
-                "Azure(Identity(\"managed identity o\"))",
+                "Identity(Identity(\"managed identity o\"))",
             ),
         ];
         for (identities, provider, identity, expected) in cases {

@@ -14,10 +14,12 @@ use crate::tags::TagFilter;
 
 mod glob;
 mod health;
+mod provider;
 mod rewrite;
 
 pub use self::glob::{ImageGlob, ImageGlobError};
 pub use self::health::OnPullsFailing;
+pub use self::provider::{Provider, ProviderFacts};
 pub use self::rewrite::{
     ControllerOwnedPods, IMAGE_COMPARING_OPERATORS, MismatchedTags, OwnerKind, RewriteMode, RewritePolicy,
     UnverifiedTags,
@@ -161,20 +163,6 @@ pub enum ManagedIdentity {
     Object(String),
     /// The same, by resource id.
     Resource(String),
-}
-
-/// Whose registry a side is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Provider {
-    /// Any OCI distribution registry.
-    #[default]
-    Generic,
-    /// GitHub Container Registry.
-    GitHub,
-    /// Azure Container Registry.
-    Azure,
-    /// Amazon Elastic Container Registry.
-    Aws,
 }
 
 /// Which repositories belong to a mirror.

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use catamaran_core::policy::Provider;
 use tokio::time::Instant;
 
 /// So much of a minute's requests may go out at once.
@@ -69,23 +68,6 @@ impl Budget {
         Budget {
             state: Mutex::new(state),
             queue: tokio::sync::Mutex::default(),
-        }
-    }
-
-    /// 20 % of the known limits: Azure 200 a minute, GitHub 8,000, others 200.
-    pub fn default_for(provider: Provider) -> u32 {
-        match provider {
-            Provider::GitHub => 8_000,
-            Provider::Azure | Provider::Aws | Provider::Generic => 200,
-        }
-    }
-
-    /// Requests that write, a minute: 20 % of GitHub's 2,000; for Azure what its smallest tier takes (100) with some to spare.
-    pub fn writes_for(provider: Provider) -> u32 {
-        match provider {
-            Provider::GitHub => 400,
-            Provider::Azure => 60,
-            Provider::Aws | Provider::Generic => 200,
         }
     }
 
@@ -175,7 +157,7 @@ impl State {
             self.halved = Some(now);
         }
         self.changed = now;
-        let pause = retry_after.unwrap_or_default().min(crate::wait::LONGEST_WAIT);
+        let pause = retry_after.unwrap_or_default().min(crate::wire::wait::LONGEST_WAIT);
         self.paused_until = self.paused_until.max(now + pause);
     }
 
@@ -234,19 +216,19 @@ impl Budgets {
         Budgets::default()
     }
 
-    /// The budget of a registry (`host[:port]`); made with the provider's default when there is none.
-    pub fn for_registry(&self, registry: &str, provider: Provider) -> Arc<Budget> {
+    /// The budget of a registry (`host[:port]`); made with this default when there is none.
+    pub(crate) fn reads_of(&self, registry: &str, default: u32) -> Arc<Budget> {
         let mut budgets = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || Shared::new(Budget::default_for(provider));
+        let make = || Shared::new(default);
         let shared = budgets.entry(registry.to_ascii_lowercase()).or_insert_with(make);
         Arc::clone(&shared.budget)
     }
 
     /// The same for someone who has a wish, or none, for the limit (requests per minute) until [`Budgets::retain`] lets go
-    /// of it. Of several wishes the smallest counts; without any, the provider's default.
-    pub fn wish(&self, registry: &str, provider: Provider, who: &Arc<str>, per_minute: Option<u32>) -> Arc<Budget> {
+    /// of it. Of several wishes the smallest counts; without any, the default.
+    pub(crate) fn wished(&self, registry: &str, default: u32, who: &Arc<str>, per_minute: Option<u32>) -> Arc<Budget> {
         let mut budgets = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || Shared::new(Budget::default_for(provider));
+        let make = || Shared::new(default);
         let shared = budgets.entry(registry.to_ascii_lowercase()).or_insert_with(make);
         match per_minute {
             Some(limit) => drop(shared.wishes.insert(Arc::clone(who), limit)),
@@ -285,11 +267,11 @@ impl Budgets {
 
 impl Budgets {
     /// What copying may ask of a registry, apart from everything else: however much there is to copy, scans never wait for it.
-    pub fn for_copies(&self, registry: &str, provider: Provider) -> CopyBudget {
+    pub(crate) fn copies_of(&self, registry: &str, reads: u32, writes: u32) -> CopyBudget {
         let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
         let make = || CopyBudget {
-            reads: Arc::new(Budget::per_minute(Budget::default_for(provider))),
-            writes: Arc::new(Budget::per_minute(Budget::writes_for(provider))),
+            reads: Arc::new(Budget::per_minute(reads)),
+            writes: Arc::new(Budget::per_minute(writes)),
         };
         copies.entry(registry.to_ascii_lowercase()).or_insert_with(make).clone()
     }

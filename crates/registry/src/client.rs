@@ -4,24 +4,26 @@ use std::sync::Arc;
 
 use catamaran_core::endpoint::Unavailable;
 
-use crate::ask::Access;
-use crate::blob::Blobs;
+use crate::auth::scheme::Scheme;
+use crate::auth::token::Tokens;
 use crate::budget::{Budget, Budgets, CopyBudget};
 use crate::connection::Connection;
-use crate::dns::{self, Guard};
-use crate::error::ClientError;
-use crate::exchange::Exchange;
-use crate::failure::{Class, Failure, Rung};
-use crate::limits::Limits;
-use crate::listing::{ListedTag, Lock};
-use crate::manifest::{Manifest, Resolved};
-use crate::provider;
-use crate::provider::apis::Apis;
-use crate::provider::site::Scheme;
+use crate::content::blob::Blobs;
+use crate::content::manifest::Manifest;
+use crate::protocol::Setup;
+use crate::protocol::site::Site;
+use crate::providers;
 use crate::session::Session;
-use crate::tls::Trust;
-use crate::token::Tokens;
-use crate::transport::Http;
+use crate::tags::{ListedTag, Lock, Resolved};
+use crate::wire::ask::Access;
+use crate::wire::dns::{self, Guard};
+use crate::wire::error::ClientError;
+use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::limits::Limits;
+use crate::wire::tls::Trust;
+use crate::wire::transport::Http;
+
+mod pull;
 
 /// A registry's client. Cheap to clone; clones share connections and tokens.
 #[derive(Clone)]
@@ -93,27 +95,31 @@ impl Client {
         budgets: &Budgets,
         lookup: dns::Lookup,
     ) -> Result<Client, ClientError> {
-        let site = provider::site(connection).ok_or_else(|| ClientError::BadRegistry {
+        let site = Site::new(connection).ok_or_else(|| ClientError::BadRegistry {
             registry: connection.registry.chars().take(255).collect(),
         })?;
         let site = Arc::new(site);
-        let guard = Arc::new(Guard::new(connection, &site.base, lookup));
-        let trust = Trust::new(connection)?;
+        let guard = Arc::new(Guard::new(connection.addresses(), &site.base, lookup));
+        let trust = Trust::new(connection.extra_ca.as_deref(), connection.client_identity.as_ref())?;
         let http = Http::new(guard.clone(), &trust, limits)?;
-        let tokens = Arc::new(Tokens::new(site.scheme()));
-        let exchange = Exchange::new(&site, &http);
-        let apis = Apis::new(&site, budgets, &trust, || {
-            Http::new(guard.clone(), &trust.without_identity(), http.limits.clone())
-        })?;
+        let setup = Setup {
+            site: &site,
+            http: &http,
+            budgets,
+            trust: &trust,
+        };
+        let provider = providers::of(connection.provider);
+        let protocol = provider.connect(&setup)?;
+        let tokens = Arc::new(Tokens::new(protocol.known_scheme(&site)));
         let session = Session {
             site,
             http,
             tokens,
-            exchange,
+            provider,
+            protocol,
             budget: Some(budget),
             writes: None,
             access: Access::Read,
-            apis,
             probes: false,
             spends: None,
         };
@@ -130,12 +136,12 @@ impl Client {
         let session = Session {
             site: session.site.clone(),
             http: Http::new(guard.clone(), trust, limits)?,
-            tokens: Arc::new(Tokens::new(session.site.scheme())),
-            exchange: session.exchange.clone(),
+            tokens: Arc::new(Tokens::new(session.protocol.known_scheme(&session.site))),
+            provider: session.provider,
+            protocol: session.protocol.clone(),
             budget: Some(budget.reads),
             writes: Some(budget.writes),
             access,
-            apis: session.apis.clone(),
             probes: false,
             spends: None,
         };
@@ -202,11 +208,6 @@ impl Client {
     ///
     /// [`Class::CredentialsUnavailable`] for every client without an identity at Amazon.
     pub async fn pull_through_prefix(&self, upstream: &str) -> Result<Option<String>, Failure> {
-        #[cfg(feature = "aws")]
-        if let Some(ecr) = &self.shared.session.apis.ecr {
-            return ecr.prefix_for(upstream).await;
-        }
-        let message = format!("failed to look for the rule of {upstream:?}: that takes an identity at Amazon");
-        Err(Failure::new(Rung::Tags, Class::CredentialsUnavailable, message))
+        self.shared.session.protocol.cache_prefix(upstream).await
     }
 }

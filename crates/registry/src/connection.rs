@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 
 use catamaran_core::policy::Provider;
 
-use crate::credentials::Credentials;
-use crate::secret::Secret;
+use crate::auth::credentials::Credentials;
+use crate::wire::dns::Addresses;
+use crate::wire::tls::ClientIdentity;
 
 /// The parsed settings of one registry.
 #[derive(Clone, Debug, Default)]
@@ -35,11 +36,14 @@ pub struct Connection {
     pub resolve: Vec<(String, SocketAddr)>,
 }
 
-/// A client certificate and its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientIdentity {
-    /// The certificate and those between it and an authority (PEM).
-    pub certificates: Vec<u8>,
-    /// The private key (PEM: PKCS #8, PKCS #1 or SEC 1).
-    pub key: Secret<Vec<u8>>,
+impl Connection {
+    /// What of it decides about addresses.
+    pub(crate) fn addresses(&self) -> Addresses<'_> {
+        Addresses {
+            token_hosts: &self.token_hosts,
+            allow_private: self.allow_private,
+            allow_loopback: self.allow_loopback,
+            pinned: &self.resolve,
+        }
+    }
 }

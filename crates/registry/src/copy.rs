@@ -16,13 +16,13 @@ use bytes::Bytes;
 use catamaran_core::digest::Digest;
 use catamaran_core::endpoint::Unavailable;
 
-use crate::ask::Access;
 use crate::budget::CopyBudget;
 use crate::client::Client;
-use crate::error::ClientError;
-use crate::failure::{Class, Failure, Rung};
-use crate::limits::Limits;
-use crate::path;
+use crate::wire::ask::Access;
+use crate::wire::error::ClientError;
+use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::limits::Limits;
+use crate::wire::path;
 
 mod blobs;
 mod error;

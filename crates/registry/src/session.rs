@@ -2,31 +2,31 @@
 
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use catamaran_core::endpoint::Unavailable;
 use http::{HeaderValue, Method, StatusCode};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::answer;
-use crate::ask::{Access, Ask};
+use crate::auth::challenge;
+use crate::auth::scheme::Scheme;
+use crate::auth::token::{self, Token, Tokens};
 use crate::budget::Budget;
-use crate::challenge;
-use crate::exchange::Exchange;
-use crate::failure::{Class, Failure, Rung};
-use crate::provider::apis::Apis;
-use crate::provider::site::{Context, Scheme, Site};
-use crate::reply::Reply;
-use crate::secret::{Secret, secret_header};
-use crate::token::{self, Token, Tokens};
-use crate::transport::Http;
+use crate::protocol::site::Site;
+use crate::protocol::{Protocol, Provider, Requests};
+use crate::wire::answer;
+use crate::wire::ask::{Access, Ask};
+use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::reply::Reply;
+use crate::wire::transport::Http;
 
 /// A registry, a way to reach it, and what was learned about authenticating with it.
 pub(crate) struct Session {
     pub(crate) site: Arc<Site>,
     pub(crate) http: Http,
     pub(crate) tokens: Arc<Tokens>,
-    /// Where the credential is an identity.
-    pub(crate) exchange: Option<Exchange>,
+    pub(crate) provider: &'static dyn Provider,
+    pub(crate) protocol: Arc<dyn Protocol>,
     /// Absent for probes: they never wait.
     pub(crate) budget: Option<Arc<Budget>>,
     /// For requests that write, where they are counted apart.
@@ -34,8 +34,6 @@ pub(crate) struct Session {
     /// What requests that only read ask for: a registry that is written wants one token for both, and GHCR gives none for
     /// reading a package that does not exist yet.
     pub(crate) access: Access,
-    /// What the provider has besides the registry.
-    pub(crate) apis: Apis,
     /// Whether it asks as a kubelet does.
     pub(crate) probes: bool,
     /// Where requests that don't wait are counted.
@@ -58,8 +56,8 @@ impl About<'_> {
         }
     }
 
-    fn scope(&self, site: &Site) -> String {
-        site.scope_for(self.repository, self.access)
+    fn scope(&self, protocol: &dyn Protocol) -> String {
+        protocol.scope_for(self.repository, self.access)
     }
 }
 
@@ -70,11 +68,11 @@ impl Session {
             site: self.site.clone(),
             http,
             tokens: Arc::new(Tokens::new(Scheme::Unknown)),
-            exchange: self.exchange.clone(),
+            provider: self.provider,
+            protocol: self.protocol.clone(),
             budget: None,
             writes: None,
             access: Access::Read,
-            apis: self.apis.clone(),
             probes: false,
             spends: None,
         }
@@ -122,7 +120,7 @@ impl Session {
         };
         ask.authorization = self.authorization(Some(about)).await?;
         let reply = self.send(&ask).await?;
-        if reply.status() != StatusCode::UNAUTHORIZED {
+        if reply.status() != StatusCode::UNAUTHORIZED || ask.stream.is_some() {
             return self.settle(reply, &ask, repository).await;
         }
         let refused = ask.authorization.take();
@@ -130,15 +128,15 @@ impl Session {
         let Some(scheme) = self.scheme_of(&reply)? else {
             return Err(self.fail(reply, &ask, Some(repository)).await);
         };
-        let renewable = refused.as_ref().is_some_and(|refused| self.forget(refused));
-        let spent = known == Scheme::Basic || !self.site.credentials.are_basic();
+        let renewable = refused.as_ref().is_some_and(|refused| self.protocol.forget(refused));
+        let spent = known == Scheme::Basic || !self.protocol.has_basic(&self.site);
         if scheme == Scheme::Basic && spent && !renewable {
             return Err(self.fail(reply, &ask, Some(repository)).await);
         }
         self.tokens.learn(scheme);
         if let Some(refused) = refused {
             self.tokens
-                .slot(&about.scope(&self.site))
+                .slot(&about.scope(&*self.protocol))
                 .lock()
                 .await
                 .drop_refused(&refused);
@@ -161,7 +159,7 @@ impl Session {
     /// What a challenge makes of us; `None` when there is none that we can answer.
     pub(crate) fn scheme_of(&self, reply: &Reply) -> Result<Option<Scheme>, Failure> {
         challenge::read(reply.headers())
-            .map(|challenge| self.site.admit(challenge, &reply.sent))
+            .map(|challenge| self.protocol.admit(&self.site, challenge, &reply.sent))
             .transpose()
     }
 
@@ -182,26 +180,14 @@ impl Session {
 
     fn explain(&self, failure: &mut Failure, repository: Option<&str>) {
         self.http.add_address(failure);
-        let exchange = self.exchange.as_ref();
-        let token = exchange.and_then(|exchange| exchange.membership.token.current());
-        let context = Context {
-            repository,
-            identity: exchange.map(|exchange| exchange.identity.name()),
-            abac: token.is_some_and(|token| token.abac),
-            proven: exchange.is_none_or(|exchange| exchange.membership.is_proven(repository)),
-        };
-        self.site.explain(failure, &context);
-        if let (Class::WaitingForAuthorization, Some(exchange)) = (&failure.class, exchange) {
-            // Should a refresh token know only what was granted before it.
-            exchange.membership.token.hasten();
-        }
+        self.protocol.explain(&self.site, failure, repository);
     }
 
     /// The header to send: none when the registry is open or was not asked yet.
     pub(crate) async fn authorization(&self, about: Option<About<'_>>) -> Result<Option<HeaderValue>, Failure> {
         match self.tokens.scheme() {
             Scheme::Unknown | Scheme::Open => Ok(None),
-            Scheme::Basic => self.basic().await,
+            Scheme::Basic => self.protocol.basic(&self.site).await,
             Scheme::Bearer { realm, service } => {
                 let token = self.token(&realm, service.as_deref(), about).await?;
                 Ok(Some(token.header))
@@ -209,33 +195,10 @@ impl Session {
         }
     }
 
-    /// The credential itself; one that stands for an identity is fetched.
-    async fn basic(&self) -> Result<Option<HeaderValue>, Failure> {
-        #[cfg(feature = "aws")]
-        if let Some(ecr) = &self.apis.ecr {
-            return ecr.authorization().await.map(Some);
-        }
-        let basic = self.site.credentials.basic();
-        Ok(basic.and_then(|basic| secret_header("Basic", basic.expose())))
-    }
-
-    /// Forgets a credential that stood for an identity and was refused. Whether another can be had.
-    #[cfg_attr(
-        not(feature = "aws"),
-        expect(unused_variables, clippy::unused_self, reason = "only Amazon's is fetched")
-    )]
-    fn forget(&self, refused: &HeaderValue) -> bool {
-        #[cfg(feature = "aws")]
-        if let Some(ecr) = &self.apis.ecr {
-            return ecr.forget(refused);
-        }
-        false
-    }
-
     /// The token for a scope. Of many who want it at once one fetches it, or finds out why there is none.
     async fn token(&self, realm: &Url, service: Option<&str>, about: Option<About<'_>>) -> Result<Token, Failure> {
         let asked = Instant::now();
-        let scope = about.map(|about| about.scope(&self.site));
+        let scope = about.map(|about| about.scope(&*self.protocol));
         let slot = self.tokens.slot(scope.as_deref().unwrap_or_default());
         let mut slot = slot.lock().await;
         if let Some(token) = slot.valid(Instant::now()) {
@@ -269,14 +232,14 @@ impl Session {
         let (ask, reply) = self.ask_for_token(realm, service, about).await?;
         if !reply.status().is_success() {
             let mut failure = self.fail(reply, &ask, about.map(|about| about.repository)).await;
-            let scope = about.map(|about| about.scope(&self.site));
+            let scope = about.map(|about| about.scope(&*self.protocol));
             let retry = self
-                .site
-                .anonymous_retry(&mut failure, realm, service, scope.as_deref());
+                .protocol
+                .anonymous_retry(&self.site, &mut failure, realm, service, scope.as_deref());
             if let Some(retry) = retry
                 && let Ok(reply) = self.send(&retry).await
             {
-                self.site.retried_anonymously(&mut failure, reply.status());
+                self.protocol.retried_anonymously(&mut failure, reply.status());
             }
             return Err(failure);
         }
@@ -291,29 +254,27 @@ impl Session {
         Ok(token)
     }
 
-    /// A refresh token that is refused is replaced once, unless it is new.
+    /// Asks once more when what stands for an identity was refused and another can be had.
     async fn ask_for_token(
         &self,
         realm: &Url,
         service: Option<&str>,
         about: Option<About<'_>>,
     ) -> Result<(Ask, Reply), Failure> {
-        let scope = about.map(|about| about.scope(&self.site));
-        let send = async |refresh_token: Option<&Secret<String>>| {
-            let ask = self.site.token_ask(realm, service, scope.as_deref(), refresh_token);
+        let scope = about.map(|about| about.scope(&*self.protocol));
+        let send = async || {
+            let ask = self
+                .protocol
+                .token_ask(&self.site, realm, service, scope.as_deref())
+                .await?;
             let reply = self.send(&ask).await?;
             Ok((ask, reply))
         };
-        let Some(exchange) = &self.exchange else {
-            return send(None).await;
-        };
-        let token = exchange.refresh_token(realm, service).await?;
-        let (ask, reply) = send(Some(&token.token)).await?;
-        if reply.status() != StatusCode::UNAUTHORIZED || !exchange.membership.token.distrust(&token) {
-            return Ok((ask, reply));
+        let (ask, reply) = send().await?;
+        if reply.status() == StatusCode::UNAUTHORIZED && self.protocol.renews(&ask) {
+            return send().await;
         }
-        let token = exchange.refresh_token(realm, service).await?;
-        send(Some(&token.token)).await
+        Ok((ask, reply))
     }
 
     /// Whether the credential is accepted, without anything to look for: a token for nothing in particular, or `/v2/` itself.
@@ -332,20 +293,10 @@ impl Session {
         }
     }
 
-    /// The registry's refresh token for our identity, which pods can pull with, too.
-    pub(crate) async fn identity_token(&self) -> Result<Secret<String>, Failure> {
-        let (Some(exchange), Scheme::Bearer { realm, service }) = (&self.exchange, self.site.scheme()) else {
-            let message = format!("{}: there is no identity to get a token for", self.site.base);
-            return Err(Failure::new(Rung::Exchange, Class::CredentialsUnavailable, message));
-        };
-        let token = exchange.refresh_token(&realm, service.as_deref()).await?;
-        Ok(token.token)
-    }
-
     /// Forgets what was learnt of authenticating for a repository.
     pub(crate) async fn forget_token(&self, repository: &str) {
         let about = About::reading(repository);
-        let slot = self.tokens.slot(&about.scope(&self.site));
+        let slot = self.tokens.slot(&about.scope(&*self.protocol));
         slot.lock().await.forget();
         self.tokens.learn(Scheme::Unknown);
     }
@@ -373,9 +324,7 @@ impl Session {
     pub(crate) async fn settle(&self, reply: Reply, ask: &Ask, repository: &str) -> Result<Reply, Failure> {
         if reply.status().is_success() || reply.status().is_redirection() {
             self.succeeded();
-            if let Some(exchange) = &self.exchange {
-                exchange.membership.prove(repository);
-            }
+            self.protocol.let_in(repository);
             return Ok(reply);
         }
         Err(self.fail(reply, ask, Some(repository)).await)
@@ -408,5 +357,20 @@ impl Session {
             }
             _ => Err(self.fail(reply, &ask, None).await),
         }
+    }
+}
+
+#[async_trait]
+impl Requests for Session {
+    fn site(&self) -> &Site {
+        &self.site
+    }
+
+    fn http(&self) -> &Http {
+        &self.http
+    }
+
+    async fn get(&self, ask: Ask, repository: &str) -> Result<Reply, Failure> {
+        Session::get(self, ask, repository).await
     }
 }

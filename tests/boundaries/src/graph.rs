@@ -39,14 +39,6 @@ impl Graph {
         self.uses.values().map(BTreeMap::len).sum()
     }
 
-    /// The modules that depend on themselves, through others.
-    pub(crate) fn in_cycles(&self) -> BTreeSet<&str> {
-        let all = self.uses.keys();
-        all.filter(|name| self.shortest_cycle(name).is_some())
-            .map(String::as_str)
-            .collect()
-    }
-
     /// For each module in a cycle its shortest one, each once, the shortest first.
     pub(crate) fn cycles(&self) -> Vec<Vec<&str>> {
         let mut cycles: Vec<_> = self.uses.keys().filter_map(|name| self.shortest_cycle(name)).collect();
@@ -137,14 +129,12 @@ mod tests {
     fn modules_without_a_cycle_have_none() {
         let graph = graph("a>b a>c b>d c>d");
         assert!(graph.cycles().is_empty());
-        assert!(graph.in_cycles().is_empty());
     }
 
     #[test]
     fn shortest_cycle_of_each_module_is_found_once() {
         let graph = graph("a>b b>c c>a c>d d>c e>a");
         assert_eq!(graph.cycles(), [vec!["c", "d"], vec!["a", "b", "c"]]);
-        assert_eq!(graph.in_cycles(), BTreeSet::from(["a", "b", "c", "d"]));
     }
 
     #[test]

@@ -1,19 +1,13 @@
-//! What is checked of which crate. A crate that is not named here must have no cycle.
+//! What is checked besides cycles, which no crate may have.
 
-/// A rule for one crate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rule {
-    /// Cycles are counted and not refused. Refused is an exemption that is not needed any more.
-    Exempt,
-    /// All top-level modules, lowest first: each may use only those before it.
-    Order(&'static [&'static str]),
-}
+/// All top-level modules of a crate, lowest first: each may use only those before it.
+pub(crate) type Order = &'static [&'static str];
 
 /// By the crate's folder.
-pub(crate) const RULES: &[(&str, Rule)] = &[
+pub(crate) const ORDERS: &[(&str, Order)] = &[
     (
         "crates/core",
-        Rule::Order(&[
+        &[
             "digest",
             "side",
             "reference",
@@ -25,11 +19,11 @@ pub(crate) const RULES: &[(&str, Rule)] = &[
             "routing",
             "rescue",
             "mirror",
-        ]),
+        ],
     ),
     (
         "crates/controller",
-        Rule::Order(&[
+        &[
             "clock",
             "events",
             "metrics",
@@ -42,13 +36,40 @@ pub(crate) const RULES: &[(&str, Rule)] = &[
             "mirrors",
             "notifications",
             "pull_secrets",
-        ]),
+        ],
     ),
-    // Its modules are told apart when it is built in layers.
-    ("crates/registry", Rule::Exempt),
+    (
+        "crates/registry",
+        &[
+            "wire",
+            "auth",
+            "tags",
+            "budget",
+            "connection",
+            "protocol",
+            "providers",
+            "session",
+            "content",
+            "client",
+            "diagnose",
+            "copy",
+        ],
+    ),
 ];
 
-/// The rule for the crate in this folder, if it has one.
-pub(crate) fn rule(folder: &str) -> Option<Rule> {
-    RULES.iter().find(|(name, _)| *name == folder).map(|(_, rule)| *rule)
+/// The order for the crate in this folder, if it has one.
+pub(crate) fn order(folder: &str) -> Option<Order> {
+    ORDERS.iter().find(|(name, _)| *name == folder).map(|(_, order)| *order)
 }
+
+/// Where a provider may be named: its own folder and its registration, the type that decisions know it by, and the API's.
+/// Everything else asks what is true of a provider, not which one it is.
+pub(crate) const NAMES_PROVIDERS: &[&str] = &[
+    "crates/registry/src/providers.rs",
+    "crates/registry/src/providers/",
+    "crates/core/src/policy/provider.rs",
+    "crates/api/src/mirror.rs",
+];
+
+/// The enums whose variants are providers.
+pub(crate) const PROVIDERS: &[&str] = &["Provider", "ProviderName"];

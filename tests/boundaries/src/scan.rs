@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::conditional::{end_of_group, is, without_tests};
+use crate::rules::PROVIDERS;
 use crate::tokens::{Token, tokens};
 
 /// What a file says.
@@ -12,6 +13,8 @@ pub(crate) struct Scan {
     pub(crate) declared: Vec<Vec<String>>,
     /// The names that are looked up in the crate's root.
     pub(crate) used: Vec<Use>,
+    /// Where a provider is named, by line.
+    pub(crate) providers: Vec<usize>,
     /// In the crate's root only: names that it has from modules, with those modules; `*` has several.
     pub(crate) imported: BTreeMap<String, Vec<String>>,
 }
@@ -36,7 +39,23 @@ pub(crate) fn scan(module: &[String], source: &str) -> Scan {
         scan: Scan::default(),
     };
     scanner.block(0, tokens.len());
+    scanner.scan.providers = providers(&tokens);
     scanner.scan
+}
+
+/// The lines with `Provider::Name`; constants and functions of the type are no names of providers.
+fn providers(tokens: &[Token]) -> Vec<usize> {
+    let variant = |text: &str| {
+        let mut characters = text.chars();
+        characters.next().is_some_and(char::is_uppercase) && characters.any(char::is_lowercase)
+    };
+    let named = tokens.windows(3).filter(|window| {
+        let [name, separator, variant_of] = window else {
+            return false;
+        };
+        PROVIDERS.contains(&name.text.as_str()) && separator.text == "::" && variant(&variant_of.text)
+    });
+    named.map(|window| window[0].line).collect()
 }
 
 struct Scanner<'a> {
@@ -218,6 +237,18 @@ mod tests {
             "a b c"
         );
         assert_eq!(used("m", "$crate::a::x!()"), "a");
+    }
+
+    #[test]
+    fn provider_is_named_by_a_variant_outside_of_tests() {
+        let lines = |source: &str| scan(&path("m"), source).providers;
+        assert_eq!(
+            lines("match p {\nProvider::Azure => 1, policy::Provider::GitHub => 2,\n}"),
+            [2, 2]
+        );
+        assert_eq!(lines("ProviderName::Aws"), [1]);
+        assert!(lines("Provider::ALL; Provider::default(); p.facts(); AwsProvider::New").is_empty());
+        assert!(lines("// Provider::Azure\n#[cfg(test)]\nmod tests { fn f() { Provider::Azure } }").is_empty());
     }
 
     #[test]

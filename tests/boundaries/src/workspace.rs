@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use crate::graph::{Graph, ROOT};
+use crate::graph::{Graph, Place, ROOT};
 use crate::scan::{Scan, scan};
 
 /// Why a crate could not be read.
@@ -29,19 +29,26 @@ pub(crate) fn members(root: &Path) -> Result<Vec<String>, ReadError> {
     Ok(list.split('"').skip(1).step_by(2).map(str::to_owned).collect())
 }
 
-/// The graphs of the library and of the programs in this folder, those of them that exist.
-pub(crate) fn graphs(root: &Path, folder: &str) -> Result<Vec<Graph>, ReadError> {
+/// The library, or a program, of a crate.
+pub(crate) struct Target {
+    pub(crate) graph: Graph,
+    /// Each place that names a provider.
+    pub(crate) providers: Vec<Place>,
+}
+
+/// The library and the program in this folder, those of them that exist.
+pub(crate) fn targets(root: &Path, folder: &str) -> Result<Vec<Target>, ReadError> {
     let sources = root.join(folder).join("src");
     let files = ["lib.rs", "main.rs"].map(|name| sources.join(name));
     files
         .iter()
         .filter(|file| file.is_file())
-        .map(|file| graph(root, file))
+        .map(|file| target(root, file))
         .collect()
 }
 
-/// The graph of what begins with this file.
-fn graph(root: &Path, file: &Path) -> Result<Graph, ReadError> {
+/// What begins with this file.
+fn target(root: &Path, file: &Path) -> Result<Target, ReadError> {
     let folder = file.parent().unwrap_or(root);
     let first = scan(&[], &read(file)?);
     let mut waiting = first.declared.clone();
@@ -52,7 +59,15 @@ fn graph(root: &Path, file: &Path) -> Result<Graph, ReadError> {
         waiting.extend(found.declared.iter().cloned());
         scans.push((file, found));
     }
-    Ok(join(root, &scans))
+    let shown = |file: &Path| file.strip_prefix(root).unwrap_or(file).display().to_string();
+    let named = scans.iter().flat_map(|(file, scan)| {
+        let places = scan.providers.iter();
+        places.map(|line| format!("{}:{line}", shown(file)))
+    });
+    Ok(Target {
+        providers: named.collect(),
+        graph: join(root, &scans),
+    })
 }
 
 fn file_of(folder: &Path, module: &[String]) -> Result<PathBuf, ReadError> {
@@ -128,9 +143,9 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         }
-        let graph = graphs(&root, "made-up").unwrap().remove(0);
+        let target = targets(&root, "made-up").unwrap().remove(0);
         fs::remove_dir_all(&root).unwrap();
-        graph
+        target.graph
     }
 
     fn cycles(graph: &Graph) -> Vec<String> {

@@ -9,7 +9,8 @@
 //! Emulators are [`Service`]s in files of their own: [`acr`] (Azure Container Registry), [`entra`] (the token endpoint of
 //! Microsoft Entra ID, for federated credentials) and [`managed`] (managed identities: App Service and instance metadata);
 //! [`ghcr`] (GitHub Container Registry) and [`github_rest`] (its list of package versions); [`ecr`] (Amazon Elastic
-//! Container Registry with the account's interface) and [`aws`] (identities at Amazon: STS, Pod Identity, instance metadata).
+//! Container Registry with the account's interface) and [`aws`] (identities at Amazon: STS, Pod Identity, instance metadata);
+//! [`gar`] (Google Artifact Registry) and [`google`] (identities at Google: metadata server, Security Token Service, impersonation).
 //! [`hosts`] puts several of them behind one address, by the name that the client asks for.
 //!
 //! The program `emulator` ([`program`]) serves one of them in a process of its own; see [`control`] for what it is told while it
@@ -37,8 +38,10 @@ pub mod clock;
 pub mod control;
 pub mod ecr;
 pub mod entra;
+pub mod gar;
 pub mod ghcr;
 pub mod github_rest;
+pub mod google;
 pub mod hosts;
 pub mod jwt;
 pub mod log;
@@ -53,8 +56,10 @@ pub use authority::Authority;
 pub use aws::Aws;
 pub use clock::Clock;
 pub use ecr::Ecr;
+pub use gar::Gar;
 pub use ghcr::Ghcr;
 pub use github_rest::GithubRest;
+pub use google::Google;
 pub use hosts::Hosts;
 pub use log::{Log, Recorded};
 pub use message::{Answer, Request};

@@ -6,7 +6,7 @@ use catamaran_core::side::Sides;
 
 use super::checks::{PolicyError, at_most, check_unique, is_dns_subdomain, within};
 use super::repositories;
-use crate::mirror::{IdentityKind, ProviderName, PullSecret, RegistrySide, SecretName, SideIdentity};
+use crate::mirror::{IdentityKind, PullSecret, RegistrySide, SecretName, SideIdentity};
 use crate::rules::{
     MAX_ID, MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY, MAX_RESOURCE_ID, MAX_TOKEN_HOSTS, REQUESTS_PER_MINUTE,
 };
@@ -15,12 +15,7 @@ pub(super) fn side(side: &RegistrySide, field: &str) -> Result<SidePolicy, Polic
     Ok(SidePolicy {
         registry: registry(&side.registry, field)?,
         prefix: prefix(&side.prefix, field)?,
-        provider: match side.provider {
-            ProviderName::Generic => Provider::Generic,
-            ProviderName::GitHub => Provider::GitHub,
-            ProviderName::Azure => Provider::Azure,
-            ProviderName::Aws => Provider::Aws,
-        },
+        provider: side.provider.into(),
         pull_through_cache: side.pull_through_cache,
         prewarm: prewarm(side, field)?,
         identity: identity(side, field)?,
@@ -116,7 +111,7 @@ fn identity(side: &RegistrySide, field: &str) -> Result<IdentityPolicy, PolicyEr
     };
     let error = |field: String, message: &str| Err(PolicyError::new(field, message));
     let field = format!("{field}.identity");
-    if side.provider != ProviderName::Azure {
+    if !Provider::from(side.provider).facts().chooses_identity {
         return error(field, "is for provider azure; other registries take secretRef");
     }
     if side.secret_ref.is_some() {
@@ -193,7 +188,7 @@ fn pull_secrets(references: &[PullSecret], field: &str) -> Result<Vec<String>, P
 }
 
 fn minted(side: &RegistrySide, field: &str) -> Result<Vec<String>, PolicyError> {
-    let mints = matches!(side.provider, ProviderName::Azure | ProviderName::Aws);
+    let mints = Provider::from(side.provider).facts().mints;
     let wanted = side.image_pull_secrets.iter().enumerate();
     wanted
         .filter(|(_, reference)| reference.mint)

@@ -1,14 +1,12 @@
 //! What was seen on a rung, in a line for people.
 
-use catamaran_core::policy::Provider;
-use catamaran_registry::Class;
-use catamaran_registry::ladder::{
-    Address, Certificate, Climbed, CredentialKind, Finding, Granted, Identity, Step, Wants,
-};
+use catamaran_registry::advice::{self, Whose};
+use catamaran_registry::ladder::{Address, Certificate, Climbed, Finding, Granted, Step, Wants};
+use catamaran_registry::{Class, CredentialKind, Presented, advice_for};
 use jiff::Timestamp;
 
 use super::hint;
-use super::ladder::{Ladder, Whose};
+use super::ladder::Ladder;
 use super::line::{Line, Mark};
 
 /// A certificate or token that ends within so many days is worth a word.
@@ -20,7 +18,7 @@ const SOON_MINUTES: i64 = 15;
 pub struct Describe<'l> {
     ladder: &'l Ladder,
     now: Timestamp,
-    identity: Option<Identity>,
+    presented: Option<Presented>,
     addresses: Vec<Address>,
 }
 
@@ -30,7 +28,7 @@ impl<'l> Describe<'l> {
         Describe {
             ladder,
             now,
-            identity: None,
+            presented: None,
             addresses: Vec::new(),
         }
     }
@@ -39,7 +37,7 @@ impl<'l> Describe<'l> {
     pub fn line(&mut self, rung: &Climbed) -> Line {
         match &rung.finding {
             Some(Finding::Addresses { addresses, .. }) => self.addresses.clone_from(addresses),
-            Some(Finding::Identity(identity)) => self.identity = Some(identity.clone()),
+            Some(Finding::Presented(presented)) => self.presented = Some(presented.clone()),
             _ => {}
         }
         let Some(failure) = &rung.failure else {
@@ -50,21 +48,16 @@ impl<'l> Describe<'l> {
         };
         let about = hint::About {
             provider: self.ladder.provider,
-            registry: &self.ladder.registry,
             repository: self.ladder.target.repository.as_deref(),
-            whose: &self.ladder.whose,
-            identity: self.identity.as_ref(),
-            private: self.addresses.iter().any(|address| address.private),
+            registry: self.about(),
         };
         let mut details = vec![failure.message.clone()];
         if let Some(Finding::Certificates(chain)) = &rung.finding {
             details.extend(chain.iter().map(|certificate| certificate_line(certificate, self.now)));
         }
         let refused = matches!(failure.class, Class::Unauthorized | Class::Forbidden);
-        let anonymous = self
-            .identity
-            .as_ref()
-            .is_some_and(|identity| identity.kind == CredentialKind::Anonymous);
+        let presented = self.presented.as_ref();
+        let anonymous = presented.is_some_and(|presented| presented.kind == CredentialKind::ANONYMOUS);
         // The operator may be let in where this command, without the operator's identity, is not.
         let mark = match &self.ladder.whose {
             Whose::Operator { exec: Some(_), .. } if refused && anonymous => Mark::Unknown,
@@ -76,6 +69,16 @@ impl<'l> Describe<'l> {
             text: failed(rung.step, &failure.class).to_owned(),
             details,
             hint: hint::hint(&about, rung.step, failure),
+        }
+    }
+
+    fn about(&self) -> advice::About<'_> {
+        let kind = self.presented.as_ref().map(|presented| presented.kind);
+        advice::About {
+            registry: &self.ladder.registry,
+            whose: &self.ladder.whose,
+            kind: kind.unwrap_or(CredentialKind::ANONYMOUS),
+            private: self.addresses.iter().any(|address| address.private),
         }
     }
 
@@ -91,7 +94,7 @@ impl<'l> Describe<'l> {
             Finding::Wants(Wants::Bearer { realm, .. }) => {
                 Line::well(step, format!("answers as a registry, and wants a token from {realm}"))
             }
-            Finding::Identity(identity) => self.identity_line(identity),
+            Finding::Presented(presented) => self.presented_line(presented),
             Finding::Admitted { scope, granted } => self.admitted(scope.as_deref(), granted.as_ref()),
             Finding::Tags(1) => Line::well(step, "lists its tags: there is one"),
             Finding::Tags(count) => Line::well(step, format!("lists its tags: there are {count}")),
@@ -115,40 +118,26 @@ impl<'l> Describe<'l> {
         }
     }
 
-    fn identity_line(&self, identity: &Identity) -> Line {
-        let named = |what: &str| match &identity.username {
-            Some(username) => format!("{what}, as '{username}'"),
-            None => what.to_owned(),
-        };
+    fn presented_line(&self, presented: &Presented) -> Line {
         let step = Step::Credential;
-        let mut line = match identity.kind {
-            CredentialKind::Anonymous => Line::well(step, "there is no credential: goes on as a stranger"),
-            CredentialKind::Password => Line::well(step, named("the credential is a user name and a password or token")),
-            CredentialKind::AzureRefreshToken => Line::well(step, "the credential is a refresh token of the registry"),
-            CredentialKind::AzureIdentity => Line::well(step, named("the credential is an identity of Azure's")),
-            CredentialKind::AwsIdentity => Line::well(step, "the credential is this machine's or pod's identity at Amazon"),
-            CredentialKind::GitHubClassic => Line::well(step, named("the credential is a classic personal access token")),
-            CredentialKind::GitHubFineGrained => {
-                let line = Line::well(step, named("the credential is a fine-grained personal access token"));
-                line.warn("GitHub's packages take classic tokens only: make one with the scope read:packages")
-            }
-            CredentialKind::GitHubApp => Line::well(step, named("the credential is the token of an app or a job")).warn(
-                "GitHub's packages refuse app tokens for private images: make a classic token with the scope read:packages",
-            ),
+        let text = match (&presented.username, presented.kind) {
+            (_, CredentialKind::ANONYMOUS) => "there is no credential: goes on anonymously".to_owned(),
+            (Some(username), kind) => format!("the credential is {}, as '{username}'", kind.words),
+            (None, kind) => format!("the credential is {}", kind.words),
         };
-        if identity.by_repository {
+        let mut line = Line::well(step, text);
+        if let Some(warning) = presented.kind.warning {
+            line = line.warn(warning);
+        }
+        if presented.by_repository {
             line.details
                 .push("this registry gives rights by repository (ABAC)".to_owned());
         }
-        if let Some(expires) = identity.expires {
+        if let Some(expires) = presented.expires {
             let minutes = expires.duration_since(self.now).as_mins();
             line.details.push(format!("it ends {}", when(expires, self.now)));
             if minutes < SOON_MINUTES {
-                return line.warn(hint::renew(
-                    self.ladder.provider,
-                    &self.ladder.registry,
-                    &self.ladder.whose,
-                ));
+                return line.warn(advice_for(self.ladder.provider).renew(&self.about()));
             }
         }
         line
@@ -172,10 +161,7 @@ impl<'l> Describe<'l> {
             return line;
         }
         line.details.push(format!("it lacks {}", lacks.join(" and ")));
-        match self.ladder.provider {
-            Provider::Azure => line.warn(hint::azure_roles(&self.ladder.registry, &self.ladder.whose)),
-            _ => line.warn("give the credential the right to read this repository"),
-        }
+        line.warn(advice_for(self.ladder.provider).lacks(&self.about()))
     }
 }
 

@@ -1,26 +1,10 @@
 //! What is climbed, and for whom.
 
 use catamaran_core::policy::Provider;
+use catamaran_registry::advice::Whose;
 use catamaran_registry::{Client, LadderTarget};
 
 use super::line::Line;
-
-/// For whom the ladder is climbed; it decides which advice helps.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whose {
-    /// Whoever typed the command.
-    Own,
-    /// The operator, whose service account is `system:serviceaccount:NAMESPACE:NAME`.
-    Operator {
-        /// The operator's namespace.
-        namespace: String,
-        /// The subject that identity providers know the operator by.
-        subject: String,
-        /// What takes its place inside of one of its pods, where it has an identity of its own and this command was not told to use
-        /// that of its surroundings.
-        exec: Option<String>,
-    },
-}
 
 /// Everything that one climb needs.
 pub struct Ladder {

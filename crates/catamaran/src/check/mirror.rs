@@ -4,16 +4,17 @@ use anyhow::{Context as _, anyhow};
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::policy;
 use catamaran_controller::connections;
-use catamaran_core::policy::{MirrorPolicy, Provider, Repositories, SidePolicy};
+use catamaran_core::policy::{MirrorPolicy, Repositories, SidePolicy};
 use catamaran_core::side::Side;
+use catamaran_registry::advice::Whose;
 use catamaran_registry::{
-    Client, ClientIdentity, Connection, Credentials, Endpoints, Identities, LadderTarget, Limits,
+    Client, ClientIdentity, Connection, Credentials, Identities, LadderTarget, Limits, Surroundings,
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
 use super::describe::{about_identity, about_secret};
-use super::ladder::{Ladder, Whose};
+use super::ladder::Ladder;
 use super::line::{Line, Mark};
 use super::target::extra_ca;
 use crate::cli::CheckArguments;
@@ -69,7 +70,7 @@ async fn ladder(
 
 /// How to climb with the operator's own identity, where it has one and this command is not to use that of its surroundings.
 fn exec(arguments: &CheckArguments, place: &SidePolicy, mirror: &str) -> Option<String> {
-    let own = place.credentials_secret.is_none() && matches!(place.provider, Provider::Azure | Provider::Aws);
+    let own = place.credentials_secret.is_none() && place.provider.facts().has_identities;
     let (namespace, operator) = (&arguments.namespace, &arguments.service_account);
     (own && !arguments.with_identity).then(|| {
         format!(
@@ -132,7 +133,7 @@ async fn material(
     let mut material = Material::default();
     let mut notes = Vec::new();
     if place.credentials_secret.is_none() && arguments.with_identity {
-        match connections::ambient(&Identities::new(Endpoints::from_environment()), place) {
+        match connections::ambient(&Identities::new(Surroundings::from_environment()), place) {
             Ok(credentials) => material.credentials = credentials,
             Err(error) => notes.push(about_identity(error.to_string())),
         }

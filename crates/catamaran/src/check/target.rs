@@ -2,9 +2,10 @@
 
 use anyhow::{Context as _, bail};
 use catamaran_core::reference::Reference;
+use catamaran_registry::advice::Whose;
 use catamaran_registry::{Client, Connection, Credentials, LadderTarget, Limits};
 
-use super::ladder::{Ladder, Whose};
+use super::ladder::Ladder;
 use crate::cli::CheckArguments;
 use crate::diff::{credentials, place};
 

@@ -80,11 +80,18 @@ pub struct Problem {
 
 #[cfg(test)]
 mod tests {
+    use catamaran_core::policy::Provider;
+    use catamaran_registry::Credentials;
+
     use super::*;
 
     #[test]
     fn what_a_person_must_change_has_a_reason_and_an_outage_of_the_api_server_has_none() {
         let name = || "pull".to_owned();
+        let fine_grained = Credentials::Basic {
+            username: "bot".to_owned(),
+            password: "github_pat_x".to_owned().into(),
+        };
         let cases = [
             (
                 ConnectionError::NotFound {
@@ -103,7 +110,7 @@ mod tests {
             (
                 ConnectionError::UnsupportedCredentials {
                     name: name(),
-                    problem: UnsupportedCredentials::FineGrainedToken,
+                    problem: fine_grained.unsupported_by(Provider::GitHub).unwrap(),
                 },
                 Some(reason::UNSUPPORTED_CREDENTIALS),
             ),

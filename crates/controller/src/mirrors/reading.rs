@@ -8,7 +8,7 @@ use catamaran_core::mirror::parity::Observed;
 use catamaran_core::mirror::{
     Event, Expected, LARGEST_PIECE, Listed, ListedTag, Listing, ReadFailure, Resolve, Resolved,
 };
-use catamaran_core::policy::{MirrorPolicy, Provider};
+use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::side::{Side, Sides};
 use catamaran_registry::{Class, Client, Failure, Lock};
 use tokio::sync::mpsc;
@@ -350,12 +350,12 @@ impl Reader<'_> {
         Ok(seen)
     }
 
-    /// What Azure keeps in quarantine it calls absent: then nothing is known about it.
+    /// What is called absent where a registry may only withhold it: then nothing is known about it.
     async fn absent(&self, client: &Client, side: Side, path: &str) -> Observed {
         let policy = &self.policy.sides[side];
         let reference = &self.wanted.name.reference;
         // Tags are locked; a digest has no lock of its own.
-        if policy.provider != Provider::Azure || policy.pull_through_cache || reference.contains(':') {
+        if !policy.provider.facts().withholds || policy.pull_through_cache || reference.contains(':') {
             return Observed::Absent;
         }
         match client.lock_of(path, reference).await {

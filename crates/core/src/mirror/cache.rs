@@ -11,7 +11,7 @@ use super::in_use::InUse;
 use super::parity::Ledger;
 use super::pause::Pause;
 use super::prewarm::{Placement, Pull, Tried, due};
-use crate::policy::{MirrorPolicy, Provider};
+use crate::policy::MirrorPolicy;
 use crate::side::Side;
 
 /// Tags asked for at a time: each may make the cache import a whole image.
@@ -120,7 +120,7 @@ impl CacheCare {
 /// Whether the cloud can be asked for its rules: with an identity, not with a password.
 fn has_rules(policy: &MirrorPolicy, cache: Side) -> bool {
     let side = &policy.sides[cache];
-    side.provider == Provider::Aws && side.credentials_secret.is_none()
+    side.provider.facts().has_cache_rules && side.credentials_secret.is_none()
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+use catamaran_core::policy::Provider;
+
 use super::*;
 
 async fn take(budget: &Budget, count: usize) -> Duration {

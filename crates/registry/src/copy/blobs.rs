@@ -1,16 +1,22 @@
 //! One blob, from one registry to the other.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use catamaran_core::digest::Verifier;
+use tokio::sync::mpsc;
 
 use super::parts::Blob;
 use super::push::{Mounted, Upload};
 use super::{Copier, CopyError, Count, Image};
-use crate::reply::Reply;
+use crate::protocol::Uploads;
 use crate::session::Session;
+use crate::wire::ask::Stream;
+use crate::wire::reply::Reply;
 
+/// Bytes of a piece that is sent as it comes: three of them are in memory.
+const LARGEST_STREAMED: usize = 1 << 20;
 /// Repositories that are asked for one blob: a look costs a request, an upload that is spared a few and its bytes.
 const MOST_SIBLINGS: usize = 4;
 
@@ -52,7 +58,10 @@ impl Copier {
         let piece = self.settings.limits.piece_bytes as u64;
         if blob.size > piece {
             let upload = self.begun(image, begun).await?;
-            self.send_in_pieces(image, blob, upload).await?;
+            match target.provider.uploads() {
+                Uploads::InPieces => self.send_in_pieces(image, blob, upload).await?,
+                Uploads::AtOnce => self.send_as_it_comes(image, blob, &upload).await?,
+            }
         } else {
             self.send_at_once(image, blob, begun).await?;
         }
@@ -112,7 +121,7 @@ impl Copier {
         let target = &self.target.shared().session;
         let mut content = Bytes::new();
         let read = async {
-            let mut reading = self.reading(image, blob).await?;
+            let mut reading = self.reading(image, blob, self.settings.limits.piece_bytes).await?;
             content = reading.next_piece().await?.unwrap_or_default();
             Ok(())
         };
@@ -137,9 +146,53 @@ impl Copier {
         sent
     }
 
+    /// A large blob by one request, which is broken off before its last piece when the content turns out to be wrong.
+    async fn send_as_it_comes(&self, image: &Image, blob: &Blob, upload: &Upload) -> Result<(), CopyError> {
+        let target = &self.target.shared().session;
+        let sent = self.stream(image, blob, upload).await;
+        if sent.is_err() {
+            cancel(target, image, Some(upload)).await;
+        }
+        sent
+    }
+
+    async fn stream(&self, image: &Image, blob: &Blob, upload: &Upload) -> Result<(), CopyError> {
+        let target = &self.target.shared().session;
+        let most = self.settings.limits.piece_bytes.min(LARGEST_STREAMED);
+        let mut reading = self.reading(image, blob, most).await?;
+        let (sender, pieces) = mpsc::channel(1);
+        let read = async move {
+            loop {
+                match reading.next_piece().await {
+                    Ok(Some(piece)) => {
+                        // Nobody takes it when the target has answered already: then its answer counts.
+                        if sender.send(Ok(piece)).await.is_err() {
+                            return Ok(());
+                        }
+                    }
+                    Ok(None) => return Ok(()),
+                    Err(error) => {
+                        let broken = io::Error::other("the source failed");
+                        let _ = sender.send(Err(broken)).await;
+                        return Err(error);
+                    }
+                }
+            }
+        };
+        let content = Stream {
+            length: blob.size,
+            pieces,
+        };
+        let time = self.settings.limits.blob;
+        let sent = target.stream_upload(&image.to, upload, &blob.digest, content, time);
+        let (read, sent) = tokio::join!(read, sent);
+        read?;
+        sent.map_err(CopyError::target)
+    }
+
     async fn pieces(&self, image: &Image, blob: &Blob, upload: &mut Upload) -> Result<(), CopyError> {
         let target = &self.target.shared().session;
-        let mut reading = self.reading(image, blob).await?;
+        let mut reading = self.reading(image, blob, self.settings.limits.piece_bytes).await?;
         while let Some(piece) = reading.next_piece().await? {
             let sent = target.send_piece(&image.to, upload, piece).await;
             sent.map_err(CopyError::target)?;
@@ -148,7 +201,7 @@ impl Copier {
         ended.map_err(CopyError::target)
     }
 
-    async fn reading(&self, image: &Image, blob: &Blob) -> Result<Reading<'_>, CopyError> {
+    async fn reading(&self, image: &Image, blob: &Blob, most: usize) -> Result<Reading<'_>, CopyError> {
         let source = &self.source.shared().session;
         let time = Some(self.settings.limits.blob);
         let reply = source.open_blob(&image.from, &blob.digest, false, time).await;
@@ -166,6 +219,7 @@ impl Copier {
             reply,
             rest: Bytes::new(),
             read: 0,
+            most: most.max(1),
         })
     }
 }
@@ -179,6 +233,8 @@ struct Reading<'a> {
     /// What came from the network beyond the last piece.
     rest: Bytes,
     read: u64,
+    /// Bytes of a piece.
+    most: usize,
 }
 
 impl Reading<'_> {
@@ -187,7 +243,7 @@ impl Reading<'_> {
         if self.verifier.is_none() {
             return Ok(None);
         }
-        let most = self.copier.settings.limits.piece_bytes.max(1);
+        let most = self.most;
         let missing = usize::try_from(self.blob.size - self.read).unwrap_or(usize::MAX);
         let mut piece = BytesMut::with_capacity(most.min(missing + self.rest.len()));
         loop {

@@ -2,7 +2,7 @@
 
 use catamaran_core::digest::Digest;
 
-use crate::failure::{Class, Failure};
+use crate::wire::failure::{Class, Failure};
 
 /// Why a tag was not copied. What had arrived by then stays.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

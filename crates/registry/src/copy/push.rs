@@ -1,17 +1,20 @@
 //! The requests that write a registry, and those that ask what it has (OCI distribution specification, "Pushing").
 
+use std::sync::Mutex;
+use std::time::Duration;
+
 use bytes::Bytes;
 use catamaran_core::digest::Digest;
 use http::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue, LOCATION};
 use http::{HeaderMap, Method, StatusCode};
 use url::Url;
 
-use crate::ask::{Access, Ask};
-use crate::failure::{Class, Failure, Rung};
-use crate::manifest::{announced, manifest_ask};
-use crate::path;
-use crate::reply::Reply;
+use crate::content::manifest::{announced, manifest_ask};
 use crate::session::Session;
+use crate::wire::ask::{Access, Ask, Stream};
+use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::path;
+use crate::wire::reply::Reply;
 
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
@@ -32,6 +35,16 @@ pub(super) enum Mounted {
 /// The headers of content of a kind.
 fn typed(kind: HeaderValue) -> HeaderMap {
     HeaderMap::from_iter([(CONTENT_TYPE, kind)])
+}
+
+/// The request that ends an upload.
+fn closing(upload: &Upload, digest: &Digest) -> Ask {
+    let mut url = upload.location.clone();
+    url.query_pairs_mut().append_pair("digest", &digest.to_string());
+    let mut ask = Ask::new(Method::PUT, url, Rung::Blob);
+    ask.access = Access::Write;
+    ask.headers = typed(BINARY);
+    ask
 }
 
 impl Session {
@@ -133,12 +146,28 @@ impl Session {
         digest: &Digest,
         content: Bytes,
     ) -> Result<(), Failure> {
-        let mut url = upload.location.clone();
-        url.query_pairs_mut().append_pair("digest", &digest.to_string());
-        let headers = typed(BINARY);
-        let reply = self
-            .write(Method::PUT, url, repository, Access::Write, headers, Some(content))
-            .await?;
+        let mut ask = closing(upload, digest);
+        ask.body = Some(content);
+        self.close(ask, repository, digest).await
+    }
+
+    /// Ends an upload with the whole content, which is sent as it comes; `time` is for all of that.
+    pub(super) async fn stream_upload(
+        &self,
+        repository: &str,
+        upload: &Upload,
+        digest: &Digest,
+        content: Stream,
+        time: Duration,
+    ) -> Result<(), Failure> {
+        let mut ask = closing(upload, digest);
+        ask.stream = Some(Mutex::new(Some(content)));
+        ask.time = Some(time);
+        self.close(ask, repository, digest).await
+    }
+
+    async fn close(&self, ask: Ask, repository: &str, digest: &Digest) -> Result<(), Failure> {
+        let reply = self.get(ask, repository).await?;
         match announced(&reply)? {
             Some(found) if found != *digest => {
                 let message = format!("{}: stored as {found}", reply.request);

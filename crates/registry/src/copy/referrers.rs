@@ -8,9 +8,9 @@ use catamaran_core::digest::Digest;
 use http::Method;
 
 use super::{Copied, Copier, CopyError, DEEPEST, Image, Manifest};
-use crate::ask::Ask;
-use crate::failure::{Failure, Rung};
 use crate::session::Session;
+use crate::wire::ask::Ask;
+use crate::wire::failure::{Failure, Rung};
 
 /// Cosign's tags, after `sha256-<hex>`.
 const SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];

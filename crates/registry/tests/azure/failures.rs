@@ -5,10 +5,10 @@ use std::time::Duration;
 use catamaran_core::endpoint::{Outcome, Unavailable};
 use catamaran_emulators::acr::Rights;
 use catamaran_emulators::{Answer, jwt};
-use catamaran_registry::{AzureIdentity, Class, Credentials, Failure, Rung};
+use catamaran_registry::{Class, Credentials, Failure, Rung};
 use serde_json::json;
 
-use crate::{Ground, SYSTEM, WORKLOAD, basic, never_flips, probe, workload};
+use crate::{Ground, SYSTEM, SYSTEM_ASSIGNED, WORKLOAD, basic, never_flips, probe, workload};
 
 const BOTH: [&str; 2] = ["'AcrPull'", "'Container Registry Repository Reader'"];
 
@@ -48,7 +48,7 @@ async fn a_role_that_was_granted_moments_ago_is_waited_for() {
 async fn an_exchange_without_a_role_waits_at_the_repository() {
     let ground = Ground::new().await;
     ground.acr.grant(SYSTEM, Rights::none());
-    let client = ground.client_as(&AzureIdentity::System);
+    let client = ground.client_as(&SYSTEM_ASSIGNED);
     let failure = client.list_tags("team/web").await.unwrap_err();
     assert_eq!(
         (&failure.class, failure.rung),

@@ -4,12 +4,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use catamaran_core::endpoint::Outcome;
+use catamaran_core::policy::{IdentityPolicy, ManagedIdentity};
 use catamaran_emulators::acr::Rights;
 use catamaran_emulators::{Answer, Wire};
-use catamaran_registry::{AzureIdentity, Class, Endpoints, Identities, ProbeTarget, Rung};
+use catamaran_registry::{Class, Identities, ProbeTarget, Rung, Surroundings};
 use tokio::task::JoinSet;
 
-use crate::{Ground, SUBJECT, SYSTEM, WORKLOAD, by, never_flips, probe, workload};
+use crate::{Ground, SUBJECT, SYSTEM, SYSTEM_ASSIGNED, WORKLOAD, by, never_flips, probe, workload};
 
 #[tokio::test]
 async fn a_hundred_probes_and_two_clients_cost_one_token_and_one_exchange() {
@@ -93,7 +94,7 @@ async fn an_identity_endpoint_that_is_down_is_no_outage_of_the_registry() {
     let ground = Ground::granted().await;
     for (identity, wire) in [
         (workload(), Wire::Reset),
-        (AzureIdentity::System, Wire::Reset),
+        (SYSTEM_ASSIGNED, Wire::Reset),
         (workload(), Wire::Silent),
     ] {
         ground.login.set_wire(wire);
@@ -114,13 +115,16 @@ async fn an_identity_endpoint_that_is_down_is_no_outage_of_the_registry() {
 #[tokio::test]
 async fn an_identity_that_does_not_exist_is_credentials_unavailable() {
     let ground = Ground::granted().await;
-    let unknown = AzureIdentity::Workload {
+    let unknown = IdentityPolicy::Workload {
         client_id: Some("client-404".to_owned()),
         tenant_id: None,
     };
     let cases = [
         (unknown, "AADSTS700016"),
-        (AzureIdentity::Client("client-404".to_owned()), "has not been assigned"),
+        (
+            IdentityPolicy::Managed(ManagedIdentity::Client("client-404".to_owned())),
+            "has not been assigned",
+        ),
     ];
     for (identity, words) in cases {
         let failure = ground.client_as(&identity).list_tags("team/web").await.unwrap_err();
@@ -169,7 +173,7 @@ async fn a_probe_without_a_canary_checks_the_identity() {
     assert_eq!(report.outcome, Outcome::Reachable, "{}", report.message);
     assert_eq!(ground.registry.log().count("token"), 1);
     ground.acr.revoke(SYSTEM);
-    let report = probe(&ground.client_as(&AzureIdentity::System), &ProbeTarget::default()).await;
+    let report = probe(&ground.client_as(&SYSTEM_ASSIGNED), &ProbeTarget::default()).await;
     assert_eq!(
         (report.outcome, report.rung),
         (Outcome::WaitingForAuthorization, Rung::Exchange),
@@ -184,9 +188,9 @@ async fn a_probe_without_a_canary_checks_the_identity() {
 #[ignore = "run by the test below, with IDENTITY_ENDPOINT set"]
 async fn child_that_takes_its_endpoint_from_the_environment() {
     let ground = Ground::granted().await;
-    let identities = Identities::new(Endpoints::default());
+    let identities = Identities::new(Surroundings::default());
     let failure = ground
-        .client(by(&identities, &AzureIdentity::System))
+        .client(by(&identities, &SYSTEM_ASSIGNED))
         .list_tags("team/web")
         .await
         .unwrap_err();

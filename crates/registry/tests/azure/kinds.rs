@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use catamaran_core::endpoint::Outcome;
+use catamaran_core::policy::{IdentityPolicy, ManagedIdentity, Provider};
 use catamaran_emulators::acr::{AUDIENCE, Rights};
 use catamaran_emulators::{Acr, Options, Server, jwt};
-use catamaran_registry::{AzureIdentity, Client, Connection, Credentials, Endpoints, Identities, Limits, Rung};
+use catamaran_registry::{Client, Connection, Credentials, Identities, Limits, Rung, Surroundings};
 use serde_json::json;
 
-use crate::{ASSIGNED, DATA, Ground, HOST, RESOURCE, SYSTEM, WORKLOAD, basic, probe, workload};
+use crate::{ASSIGNED, DATA, Ground, HOST, RESOURCE, SYSTEM, SYSTEM_ASSIGNED, WORKLOAD, basic, probe, workload};
 
 async fn works(ground: &Ground, client: &Client) {
     let listed = client.list_tags("team/web").await.unwrap();
@@ -109,7 +110,7 @@ async fn workload_identity_of_another_client_and_tenant_than_the_environments() 
     ground.acr.set_tenant("tenant-9");
     ground.entra.federate("tenant-9", "client-9", "oid-9", crate::SUBJECT);
     ground.acr.grant("oid-9", Rights::reader("*"));
-    let identity = AzureIdentity::Workload {
+    let identity = IdentityPolicy::Workload {
         client_id: Some("client-9".to_owned()),
         tenant_id: Some("tenant-9".to_owned()),
     };
@@ -119,7 +120,7 @@ async fn workload_identity_of_another_client_and_tenant_than_the_environments() 
 #[tokio::test]
 async fn the_system_assigned_managed_identity_lists_and_pulls() {
     let ground = Ground::granted().await;
-    works(&ground, &ground.client_as(&AzureIdentity::System)).await;
+    works(&ground, &ground.client_as(&SYSTEM_ASSIGNED)).await;
     let asked = &ground.metadata.log().requests()[0];
     assert_eq!(asked.path, "/metadata/identity/oauth2/token");
     assert!(
@@ -147,9 +148,18 @@ async fn the_system_assigned_managed_identity_lists_and_pulls() {
 #[tokio::test]
 async fn a_user_assigned_managed_identity_by_each_of_its_ids() {
     let cases = [
-        (AzureIdentity::Client("client-2".to_owned()), "client_id=client-2"),
-        (AzureIdentity::Object(ASSIGNED.to_owned()), "object_id=oid-assigned"),
-        (AzureIdentity::Resource(RESOURCE.to_owned()), "msi_res_id="),
+        (
+            IdentityPolicy::Managed(ManagedIdentity::Client("client-2".to_owned())),
+            "client_id=client-2",
+        ),
+        (
+            IdentityPolicy::Managed(ManagedIdentity::Object(ASSIGNED.to_owned())),
+            "object_id=oid-assigned",
+        ),
+        (
+            IdentityPolicy::Managed(ManagedIdentity::Resource(RESOURCE.to_owned())),
+            "msi_res_id=",
+        ),
     ];
     for (identity, parameter) in cases {
         let ground = Ground::granted().await;
@@ -241,16 +251,18 @@ async fn a_registry_of_a_sovereign_cloud_uses_its_clouds_authority() {
         let acr = Arc::new(Acr::new(host, ground.memory.clone(), ground.clock.clone()));
         acr.grant(WORKLOAD, Rights::reader("*"));
         let server = Server::start(acr, Options::default()).await.unwrap();
-        let endpoints = Endpoints {
+        let surroundings = Surroundings {
             resolve: vec![(login.to_owned(), ground.login.address())],
-            ..ground.endpoints()
+            ..ground.surroundings()
         };
-        let identity = Identities::new(endpoints).azure(&workload(), host).unwrap();
+        let credentials = Identities::new(surroundings)
+            .credentials(Provider::Azure, host, &workload())
+            .unwrap();
         let connection = Connection {
             registry: host.to_owned(),
             extra_ca: Some(server.ca_pem().unwrap().as_bytes().to_vec()),
             resolve: vec![(host.to_owned(), server.address())],
-            ..ground.connection(Credentials::Azure(identity))
+            ..ground.connection(credentials)
         };
         let client = Client::new(connection, Limits::default()).unwrap();
         assert_eq!(client.list_tags("team/web").await.unwrap().len(), 1);

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use catamaran_core::endpoint::Outcome;
 use catamaran_emulators::Wire;
-use catamaran_registry::AzureIdentity;
 
-use crate::{Ground, by, probe, workload};
+use crate::{Ground, SYSTEM_ASSIGNED, by, probe, workload};
 
 /// Stops the clock, but for what the test adds: while a blocking task runs, tokio does not skip ahead by itself, which
 /// would end every request by its time limit.
@@ -68,7 +67,7 @@ async fn tokens_expire_for_an_hour_under_load_and_no_request_fails() {
 async fn half_an_hour_without_the_identity_service_goes_unnoticed() {
     let ground = Ground::granted().await;
     let identities = ground.identities();
-    let clients = [workload(), AzureIdentity::System].map(|identity| ground.client(by(&identities, &identity)));
+    let clients = [workload(), SYSTEM_ASSIGNED].map(|identity| ground.client(by(&identities, &identity)));
     let stopped = Stopped::now();
     let target = ground.canary();
     for client in &clients {

@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_core::endpoint::Outcome;
-use catamaran_core::policy::Provider;
+use catamaran_core::policy::{IdentityPolicy, ManagedIdentity, Provider};
 use catamaran_emulators::acr::Rights;
 use catamaran_emulators::entra::Entra;
 use catamaran_emulators::managed::Managed;
 use catamaran_emulators::{Acr, Authority, Clock, Memory, Options, Server, Tls, jwt};
 use catamaran_registry::{
-    AzureIdentity, Client, Connection, Credentials, Endpoints, Identities, Limits, ProbeReport, ProbeTarget, Secret,
+    Client, Connection, Credentials, Identities, Limits, ProbeReport, ProbeTarget, Secret, Surroundings,
 };
 use serde_json::json;
 
@@ -108,20 +108,26 @@ impl Ground {
         std::fs::write(self.token_file(), token).unwrap();
     }
 
-    pub(crate) fn endpoints(&self) -> Endpoints {
-        Endpoints {
-            federated_token_file: Some(self.token_file()),
-            client_id: Some("client-1".to_owned()),
-            tenant_id: Some("tenant-1".to_owned()),
+    pub(crate) fn surroundings(&self) -> Surroundings {
+        let file = self.token_file();
+        let variables = [
+            ("AZURE_FEDERATED_TOKEN_FILE", file.to_str().unwrap()),
+            ("AZURE_CLIENT_ID", "client-1"),
+            ("AZURE_TENANT_ID", "tenant-1"),
+        ];
+        Surroundings {
+            variables: variables
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
             extra_ca: Some(self.login.ca_pem().unwrap().as_bytes().to_vec()),
             resolve: vec![(LOGIN.to_owned(), self.login.address())],
             metadata: Some(self.metadata.address()),
-            ..Endpoints::default()
+            ..Surroundings::default()
         }
     }
 
     pub(crate) fn identities(&self) -> Identities {
-        Identities::new(self.endpoints())
+        Identities::new(self.surroundings())
     }
 
     pub(crate) fn connection(&self, credentials: Credentials) -> Connection {
@@ -147,7 +153,7 @@ impl Ground {
     }
 
     /// A client by an identity of a new process.
-    pub(crate) fn client_as(&self, identity: &AzureIdentity) -> Client {
+    pub(crate) fn client_as(&self, identity: &IdentityPolicy) -> Client {
         self.client(by(&self.identities(), identity))
     }
 
@@ -163,12 +169,15 @@ impl Ground {
     }
 }
 
-pub(crate) fn by(identities: &Identities, identity: &AzureIdentity) -> Credentials {
-    Credentials::Azure(identities.azure(identity, HOST).unwrap())
+pub(crate) fn by(identities: &Identities, identity: &IdentityPolicy) -> Credentials {
+    identities.credentials(Provider::Azure, HOST, identity).unwrap()
 }
 
-pub(crate) fn workload() -> AzureIdentity {
-    AzureIdentity::Workload {
+/// The machine's own identity.
+pub(crate) const SYSTEM_ASSIGNED: IdentityPolicy = IdentityPolicy::Managed(ManagedIdentity::System);
+
+pub(crate) fn workload() -> IdentityPolicy {
+    IdentityPolicy::Workload {
         client_id: None,
         tenant_id: None,
     }

@@ -2,8 +2,8 @@
 
 use catamaran_core::endpoint::Unavailable;
 use catamaran_core::policy::Provider;
-use catamaran_registry::ladder::{Climbed, CredentialKind, Finding, Step, Wants};
-use catamaran_registry::{Class, Client, Connection, LadderTarget};
+use catamaran_registry::ladder::{Climbed, Finding, Step, Wants};
+use catamaran_registry::{Class, Client, Connection, CredentialKind, LadderTarget};
 use catamaran_scripted_registry::{Auth, Certificate, Fault, Registry, What, Wire};
 
 use crate::{AZURE, GENERIC, GITHUB, basic, brief, limits, registry_with_image, unavailable};
@@ -65,12 +65,12 @@ async fn a_good_registry_is_climbed_to_the_first_byte_of_a_blob() {
         service: Some(AZURE.to_owned()),
     };
     assert_eq!(*finding(&seen, Step::Challenge), Finding::Wants(wants));
-    let Finding::Identity(identity) = finding(&seen, Step::Credential) else {
+    let Finding::Presented(presented) = finding(&seen, Step::Credential) else {
         panic!()
     };
     assert_eq!(
-        (identity.kind, identity.username.as_deref()),
-        (CredentialKind::Password, Some("bot"))
+        (presented.kind, presented.username.as_deref()),
+        (CredentialKind::PASSWORD, Some("bot"))
     );
     let Finding::Admitted { scope, .. } = finding(&seen, Step::Token) else {
         panic!()

@@ -7,7 +7,8 @@ use std::time::Duration;
 use catamaran_core::endpoint::Outcome;
 use catamaran_core::policy::Provider;
 use catamaran_emulators::{Answer, Aws, Clock, Ecr, Hosts, Memory, Options, Server};
-use catamaran_registry::{AwsIdentity, Budgets, Class, Client, Credentials, ProbeTarget, PullError, Rung};
+use catamaran_registry::aws::AwsIdentity;
+use catamaran_registry::{Budgets, Class, Client, Credentials, ProbeTarget, PullError, Rung};
 
 use super::{basic, connection, limits};
 
@@ -73,7 +74,7 @@ impl Ground {
 
 pub(crate) fn identity(variables: &[(&str, &str)]) -> Credentials {
     let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-    Credentials::Aws(AwsIdentity::from_variables(variables.iter().map(pair)))
+    AwsIdentity::from_variables(variables.iter().map(pair)).into()
 }
 
 fn key(secret: &str) -> Credentials {

@@ -1,9 +1,9 @@
 //! Who we are at Amazon: each source of keys, and what its failure says.
 
 use catamaran_core::endpoint::Outcome;
-use catamaran_core::policy::Provider;
+use catamaran_core::policy::{IdentityPolicy, Provider};
 use catamaran_emulators::{Answer, Options, Server, Tls, jwt};
-use catamaran_registry::{Class, Client, ClientError, Connection, Credentials, Limits};
+use catamaran_registry::{Class, Client, ClientError, Connection, Credentials, Identities, Limits, Surroundings};
 use serde_json::json;
 
 use super::aws::{Ground, SECRET, STS, identity};
@@ -168,13 +168,15 @@ fn an_identity_at_amazon_is_for_amazons_registries_only() {
         ("registry.test", false),
     ];
     for (registry, expected) in cases {
-        let ambient = Credentials::ambient(Provider::Aws, registry);
-        assert_eq!(matches!(ambient, Credentials::Aws(_)), expected, "{registry}");
-        assert_eq!(
-            Credentials::ambient(Provider::Generic, registry),
-            Credentials::Anonymous,
-            "{registry}"
-        );
+        let identities = Identities::new(Surroundings::default());
+        let ambient = |provider| {
+            identities
+                .credentials(provider, registry, &IdentityPolicy::Ambient)
+                .unwrap()
+        };
+        let found = ambient(Provider::Aws);
+        assert_eq!(matches!(found, Credentials::Identity(_)), expected, "{registry}");
+        assert_eq!(ambient(Provider::Generic), Credentials::Anonymous, "{registry}");
         let connection = Connection {
             registry: registry.to_owned(),
             provider: Provider::Aws,
@@ -183,7 +185,7 @@ fn an_identity_at_amazon_is_for_amazons_registries_only() {
         };
         let refused = matches!(
             Client::new(connection, Limits::default()),
-            Err(ClientError::NotAmazons { .. })
+            Err(ClientError::ForeignIdentity { .. })
         );
         assert_eq!(refused, !expected, "{registry}");
     }

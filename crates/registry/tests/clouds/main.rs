@@ -5,6 +5,7 @@
 mod aws;
 mod aws_identity;
 mod github;
+mod google;
 mod versions;
 
 use std::time::Duration;

@@ -9,10 +9,11 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD, BASE64_URL_SAFE_NO_PAD};
 use catamaran_core::policy::Provider;
+use catamaran_registry::aws::AwsIdentity;
 use catamaran_registry::identity::{CloudToken, CloudTokens, TokenSource};
 use catamaran_registry::{
-    AwsIdentity, Budget, Client, ClientIdentity, Connection, Copier, CopyBudget, CopySettings, Credentials, Identity,
-    Image, LadderTarget, ProbeTarget, Secret,
+    Budget, Client, ClientIdentity, Connection, Copier, CopyBudget, CopySettings, Credentials, Image, LadderTarget,
+    ProbeTarget, Secret, azure, google,
 };
 use catamaran_scripted_registry::{Auth, Fault, Registry, What};
 use tracing_subscriber::filter::LevelFilter;
@@ -29,6 +30,7 @@ const NULL_USER: &str = "00000000-0000-0000-0000-000000000000";
 const PASSWORD: &str = "canary/Password+8f1c ünd";
 const CLASSIC: &str = "ghp_canaryClassicToken0123456789abcdef00";
 const REFRESH: &str = "canary-refresh-token-77aa01";
+/// What an identity service gives.
 const ENTRA: &str = "canary-entra-token-19bd";
 const EXCHANGED: &str = "canary-exchanged-token-c0de";
 const KEY: &str = "canarySecretAccessKey/0123456789+abcdef";
@@ -160,9 +162,17 @@ fn cases() -> Vec<Case> {
             "identity at Azure",
             AZURE,
             Provider::Azure,
-            || Credentials::Azure(Identity::new("workload identity", Arc::new(Fixed))),
+            || Credentials::Identity(azure::identity("workload identity", Arc::new(Fixed))),
             bearer(),
             &[ENTRA, EXCHANGED],
+        ),
+        case(
+            "identity at Google",
+            "us-docker.pkg.dev",
+            Provider::Google,
+            || Credentials::Identity(google::identity("federated identity", Arc::new(Fixed))),
+            bearer(),
+            &[ENTRA],
         ),
         case(
             "keys of Amazon",
@@ -175,7 +185,7 @@ fn cases() -> Vec<Case> {
                     ("AWS_SECRET_ACCESS_KEY", KEY),
                     ("AWS_SESSION_TOKEN", SESSION),
                 ];
-                Credentials::Aws(AwsIdentity::from_variables(variables.map(pair)))
+                AwsIdentity::from_variables(variables.map(pair)).into()
             },
             Auth::Basic,
             &[KEY, SESSION, ECR_PASSWORD],
@@ -322,7 +332,7 @@ async fn no_credential_is_shown_or_logged_whatever_a_registry_repeats() {
 
 #[tokio::test]
 async fn nothing_that_holds_a_credential_shows_it() {
-    let identity = Identity::new("workload identity", Arc::new(Fixed));
+    let identity = azure::identity("workload identity", Arc::new(Fixed));
     let token = Fixed.fetch().await.unwrap();
     let client_identity = ClientIdentity {
         certificates: b"-----BEGIN CERTIFICATE-----".to_vec(),

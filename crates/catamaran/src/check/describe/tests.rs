@@ -1,6 +1,7 @@
 use std::time::Duration;
 
-use catamaran_registry::{Failure, LadderTarget, Rung};
+use catamaran_core::policy::Provider;
+use catamaran_registry::{Failure, LadderTarget, Rung, azure, github};
 
 use super::*;
 
@@ -94,7 +95,7 @@ fn identity(kind: CredentialKind, minutes: Option<i64>) -> Climbed {
     let expires = minutes.map(|minutes| now() + jiff::SignedDuration::from_mins(minutes));
     well(
         Step::Credential,
-        Finding::Identity(Identity {
+        Finding::Presented(Presented {
             kind,
             username: Some("bot".to_owned()),
             expires,
@@ -106,14 +107,14 @@ fn identity(kind: CredentialKind, minutes: Option<i64>) -> Climbed {
 #[test]
 fn credentials_that_can_not_work_are_worth_a_warning() {
     let cases = [
-        (CredentialKind::Anonymous, None, Mark::Well),
-        (CredentialKind::Password, None, Mark::Well),
-        (CredentialKind::GitHubClassic, None, Mark::Well),
-        (CredentialKind::GitHubFineGrained, None, Mark::Warning),
-        (CredentialKind::GitHubApp, None, Mark::Warning),
-        (CredentialKind::AzureRefreshToken, Some(170), Mark::Well),
-        (CredentialKind::AzureRefreshToken, Some(10), Mark::Warning),
-        (CredentialKind::AzureRefreshToken, Some(-10), Mark::Warning),
+        (CredentialKind::ANONYMOUS, None, Mark::Well),
+        (CredentialKind::PASSWORD, None, Mark::Well),
+        (github::CLASSIC_TOKEN, None, Mark::Well),
+        (github::FINE_GRAINED_TOKEN, None, Mark::Warning),
+        (github::APP_TOKEN, None, Mark::Warning),
+        (azure::REFRESH_TOKEN, Some(170), Mark::Well),
+        (azure::REFRESH_TOKEN, Some(10), Mark::Warning),
+        (azure::REFRESH_TOKEN, Some(-10), Mark::Warning),
     ];
     for (kind, minutes, mark) in cases {
         let line = describe(Provider::Azure, &identity(kind, minutes));
@@ -175,10 +176,10 @@ fn what_only_the_operators_identity_may_do_could_not_be_told() {
         exec: identity.then(|| "kubectl exec ...".to_owned()),
     };
     let cases = [
-        (operator(true), CredentialKind::Anonymous, Mark::Unknown),
-        (operator(true), CredentialKind::Password, Mark::Failed),
-        (operator(false), CredentialKind::Anonymous, Mark::Failed),
-        (Whose::Own, CredentialKind::Anonymous, Mark::Failed),
+        (operator(true), CredentialKind::ANONYMOUS, Mark::Unknown),
+        (operator(true), CredentialKind::PASSWORD, Mark::Failed),
+        (operator(false), CredentialKind::ANONYMOUS, Mark::Failed),
+        (Whose::Own, CredentialKind::ANONYMOUS, Mark::Failed),
     ];
     for (whose, kind, mark) in cases {
         let ladder = ladder(Provider::Azure, whose);

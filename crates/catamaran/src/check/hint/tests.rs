@@ -1,4 +1,5 @@
 use super::*;
+use catamaran_registry::{azure, github};
 
 const EXEC: &str = "kubectl -n catamaran-system exec deployment/catamaran -- /catamaran check apps --with-identity";
 
@@ -21,15 +22,6 @@ fn operator(identity: bool) -> Whose {
     }
 }
 
-fn identity(kind: CredentialKind) -> Identity {
-    Identity {
-        kind,
-        username: None,
-        expires: None,
-        by_repository: false,
-    }
-}
-
 struct Case {
     name: &'static str,
     provider: Provider,
@@ -45,7 +37,7 @@ fn case(name: &'static str, provider: Provider, step: Step, class: Class, says: 
         name,
         provider,
         whose: Whose::Own,
-        kind: CredentialKind::Anonymous,
+        kind: CredentialKind::ANONYMOUS,
         step,
         failure: failure(class, ""),
         says,
@@ -74,7 +66,7 @@ impl Case {
 fn each_failing_rung_says_what_to_run() {
     use catamaran_core::endpoint::Unavailable;
     let down = |why| Class::Unavailable(why);
-    let (azure, github, generic, aws) = (Provider::Azure, Provider::GitHub, Provider::Generic, Provider::Aws);
+    let (on_azure, on_github, generic, aws) = (Provider::Azure, Provider::GitHub, Provider::Generic, Provider::Aws);
     let cases = [
         case(
             "proxy wants a password",
@@ -111,7 +103,7 @@ fn each_failing_rung_says_what_to_run() {
         .saying("GET https://r/v2/: TLS: the server does not accept our client certificate"),
         case(
             "azure dns",
-            azure,
+            on_azure,
             Step::Dns,
             down(Unavailable::DnsFailure),
             &["privatelink.azurecr.io", "az acr show"],
@@ -132,7 +124,7 @@ fn each_failing_rung_says_what_to_run() {
         ),
         case(
             "connect",
-            github,
+            on_github,
             Step::Connect,
             down(Unavailable::Timeout),
             &["HTTPS_PROXY"],
@@ -147,7 +139,7 @@ fn each_failing_rung_says_what_to_run() {
         .saying("TLS: UnknownIssuer"),
         case(
             "a blob host's unknown issuer",
-            azure,
+            on_azure,
             Step::Blob,
             Class::UntrustedCertificate,
             &["--ca-file"],
@@ -202,14 +194,14 @@ fn each_failing_rung_says_what_to_run() {
             .saying("not a registry's answer: a web page"),
         case(
             "github fails",
-            github,
+            on_github,
             Step::Challenge,
             down(Unavailable::ServerError),
             &["githubstatus.com"],
         ),
         case(
             "firewall",
-            azure,
+            on_azure,
             Step::Challenge,
             Class::NetworkDenied,
             &["az acr network-rule add --name kracr --ip-address 20.1.2.3"],
@@ -217,14 +209,14 @@ fn each_failing_rung_says_what_to_run() {
         .saying("403 DENIED: client with IP '20.1.2.3' is not allowed access"),
         case(
             "azure stranger",
-            azure,
+            on_azure,
             Step::Token,
             Class::Unauthorized,
             &["az acr login --name kracr"],
         ),
         case(
             "azure identity",
-            azure,
+            on_azure,
             Step::Token,
             Class::Unauthorized,
             &[
@@ -238,7 +230,7 @@ fn each_failing_rung_says_what_to_run() {
         .of(operator(true)),
         case(
             "azure password",
-            azure,
+            on_azure,
             Step::Token,
             Class::Unauthorized,
             &[
@@ -247,38 +239,38 @@ fn each_failing_rung_says_what_to_run() {
                 "az role assignment create",
             ],
         )
-        .with(CredentialKind::Password),
+        .with(CredentialKind::PASSWORD),
         case(
             "azure token",
-            azure,
+            on_azure,
             Step::Token,
             Class::Unauthorized,
             &["AcrPull", "az acr login"],
         )
-        .with(CredentialKind::AzureRefreshToken),
+        .with(azure::REFRESH_TOKEN),
         case(
             "github stranger",
-            github,
+            on_github,
             Step::Token,
             Class::Unauthorized,
             &["docker login", "read:packages"],
         ),
         case(
             "github classic",
-            github,
+            on_github,
             Step::Token,
             Class::Forbidden,
             &["read:packages", "ended"],
         )
-        .with(CredentialKind::GitHubClassic),
+        .with(github::CLASSIC_TOKEN),
         case(
             "github fine-grained",
-            github,
+            on_github,
             Step::Token,
             Class::Forbidden,
             &["classic"],
         )
-        .with(CredentialKind::GitHubFineGrained),
+        .with(github::FINE_GRAINED_TOKEN),
         case(
             "aws",
             aws,
@@ -301,7 +293,7 @@ fn each_failing_rung_says_what_to_run() {
             &["create secret docker-registry"],
         )
         .of(operator(false)),
-        case("no right to list", azure, Step::Tags, Class::Forbidden, &["AcrPull"]).with(CredentialKind::Password),
+        case("no right to list", on_azure, Step::Tags, Class::Forbidden, &["AcrPull"]).with(CredentialKind::PASSWORD),
         case(
             "no repository",
             generic,
@@ -318,14 +310,14 @@ fn each_failing_rung_says_what_to_run() {
         ),
         case(
             "azure blobs",
-            azure,
+            on_azure,
             Step::Blob,
             down(Unavailable::Timeout),
             &["blob.core.windows.net", "data.azurecr.io"],
         ),
         case(
             "github blobs",
-            github,
+            on_github,
             Step::Blob,
             down(Unavailable::Timeout),
             &["pkg-containers.githubusercontent.com"],
@@ -340,14 +332,15 @@ fn each_failing_rung_says_what_to_run() {
         ),
     ];
     for case in cases {
-        let identity = identity(case.kind);
         let about = About {
             provider: case.provider,
-            registry: "kracr.azurecr.io",
             repository: Some("team/web"),
-            whose: &case.whose,
-            identity: Some(&identity),
-            private: false,
+            registry: advice::About {
+                registry: "kracr.azurecr.io",
+                whose: &case.whose,
+                kind: case.kind,
+                private: false,
+            },
         };
         let hint = hint(&about, case.step, &case.failure).unwrap_or_default();
         for words in case.says {
@@ -359,13 +352,12 @@ fn each_failing_rung_says_what_to_run() {
 
 #[test]
 fn a_private_address_that_takes_no_connection_is_a_private_endpoint() {
-    let about = About {
-        provider: Provider::Azure,
+    let about = advice::About {
         registry: "kracr.azurecr.io",
-        repository: None,
         whose: &Whose::Own,
-        identity: None,
+        kind: CredentialKind::ANONYMOUS,
         private: true,
     };
-    assert!(connect(&about).contains("az acr private-endpoint-connection list --registry-name kracr"));
+    let words = "az acr private-endpoint-connection list --registry-name kracr";
+    assert!(advice_for(Provider::Azure).unconnected(&about).contains(words));
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use catamaran_api::policy::policy;
 use catamaran_core::mirror::prewarm::Placement;
 use catamaran_emulators::{Answer, Aws, Clock as Time, Ecr, Ghcr, Hosts, Memory, Options, Server};
-use catamaran_registry::{AwsIdentity, Client, Connection, Credentials, Limits};
+use catamaran_registry::aws::AwsIdentity;
+use catamaran_registry::{Client, Connection, Limits};
 use serde_json::json;
 
 use super::*;
@@ -67,7 +68,7 @@ impl Ground {
             registry: ecr.host(),
             provider: policy.sides.primary.provider,
             pull_through: true,
-            credentials: Credentials::Aws(AwsIdentity::from_variables(keys)),
+            credentials: AwsIdentity::from_variables(keys).into(),
             extra_ca: Some(server.ca_pem().unwrap().as_bytes().to_vec()),
             resolve: names.iter().map(|name| (name.clone(), server.address())).collect(),
             ..Connection::default()

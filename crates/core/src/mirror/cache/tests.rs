@@ -1,6 +1,7 @@
 use super::*;
 use crate::mirror::fixtures::{at, foreign, ledger_of, used};
 use crate::mirror::parity::Rules;
+use crate::policy::Provider;
 use crate::routing::fixtures::apps;
 
 /// A mirror whose fallback is Amazon's cache of its primary, filled ahead of pods.

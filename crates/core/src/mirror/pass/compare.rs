@@ -4,14 +4,14 @@ use super::Reading;
 use crate::mirror::effect::{Expected, Resolve};
 use crate::mirror::event::{ListedTag, Listing, ReferenceName};
 use crate::mirror::parity::Observed;
-use crate::policy::{MirrorPolicy, Provider};
+use crate::policy::MirrorPolicy;
 use crate::side::{Side, Sides};
 
-/// Whether a side may have tags that it does not list: Azure's lists leave out what is locked against listing. What a pull-through
+/// Whether a side may have tags that it does not list. What a pull-through
 /// cache lacks is not looked for: asking could fill it.
 pub(super) fn hides(policy: &MirrorPolicy, side: Side) -> bool {
     let side = &policy.sides[side];
-    side.provider == Provider::Azure && !side.pull_through_cache
+    side.provider.facts().withholds && !side.pull_through_cache
 }
 
 /// Records what the listings say of a tag; what has to be read beyond that, if anything.

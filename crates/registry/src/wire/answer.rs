@@ -1,0 +1,307 @@
+//! What an answer that is not a success means.
+
+use bytes::Bytes;
+use catamaran_core::endpoint::Unavailable;
+use http::{Method, StatusCode};
+use serde::Deserialize;
+
+use crate::wire::failure::{Class, Failure, Rung, one_line};
+use crate::wire::reply::Reply;
+use crate::wire::wait;
+
+/// What the body of an error says.
+#[derive(Default)]
+struct Said {
+    code: Option<String>,
+    message: String,
+    /// Azure names the permission that is missing.
+    lacks: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Errors {
+    errors: Vec<OneError>,
+}
+
+#[derive(Deserialize)]
+struct OneError {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: String,
+    #[serde(default)]
+    detail: serde_json::Value,
+}
+
+/// Reads an answer that is not a success into a failure. What the request carried is taken out of what the registry says.
+///
+/// `own`: whether the registry itself gave it; only then may it say that something does not exist.
+pub(crate) async fn failure(reply: Reply, method: &Method, own: bool, most: u64) -> Failure {
+    let (status, rung, request) = (reply.status(), reply.rung, reply.request.clone());
+    let sent = reply.sent.clone();
+    let headers = reply.headers().clone();
+    let redirect = reply.location();
+    // Without its body an error is still an error.
+    let body = if *method == Method::HEAD {
+        Bytes::new()
+    } else {
+        reply.body(most).await.unwrap_or_default()
+    };
+    let said = read(&body);
+    let class = match status.as_u16() {
+        300..=399 if redirect.is_some() => Class::Misrouted,
+        code => class(code, &said, rung, own, || {
+            wait::asked_for(&headers, &text_of(&said, &body))
+        }),
+    };
+    let mut message = format!("{request}: {}", words(status));
+    if let Some(target) = redirect {
+        message.push_str(": redirects to another place (");
+        message.push_str(&sent.hide(target.host_str().unwrap_or("?")));
+        message.push_str("), which is not followed here");
+    }
+    for part in [said.code.as_deref(), Some(said.message.as_str()), said.lacks.as_deref()]
+        .into_iter()
+        .flatten()
+    {
+        if !part.is_empty() {
+            message.push_str(": ");
+            message.push_str(&one_line(&sent.hide(part)));
+        }
+    }
+    Failure {
+        rung,
+        class,
+        status: Some(status.as_u16()),
+        code: said.code.map(|code| one_line(&sent.hide(&code))),
+        message,
+    }
+}
+
+fn words(status: StatusCode) -> String {
+    match status.canonical_reason() {
+        Some(reason) => format!("{} {reason}", status.as_u16()),
+        None => status.as_u16().to_string(),
+    }
+}
+
+fn class(
+    status: u16,
+    said: &Said,
+    rung: Rung,
+    own: bool,
+    retry_after: impl FnOnce() -> Option<std::time::Duration>,
+) -> Class {
+    let message = said.message.to_ascii_lowercase();
+    match status {
+        401 => Class::Unauthorized,
+        403 if message.contains("client with ip") => Class::NetworkDenied,
+        403 if message.contains("rate limit") => Class::Throttled {
+            retry_after: retry_after(),
+        },
+        403 => Class::Forbidden,
+        404 if !matches!(rung, Rung::Tags | Rung::Manifest | Rung::Blob) => Class::Unexpected,
+        404 if own && is_unknown(said, &message) => Class::Absent,
+        404 => Class::NotFound,
+        _ if is_locked(said, &message) => Class::Locked,
+        410 | 412 | 423 | 451 if matches!(rung, Rung::Manifest | Rung::Blob) => Class::Blocked,
+        429 => Class::Throttled {
+            retry_after: retry_after(),
+        },
+        500..=599 => Class::Unavailable(Unavailable::ServerError),
+        _ => Class::Unexpected,
+    }
+}
+
+/// Azure's locks answer 405; so does a manifest in quarantine, with other words.
+fn is_locked(said: &Said, message: &str) -> bool {
+    said.code.as_deref() == Some("REGISTRY_DISALLOWED_OPERATION") || message.contains("operation is disallowed")
+}
+
+/// GHCR says `MANIFEST_UNKNOWN` also for a media type that the request did not accept; that is not "absent".
+fn is_unknown(said: &Said, message: &str) -> bool {
+    matches!(said.code.as_deref(), Some("MANIFEST_UNKNOWN" | "NAME_UNKNOWN")) && !message.contains("accept header")
+}
+
+/// The text to look for a wait in: the registry's message, else whatever came.
+fn text_of(said: &Said, body: &Bytes) -> String {
+    if said.message.is_empty() {
+        String::from_utf8_lossy(body).into_owned()
+    } else {
+        said.message.clone()
+    }
+}
+
+/// The first error of a body as the distribution specification has it; of other bodies only plain text is kept.
+fn read(body: &[u8]) -> Said {
+    let Ok(Errors { errors }) = serde_json::from_slice::<Errors>(body) else {
+        let text = std::str::from_utf8(body).unwrap_or_default().trim();
+        let plain = !text.starts_with(['<', '{', '[']);
+        return Said {
+            message: if plain { text.to_owned() } else { hint(text).to_owned() },
+            ..Said::default()
+        };
+    };
+    let Some(first) = errors.into_iter().next() else {
+        return Said::default();
+    };
+    let lacks = first.detail.get(0).and_then(|detail| {
+        let action = detail.get("Action")?.as_str()?;
+        let name = detail
+            .get("Name")
+            .and_then(|name| name.as_str())
+            .unwrap_or("the registry");
+        Some(format!("the identity lacks {action} on {name}"))
+    });
+    let code = Some(first.code).filter(|code| !code.trim().is_empty());
+    Said {
+        code,
+        message: first.message,
+        lacks,
+    }
+}
+
+/// Of a page only what changes the class is kept.
+fn hint(text: &str) -> &'static str {
+    if text.contains("secondary rate limit") {
+        "secondary rate limit"
+    } else if text.contains("API rate limit exceeded") {
+        "API rate limit exceeded"
+    } else {
+        ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const MANIFEST_UNKNOWN: &str = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
+    const ACCEPT: &str = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"OCI index found, but Accept header does not support OCI indexes"}]}"#;
+    const NAME_UNKNOWN: &str = r#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known"}]}"#;
+    const FIREWALL: &str = r#"{"errors":[{"code":"DENIED","message":"client with IP '172.214.169.102' is not allowed access. Refer https://aka.ms/acr/firewall to grant access."}]}"#;
+    const LOCKED: &str = r#"{"errors":[{"code":"REGISTRY_DISALLOWED_OPERATION","detail":{},"message":"The operation is disallowed on this registry, repository or image."}]}"#;
+    const QUARANTINED: &str = r#"{"errors":[{"code":"UNKNOWN","message":"The operation is disallowed."}]}"#;
+    const POLICY: &str = r#"{"errors":[{"code":"PROJECTPOLICYVIOLATION","message":"current image can't be pulled due to configured policy in 'Prevent images with vulnerability severity of "Critical" or higher from running.'"}]}"#;
+    const DENIED: &str = r#"{"errors":[{"code":"DENIED","message":"denied"}]}"#;
+
+    #[test]
+    fn each_status_has_its_class() {
+        let server_error = Class::Unavailable(Unavailable::ServerError);
+        let throttled = Class::Throttled {
+            retry_after: Some(Duration::from_secs(9)),
+        };
+        let cases = [
+            (401, "", Rung::Token, true, Class::Unauthorized),
+            (401, "", Rung::Manifest, true, Class::Unauthorized),
+            (403, DENIED, Rung::Token, true, Class::Forbidden),
+            (403, FIREWALL, Rung::Challenge, true, Class::NetworkDenied),
+            (
+                403,
+                "You have exceeded a secondary rate limit",
+                Rung::Token,
+                true,
+                throttled.clone(),
+            ),
+            (
+                403,
+                "<html>secondary rate limit</html>",
+                Rung::Token,
+                true,
+                throttled.clone(),
+            ),
+            (
+                403,
+                r#"{"message":"API rate limit exceeded for user ID 1.","documentation_url":"https://docs.github.com"}"#,
+                Rung::Tags,
+                false,
+                throttled.clone(),
+            ),
+            (429, "", Rung::Tags, true, throttled),
+            (404, MANIFEST_UNKNOWN, Rung::Manifest, true, Class::Absent),
+            (404, NAME_UNKNOWN, Rung::Tags, true, Class::Absent),
+            (404, MANIFEST_UNKNOWN, Rung::Manifest, false, Class::NotFound),
+            (404, ACCEPT, Rung::Manifest, true, Class::NotFound),
+            (404, "<html>", Rung::Manifest, true, Class::NotFound),
+            (404, r#"{"errors":[]}"#, Rung::Manifest, true, Class::NotFound),
+            (404, "", Rung::Challenge, true, Class::Unexpected),
+            (404, "", Rung::Token, true, Class::Unexpected),
+            (408, "", Rung::Manifest, true, Class::Unexpected),
+            (410, "", Rung::Manifest, true, Class::Blocked),
+            (412, POLICY, Rung::Manifest, true, Class::Blocked),
+            (423, "", Rung::Blob, false, Class::Blocked),
+            (412, "", Rung::Token, true, Class::Unexpected),
+            (304, "", Rung::Manifest, true, Class::Unexpected),
+            (500, "", Rung::Token, true, server_error.clone()),
+            (599, "", Rung::Blob, false, server_error),
+            (600, "", Rung::Blob, false, Class::Unexpected),
+            (400, "", Rung::Tags, true, Class::Unexpected),
+            (405, "", Rung::Manifest, true, Class::Unexpected),
+            (405, LOCKED, Rung::Manifest, true, Class::Locked),
+            (405, QUARANTINED, Rung::Manifest, true, Class::Locked),
+        ];
+        for (status, body, rung, own, expected) in cases {
+            let found = class(status, &read(body.as_bytes()), rung, own, || {
+                Some(Duration::from_secs(9))
+            });
+            assert_eq!(found, expected, "{status} {body} at {rung}");
+        }
+    }
+
+    #[test]
+    fn azure_names_the_missing_permission() {
+        let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required","detail":[{"Type":"repository","Name":"my-image","Action":"metadata_read"}]}]}"#;
+        assert_eq!(
+            read(body.as_bytes()).lacks.as_deref(),
+            Some("the identity lacks metadata_read on my-image")
+        );
+    }
+
+    #[test]
+    fn strange_error_bodies_say_nothing() {
+        let deep = "[".repeat(10_000);
+        for body in [
+            "",
+            "[]",
+            "{}",
+            "<html>x</html>",
+            r#"{"errors":{}}"#,
+            r#"{"errors":[1]}"#,
+            &deep,
+        ] {
+            let said = read(body.as_bytes());
+            assert_eq!((said.code, said.message.as_str()), (None, ""), "{body:.40}");
+        }
+    }
+
+    #[test]
+    fn fuzzed_error_bodies_become_one_short_line() {
+        use proptest::prelude::*;
+
+        let samples = [
+            MANIFEST_UNKNOWN,
+            ACCEPT,
+            FIREWALL,
+            LOCKED,
+            DENIED,
+            "<html>secondary rate limit</html>",
+            r#"{"errors":[{"code":"UNAUTHORIZED","message":"x","detail":[{"Type":"repository","Name":"web","Action":"pull"}]}]}"#,
+            "retry-after: 1.16676ms, allowed: 44000/minute",
+        ];
+        let property = |input: Vec<u8>| {
+            let said = read(&input);
+            for part in [said.code.as_deref(), Some(said.message.as_str()), said.lacks.as_deref()] {
+                let shown = one_line(part.unwrap_or_default());
+                prop_assert!(shown.chars().count() <= 301);
+                prop_assert!(!shown.chars().any(char::is_control), "{:?}", shown);
+            }
+            for status in [400, 401, 403, 404, 405, 429, 500] {
+                class(status, &said, Rung::Manifest, true, || None);
+            }
+            Ok(())
+        };
+        catamaran_fuzz::run(file!(), "errors", &catamaran_fuzz::mutated(&samples), property);
+    }
+}

@@ -1,0 +1,254 @@
+//! What broke, when there is no answer: an error's source chain, read from the inside.
+
+use std::error::Error;
+use std::io;
+
+use catamaran_core::endpoint::Unavailable;
+use rustls::{AlertDescription, CertificateError};
+
+use crate::wire::dns::DnsError;
+use crate::wire::failure::{Class, Failure, Rung, one_line};
+
+/// Classifies an error of reqwest. The rung is `rung` unless the error shows that it never came so far.
+pub(crate) fn failure(error: &reqwest::Error, rung: Rung, request: &str) -> Failure {
+    if let Some(dns) = find::<DnsError>(error) {
+        return unresolved(dns, lower(Rung::Dns, error, rung), request);
+    }
+    if let Some(text) = find::<rustls::Error>(error).and_then(about_our_certificate) {
+        // With TLS 1.3 the registry says so when the handshake is over for us.
+        let reached = if is_own(rung) { Rung::Tls } else { rung };
+        return Failure::new(reached, Class::Unauthorized, format!("{request}: TLS: {text}"));
+    }
+    if let Some(text) = find::<rustls::Error>(error).and_then(not_trusted) {
+        let reached = lower(Rung::Tls, error, rung);
+        return Failure::new(reached, Class::UntrustedCertificate, format!("{request}: TLS: {text}"));
+    }
+    if let Some(text) = not_understood(error) {
+        return Failure::new(rung, Class::Unexpected, format!("{request}: {text}"));
+    }
+    if let Some((class, text)) = refused_by_proxy(error) {
+        let reached = if is_own(rung) { Rung::Connect } else { rung };
+        return Failure::new(reached, class, format!("{request}: {text}"));
+    }
+    let (why, text, reached) = cause(error, rung);
+    let reached = lower(reached, error, rung);
+    Failure::new(reached, Class::Unavailable(why), format!("{request}: {text}"))
+}
+
+/// Classifies an address that we did not get, or that we refuse.
+pub(crate) fn unresolved(error: &DnsError, rung: Rung, request: &str) -> Failure {
+    let class = match error {
+        DnsError::NotResolved { .. } => Class::Unavailable(Unavailable::DnsFailure),
+        DnsError::Refused { .. } => Class::RefusedAddress,
+    };
+    Failure::new(rung, class, format!("{request}: {}", one_line(&error.to_string())))
+}
+
+/// Whether the other side closed the connection before it had answered.
+pub(crate) fn is_closed(error: &reqwest::Error) -> bool {
+    find::<hyper::Error>(error).is_some_and(hyper::Error::is_incomplete_message)
+        || find::<io::Error>(error).is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof)
+}
+
+/// A token endpoint or a blob host that can't be reached fails its own rung: the registry's name, port and certificate are
+/// good. Only the registry's first request tells about the rungs below.
+fn lower(reached: Rung, error: &reqwest::Error, rung: Rung) -> Rung {
+    if is_own(rung) && error.is_connect() {
+        reached
+    } else {
+        rung
+    }
+}
+
+/// Whether a request on this rung goes to the registry itself.
+fn is_own(rung: Rung) -> bool {
+    !matches!(rung, Rung::Exchange | Rung::Token | Rung::Blob)
+}
+
+/// What the other side says of our certificate, or of its absence: a matter of credentials, not an outage.
+fn about_our_certificate(error: &rustls::Error) -> Option<&'static str> {
+    let rustls::Error::AlertReceived(alert) = error else {
+        return None;
+    };
+    match alert {
+        AlertDescription::CertificateRequired => {
+            Some("the server wants a client certificate, and there is none (tls.crt and tls.key in certSecretRef)")
+        }
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::UnknownCA
+        | AlertDescription::AccessDenied
+        | AlertDescription::DecryptError => {
+            Some("the server does not accept our client certificate (tls.crt and tls.key in certSecretRef)")
+        }
+        _ => None,
+    }
+}
+
+/// What is wrong with a certificate that is good for whoever trusts its CA, or reads certificates less strictly. One that has
+/// expired, was revoked, or is another name's, is good for nobody.
+fn not_trusted(error: &rustls::Error) -> Option<String> {
+    use CertificateError::{
+        Expired, ExpiredContext, NotValidForName, NotValidForNameContext, NotValidYet, NotValidYetContext, Revoked,
+    };
+    let rustls::Error::InvalidCertificate(why) = error else {
+        return None;
+    };
+    let nobody = matches!(
+        why,
+        Expired
+            | ExpiredContext { .. }
+            | NotValidYet
+            | NotValidYetContext { .. }
+            | NotValidForName
+            | NotValidForNameContext { .. }
+            | Revoked
+    );
+    (!nobody).then(|| one_line(&error.to_string()))
+}
+
+/// What came over a connection that works, and is no answer in HTTP as it is read here.
+fn not_understood(error: &reqwest::Error) -> Option<String> {
+    if error.is_builder() {
+        return Some(format!("can't be asked for: {}", root_cause(error)));
+    }
+    let hyper = find::<hyper::Error>(error).filter(|hyper| hyper.is_parse())?;
+    Some(format!("not a registry's answer: {}", one_line(&hyper.to_string())))
+}
+
+/// What a proxy answered to `CONNECT`. Of its answer only this much is known: 407, or another that is not 200; that may be an
+/// outage of the registry as well as a rule of the proxy.
+fn refused_by_proxy(error: &reqwest::Error) -> Option<(Class, &'static str)> {
+    let text = root_cause(error);
+    match text.strip_prefix("tunnel error: ")? {
+        "proxy authorization required" => Some((
+            Class::NetworkDenied,
+            "the proxy wants a user name and password, which can stand in HTTPS_PROXY",
+        )),
+        "unsuccessful" => Some((
+            Class::Unavailable(Unavailable::ConnectionFailed),
+            "the proxy gives no connection to it",
+        )),
+        "unexpected end of file" => Some((
+            Class::Unavailable(Unavailable::ConnectionFailed),
+            "the proxy closed the connection",
+        )),
+        _ => None,
+    }
+}
+
+fn cause(error: &reqwest::Error, rung: Rung) -> (Unavailable, String, Rung) {
+    if let Some(tls) = find::<rustls::Error>(error) {
+        return (
+            Unavailable::TlsError,
+            format!("TLS: {}", one_line(&tls.to_string())),
+            Rung::Tls,
+        );
+    }
+    if error.is_timeout() {
+        let text = if error.is_connect() {
+            "no connection in time"
+        } else {
+            "no complete answer in time"
+        };
+        return (Unavailable::Timeout, text.to_owned(), Rung::Connect);
+    }
+    if let Some(io) = find::<io::Error>(error)
+        && let Some(known) = io_cause(io, error.is_connect())
+    {
+        return known;
+    }
+    if let Some(hyper) = find::<hyper::Error>(error)
+        && (hyper.is_incomplete_message() || hyper.is_closed() || hyper.is_canceled())
+    {
+        let text = "connection closed before the answer was complete".to_owned();
+        return (Unavailable::ConnectionFailed, text, rung);
+    }
+    (Unavailable::ConnectionFailed, root_cause(error), Rung::Connect)
+}
+
+fn io_cause(error: &io::Error, connecting: bool) -> Option<(Unavailable, String, Rung)> {
+    let (why, text, reached) = match error.kind() {
+        io::ErrorKind::ConnectionRefused => (Unavailable::ConnectionFailed, "connection refused", Rung::Connect),
+        io::ErrorKind::NetworkUnreachable => (Unavailable::ConnectionFailed, "network unreachable", Rung::Connect),
+        io::ErrorKind::HostUnreachable => (Unavailable::ConnectionFailed, "host unreachable", Rung::Connect),
+        io::ErrorKind::TimedOut => (Unavailable::Timeout, "no connection in time", Rung::Connect),
+        io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
+            // While connecting, TCP may stand already: a reset then ends the TLS handshake.
+            (Unavailable::ConnectionFailed, "connection reset", Rung::Tls)
+        }
+        io::ErrorKind::UnexpectedEof if connecting => (
+            Unavailable::TlsError,
+            "TLS: connection closed during the handshake",
+            Rung::Tls,
+        ),
+        io::ErrorKind::UnexpectedEof => (
+            Unavailable::ConnectionFailed,
+            "connection closed before the answer was complete",
+            Rung::Connect,
+        ),
+        _ => return None,
+    };
+    Some((why, text.to_owned(), reached))
+}
+
+/// Looks for an error of one type in the chain. An `io::Error` hides the error inside it from `source`, so ask it as well.
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(current) = next {
+        if let Some(found) = current.downcast_ref::<E>() {
+            // Of nested errors of one kind the innermost knows best.
+            return current
+                .source()
+                .and_then(find)
+                .or_else(|| inside(current).and_then(find))
+                .or(Some(found));
+        }
+        if let Some(found) = inside(current).and_then(find) {
+            return Some(found);
+        }
+        next = current.source();
+    }
+    None
+}
+
+fn inside<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    let inner = error.downcast_ref::<io::Error>()?.get_ref()?;
+    Some(inner)
+}
+
+/// The innermost error's words.
+pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
+    let mut current = error;
+    while let Some(source) = inside(current).or_else(|| current.source()) {
+        current = source;
+    }
+    one_line(&current.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_inside_an_io_error_is_found() {
+        let inner = rustls::Error::General("x".to_owned());
+        let middle = io::Error::new(io::ErrorKind::InvalidData, inner);
+        let outer = io::Error::other(middle);
+        assert!(find::<rustls::Error>(&outer).is_some());
+        assert!(find::<DnsError>(&outer).is_none());
+        assert_eq!(root_cause(&outer), "unexpected error: x");
+    }
+
+    #[test]
+    fn of_nested_io_errors_the_innermost_counts() {
+        let outer = io::Error::other(io::Error::from(io::ErrorKind::ConnectionRefused));
+        assert_eq!(
+            find::<io::Error>(&outer).map(io::Error::kind),
+            Some(io::ErrorKind::ConnectionRefused)
+        );
+    }
+}
