@@ -132,6 +132,8 @@ pub enum KeepReason {
     ExcludedImage,
     /// The active side is known to lack it.
     MissingOnActive,
+    /// A manifest, a config or a layer that it refers to is missing on the active side.
+    BrokenOnActive,
     /// The sides hold different content under the tag.
     DigestMismatch,
     /// It was not verified, and the mirror swaps only what is proven equal.
@@ -313,6 +315,7 @@ impl KeepReason {
             KeepReason::NotSelected => "NotSelected",
             KeepReason::ExcludedImage => "ExcludedImage",
             KeepReason::MissingOnActive => "MissingOnActive",
+            KeepReason::BrokenOnActive => "BrokenOnActive",
             KeepReason::DigestMismatch => "DigestMismatch",
             KeepReason::Unverified => "Unverified",
             KeepReason::NotCached => "NotCached",

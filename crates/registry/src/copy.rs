@@ -26,6 +26,7 @@ use crate::wire::path;
 
 mod blobs;
 mod error;
+mod inspect;
 mod pace;
 mod parts;
 mod placed;
@@ -34,6 +35,7 @@ mod referrers;
 mod tally;
 
 pub use error::CopyError;
+pub use inspect::inspect;
 pub use pace::Pace;
 pub use placed::Placed;
 pub use tally::{Count, Tally};
@@ -243,7 +245,7 @@ impl Copier {
                 if deepest == 0 {
                     return Err(CopyError::Unsupported("indexes within indexes, too deep".to_owned()));
                 }
-                self.place_manifest(image, child, deepest - 1).await?;
+                self.place_manifest(image, &child.digest, deepest - 1).await?;
             }
             Ok(())
         })

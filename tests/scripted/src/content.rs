@@ -89,6 +89,13 @@ impl Content {
         digest
     }
 
+    pub(crate) fn clean_up(&mut self, repository: &str, digest: &Digest) {
+        self.blobs.remove(digest);
+        if let Some(repository) = self.repositories.get_mut(repository) {
+            repository.manifests.remove(digest);
+        }
+    }
+
     /// Notes a blob that was uploaded to a repository.
     pub(crate) fn place_blob(&mut self, repository: &str, digest: &Digest, body: Bytes) {
         let blob = self.blobs.entry(digest.clone()).or_insert_with(|| Blob {

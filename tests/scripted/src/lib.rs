@@ -140,6 +140,11 @@ impl Registry {
         self.state.content(|all| all.untag(repository, tag));
     }
 
+    /// Removes what a clean-up takes for unused: a manifest of this repository, or a blob of all of them.
+    pub fn clean_up(&self, repository: &str, digest: &Digest) {
+        self.state.content(|all| all.clean_up(repository, digest));
+    }
+
     /// Removes a repository with everything in it.
     pub fn delete_repository(&self, repository: &str) {
         self.state.content(|all| all.delete(repository));

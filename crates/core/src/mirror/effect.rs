@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::contents::Inspect;
 use super::event::{ReferenceName, RequestId};
 use super::parity::Observed;
 use super::prewarm::Pull;
@@ -60,6 +61,8 @@ pub enum Effect {
     },
     /// Read one reference; ends with `Resolved`.
     Resolve(Resolve),
+    /// Look whether all that a digest refers to is on both sides; ends with `Inspected`.
+    Inspect(Inspect),
     /// Drop what a pass has under way: nothing of it is reported any more.
     AbandonPass(u64),
     /// Copy a tag; ends with `Copied`.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::contents::Inspected;
 use super::failover::Standing;
 use super::in_use::InUse;
 use super::parity::{Canary, Observed};
@@ -49,6 +50,8 @@ pub enum Event {
     Listed(Box<Listed>),
     /// One reference was read.
     Resolved(Box<Resolved>),
+    /// The content of a digest was inspected.
+    Inspected(Box<Inspected>),
     /// What pods and workloads use.
     InUse {
         /// The request that this answers.

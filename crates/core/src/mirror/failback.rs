@@ -45,6 +45,8 @@ pub enum BlockReason {
     MissingOnPrimary,
     /// The sides hold different content.
     DigestMismatch,
+    /// A manifest, a config or a layer of it is missing on the primary, and the fallback has all of it.
+    BrokenOnPrimary,
     /// It could not be read on the primary, or not be compared.
     NotRead,
 }
@@ -55,6 +57,7 @@ impl BlockReason {
         match self {
             BlockReason::MissingOnPrimary => "MissingOnPrimary",
             BlockReason::DigestMismatch => "DigestMismatch",
+            BlockReason::BrokenOnPrimary => "BrokenOnPrimary",
             BlockReason::NotRead => "NotRead",
         }
     }
@@ -119,16 +122,29 @@ fn within(read: &RangeInclusive<Timestamp>, observations: Sides<Option<(Observed
 pub(super) fn blockers(policy: &MirrorPolicy, in_use: &InUse, known: &Known<'_>) -> Blockers {
     let mut blockers = Blockers::default();
     for (repository, reference) in needed(policy, in_use) {
-        blockers.check(policy, repository, reference, known.seen(repository, reference));
+        let broken = known.ledger.is_broken_only_on(Side::Primary, repository, reference);
+        blockers.check(
+            policy,
+            (repository, reference),
+            known.seen(repository, reference),
+            broken,
+        );
     }
     blockers
 }
 
 impl Blockers {
     /// Judges one more reference.
-    fn check(&mut self, policy: &MirrorPolicy, repository: &str, reference: &str, seen: Sides<Observed>) {
+    fn check(
+        &mut self,
+        policy: &MirrorPolicy,
+        (repository, reference): (&str, &str),
+        seen: Sides<Observed>,
+        is_broken: bool,
+    ) {
         self.checked += 1;
-        let Some(reason) = judge(policy, is_digest(reference), &seen) else {
+        let broken = is_broken.then_some(BlockReason::BrokenOnPrimary);
+        let Some(reason) = judge(policy, is_digest(reference), &seen).or(broken) else {
             return;
         };
         self.total += 1;

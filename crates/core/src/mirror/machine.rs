@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::cache::CacheCare;
 use super::canary::CanaryChoice;
+use super::contents::Contents;
 use super::copies::Copies;
 use super::effect::Effect;
 use super::event::{Event, Requests, StatusRead};
@@ -48,6 +49,7 @@ pub struct Mirror {
     pub(super) ledger: Ledger,
     pub(super) passes: Passes,
     verification: Verification,
+    pub(super) contents: Contents,
     pub(super) in_use: Option<Arc<InUse>>,
     pub(super) copies: Copies,
     pub(super) cache: CacheCare,
@@ -119,6 +121,7 @@ impl Mirror {
             ledger: Ledger::new(),
             passes: Passes::default(),
             verification: Verification::default(),
+            contents: Contents::default(),
             in_use: None,
             copies: Copies::default(),
             cache: CacheCare::default(),
@@ -150,6 +153,7 @@ impl Mirror {
             }
             Event::Listed(listed) => self.listed(&listed, now),
             Event::Resolved(resolved) => self.resolved(&resolved, now),
+            Event::Inspected(inspected) => self.inspected(&inspected, now),
             Event::InUse { request, in_use } => self.in_use_read(request, &in_use, now),
             Event::InUseFailed(request) => self.in_use_failed(request, now),
             Event::Wanted { references, urgent } => self.wanted(references, urgent, now),
@@ -181,7 +185,11 @@ impl Mirror {
         let recheck = self.decision.as_ref().and_then(|decision| decision.recheck_at);
         // One that is due and was not begun waits for something else.
         let check = self.failback.wake_at().filter(|at| *at > now);
-        let lost = [self.verification.wake_at(), self.copies.wake_at()];
+        let lost = [
+            self.verification.wake_at(),
+            self.copies.wake_at(),
+            self.contents.wake_at(),
+        ];
         let pulls = self.pulls.wake_at(now);
         let wakes = [write, pass, recheck, check, pulls].into_iter().chain(lost);
         wakes.flatten().min()
@@ -246,6 +254,7 @@ impl Mirror {
             self.failback.not_read(&name);
         }
         self.failback.give_up(now);
+        self.contents.give_up(now);
         effects.extend(self.passes.give_up(now));
         if self.copies.give_up(now)
             && let Some(policy) = self.policy()
@@ -275,6 +284,7 @@ impl Mirror {
     /// Ends what is under way.
     fn stop_work(&mut self) -> Vec<Effect> {
         self.verification.forget();
+        self.contents.stop();
         self.failback.forget();
         let copies = self.copies.stop().then_some(Effect::StopCopies);
         self.passes.abandon().into_iter().chain(copies).collect()

@@ -30,6 +30,7 @@ use crate::policy::MirrorPolicy;
 use crate::routing::evidence::{Key, RepositoryKeys};
 use crate::side::{Side, Sides};
 
+mod broken;
 mod compare;
 mod entry;
 mod forget;
@@ -44,6 +45,8 @@ mod tally;
 mod tests;
 mod verdict;
 
+use broken::Broken;
+pub use broken::Held;
 pub use compare::{Difference, DifferenceKind, compare};
 use groups::Groups;
 use look::Look;
@@ -99,6 +102,8 @@ pub struct Summary {
     pub pending: usize,
     /// Absent from a pull-through cache, which gets it with the next pull.
     pub not_cached: usize,
+    /// Of those that both sides have with one digest: what they refer to is not all there on a side.
+    pub broken: usize,
     /// The oldest read that a verdict rests on; none when no tag has both sides read.
     pub oldest_check: Option<Timestamp>,
     /// The same evidence has the same revision: 16 hexadecimal digits.
@@ -154,6 +159,7 @@ pub struct Ledger {
     store: Store,
     tally: Tally,
     groups: Groups,
+    broken: Broken,
 }
 
 impl Ledger {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::contents::BrokenContent;
 use super::event::CacheRule;
 use super::failback::Blockers;
 use super::failover::{Decision, Flip};
@@ -21,6 +22,9 @@ use crate::side::{Side, Sides};
 
 /// Divergences that are named at most; the counts are exact.
 pub const MAX_DIVERGENCES: usize = 20;
+
+/// Broken digests that are shown at most.
+pub const MAX_BROKEN: usize = 10;
 
 /// A mirror as its status shows it.
 #[derive(Clone, Debug)]
@@ -67,6 +71,8 @@ pub struct Observation {
     pub summary: Summary,
     /// A sample of confirmed divergences, newest first, at most [`MAX_DIVERGENCES`].
     pub divergences: Vec<Divergence>,
+    /// A sample of what is broken, by name, at most [`MAX_BROKEN`].
+    pub broken: Vec<BrokenContent>,
     /// What is probed with.
     pub canary: Option<Canary>,
     /// Other mirrors that claim the same repositories and win.
@@ -160,6 +166,7 @@ impl Mirror {
             pass: self.passes.last().cloned(),
             summary: self.ledger.summary(),
             divergences: self.ledger.divergences(MAX_DIVERGENCES),
+            broken: self.contents.broken().take(MAX_BROKEN).cloned().collect(),
             canary: self.canary.current().cloned(),
             overlaps: self.conflicts.clone(),
             rescued: self.status.rescued(),

@@ -39,9 +39,20 @@ pub struct Knowledge {
     pub presence: Sides<Presence>,
     /// Both have it, with one digest. Never true unless both are [`Presence::Present`].
     pub same: bool,
+    /// What it refers to is not all there, so that it can't be pulled. Never true of a side that is not [`Presence::Present`].
+    pub broken: Sides<bool>,
 }
 
+const WHOLE: Sides<bool> = Sides {
+    primary: false,
+    fallback: false,
+};
+
 const SAME: u8 = 1 << 4;
+const BROKEN: Sides<u8> = Sides {
+    primary: 1 << 6,
+    fallback: 1 << 7,
+};
 
 impl Presence {
     fn from_bits(bits: u8) -> Option<Presence> {
@@ -70,6 +81,7 @@ impl Knowledge {
             fallback: Presence::Unknown,
         },
         same: false,
+        broken: WHOLE,
     };
 
     /// Both sides have it, with one digest.
@@ -79,13 +91,16 @@ impl Knowledge {
             fallback: Presence::Present,
         },
         same: true,
+        broken: WHOLE,
     };
 
-    /// Bits 0 and 1: the primary's presence; 2 and 3: the fallback's; 4: one digest. Bit 5 is free, 6 and 7 are reserved
-    /// for "broken" on the primary and on the fallback; all three are 0.
+    /// Bits 0 and 1: the primary's presence; 2 and 3: the fallback's; 4: one digest; 6 and 7: broken on the primary and on the
+    /// fallback. Bit 5 is free, and 0.
     pub fn to_byte(self) -> u8 {
         let same = if self.same { SAME } else { 0 };
-        self.presence.primary as u8 | (self.presence.fallback as u8) << 2 | same
+        let broken = |side: Side| if self.broken[side] { BROKEN[side] } else { 0 };
+        let broken = broken(Side::Primary) | broken(Side::Fallback);
+        self.presence.primary as u8 | (self.presence.fallback as u8) << 2 | same | broken
     }
 
     /// Reads [`Knowledge::to_byte`]; none for a byte that it never writes.
@@ -96,8 +111,10 @@ impl Knowledge {
                 fallback: Presence::from_bits(byte >> 2 & 3)?,
             },
             same: byte & SAME != 0,
+            broken: BROKEN.map(|bit| byte & bit != 0),
         };
-        let possible = !knowledge.same || knowledge.is_on_both();
+        let is_there = |side: Side| !knowledge.broken[side] || knowledge.presence[side] == Presence::Present;
+        let possible = (!knowledge.same || knowledge.is_on_both()) && Side::ALL.into_iter().all(is_there);
         (possible && knowledge.to_byte() == byte).then_some(knowledge)
     }
 
@@ -112,11 +129,24 @@ impl Knowledge {
     pub fn merge(self, other: Knowledge) -> Knowledge {
         let presence = Sides::from_fn(|side| self.presence[side].merge(other.presence[side]));
         let says_different = |one: Knowledge| one.is_on_both() && !one.same;
-        let merged = Knowledge { presence, same: false };
+        let broken = Sides::from_fn(|side| self.broken[side] || other.broken[side]);
+        let merged = Knowledge {
+            presence,
+            same: false,
+            broken: WHOLE,
+        }
+        .with_broken(broken);
         Knowledge {
             same: merged.is_on_both() && (self.same || other.same) && !says_different(self) && !says_different(other),
             ..merged
         }
+    }
+
+    /// The same with these sides broken, as far as they have it.
+    #[must_use]
+    pub(crate) fn with_broken(self, broken: Sides<bool>) -> Knowledge {
+        let broken = Sides::from_fn(|side| broken[side] && self.presence[side] == Presence::Present);
+        Knowledge { broken, ..self }
     }
 
     /// The same of a digest, which is one digest wherever it is.

@@ -74,6 +74,7 @@ pub const RULES: &[Rule] = &[
     ("OnActive", on_active),
     ("MissingOnActive", missing_on_target),
     ("DigestMismatch", mismatched),
+    ("BrokenOnActive", broken_on_target),
     ("Rewritten", present_on_target),
     ("NotCached", not_cached),
 ];
@@ -114,17 +115,23 @@ impl Question<'_> {
         only_there && trusted
     }
 
+    /// Whether the other side has the same content, and this side alone has all that it refers to.
+    fn is_whole_only_on(&self, side: Side) -> bool {
+        let known = self.digest.or(self.tag).unwrap_or_default();
+        known.same && known.broken[side.other()] && !known.broken[side]
+    }
+
     /// Whether a side has the tag, which beside a digest is no more than a hint.
     fn presence_of_tag(&self, side: Side) -> Presence {
         self.tag.unwrap_or_default().presence[side]
     }
 }
 
-/// What the active side lacks is taken from where it is.
+/// What the active side lacks, or has only a part of, is taken from where it is.
 fn only_on_other(ask: &Question<'_>) -> Option<Answer> {
     let other = ask.named.other();
     let may_go = ask.allows(other) && !ask.unavailable[other];
-    let goes = ask.named == ask.target && ask.is_only_on(other) && may_go;
+    let goes = ask.named == ask.target && (ask.is_only_on(other) || ask.is_whole_only_on(other)) && may_go;
     goes.then_some(Answer::Goes(other, RewriteReason::OnlyOnOther))
 }
 
@@ -152,6 +159,13 @@ fn mismatched(ask: &Question<'_>) -> Option<Answer> {
     } else {
         Answer::Stays(KeepReason::DigestMismatch)
     })
+}
+
+/// What can't be pulled from the target stays where it can be.
+fn broken_on_target(ask: &Question<'_>) -> Option<Answer> {
+    let known = ask.digest.or(ask.tag)?;
+    let broken = known.broken[ask.target] && !known.broken[ask.named];
+    broken.then_some(Answer::Stays(KeepReason::BrokenOnActive))
 }
 
 /// A tag must be equal on both sides, or be on the target only; for a digest it is enough that the target has it.

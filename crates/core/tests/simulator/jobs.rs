@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use catamaran_core::endpoint::Ended;
 use catamaran_core::mirror::repair::Errand;
-use catamaran_core::mirror::{Effect, Event, RequestId, Resolve, WriteProblem};
+use catamaran_core::mirror::{Effect, Event, Inspect, Inspected, RequestId, Resolve, WriteProblem};
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::routing::evidence::{Group, GroupPlace};
+use catamaran_core::side::Sides;
 
 use crate::api::{Object, Status};
 use crate::clock::{Ms, SECOND, millis};
@@ -35,6 +36,11 @@ pub enum Job {
     },
     Resolve {
         wanted: Resolve,
+        policy: Arc<MirrorPolicy>,
+        begun: Ms,
+    },
+    Inspect {
+        wanted: Inspect,
         policy: Arc<MirrorPolicy>,
         begun: Ms,
     },
@@ -131,6 +137,11 @@ impl World {
                 let begun = now;
                 (end, Job::Resolve { wanted, policy, begun })
             }
+            Effect::Inspect(wanted) => {
+                let end = now + 20 * self.slowest(&policy);
+                let begun = now;
+                (end, Job::Inspect { wanted, policy, begun })
+            }
             Effect::Copy(errand) => (now + SECOND, Job::Copy { errand, policy }),
             _ => return None,
         })
@@ -163,6 +174,14 @@ impl World {
                 let event = self.resolve(&wanted, &policy);
                 self.answer(replica, begun, Kind::Resolve, event, (Some(policy), asked));
             }
+            Job::Inspect {
+                wanted,
+                policy,
+                begun: asked,
+            } => {
+                let event = self.inspect(&wanted, &policy);
+                self.answer(replica, begun, Kind::Resolve, event, (Some(policy), asked));
+            }
             Job::Copy { errand, policy } => {
                 let event = self.copy(errand, &policy);
                 self.answer(replica, begun, Kind::Copy, event, (Some(policy), self.now));
@@ -170,6 +189,22 @@ impl World {
             Job::Status { request, base, status } => self.status_written(replica, begun.0, request, &base, *status),
             Job::Store { groups, all, facts } => self.stored(replica, begun.0, groups, &all, facts),
         }
+    }
+
+    /// Whether all that a digest refers to can be read from both sides.
+    fn inspect(&self, wanted: &Inspect, policy: &MirrorPolicy) -> Event {
+        let sides = Sides::from_fn(|side| {
+            let path = policy.path(side, &wanted.held.repository);
+            let host = &policy.sides[side].registry;
+            match self.unreadable(host, &path) {
+                Some(failure) => Err(failure),
+                None => Ok(self.registry(host).lacks_of(&path, &wanted.held.digest)),
+            }
+        });
+        Event::Inspected(Box::new(Inspected {
+            request: wanted.request,
+            sides,
+        }))
     }
 
     /// Sends an answer on its way, with the fault that waits for one of its kind.

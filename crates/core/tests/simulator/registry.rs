@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use catamaran_core::digest::Digest;
 use catamaran_core::endpoint::{Layer, Outcome, Send, Unavailable};
+use catamaran_core::mirror::{Missing, Part};
 
 use crate::clock::{Dice, Ms};
 use crate::endpoints::layer_of;
@@ -48,6 +49,8 @@ pub struct Registry {
     pub offset: Ms,
     /// Repositories that answer 500 while the others work.
     pub broken: BTreeSet<String>,
+    /// Manifests whose layers were cleaned away.
+    pub gutted: BTreeSet<(String, Digest)>,
     tags: BTreeMap<String, BTreeMap<String, Digest>>,
     manifests: BTreeSet<(String, Digest)>,
     pub log: Vec<Change>,
@@ -69,6 +72,7 @@ impl Registry {
             latency,
             offset: 0,
             broken: BTreeSet::new(),
+            gutted: BTreeSet::new(),
             tags: BTreeMap::new(),
             manifests: BTreeSet::new(),
             log: Vec::new(),
@@ -197,6 +201,16 @@ impl Registry {
                 .then_some(digest),
             Err(_) => self.tags.get(path)?.get(reference).cloned(),
         }
+    }
+
+    /// What it lacks of the content of a digest.
+    pub fn lacks_of(&self, path: &str, digest: &Digest) -> Option<Missing> {
+        let gutted = self.gutted.contains(&(path.to_owned(), digest.clone()));
+        gutted.then(|| Missing {
+            part: Part::Layer,
+            digest: Digest::of(b"layer"),
+            platform: None,
+        })
     }
 
     pub fn tags(&self, path: &str) -> BTreeMap<String, Digest> {

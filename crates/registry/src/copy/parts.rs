@@ -19,11 +19,28 @@ pub(super) struct Blob {
     pub(super) size: u64,
 }
 
+/// A manifest that an index names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Child {
+    pub(super) digest: Digest,
+    /// `os/architecture`, where the index names them.
+    pub(super) platform: Option<String>,
+}
+
+impl Child {
+    /// What builders call the platform of what no node runs: attestations.
+    pub(super) fn is_attestation(&self) -> bool {
+        self.platform.as_deref() == Some("unknown/unknown")
+    }
+}
+
 /// Everything that a manifest or index leads to, in its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Parts {
     pub(super) blobs: Vec<Blob>,
-    pub(super) children: Vec<Digest>,
+    /// The first of the blobs is the config.
+    pub(super) has_config: bool,
+    pub(super) children: Vec<Child>,
 }
 
 #[derive(Deserialize)]
@@ -47,7 +64,17 @@ struct Descriptor {
     size: u64,
     #[serde(default)]
     urls: Vec<String>,
+    platform: Option<Platform>,
 }
+
+#[derive(Deserialize)]
+struct Platform {
+    os: String,
+    architecture: String,
+}
+
+/// Longer names of platforms are left out.
+const LONGEST_PLATFORM: usize = 64;
 
 impl Parts {
     /// The parts of a manifest and its media type: the one it names, else the one it came with, else what it looks like.
@@ -72,9 +99,13 @@ impl Parts {
             .filter(|name| name.starts_with("application/vnd.") && name.len() <= 255 && name.bytes().all(is_graphic))
             .unwrap_or(if is_index { INDEX } else { MANIFEST })
             .to_owned();
+        let has_config = written.config.as_ref().is_some_and(|config| !is_elsewhere(config));
         let blobs = written.config.into_iter().chain(written.layers).chain(written.blobs);
         let children = written.manifests.unwrap_or_default();
-        let mut parts = Parts::default();
+        let mut parts = Parts {
+            has_config,
+            ..Parts::default()
+        };
         for blob in blobs.filter(|blob| !is_elsewhere(blob)) {
             let digest = digest(&blob)?;
             if !parts.blobs.iter().any(|known| known.digest == digest) {
@@ -86,8 +117,12 @@ impl Parts {
         }
         for child in children {
             let digest = digest(&child)?;
-            if !parts.children.contains(&digest) {
-                parts.children.push(digest);
+            if !parts.children.iter().any(|known| known.digest == digest) {
+                let platform = child
+                    .platform
+                    .map(|platform| format!("{}/{}", platform.os, platform.architecture));
+                let platform = platform.filter(|name| name.len() <= LONGEST_PLATFORM && name.bytes().all(is_graphic));
+                parts.children.push(Child { digest, platform });
             }
         }
         Ok((parts, media_type))
@@ -190,7 +225,14 @@ mod tests {
         ];
         for (name, body, header, blobs, children, media_type) in cases {
             let read = Parts::read(body.as_bytes(), header).unwrap();
-            assert_eq!(read, (Parts { blobs, children }, media_type.to_owned()), "{name}");
+            let has_config = body.contains("config");
+            let children = children.into_iter().map(|digest| Child { digest, platform: None });
+            let parts = Parts {
+                blobs,
+                has_config,
+                children: children.collect(),
+            };
+            assert_eq!(read, (parts, media_type.to_owned()), "{name}");
         }
     }
 

@@ -23,7 +23,7 @@ impl Copier {
         let fallback = fallback_tag(&root.digest);
         if let Some(index) = self.list(image, &root.digest, &fallback).await? {
             for referrer in &index.parts.children {
-                self.place_manifest(image, referrer, DEEPEST).await?;
+                self.place_manifest(image, &referrer.digest, DEEPEST).await?;
             }
             // Where there is no API they are found by the tag.
             let target = &self.target.shared().session;

@@ -120,7 +120,10 @@ fn is_locked(said: &Said, message: &str) -> bool {
 
 /// GHCR says `MANIFEST_UNKNOWN` also for a media type that the request did not accept; that is not "absent".
 fn is_unknown(said: &Said, message: &str) -> bool {
-    matches!(said.code.as_deref(), Some("MANIFEST_UNKNOWN" | "NAME_UNKNOWN")) && !message.contains("accept header")
+    matches!(
+        said.code.as_deref(),
+        Some("MANIFEST_UNKNOWN" | "NAME_UNKNOWN" | "BLOB_UNKNOWN")
+    ) && !message.contains("accept header")
 }
 
 /// The text to look for a wait in: the registry's message, else whatever came.
@@ -181,6 +184,7 @@ mod tests {
     const MANIFEST_UNKNOWN: &str = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#;
     const ACCEPT: &str = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"OCI index found, but Accept header does not support OCI indexes"}]}"#;
     const NAME_UNKNOWN: &str = r#"{"errors":[{"code":"NAME_UNKNOWN","message":"repository name not known"}]}"#;
+    const BLOB_UNKNOWN: &str = r#"{"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown to registry"}]}"#;
     const FIREWALL: &str = r#"{"errors":[{"code":"DENIED","message":"client with IP '172.214.169.102' is not allowed access. Refer https://aka.ms/acr/firewall to grant access."}]}"#;
     const LOCKED: &str = r#"{"errors":[{"code":"REGISTRY_DISALLOWED_OPERATION","detail":{},"message":"The operation is disallowed on this registry, repository or image."}]}"#;
     const QUARANTINED: &str = r#"{"errors":[{"code":"UNKNOWN","message":"The operation is disallowed."}]}"#;
@@ -222,6 +226,7 @@ mod tests {
             (429, "", Rung::Tags, true, throttled),
             (404, MANIFEST_UNKNOWN, Rung::Manifest, true, Class::Absent),
             (404, NAME_UNKNOWN, Rung::Tags, true, Class::Absent),
+            (404, BLOB_UNKNOWN, Rung::Blob, true, Class::Absent),
             (404, MANIFEST_UNKNOWN, Rung::Manifest, false, Class::NotFound),
             (404, ACCEPT, Rung::Manifest, true, Class::NotFound),
             (404, "<html>", Rung::Manifest, true, Class::NotFound),

@@ -76,7 +76,7 @@ async fn pair() -> (Registry, Registry) {
 }
 
 /// Content that differs by name and has no short description.
-fn content(name: &str, bytes: usize) -> Bytes {
+pub(crate) fn content(name: &str, bytes: usize) -> Bytes {
     let mut content = Vec::with_capacity(bytes + 64);
     let mut n = 0u32;
     while content.len() < bytes {
@@ -87,11 +87,11 @@ fn content(name: &str, bytes: usize) -> Bytes {
     content.into()
 }
 
-fn descriptor(digest: &Digest, size: usize, rest: &str) -> String {
+pub(crate) fn descriptor(digest: &Digest, size: usize, rest: &str) -> String {
     format!(r#"{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{digest}","size":{size}{rest}}}"#)
 }
 
-fn push_manifest(
+pub(crate) fn push_manifest(
     registry: &Registry,
     repository: &str,
     config: &Bytes,
@@ -116,7 +116,7 @@ fn base() -> String {
 }
 
 /// An index of three platforms, each with an attestation, as buildx makes it.
-fn push_index(registry: &Registry, repository: &str, tag: &str) -> Digest {
+pub(crate) fn push_index(registry: &Registry, repository: &str, tag: &str) -> Digest {
     let base = content("base", 3 * PIECE);
     let mut manifests = Vec::new();
     for platform in ["amd64", "arm64", "riscv64"] {

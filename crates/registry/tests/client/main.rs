@@ -7,6 +7,7 @@ mod copying;
 mod credentials;
 mod cross_check;
 mod hostile;
+mod inspecting;
 mod ladder;
 mod listing;
 mod probing;

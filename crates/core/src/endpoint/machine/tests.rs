@@ -484,9 +484,12 @@ fn probe_that_is_wanted_for_later_begins_then() {
 
 #[test]
 fn blobs_that_no_probe_can_read_any_more_fail_no_longer() {
-    let no_blobs = |_, send: &Send| match send.blob {
-        true => (REFUSED, Layer::Blob),
-        false => (UP, Layer::Manifest),
+    let no_blobs = |_, send: &Send| {
+        if send.blob {
+            (REFUSED, Layer::Blob)
+        } else {
+            (UP, Layer::Manifest)
+        }
     };
     let mut bench = Bench::watched(&[("apps", &["app"])]);
     bench.run(20_000, 20, no_blobs);

@@ -128,7 +128,9 @@ impl FailbackCheck {
             if at.is_none_or(|at| distance(at, now) > FRESH) {
                 old.push((at, repository, reference));
             }
-            judged.check(policy, repository, reference, within(&(fresh..=now), observations));
+            let broken = ledger.is_broken_only_on(Side::Primary, repository, reference);
+            let seen = within(&(fresh..=now), observations);
+            judged.check(policy, (repository, reference), seen, broken);
         }
         let all = old.len() <= MOST_READ;
         self.state = State::Reading(Reading {

@@ -47,6 +47,7 @@ impl Mirror {
             self.pass_ended(policy, complete, now, effects);
         }
         effects.extend(self.verification.begin(&mut self.requests, now));
+        effects.extend(self.contents.begin(&mut self.requests, now));
         let in_use = self.in_use.clone().unwrap_or_default();
         if self.failback.end_if_read(policy, &in_use, &self.ledger, now) {
             self.write.want();
@@ -59,6 +60,9 @@ impl Mirror {
             self.ledger.drop_prior();
         }
         let in_use = self.in_use.clone().unwrap_or_default();
+        if complete {
+            self.contents.plan(policy, &mut self.ledger, &in_use, now);
+        }
         self.canary.choose(policy, &self.ledger, &in_use, complete);
         self.write.want();
         effects.push(Effect::Measure);

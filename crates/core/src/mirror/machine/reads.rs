@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{Mirror, rules};
 use crate::endpoint::{Outcome, later};
+use crate::mirror::contents::Inspected;
 use crate::mirror::effect::Effect;
 use crate::mirror::event::{Listed, Probed, ReferenceName, RequestId, Resolved};
 use crate::mirror::failover::LONGEST_SKEW;
@@ -116,6 +117,14 @@ impl Mirror {
         }
         self.failback.read(&resolved.name, &resolved.seen);
         self.write.want();
+        Vec::new()
+    }
+
+    pub(super) fn inspected(&mut self, inspected: &Inspected, now: Timestamp) -> Vec<Effect> {
+        if self.contents.ended(inspected, &mut self.ledger, now) {
+            self.write.want();
+            return vec![Effect::Measure];
+        }
         Vec::new()
     }
 

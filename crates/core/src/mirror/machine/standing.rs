@@ -67,6 +67,7 @@ impl Mirror {
         }
         self.copies.forget();
         self.cache.forget();
+        self.contents.forget();
         self.passes.forget()
     }
 
@@ -158,6 +159,7 @@ impl Mirror {
         let mut effects = self.stop_work();
         effects.extend(self.passes.forget());
         self.cache.forget();
+        self.contents.forget();
         self.pulls.forget();
         self.in_use = None;
         self.has_prior = false;

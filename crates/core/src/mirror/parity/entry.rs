@@ -227,7 +227,11 @@ impl Entry {
             });
         let digests = Sides::from_fn(|side| self.content(side).map(|content| &content.digest));
         let same = digests.primary.is_some() && digests.primary == digests.fallback;
-        Knowledge { presence, same }
+        Knowledge {
+            presence,
+            same,
+            broken: Sides::default(),
+        }
     }
 
     pub(super) fn class(&self) -> Class {

@@ -109,7 +109,9 @@ impl Ledger {
     }
 
     fn known_digest(&self, key: Key, slot: Option<&Slot>) -> Knowledge {
-        let by_itself = slot.map_or(Knowledge::NOTHING, |slot| slot.entry.knowledge());
+        let by_itself = slot.map_or(Knowledge::NOTHING, |slot| {
+            slot.entry.knowledge().with_broken(self.broken_of(slot))
+        });
         let own = self.known_by_tags(key).merge(by_itself);
         let prior = self.groups.prior.as_ref().and_then(|prior| prior.evidence.digest(key));
         let is_read = |side: Side| own.presence[side] != Presence::Unknown;
@@ -126,7 +128,7 @@ impl Ledger {
                 break;
             }
         }
-        known
+        known.with_broken(self.broken.of(digest))
     }
 
     /// What is known of an entry, and the digest that both sides have.
@@ -134,6 +136,7 @@ impl Ledger {
         let own = slot.entry.knowledge();
         let content = Side::ALL.into_iter().find_map(|side| slot.entry.content(side));
         let content = content.map(|content| content.key);
+        let own = own.with_broken(self.broken_of(slot));
         let prior = self.groups.prior.as_ref();
         let Some((prior, known)) = prior.and_then(|prior| Some((prior, prior.tag(slot.key)?))) else {
             return (own, content);
@@ -199,7 +202,7 @@ impl Ledger {
             if !slot.is_digest() {
                 let keys = slot.entry.content_keys();
                 for key in Side::ALL.into_iter().filter_map(|side| keys[side]) {
-                    group.digest(key, standing(slot, key));
+                    group.digest(key, standing(slot, key).with_broken(self.broken.of(key)));
                 }
             }
         }
@@ -259,11 +262,17 @@ impl Ledger {
         if sizes.len() > 1 || (self.groups.bits != before && self.tally.bytes() > 0) {
             self.groups.touch_all();
         }
+        self.seed_broken(&prior);
         self.groups.prior = Some(Prior {
             evidence: prior,
             bytes,
             overruled: BTreeSet::new(),
         });
+    }
+
+    /// Whether what an earlier leader wrote stands in for what was not read yet.
+    pub(super) fn has_prior(&self) -> bool {
+        self.groups.prior.is_some()
     }
 
     /// Forgets what an earlier leader wrote: a pass has read both sides.
@@ -297,7 +306,11 @@ fn standing(slot: &Slot, digest: Key) -> Knowledge {
         Some(content) if content.key == digest => Presence::Present,
         _ => Presence::Unknown,
     });
-    Knowledge { presence, same: false }.of_digest()
+    Knowledge {
+        presence,
+        ..Knowledge::NOTHING
+    }
+    .of_digest()
 }
 
 /// What this ledger knows, and of the sides that it has not read what was known before.
@@ -309,8 +322,17 @@ fn fill(own: Knowledge, is_read: impl Fn(Side) -> bool, prior: Knowledge) -> Kno
             prior.presence[side]
         }
     });
+    let broken = Sides::from_fn(|side| {
+        if is_read(side) {
+            own.broken[side]
+        } else {
+            prior.broken[side]
+        }
+    });
     Knowledge {
         presence,
         same: own.same,
+        broken: Sides::default(),
     }
+    .with_broken(broken)
 }

@@ -81,7 +81,10 @@ impl Ledger {
 
     /// Counts over all tags and digests.
     pub fn summary(&self) -> Summary {
-        self.tally.summary()
+        Summary {
+            broken: self.count_broken(),
+            ..self.tally.summary()
+        }
     }
 
     /// At most `limit` confirmed divergences, the newest first, then by name.

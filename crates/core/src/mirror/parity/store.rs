@@ -138,6 +138,12 @@ impl Store {
         self.by_name.values().filter_map(|number| self.repository_of(*number))
     }
 
+    /// Repositories with entries from this name on.
+    pub(super) fn repositories_from<'s>(&'s self, name: &str) -> impl Iterator<Item = &'s Repository> + use<'s> {
+        let numbers = self.by_name.range::<str, _>((Bound::Included(name), Bound::Unbounded));
+        numbers.filter_map(|(_, number)| self.repository_of(*number))
+    }
+
     /// By name: entries that are looked up together are often neighbours in that order, and no key has to be computed.
     pub(super) fn find(&self, repository: &str, reference: &str) -> Option<Id> {
         let order = self.repository(repository)?.order(reference);

@@ -197,6 +197,7 @@ impl Tally {
             mismatched: count(Verdict::Mismatched),
             pending: count(Verdict::Pending),
             not_cached: self.not_cached,
+            broken: 0,
             oldest_check: self.checked.first().map(instant),
             revision: format!("{:016x}", self.revision),
         }

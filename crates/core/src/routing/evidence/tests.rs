@@ -52,17 +52,27 @@ fn group(place: GroupPlace, tags: &[(u64, Knowledge)]) -> Arc<Group> {
 
 fn knowledge(primary: Presence, fallback: Presence) -> Knowledge {
     let presence = Sides { primary, fallback };
-    Knowledge { presence, same: false }
+    Knowledge {
+        presence,
+        same: false,
+        broken: Sides::default(),
+    }
 }
 
 #[test]
-fn knowledge_has_ten_bytes_and_no_others() {
-    // Two sides of three, and one digest where both are present.
-    assert_eq!(all_knowledge().len(), 9);
+fn knowledge_has_twenty_bytes_and_no_others() {
+    // Two sides of four, and one digest where both are present; without the one that knows nothing.
+    assert_eq!(all_knowledge().len(), 19);
     for byte in 0..=u8::MAX {
         match Knowledge::from_byte(byte) {
             Some(knowledge) => assert_eq!(knowledge.to_byte(), byte),
-            None => assert!(byte & 0b1110_0000 != 0 || byte & 3 == 3 || byte & 0b1100 == 0b1100 || byte & SAME != 0),
+            None => assert!(
+                byte & 0b0010_0000 != 0
+                    || byte & 0b1100_0000 != 0
+                    || byte & 3 == 3
+                    || byte & 0b1100 == 0b1100
+                    || byte & SAME != 0
+            ),
         }
     }
     assert_eq!(Knowledge::from_byte(0), Some(Knowledge::NOTHING));
@@ -70,6 +80,9 @@ fn knowledge_has_ten_bytes_and_no_others() {
         Knowledge::from_byte(Knowledge::IN_SYNC.to_byte()),
         Some(Knowledge::IN_SYNC)
     );
+    for byte in [BROKEN.primary, BROKEN.fallback, BROKEN.primary | 2, BROKEN.fallback | 1] {
+        assert_eq!(Knowledge::from_byte(byte), None, "{byte:#b}: broken, and not there");
+    }
     assert_eq!(
         Knowledge::from_byte(SAME | 1),
         None,

@@ -12,6 +12,10 @@ const fn known(primary: Presence, fallback: Presence) -> Knowledge {
     Knowledge {
         presence: Sides { primary, fallback },
         same: false,
+        broken: Sides {
+            primary: false,
+            fallback: false,
+        },
     }
 }
 
@@ -206,6 +210,38 @@ fn target_that_lacks_the_image_is_not_taken() {
     }
     let moved = Goes(Fallback, RewriteReason::Rewritten);
     check(digest(&policy, IN_SYNC, Some(ONLY_PRIMARY)), "Rewritten", moved);
+}
+
+#[test]
+fn target_with_incomplete_content_is_not_taken_and_left_for_a_whole_one() {
+    let policy = &apps();
+    let broken = |primary, fallback| Knowledge {
+        broken: Sides { primary, fallback },
+        ..IN_SYNC
+    };
+    for is_digest in [false, true] {
+        let ask = |known| {
+            if is_digest {
+                digest(policy, known, None)
+            } else {
+                tag(policy, known)
+            }
+        };
+        let stays = Stays(KeepReason::BrokenOnActive);
+        check(ask(broken(false, true)), "BrokenOnActive", stays);
+        let goes = Goes(Primary, RewriteReason::OnlyOnOther);
+        check(on_active(ask(broken(false, true))), "OnlyOnOther", goes);
+        // The one is no better than the other, or the other is the better one.
+        for known in [broken(true, true), broken(true, false)] {
+            check(ask(known), "Rewritten", Goes(Fallback, RewriteReason::Rewritten));
+            check(on_active(ask(known)), "OnActive", OnActive);
+        }
+    }
+    let mut unavailable = on_active(tag(policy, broken(false, true)));
+    unavailable.unavailable.primary = true;
+    check(unavailable, "OnActive", OnActive);
+    let held = pinned(Fallback);
+    check(on_active(tag(&held, broken(false, true))), "OnActive", OnActive);
 }
 
 #[test]

@@ -1,0 +1,252 @@
+//! What a digest refers to, after clean-ups: what is missing is named, and what could not be read is not taken for missing.
+
+use catamaran_core::digest::Digest;
+use catamaran_core::mirror::{Missing, Part};
+use catamaran_core::policy::Provider;
+use catamaran_core::side::{Side, Sides};
+use catamaran_registry::copy::inspect;
+use catamaran_registry::{Class, Client, Failure};
+use catamaran_scripted_registry::{Fault, IMAGE_INDEX, IMAGE_MANIFEST, Registry};
+use http::Method;
+use serde_json::Value;
+
+use crate::copying::push_index;
+use crate::{AZURE, GITHUB, answer, limits};
+
+const PATHS: Sides<&str> = Sides {
+    primary: "teams/web",
+    fallback: "devopskev/web",
+};
+
+/// The same index in two registries.
+struct Pair {
+    registries: Sides<Registry>,
+    digest: Digest,
+}
+
+type Found = Sides<Result<Option<Missing>, Failure>>;
+
+impl Pair {
+    async fn new() -> Pair {
+        let registries = Sides {
+            primary: Registry::start().await.unwrap(),
+            fallback: Registry::start().await.unwrap(),
+        };
+        let digests = Sides::from_fn(|side| push_index(&registries[side], PATHS[side], "1.0"));
+        assert_eq!(digests.primary, digests.fallback);
+        Pair {
+            registries,
+            digest: digests.primary,
+        }
+    }
+
+    async fn inspect(&self) -> Found {
+        self.inspect_digest(&self.digest).await
+    }
+
+    async fn inspect_digest(&self, digest: &Digest) -> Found {
+        let client = |side: Side, host, provider| {
+            Client::new(self.registries[side].connection(host, provider), limits()).unwrap()
+        };
+        let clients = Sides {
+            primary: client(Side::Primary, AZURE, Provider::Azure),
+            fallback: client(Side::Fallback, GITHUB, Provider::GitHub),
+        };
+        inspect(clients.as_ref(), PATHS, digest).await
+    }
+
+    fn json(&self, digest: &Digest) -> Value {
+        let (_, body) = self
+            .registries
+            .primary
+            .manifest(PATHS.primary, &digest.to_string())
+            .unwrap();
+        serde_json::from_slice(&body).unwrap()
+    }
+
+    /// The manifest that the index names for a platform.
+    fn child(&self, architecture: &str) -> Digest {
+        let index = self.json(&self.digest);
+        let children = index["manifests"].as_array().unwrap();
+        let child = children
+            .iter()
+            .find(|child| child["platform"]["architecture"] == architecture);
+        digest_of(child.unwrap())
+    }
+}
+
+fn digest_of(descriptor: &Value) -> Digest {
+    descriptor["digest"].as_str().unwrap().parse().unwrap()
+}
+
+fn missing(part: Part, digest: &Digest, platform: Option<&str>) -> Missing {
+    Missing {
+        part,
+        digest: digest.clone(),
+        platform: platform.map(str::to_owned),
+    }
+}
+
+fn check(found: &Found, side: Side, expected: &Missing, what: &str) {
+    assert_eq!(found[side].as_ref().unwrap().as_ref(), Some(expected), "{what}");
+    assert_eq!(
+        found[side.other()].as_ref().unwrap().as_ref(),
+        None,
+        "{what}: the other side is whole"
+    );
+}
+
+#[tokio::test]
+async fn content_that_is_all_there_lacks_nothing() {
+    let pair = Pair::new().await;
+    let found = pair.inspect().await;
+    for side in Side::ALL {
+        assert!(matches!(found[side], Ok(None)), "{:?}", found[side]);
+        let requests = pair.registries[side].requests();
+        let unsafe_ones = requests
+            .iter()
+            .filter(|one| !matches!(one.method, Method::GET | Method::HEAD));
+        // Tokens are asked for by POST at Azure.
+        assert!(unsafe_ones.into_iter().all(|one| one.path.contains("oauth2")));
+    }
+}
+
+#[tokio::test]
+async fn each_part_that_a_clean_up_took_is_named_on_its_side() {
+    for side in Side::ALL {
+        for architecture in ["amd64", "riscv64"] {
+            let pair = Pair::new().await;
+            let platform = format!("linux/{architecture}");
+            let child = pair.child(architecture);
+            let image = pair.json(&child);
+            pair.registries[side].clean_up(PATHS[side], &child);
+            let expected = missing(Part::Manifest, &child, Some(&platform));
+            check(&pair.inspect().await, side, &expected, "a platform's manifest");
+
+            let parts = [
+                (Part::Config, digest_of(&image["config"])),
+                (Part::Layer, digest_of(&image["layers"][1])),
+            ];
+            for (part, digest) in parts {
+                let pair = Pair::new().await;
+                pair.registries[side].clean_up(PATHS[side], &digest);
+                let expected = missing(part, &digest, Some(&platform));
+                check(&pair.inspect().await, side, &expected, part.as_str());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn attestation_counts_with_its_manifest_only() {
+    let pair = Pair::new().await;
+    let child = pair.child("unknown");
+    let layer = digest_of(&pair.json(&child)["layers"][0]);
+    pair.registries.fallback.clean_up(PATHS.fallback, &layer);
+    let found = pair.inspect().await;
+    assert!(
+        matches!(found.fallback, Ok(None)),
+        "no node pulls that: {:?}",
+        found.fallback
+    );
+    pair.registries.fallback.clean_up(PATHS.fallback, &child);
+    let expected = missing(Part::Manifest, &child, Some("unknown/unknown"));
+    check(&pair.inspect().await, Side::Fallback, &expected, "its manifest");
+}
+
+#[tokio::test]
+async fn single_image_without_an_index_is_inspected() {
+    let pair = Pair::new().await;
+    let child = pair.child("arm64");
+    let layer = digest_of(&pair.json(&child)["layers"][0]);
+    pair.registries.primary.clean_up(PATHS.primary, &layer);
+    let found = pair.inspect_digest(&child).await;
+    check(&found, Side::Primary, &missing(Part::Layer, &layer, None), "a layer");
+}
+
+#[tokio::test]
+async fn both_sides_may_lack_something() {
+    let pair = Pair::new().await;
+    let (amd64, arm64) = (pair.child("amd64"), pair.child("arm64"));
+    pair.registries.primary.clean_up(PATHS.primary, &amd64);
+    pair.registries.fallback.clean_up(PATHS.fallback, &arm64);
+    let found = pair.inspect().await;
+    let expected = Sides {
+        primary: missing(Part::Manifest, &amd64, Some("linux/amd64")),
+        fallback: missing(Part::Manifest, &arm64, Some("linux/arm64")),
+    };
+    for side in Side::ALL {
+        assert_eq!(found[side].as_ref().unwrap().as_ref(), Some(&expected[side]));
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_is_not_missing() {
+    let cases = [
+        ("throttled", answer(429, &[("retry-after", "1")], "")),
+        ("an error", answer(503, &[], "")),
+        (
+            "a proxy's 404",
+            answer(404, &[("content-type", "text/html")], "<html>not here</html>"),
+        ),
+        ("refused", answer(403, &[], "")),
+    ];
+    for (what, says) in cases {
+        for part in ["/manifests/", "/blobs/"] {
+            let pair = Pair::new().await;
+            let registry = &pair.registries.fallback;
+            registry.fault(Fault::on(part, says.clone()));
+            let found = pair.inspect().await;
+            assert!(found.fallback.is_err(), "{what} for {part}: {:?}", found.fallback);
+            assert!(
+                matches!(found.primary, Ok(None)),
+                "{what} for {part}: {:?}",
+                found.primary
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn digest_that_a_side_does_not_have_says_nothing_of_its_content() {
+    let pair = Pair::new().await;
+    pair.registries.primary.clean_up(PATHS.primary, &pair.digest);
+    let found = pair.inspect().await;
+    assert_eq!(found.primary.as_ref().unwrap_err().class, Class::Absent);
+    assert!(matches!(found.fallback, Ok(None)), "{:?}", found.fallback);
+}
+
+#[tokio::test]
+async fn odd_content_is_bounded_and_says_nothing() {
+    let pair = Pair::new().await;
+    let many: Vec<_> = (0..200)
+        .map(|n| format!(r#"{{"digest":"{}","size":1}}"#, Digest::of(format!("{n}").as_bytes())))
+        .collect();
+    let odd = [
+        (IMAGE_INDEX, r#"{"manifests":[]}"#.to_owned()),
+        (IMAGE_INDEX, "{}".to_owned()),
+        (
+            IMAGE_MANIFEST,
+            r#"{"config":{"digest":"sha256:00","size":1}}"#.to_owned(),
+        ),
+        (IMAGE_MANIFEST, r#"{"fsLayers":[{"blobSum":"sha256:00"}]}"#.to_owned()),
+        ("application/json", "[]".to_owned()),
+    ];
+    for (media_type, body) in odd {
+        let digests =
+            Sides::from_fn(|side| pair.registries[side].put_manifest(PATHS[side], None, media_type, body.clone()));
+        let found = pair.inspect_digest(&digests.primary).await;
+        assert!(
+            Side::ALL.iter().all(|side| !matches!(found[*side], Ok(Some(_)))),
+            "{body}: {found:?}"
+        );
+    }
+    let body = format!(r#"{{"manifests":[{}]}}"#, many.join(","));
+    let digests =
+        Sides::from_fn(|side| pair.registries[side].put_manifest(PATHS[side], None, IMAGE_INDEX, body.clone()));
+    let found = pair.inspect_digest(&digests.primary).await;
+    for side in Side::ALL {
+        let lacks = found[side].as_ref().unwrap().as_ref().unwrap();
+        assert_eq!((lacks.part, &lacks.digest), (Part::Manifest, &Digest::of(b"0")));
+    }
+}
