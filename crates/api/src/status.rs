@@ -16,6 +16,9 @@ pub const NEVER_OBSERVED: i64 = -1;
 /// At most so many divergences are listed in the status; the counts are exact, the list is a sample.
 pub const MAX_DIVERGENCES: usize = 20;
 
+/// At most so many broken digests are listed.
+pub const MAX_BROKEN: usize = 10;
+
 /// At most so many planned copies are listed.
 pub const MAX_PLANNED: usize = 20;
 
@@ -71,6 +74,10 @@ pub struct RegistryMirrorStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub divergences: Vec<Divergence>,
 
+    /// A sample of the digests whose content is not all there, at most 10. The count in parity is exact.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<BrokenContent>,
+
     /// The copying of missing tags, while repair is not off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repair: Option<RepairStatus>,
@@ -100,6 +107,7 @@ impl Default for RegistryMirrorStatus {
             canary: None,
             parity: None,
             divergences: Vec::new(),
+            broken: Vec::new(),
             repair: None,
             pods: None,
             conditions: Vec::new(),
@@ -142,7 +150,7 @@ pub struct FailbackBlocker {
     pub repository: String,
     /// The tag, or the digest where pods name only that.
     pub reference: String,
-    /// MissingOnPrimary, DigestMismatch or NotRead.
+    /// MissingOnPrimary, DigestMismatch, BrokenOnPrimary or NotRead.
     pub reason: FailbackBlockerReason,
     /// The digest on the primary.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -159,6 +167,8 @@ pub enum FailbackBlockerReason {
     MissingOnPrimary,
     /// The primary has it with another digest than the fallback.
     DigestMismatch,
+    /// A manifest, a config or a layer of it is missing on the primary.
+    BrokenOnPrimary,
     /// The primary was not read since it recovered.
     NotRead,
 }
@@ -199,6 +209,9 @@ pub struct ParityStatus {
     pub pending: i64,
     /// Tags that the pull-through cache does not hold, which is not a divergence.
     pub not_cached: i64,
+    /// Tags with the same digest on both sides that can't be pulled from one of them: a manifest, a config or a layer is missing. They
+    /// are among those in sync.
+    pub broken: i64,
     /// Missing and mismatched tags together.
     pub diverged: i64,
     /// When the oldest digest in this result was read.
@@ -227,6 +240,39 @@ pub struct Divergence {
     pub fallback_digest: Option<String>,
     /// When it was first seen.
     pub since: Time,
+}
+
+/// A digest that both sides have, and whose content is not all there on one of them.
+#[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BrokenContent {
+    /// The repository's name.
+    pub repository: String,
+    /// A tag that stands for it, or the digest itself where pods name only that.
+    pub reference: String,
+    /// The side where it can't be pulled: Primary or Fallback.
+    #[schemars(schema_with = "side")]
+    pub side: Side,
+    /// What is missing first: Manifest, Config or Layer.
+    pub part: BrokenPart,
+    /// The digest of what is missing.
+    pub digest: String,
+    /// The platform that needs it, as os/architecture, where an index names one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub platform: Option<String>,
+    /// When it was first found.
+    pub since: Time,
+}
+
+/// What a digest refers to.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum BrokenPart {
+    /// A manifest that an index names.
+    Manifest,
+    /// The config of an image.
+    Config,
+    /// A layer, or another blob.
+    Layer,
 }
 
 /// How a tag diverges.

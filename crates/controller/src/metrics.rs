@@ -90,6 +90,7 @@ pub struct Metrics {
     pulls_failing: Family<MirrorLabels, Gauge>,
     failing_pods: Family<MirrorLabels, Gauge>,
     tags: Family<KindLabels, Gauge>,
+    broken_tags: Family<MirrorLabels, Gauge>,
     pass_duration: Family<MirrorLabels, Seconds>,
     last_pass: Family<MirrorLabels, Seconds>,
     rescues: Family<KindLabels, Counter>,
@@ -121,6 +122,7 @@ impl Default for Metrics {
             pulls_failing: Family::default(),
             failing_pods: Family::default(),
             tags: Family::default(),
+            broken_tags: Family::default(),
             pass_duration: Family::default(),
             last_pass: Family::default(),
             rescues: Family::default(),
@@ -156,6 +158,11 @@ impl Metrics {
         registry.register("epoch", "Flips so far, plus one", self.epoch.clone());
         registry.register("flips", "Changes of the active side, by reason", self.flips.clone());
         registry.register("tags", "Verified tags, by state", self.tags.clone());
+        registry.register(
+            "broken_tags",
+            "Tags with the same digest on both sides that can't be pulled from one of them, because content is missing",
+            self.broken_tags.clone(),
+        );
         registry.register(
             "parity_pass_duration_seconds",
             "How long the last pass took",
@@ -290,6 +297,11 @@ impl Metrics {
             ("pending", summary.pending),
             ("not_cached", summary.not_cached),
         ];
+        self.broken_tags
+            .get_or_create(&MirrorLabels {
+                mirror: mirror.to_owned(),
+            })
+            .set(i64::try_from(summary.broken).unwrap_or(i64::MAX));
         for (kind, count) in states {
             let labels = KindLabels {
                 mirror: mirror.to_owned(),
@@ -402,6 +414,7 @@ impl Metrics {
             self.epoch.remove(&labels);
             self.pulls_failing.remove(&labels);
             self.failing_pods.remove(&labels);
+            self.broken_tags.remove(&labels);
             self.pass_duration.remove(&labels);
             self.last_pass.remove(&labels);
             self.cache_age.remove(&labels);

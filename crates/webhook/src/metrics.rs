@@ -80,6 +80,8 @@ labels! {
         KeptNotSelected = "kept_not_selected",
         /// Left: the active side is known to lack the tag.
         KeptMissingOnActive = "kept_missing_on_active",
+        /// Left: a manifest, a config or a layer of it is missing on the active side.
+        KeptBrokenOnActive = "kept_broken_on_active",
         /// Left: the two sides hold different content under the tag.
         KeptDigestMismatch = "kept_digest_mismatch",
         /// Left: never verified, and the mirror says to keep such tags.
@@ -139,6 +141,7 @@ impl From<KeepReason> for ImageOutcome {
             KeepReason::Excluded(Exclusion::PodSelector) => ImageOutcome::ExcludedByPodSelector,
             KeepReason::Excluded(Exclusion::Namespace) => ImageOutcome::ExcludedNamespace,
             KeepReason::MissingOnActive => ImageOutcome::KeptMissingOnActive,
+            KeepReason::BrokenOnActive => ImageOutcome::KeptBrokenOnActive,
             KeepReason::DigestMismatch => ImageOutcome::KeptDigestMismatch,
             KeepReason::Unverified => ImageOutcome::KeptUnverified,
             KeepReason::NotCached => ImageOutcome::KeptNotCached,

@@ -82,6 +82,8 @@ words! {
     TAGS_MATCH = "TagsMatch";
     /// Tags are missing on one side or differ: see status.divergences.
     TAGS_DIFFER = "TagsDiffer";
+    /// A manifest, a config or a layer of a tag is missing on a side, so that it can't be pulled from there: see status.broken.
+    BROKEN = "Broken";
     /// The first comparison is not complete.
     VERIFYING = "Verifying";
     /// The primary's tags can't be read.

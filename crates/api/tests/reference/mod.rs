@@ -192,12 +192,13 @@ fn rewritten(reason: RewriteReason) -> &'static str {
     }
 }
 
-const KEPT: [KeepReason; 15] = [
+const KEPT: [KeepReason; 16] = [
     KeepReason::NotObservedYet,
     KeepReason::NamespaceUnknown,
     KeepReason::PullPolicyNever,
     KeepReason::NotSelected,
     KeepReason::MissingOnActive,
+    KeepReason::BrokenOnActive,
     KeepReason::DigestMismatch,
     KeepReason::NotCached,
     KeepReason::NoCounterpart,
@@ -217,6 +218,9 @@ fn kept(reason: KeepReason) -> &'static str {
         KeepReason::PullPolicyNever => "not rewritten: the container's `imagePullPolicy` is `Never`",
         KeepReason::NotSelected => "not rewritten: the repository's `tags` do not select the tag",
         KeepReason::MissingOnActive => "not rewritten: the active side is known to lack it",
+        KeepReason::BrokenOnActive => {
+            "not rewritten: a manifest, a config or a layer of it is missing on the active side"
+        }
         KeepReason::DigestMismatch => "not rewritten: the two sides have different digests for the tag",
         KeepReason::Unverified => unreachable!("the word is in the other list"),
         KeepReason::NotCached => {

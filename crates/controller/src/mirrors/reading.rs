@@ -6,7 +6,7 @@ use std::sync::Arc;
 use catamaran_core::endpoint::Outcome;
 use catamaran_core::mirror::parity::Observed;
 use catamaran_core::mirror::{
-    Event, Expected, LARGEST_PIECE, Listed, ListedTag, Listing, ReadFailure, Resolve, Resolved,
+    Event, Expected, Inspect, Inspected, LARGEST_PIECE, Listed, ListedTag, Listing, ReadFailure, Resolve, Resolved,
 };
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::side::{Side, Sides};
@@ -299,6 +299,25 @@ pub(super) async fn resolve(
         seen,
         served,
         failures,
+    }))
+}
+
+/// Looks whether all that a digest refers to is on both sides.
+pub(super) async fn inspect(sources: &Sources, policy: &MirrorPolicy, wanted: Inspect) -> Event {
+    let clients = clients(&*sources.registries, policy).await;
+    let sides = match (&clients.primary, &clients.fallback) {
+        (Ok(primary), Ok(fallback)) => {
+            let paths = Sides::from_fn(|side| policy.path(side, &wanted.held.repository));
+            let paths = paths.as_ref().map(|path| &**path);
+            let found =
+                catamaran_registry::copy::inspect(Sides { primary, fallback }, paths, &wanted.held.digest).await;
+            found.map(|found| found.map_err(|failure| read_failure(&failure)))
+        }
+        _ => clients.map(|client| client.map(|_| None)),
+    };
+    Event::Inspected(Box::new(Inspected {
+        request: wanted.request,
+        sides,
     }))
 }
 

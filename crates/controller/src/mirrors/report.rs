@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use catamaran_api::conditions::{self, Statement};
+use catamaran_api::conditions::{self, Statement, reason};
 use catamaran_api::mirror::{RegistryMirror, RegistryMirrorStatus};
 use catamaran_core::mirror::failover::{Flip, FlipReason, Standing};
 use catamaran_core::mirror::parity::Canary;
@@ -142,11 +142,16 @@ fn announcements(
             Some((found.status.clone(), found.message.clone()))
         };
         let (is, note) = status(after)?;
+        let found = conditions::find_condition(&after.conditions, change.condition)?;
+        let event = match found.reason.as_str() {
+            reason::BROKEN => &events::BROKEN,
+            _ => change.event,
+        };
         let was = status(before).map(|(was, _)| was);
         let changed = is == change.to && was.as_deref() != Some(change.to);
         let announced = changed && (change.from.is_none() || was.as_deref() == change.from);
         announced.then(|| Announcement {
-            event: change.event,
+            event,
             note: detailed(note, change.condition, observation),
         })
     });

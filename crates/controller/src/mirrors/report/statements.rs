@@ -9,7 +9,7 @@ use catamaran_core::endpoint::Availability;
 use catamaran_core::mirror::failover::Reason;
 use catamaran_core::mirror::in_use::WorkloadsRead;
 use catamaran_core::mirror::prewarm::Placement;
-use catamaran_core::mirror::{CacheRule, Observation, PassResult, Subject, View};
+use catamaran_core::mirror::{CacheRule, Observation, Part, PassResult, Subject, View};
 use catamaran_core::policy::OnPullsFailing;
 use catamaran_core::side::Side;
 
@@ -366,6 +366,9 @@ fn in_sync(observation: &Observation) -> Statement {
     if differing > 0 {
         return new(Truth::False, reason::TAGS_DIFFER, differences(observation, differing));
     }
+    if summary.broken > 0 {
+        return new(Truth::False, reason::BROKEN, broken(observation));
+    }
     if let Some((reason, message)) = unread(pass) {
         return new(Truth::Unknown, reason, message);
     }
@@ -401,6 +404,32 @@ fn unread(pass: &PassResult) -> Option<(&'static str, String)> {
             format!("the last comparison could not read all tags: {}", failure.reason),
         ))
     })
+}
+
+fn broken(observation: &Observation) -> String {
+    let count = tags(observation.summary.broken);
+    let first = observation.broken.first().and_then(|content| {
+        let side = Side::ALL.into_iter().find(|side| content.missing[*side].is_some())?;
+        let missing = content.missing[side].as_ref()?;
+        let registry = &observation.policy.sides[side].registry;
+        let part = match missing.part {
+            Part::Manifest => "manifest",
+            Part::Config => "config",
+            Part::Layer => "layer",
+        };
+        let platform = missing.platform.as_ref().map(|platform| format!(" for {platform}"));
+        Some(format!(
+            ": {registry} lacks the {part} {} of {}:{}{}",
+            missing.digest,
+            content.held.repository,
+            content.held.reference,
+            platform.unwrap_or_default()
+        ))
+    });
+    format!(
+        "{count} can't be pulled from one of the sides{}",
+        first.unwrap_or_default()
+    )
 }
 
 fn differences(observation: &Observation, differing: usize) -> String {

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use catamaran_api::conditions::{self, reason};
-use catamaran_api::mirror::RegistryMirror;
+use catamaran_api::mirror::{BrokenPart, RegistryMirror};
 use catamaran_api::policy::policy;
 use catamaran_core::digest::Digest;
 use catamaran_core::endpoint::ClientProblem;
 use catamaran_core::endpoint::{Outcome, Unavailable};
 use catamaran_core::mirror::parity::Observed;
 use catamaran_core::mirror::prewarm::placement;
-use catamaran_core::mirror::{CacheRule, CopyFailure};
+use catamaran_core::mirror::{CacheRule, CopyFailure, Missing, Part};
 use catamaran_core::policy::MirrorId;
 use catamaran_core::routing::Conflict;
 use catamaran_core::side::{Side, Sides};
@@ -256,6 +256,44 @@ fn differing_tags_are_counted_and_named() {
     assert_eq!(status.divergences.len(), 3);
     let message = world.message(conditions::IN_SYNC);
     assert!(message.starts_with("3 of 4 tags differ: "), "{message}");
+}
+
+/// A layer that a clean-up took.
+fn layer() -> Missing {
+    Missing {
+        part: Part::Layer,
+        digest: Digest::of(b"layer"),
+        platform: Some("linux/arm64".to_owned()),
+    }
+}
+
+#[test]
+fn content_that_is_missing_is_counted_and_named_until_it_is_back() {
+    let mut world = World::new();
+    world.missing.fallback = Some(layer());
+    world.run(PASSES).expect(conditions::IN_SYNC, "False", reason::BROKEN);
+    let message = world.message(conditions::IN_SYNC);
+    let expected = format!(
+        "1 tag can't be pulled from one of the sides: ghcr.io lacks the layer {} of web:1 for linux/arm64",
+        Digest::of(b"layer")
+    );
+    assert_eq!(message, expected);
+    let status = world.status();
+    let parity = status.parity.unwrap();
+    assert_eq!((parity.in_sync, parity.broken, parity.diverged), (1, 1, 0));
+    assert_eq!(status.broken.len(), 1);
+    let broken = &status.broken[0];
+    assert_eq!((broken.side, broken.part), (Side::Fallback, BrokenPart::Layer));
+    assert_eq!((broken.repository.as_str(), broken.reference.as_str()), ("web", "1"));
+    assert!(world.events.iter().any(|event| event.event.reason == "Broken"));
+    let writes = world.writes;
+    world.run(PASSES);
+    assert_eq!(world.writes, writes, "nothing has changed");
+    world.missing.fallback = None;
+    world
+        .run(PASSES)
+        .expect(conditions::IN_SYNC, "True", reason::TAGS_MATCH);
+    assert!(world.status().broken.is_empty());
 }
 
 #[test]

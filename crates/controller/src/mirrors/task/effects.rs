@@ -65,6 +65,10 @@ impl Task {
                 self.at_pass(pass).close(clock, &repository);
             }
             Effect::Resolve(wanted) => self.resolve(wanted, policy),
+            Effect::Inspect(wanted) => {
+                let sources = self.sources.clone();
+                self.job(async move |_| reading::inspect(&sources, &policy, wanted).await);
+            }
             Effect::Copy(errand) => self.copy(errand, policy),
             Effect::Prewarm(pull) => {
                 self.job(async move |context| caching::prewarm(&context, &policy, pull).await);

@@ -5,7 +5,8 @@ use catamaran_core::endpoint::{Probe, Reading, Vantage, Vantages, Watch};
 use catamaran_core::mirror::in_use::{InUse, Use, WorkloadsRead};
 use catamaran_core::mirror::pulls::{FailedAttempt, PodPulls};
 use catamaran_core::mirror::{
-    CopyDone, CopyEnded, Effect, Event, Listed, ListedTag, Listing, Mirror, Probed, ReadFailure, Resolve, Resolved,
+    CopyDone, CopyEnded, Effect, Event, Inspected, Listed, ListedTag, Listing, Mirror, Missing, Probed, ReadFailure,
+    Resolve, Resolved,
 };
 use catamaran_core::pod::message::PullFailure;
 use catamaran_core::routing::evidence::Evidence;
@@ -28,6 +29,8 @@ pub(super) struct World {
     /// Tags of `web`; no listing is answered while there is nothing.
     tags: Option<BTreeMap<String, Sides<Observed>>>,
     unreadable: Sides<Option<ReadFailure>>,
+    /// What each side lacks of the content of every digest.
+    pub(super) missing: Sides<Option<Missing>>,
     pub(super) in_use: InUse,
     pub(super) rule: Option<Result<Option<&'static str>, &'static str>>,
     pub(super) copies: Result<(), CopyFailure>,
@@ -89,6 +92,7 @@ impl World {
             probed: 0,
             tags: Some(BTreeMap::from([("1".to_owned(), same)])),
             unreadable: Sides::default(),
+            missing: Sides::default(),
             in_use: InUse {
                 workloads: WorkloadsRead::Read,
                 ..InUse::default()
@@ -253,6 +257,10 @@ impl World {
                 None => return Vec::new(),
             },
             Effect::Resolve(wanted) => Event::Resolved(Box::new(self.resolve(wanted))),
+            Effect::Inspect(wanted) => Event::Inspected(Box::new(Inspected {
+                request: wanted.request,
+                sides: self.missing.clone().map(Ok),
+            })),
             Effect::Copy(errand) => {
                 let done = CopyDone {
                     written: true,
