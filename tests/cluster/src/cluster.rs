@@ -240,6 +240,12 @@ impl Cluster {
         registries::remove(&self.state, &self.anchor, from, repository, digest)
     }
 
+    /// Deletes the `config`, or the last `layer`, of an image from one registry, as a clean-up that takes it for unused; its digest. The
+    /// image goes on naming it.
+    pub fn clean_up(&self, from: Registry, repository: &str, tag: &str, part: &str) -> anyhow::Result<String> {
+        registries::clean_up(&self.state, &self.anchor, from, repository, (tag, part))
+    }
+
     /// Makes a registry fail; replaces the fault that was set.
     #[expect(
         clippy::needless_pass_by_value,

@@ -50,6 +50,23 @@ pub fn remove(
     .map(drop)
 }
 
+/// Deletes the config, or the last layer, of an image that goes on naming it; its digest.
+pub fn clean_up(
+    state: &State,
+    anchor: &Anchor,
+    registry: Registry,
+    repository: &str,
+    (reference, part): (&str, &str),
+) -> anyhow::Result<String> {
+    let mut tool = tool(state, anchor, registry);
+    let told = output(
+        tool.arg("clean-up")
+            .arg(configuration(state, registry))
+            .args([repository, reference, part]),
+    )?;
+    Ok(told.trim().to_owned())
+}
+
 fn tool(state: &State, anchor: &Anchor, registry: Registry) -> std::process::Command {
     let program = binary("tool", "tool").display().to_string();
     anchor.enter(Some(&state.registry_namespace(registry)), "/", &program)

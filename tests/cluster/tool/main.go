@@ -25,6 +25,7 @@ var commands = map[string]command{
 	"front":       {1, front},
 	"push":        {5, push},
 	"remove":      {3, remove},
+	"clean-up":    {4, cleanUp},
 	"git":         {2, serveGit},
 }
 

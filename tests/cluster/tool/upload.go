@@ -64,6 +64,53 @@ func remove(arguments []string) error {
 	return err
 }
 
+// cleanUp CONFIGURATION REPOSITORY REFERENCE PART deletes the config, or the last layer, that a manifest still refers to, as a
+// clean-up does that takes it for unused, and prints its digest.
+func cleanUp(arguments []string) error {
+	u, err := newUploader(arguments[0], arguments[1])
+	if err != nil {
+		return err
+	}
+	text, err := u.read(u.base + "/manifests/" + arguments[2])
+	if err != nil {
+		return err
+	}
+	var content struct {
+		Config descriptor   `json:"config"`
+		Layers []descriptor `json:"layers"`
+	}
+	if err := json.Unmarshal(text, &content); err != nil {
+		return err
+	}
+	part := content.Config
+	if arguments[3] == "layer" && len(content.Layers) > 0 {
+		part = content.Layers[len(content.Layers)-1]
+	}
+	if _, err := u.do(http.MethodDelete, u.base+"/blobs/"+part.Digest, "", nil, http.StatusAccepted); err != nil {
+		return err
+	}
+	fmt.Println(part.Digest)
+	return nil
+}
+
+func (u *uploader) read(address string) ([]byte, error) {
+	request, err := http.NewRequest(http.MethodGet, address, nil)
+	if err != nil {
+		return nil, err
+	}
+	request.Header.Set("Authorization", "Bearer "+u.token)
+	request.Header.Set("Accept", "application/vnd.oci.image.manifest.v1+json")
+	response, err := u.client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("failed to read %s: %s", address, response.Status)
+	}
+	return io.ReadAll(io.LimitReader(response.Body, 1<<20))
+}
+
 // manifest pushes a manifest, or an index, after what it refers to.
 func (u *uploader) manifest(digest, reference string) error {
 	text, err := os.ReadFile(u.file(digest))

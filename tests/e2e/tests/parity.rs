@@ -20,6 +20,10 @@ pub const SCENARIOS: &[Scenario] = &[
         name: "tags-of-pods-are-verified-without-a-list",
         run: tags_of_pods_are_verified_without_a_list,
     },
+    Scenario {
+        name: "content-that-a-clean-up-took-is-found-and-avoided",
+        run: broken_content_is_found,
+    },
 ];
 
 fn divergences_are_reported_kept_and_healed(case: &Case<'_>) -> anyhow::Result<()> {
@@ -55,6 +59,61 @@ fn divergences_are_reported_kept_and_healed(case: &Case<'_>) -> anyhow::Result<(
         ensure!(image == written, "{written} became {image}");
     }
     healing_is_seen(case)
+}
+
+/// From the deletion to the status: two intervals, and the time that they take.
+const FOUND: Duration = Duration::from_mins(1);
+
+fn broken_content_is_found(case: &Case<'_>) -> anyhow::Result<()> {
+    case.push(&["v1"])?;
+    case.mirror(|spec| spec["parity"] = json!({"interval": "10s", "gracePeriod": "10s", "settledInterval": "10s"}))?;
+    case.apply(&pod("uses", &case.image(Registry::Acr, "v1")))?;
+    case.ready("uses", Instant::now(), PATIENCE)?;
+    for (registry, side, part) in [
+        (Registry::Acr, "Primary", "layer"),
+        (Registry::Ghcr, "Fallback", "config"),
+    ] {
+        let since = Instant::now();
+        let path = manifests::path(registry, &case.name);
+        let digest = case.ground.cluster.clean_up(registry, &path, "v1", part)?;
+        let seen = case
+            .ground
+            .condition(&case.name, ("InSync", "False", "Broken"), since, PATIENCE)?;
+        case.bar(
+            &format!("{part} gone from {registry} -> reported"),
+            seen.at - since,
+            FOUND,
+        )?;
+        let broken = seen.object["status"]["broken"][0].clone();
+        let told =
+            ["side", "part", "digest", "reference"].map(|key| broken[key].as_str().unwrap_or_default().to_owned());
+        let named = if part == "layer" { "Layer" } else { "Config" };
+        ensure!(told == [side, named, &digest, "v1"], "the status says {broken}");
+        case.note(condition(&seen.object, "InSync").message);
+        // Wherever a pod's author has it from, it starts from the side that has all of it.
+        let whole = if registry == Registry::Acr {
+            Registry::Ghcr
+        } else {
+            Registry::Acr
+        };
+        let (asked, wanted) = (pod(part, &case.image(registry, "v1")), case.image(whole, "v1"));
+        case.admitted_as(&asked, "sent to the whole side", since, PATIENCE, |pod| {
+            image(pod, "app") == wanted
+        })?;
+        case.apply(&asked)?;
+        case.ready(part, since, PATIENCE)?;
+        let since = Instant::now();
+        case.ground.push(&[registry], &case.name, "v1")?;
+        let seen = case
+            .ground
+            .condition(&case.name, ("InSync", "True", "TagsMatch"), since, PATIENCE)?;
+        case.bar(
+            &format!("pushed to {registry} again -> in sync"),
+            seen.at - since,
+            FOUND,
+        )?;
+    }
+    Ok(())
 }
 
 fn the_status_tells_all(mirror: &Value) -> anyhow::Result<()> {
