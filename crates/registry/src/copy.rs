@@ -160,17 +160,66 @@ impl Copier {
     ///
     /// Dropping the future stops the copy; what has arrived stays and is not sent again.
     pub async fn copy(&self, image: &Image) -> Result<Copied, CopyError> {
+        Box::pin(self.bounded(image, self.copy_checked(image))).await
+    }
+
+    async fn bounded(
+        &self,
+        image: &Image,
+        copied: impl Future<Output = Result<Copied, CopyError>>,
+    ) -> Result<Copied, CopyError> {
         path::check_repository(&image.from).map_err(CopyError::Source)?;
         path::check_repository(&image.to).map_err(CopyError::Target)?;
         if !path::is_tag(&image.tag) {
             return Err(CopyError::Unsupported(format!("{:?} is not a tag", image.tag)));
         }
         let limit = self.settings.limits.tag;
-        let copied = tokio::time::timeout(limit, self.copy_checked(image)).await;
+        let copied = tokio::time::timeout(limit, copied).await;
         copied.unwrap_or_else(|_| {
             let message = format!("failed to copy {:?} within {} s", image.tag, limit.as_secs());
             let class = Class::Unavailable(Unavailable::Timeout);
             Err(CopyError::Source(Failure::new(Rung::Blob, class, message)))
+        })
+    }
+
+    /// Sends what the target lacks of a tag that it has, with the same digest: manifests, configs and layers, each by its digest. No tag
+    /// is written.
+    pub async fn complete(&self, image: &Image) -> Result<Copied, CopyError> {
+        Box::pin(self.bounded(image, self.complete_checked(image))).await
+    }
+
+    async fn complete_checked(&self, image: &Image) -> Result<Copied, CopyError> {
+        let root = self.root(image).await?;
+        self.fill(image, &root, DEEPEST).await?;
+        if !self.has_manifest(&image.to, &root.digest).await? {
+            self.put(&image.to, &root.digest.to_string(), &root).await?;
+        }
+        Ok(Copied::Written)
+    }
+
+    /// Everything below a manifest, whatever of it the target has: none of its manifests stands for what they refer to. Boxed, because
+    /// indexes may hold indexes.
+    fn fill<'a>(
+        &'a self,
+        image: &'a Image,
+        manifest: &'a Manifest,
+        deepest: usize,
+    ) -> Pin<Box<dyn Future<Output = Result<(), CopyError>> + Send + 'a>> {
+        Box::pin(async move {
+            for blob in &manifest.parts.blobs {
+                self.place_blob(image, blob).await?;
+            }
+            for child in &manifest.parts.children {
+                if deepest == 0 {
+                    return Err(too_deep());
+                }
+                let child = self.fetch(&image.from, &child.digest).await?;
+                self.fill(image, &child, deepest - 1).await?;
+                if !self.has_manifest(&image.to, &child.digest).await? {
+                    self.put(&image.to, &child.digest.to_string(), &child).await?;
+                }
+            }
+            Ok(())
         })
     }
 
@@ -243,7 +292,7 @@ impl Copier {
             }
             for child in &manifest.parts.children {
                 if deepest == 0 {
-                    return Err(CopyError::Unsupported("indexes within indexes, too deep".to_owned()));
+                    return Err(too_deep());
                 }
                 self.place_manifest(image, &child.digest, deepest - 1).await?;
             }
@@ -314,6 +363,10 @@ impl Copier {
         self.settings.tally.add(Count::ManifestsSent, 1);
         Ok(())
     }
+}
+
+fn too_deep() -> CopyError {
+    CopyError::Unsupported("indexes within indexes, too deep".to_owned())
 }
 
 impl Manifest {

@@ -27,10 +27,15 @@ impl Round {
         let copiers = self.copiers.get_or_init(|| copiers(context, policy, &self.tally)).await;
         let mirror = &*policy.id.name;
         let result = match &copiers[errand.to] {
-            Ok(copier) => copier
-                .copy(&image(policy, &errand))
-                .await
-                .map_err(|error| failure(&error)),
+            Ok(copier) => {
+                let image = image(policy, &errand);
+                let done = if errand.is_broken {
+                    copier.complete(&image).await
+                } else {
+                    copier.copy(&image).await
+                };
+                done.map_err(|error| failure(&error))
+            }
             Err(message) => Err(CopyFailure {
                 reason: "NoClient",
                 message: message.clone(),

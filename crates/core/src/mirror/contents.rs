@@ -150,7 +150,8 @@ impl Contents {
         }
     }
 
-    fn want(&mut self, held: Held) {
+    /// Has content inspected as soon as possible, however lately it was.
+    pub(super) fn want(&mut self, held: Held) {
         let name = name(&held);
         let is_under_way = self.under_way.values().any(|(other, _)| self::name(other) == name);
         if !is_under_way && self.queue.len() < LONGEST_QUEUE && self.waiting.insert(name) {

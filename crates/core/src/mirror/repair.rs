@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::digest::Digest;
+use crate::mirror::contents::BrokenContent;
 use crate::mirror::failback::is_digest;
 use crate::mirror::in_use::{InUse, Use};
 use crate::mirror::parity::DivergenceRef;
@@ -29,7 +30,7 @@ pub(super) use progress::{list, name, tags};
 /// Tags copied after one pass; the others follow after the next.
 pub const MOST_ERRANDS: usize = 1000;
 
-/// One tag to be copied.
+/// One tag to be copied, or completed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Errand {
     /// The repository's name in status.
@@ -40,6 +41,8 @@ pub struct Errand {
     pub to: Side,
     /// What the other side has.
     pub digest: Digest,
+    /// That side has the tag, with this digest, and lacks a part of what it refers to.
+    pub is_broken: bool,
 }
 
 /// What a plan is made from.
@@ -123,6 +126,33 @@ pub(super) fn most_errands(policy: &MirrorPolicy) -> usize {
     }
 }
 
+/// Tags of which one side lacks a part that the other has; at most as many as one plan may hold.
+pub(super) fn completions<'a>(
+    input: &Input<'_>,
+    broken: impl IntoIterator<Item = &'a BrokenContent>,
+    now: Timestamp,
+) -> Vec<Errand> {
+    if input.policy.repair.mode == RepairMode::Off || !(input.available.primary && input.available.fallback) {
+        return Vec::new();
+    }
+    let errands = broken.into_iter().filter_map(|content| {
+        let lacks = |side: Side| content.missing[side].is_some();
+        let to = Side::ALL
+            .into_iter()
+            .find(|side| lacks(*side) && !lacks(side.other()))?;
+        let held = &content.held;
+        (writable(input.policy, to) && !is_digest(&held.reference)).then(|| Errand {
+            repository: held.repository.clone(),
+            tag: held.reference.clone(),
+            to,
+            digest: held.digest.clone(),
+            is_broken: true,
+        })
+    });
+    let due = errands.filter(|errand| input.attempts.may_try(errand, now));
+    due.take(most_errands(input.policy)).collect()
+}
+
 impl Missing<'_> {
     fn errand(&self) -> Errand {
         Errand {
@@ -130,6 +160,7 @@ impl Missing<'_> {
             tag: self.tag.to_owned(),
             to: self.to,
             digest: self.digest.clone(),
+            is_broken: false,
         }
     }
 }

@@ -28,7 +28,7 @@ fn plenty() -> CopyBudget {
     }
 }
 
-fn settings() -> CopySettings {
+pub(crate) fn settings() -> CopySettings {
     CopySettings {
         limits: CopyLimits {
             piece_bytes: PIECE,
@@ -52,7 +52,7 @@ fn copier(source: &Registry, target: &Registry, settings: CopySettings) -> Copie
     )
 }
 
-fn between(source: &Client, target: &Client, settings: CopySettings) -> Copier {
+pub(crate) fn between(source: &Client, target: &Client, settings: CopySettings) -> Copier {
     Copier::new(
         (source, plenty()),
         (target, plenty()),

@@ -5,12 +5,12 @@ use catamaran_core::mirror::{Missing, Part};
 use catamaran_core::policy::Provider;
 use catamaran_core::side::{Side, Sides};
 use catamaran_registry::copy::inspect;
-use catamaran_registry::{Class, Client, Failure};
+use catamaran_registry::{Class, Client, Failure, Image};
 use catamaran_scripted_registry::{Fault, IMAGE_INDEX, IMAGE_MANIFEST, Registry};
 use http::Method;
 use serde_json::Value;
 
-use crate::copying::push_index;
+use crate::copying::{between, push_index, settings};
 use crate::{AZURE, GITHUB, answer, limits};
 
 const PATHS: Sides<&str> = Sides {
@@ -134,6 +134,47 @@ async fn each_part_that_a_clean_up_took_is_named_on_its_side() {
                 check(&pair.inspect().await, side, &expected, part.as_str());
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn what_is_missing_is_completed_from_the_other_side_and_no_tag_is_written() {
+    let (amd64, layer) = {
+        let pair = Pair::new().await;
+        let child = pair.child("amd64");
+        (child.clone(), digest_of(&pair.json(&child)["layers"][1]))
+    };
+    for side in Side::ALL {
+        let pair = Pair::new().await;
+        let target = &pair.registries[side];
+        for gone in [&amd64, &layer, &pair.child("unknown")] {
+            target.clean_up(PATHS[side], gone);
+        }
+        let client = |side: Side| {
+            let (host, provider) = match side {
+                Side::Primary => (AZURE, Provider::Azure),
+                Side::Fallback => (GITHUB, Provider::GitHub),
+            };
+            Client::new(pair.registries[side].connection(host, provider), limits()).unwrap()
+        };
+        let copier = between(&client(side.other()), &client(side), settings());
+        let image = Image {
+            from: PATHS[side.other()].to_owned(),
+            to: PATHS[side].to_owned(),
+            tag: "1.0".to_owned(),
+            digest: pair.digest.clone(),
+        };
+        target.forget_requests();
+        let _ = copier.complete(&image).await.unwrap();
+        let found = pair.inspect().await;
+        assert!(matches!(found[side], Ok(None)), "{:?}", found[side]);
+        let puts = target.requests().into_iter().filter(|one| one.method == Method::PUT);
+        let manifests: Vec<_> = puts
+            .map(|one| one.path)
+            .filter(|path| path.contains("/manifests/"))
+            .collect();
+        assert_eq!(manifests.len(), 2, "{manifests:?}");
+        assert!(manifests.iter().all(|path| path.contains("sha256:")), "{manifests:?}");
     }
 }
 

@@ -66,6 +66,7 @@ impl Ground {
             tag: tag.to_owned(),
             to,
             digest: digest.clone(),
+            is_broken: false,
         };
         copied(
             self.round.copy(&self.context, &self.policy, errand.clone()).await,
@@ -189,6 +190,7 @@ async fn copy_without_a_client_fails_in_both_directions() {
             tag: "1.0".to_owned(),
             to,
             digest: Digest::of(b"first"),
+            is_broken: false,
         };
         let event = Round::default().copy(&context, &policy, errand.clone()).await;
         let failure = copied(event, &errand).unwrap_err();

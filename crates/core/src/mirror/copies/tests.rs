@@ -9,6 +9,7 @@ fn errand(tag: &str, to: Side) -> Errand {
         tag: tag.to_owned(),
         to,
         digest: Digest::of(tag.as_bytes()),
+        is_broken: false,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::mirror::event::{CacheRule, CopyEnded, PrewarmOutcome, ReferenceName, 
 use crate::mirror::failover::{Decision, Input, OLDEST_PASS, decide};
 use crate::mirror::flips::Known;
 use crate::mirror::in_use::InUse;
-use crate::mirror::parity::Observed;
+use crate::mirror::parity::{Held, Observed};
 use crate::mirror::pass::PassResult;
 use crate::mirror::prewarm::Pull;
 use crate::mirror::pulls::PullOutage;
@@ -114,6 +114,14 @@ impl Mirror {
         let Some(report) = self.copies.ended(ended, now) else {
             return Vec::new();
         };
+        let errand = &ended.errand;
+        if errand.is_broken && ended.result.is_ok() {
+            self.contents.want(Held {
+                repository: errand.repository.clone(),
+                reference: errand.tag.clone(),
+                digest: errand.digest.clone(),
+            });
+        }
         if report {
             self.write.want();
         }
@@ -149,7 +157,8 @@ impl Mirror {
         let ledger = &self.ledger;
         self.copies.attempts_mut().retain(|repository, tag| {
             let verdict = ledger.verdict(repository, tag);
-            verdict.is_some_and(|verdict| verdict.lacking().is_some())
+            let broken = ledger.known(repository, tag).broken;
+            verdict.is_some_and(|verdict| verdict.lacking().is_some()) || broken.primary || broken.fallback
         });
         let input = repair::Input {
             policy,
@@ -160,7 +169,10 @@ impl Mirror {
         };
         // Those that were tried in vain must not hide the others.
         let most = repair::most_errands(policy) + self.copies.attempts().len();
-        let plan = repair::plan(&input, ledger.some_missing(in_use, most), now);
+        let mut plan = repair::plan(&input, ledger.some_missing(in_use, most), now);
+        // What both sides have is asked for before what one side lacks as a whole.
+        let completions = repair::completions(&input, self.contents.broken(), now);
+        plan.errands.splice(0..0, completions);
         let dry_run = policy.repair.mode == RepairMode::DryRun;
         if plan.errands.is_empty() {
             self.copies.idle(&plan, dry_run);

@@ -531,6 +531,7 @@ fn edit_of_the_mapping_drops_what_is_known() {
         tag: "2".to_owned(),
         to: Side::Fallback,
         digest: Digest::of(b"2"),
+        is_broken: false,
     };
     bench.mirror.copies.attempts_mut().failed(&errand, at(bench.now));
     bench.spec(listing(apps(), &[("web", "web", "team-b/web")]), 2);

@@ -4,8 +4,9 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::mirror::contents::{Missing, Part};
 use crate::mirror::in_use::Use;
-use crate::mirror::parity::{Divergence, Verdict};
+use crate::mirror::parity::{Divergence, Held, Verdict};
 use crate::policy::{RepairDirection, RepairPolicy};
 use crate::routing::fixtures::apps;
 
@@ -287,6 +288,66 @@ fn failed_copy_waits_twice_as_long_up_to_six_hours() {
     assert!(attempts.may_try(&moved, now()), "another digest is another errand");
     attempts.succeeded(errand);
     assert!(attempts.is_empty());
+}
+
+fn broken(reference: &str, primary: bool, fallback: bool) -> BrokenContent {
+    let layer = || Missing {
+        part: Part::Layer,
+        digest: Digest::of(b"layer"),
+        platform: None,
+    };
+    BrokenContent {
+        held: Held {
+            repository: "web".to_owned(),
+            reference: reference.to_owned(),
+            digest: Digest::of(reference.as_bytes()),
+        },
+        missing: Sides {
+            primary: primary.then(layer),
+            fallback: fallback.then(layer),
+        },
+        since: now(),
+    }
+}
+
+#[test]
+fn what_one_side_lacks_of_a_tag_comes_from_the_other() {
+    let digest = Digest::of(b"content").to_string();
+    let contents = [
+        broken("on-primary", true, false),
+        broken("on-fallback", false, true),
+        broken("on-both", true, true),
+        broken(&digest, true, false),
+    ];
+    let attempts = Attempts::default();
+    let named = |policy: &MirrorPolicy, available: Sides<bool>| -> Vec<(String, Side)> {
+        let in_use = InUse::default();
+        let input = Input {
+            policy,
+            available,
+            in_use: &in_use,
+            attempts: &attempts,
+            missing: Sides::default(),
+        };
+        let errands = completions(&input, &contents, now());
+        assert!(errands.iter().all(|errand| errand.is_broken));
+        errands.into_iter().map(|errand| (errand.tag, errand.to)).collect()
+    };
+    let up = Sides::from_fn(|_| true);
+    let both = [
+        ("on-primary".to_owned(), Side::Primary),
+        ("on-fallback".to_owned(), Side::Fallback),
+    ];
+    assert_eq!(named(&copying(), up), both);
+    let mut to_fallback = copying();
+    to_fallback.repair.direction = RepairDirection::ToFallback;
+    assert_eq!(named(&to_fallback, up), both[1..]);
+    assert_eq!(named(&apps(), up), [], "nobody asked for copies");
+    let half = Sides {
+        primary: true,
+        fallback: false,
+    };
+    assert_eq!(named(&copying(), half), [], "a side does not answer");
 }
 
 #[test]
