@@ -50,7 +50,7 @@ pub fn run(arguments: &DiffArguments) -> anyhow::Result<ExitCode> {
         Output::Json => output::json(&print::document(&comparison))?,
         Output::Yaml => output::yaml(&print::document(&comparison))?,
     }
-    let code = if comparison.differences.is_empty() {
+    let code = if comparison.is_well() {
         exit::WELL
     } else {
         exit::NOT_WELL

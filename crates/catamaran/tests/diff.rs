@@ -8,6 +8,7 @@
 
 use std::path::{Path, PathBuf};
 
+use catamaran_core::digest::Digest;
 use catamaran_scripted_registry::{Auth, Fault, Registry, What};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -151,6 +152,45 @@ async fn documents_hold_whole_digests_and_counts() {
     assert_eq!(yaml.code, 1);
     let read: Value = serde_saphyr::from_str(&yaml.out).unwrap();
     assert_eq!(read, expected, "tags that look like numbers stay texts:\n{}", yaml.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_that_is_missing_is_found_by_looking_deep() {
+    let harness = Harness::with(&["whole", "broken"]).await;
+    harness
+        .primary
+        .tag("web", "alias", &harness.primary.push("web", "broken", "broken"));
+    harness.fallback.tag(
+        "kev/web",
+        "alias",
+        &harness.fallback.push("kev/web", "broken", "broken"),
+    );
+    let ran = harness.diff(&["--deep"]).await;
+    let all = "3 tags: 3 the same, all of it can be pulled from both sides\n";
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, all, ""));
+    let (_, body) = harness.primary.manifest("web", "broken").unwrap();
+    let manifest: Value = serde_json::from_slice(&body).unwrap();
+    let layer: Digest = manifest["layers"][0]["digest"].as_str().unwrap().parse().unwrap();
+    harness.fallback.clean_up("kev/web", &layer);
+    assert_eq!(harness.diff(&[]).await.code, 0, "the digests are the same");
+    let ran = harness.diff(&["--deep"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (1, ""));
+    let lines: Vec<&str> = ran.out.lines().collect();
+    let short: String = layer.to_string().chars().take("sha256:".len() + 12).collect();
+    for (line, tag) in [(lines[1], "alias"), (lines[2], "broken")] {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert_eq!(words, [tag, "Broken", "whole", "no", "layer", &short], "{ran:?}");
+    }
+    assert_eq!(lines[4], "3 tags: 3 the same, 2 broken: content is missing");
+    let ran = harness.diff(&["--deep", "-o", "json", "--include", "^broken$"]).await;
+    let document: Value = serde_json::from_str(&ran.out).unwrap();
+    let expected = json!([{
+        "tag": "broken", "side": "Fallback", "part": "Layer", "digest": layer.to_string(), "platform": null,
+    }]);
+    assert_eq!((ran.code, &document["broken"]), (1, &expected));
+    // What can't be read is not said to be whole, nor broken.
+    harness.fallback.fault(Fault::on("/blobs/", What::html(404)));
+    assert_could_not_tell(&harness.diff(&["--deep"]).await, "failed to inspect the tag");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -122,7 +122,7 @@ impl Place {
 }
 
 /// Makes a request again when its failure may pass by itself within seconds.
-async fn patiently<T>(request: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
+pub(super) async fn patiently<T>(request: impl AsyncFn() -> Result<T, Failure>) -> Result<T, Failure> {
     let mut attempt = 1;
     loop {
         match request().await {

@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 
 use catamaran_core::digest::Digest;
+use catamaran_core::mirror::Missing;
 use catamaran_core::mirror::parity::DifferenceKind;
+use catamaran_core::side::Side;
 use serde_json::{Value, json};
 
-use super::comparison::Comparison;
+use super::comparison::{BrokenTag, Comparison};
 use crate::table;
 
 /// Hexadecimal characters of a digest in a table.
@@ -15,7 +17,8 @@ const SHORT: usize = "sha256:".len() + 12;
 /// For people: the differences and a line that sums up.
 pub fn table(comparison: &Comparison) -> String {
     let mut text = String::new();
-    if !comparison.differences.is_empty() {
+    let broken = comparison.broken.as_deref().unwrap_or_default();
+    if !comparison.is_well() {
         let mut table = table::plain(&["TAG", "STATE", "PRIMARY", "FALLBACK"]);
         for difference in &comparison.differences {
             let digest = |digest: &Option<Digest>| digest.as_ref().map_or_else(|| "-".to_owned(), short);
@@ -28,11 +31,25 @@ pub fn table(comparison: &Comparison) -> String {
                 digest(&digests.fallback),
             ]);
         }
+        for tag in broken {
+            let missing = tag.missing.as_ref().map(|missing| lacks(missing.as_ref()));
+            table.add_row([tag.tag.clone(), "Broken".to_owned(), missing.primary, missing.fallback]);
+        }
         text.push_str(&table::trimmed(&table));
         text.push('\n');
     }
     let _ = writeln!(text, "{}", sum(comparison));
     text
+}
+
+/// What a side lacks of a tag, or that it lacks nothing.
+fn lacks(missing: Option<&Missing>) -> String {
+    let Some(missing) = missing else {
+        return "whole".to_owned();
+    };
+    let part = missing.part.as_str().to_lowercase();
+    let platform = missing.platform.as_ref().map(|platform| format!(" ({platform})"));
+    format!("no {part} {}{}", short(&missing.digest), platform.unwrap_or_default())
 }
 
 fn short(digest: &Digest) -> String {
@@ -66,7 +83,28 @@ fn sum(comparison: &Comparison) -> String {
             let _ = write!(sum, ", {count} {words}");
         }
     }
+    match comparison.broken.as_deref() {
+        None => {}
+        Some([]) => sum.push_str(", all of it can be pulled from both sides"),
+        Some(broken) => {
+            let _ = write!(sum, ", {} broken: content is missing", broken.len());
+        }
+    }
     sum
+}
+
+/// One entry for each side that lacks something.
+fn parts(broken: &BrokenTag) -> impl Iterator<Item = Value> + '_ {
+    Side::ALL.into_iter().filter_map(|side| {
+        let missing = broken.missing[side].as_ref()?;
+        Some(json!({
+            "tag": broken.tag,
+            "side": side.as_str(),
+            "part": missing.part.as_str(),
+            "digest": missing.digest.to_string(),
+            "platform": missing.platform,
+        }))
+    })
 }
 
 /// For machines.
@@ -79,7 +117,7 @@ pub fn document(comparison: &Comparison) -> Value {
             "fallbackDigest": difference.digests.fallback.as_ref().map(ToString::to_string),
         })
     });
-    json!({
+    let mut document = json!({
         "primary": comparison.repositories.primary,
         "fallback": comparison.repositories.fallback,
         "tags": comparison.tags,
@@ -88,5 +126,9 @@ pub fn document(comparison: &Comparison) -> Value {
         "missingOnFallback": count(comparison, DifferenceKind::MissingOnFallback),
         "mismatched": count(comparison, DifferenceKind::Mismatched),
         "differences": differences.collect::<Vec<_>>(),
-    })
+    });
+    if let Some(broken) = &comparison.broken {
+        document["broken"] = broken.iter().flat_map(parts).collect();
+    }
+    document
 }

@@ -30,6 +30,16 @@ impl Progress {
         }
     }
 
+    /// Goes on with the content of so many digests.
+    pub fn start_inspecting(&self, total: usize) {
+        if let Some(bar) = &self.0 {
+            let style = ProgressStyle::with_template("{bar:30} {pos}/{len} inspected, {eta} to go");
+            bar.set_style(style.expect("the template is constant"));
+            bar.set_position(0);
+            bar.set_length(total as u64);
+        }
+    }
+
     /// One digest more.
     pub fn step(&self) {
         if let Some(bar) = &self.0 {
