@@ -196,7 +196,8 @@ fn content(dice: &mut Dice) -> Step {
     let (registry, path, repository) = (dice.below(3) as u8, dice.below(8) as u8, dice.below(2) as u8);
     let (tag, content) = (dice.below(5) as u8, dice.below(30) as u8);
     match dice.below(12) {
-        0..5 => Step::PushBoth(repository, tag, content),
+        0..4 => Step::PushBoth(repository, tag, content),
+        4 => Step::Gut(side(dice), repository, tag, dice.percent(60)),
         5..8 => Step::PushTo(side(dice), repository, tag, content),
         8 => Step::Push(registry, path, tag, content),
         9..11 => Step::DeleteFrom(side(dice), repository, tag),

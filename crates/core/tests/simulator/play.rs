@@ -2,7 +2,7 @@
 
 use catamaran_core::digest::Digest;
 use catamaran_core::endpoint::{Outcome, Unavailable};
-use catamaran_core::mirror::{Event, ReferenceName};
+use catamaran_core::mirror::{Event, ReferenceName, Subject};
 use catamaran_core::policy::{ActiveSide, MirrorPolicy};
 use catamaran_core::reference::Reference;
 use catamaran_core::routing::ImageRoute;
@@ -88,6 +88,16 @@ impl Play {
                     registry.broken.insert(path.to_owned());
                 } else {
                     registry.broken.remove(path);
+                }
+            }),
+            Step::Gut(side, repository, tag, is_gutted) => self.at(side, repository, |registry, path| {
+                let Some(digest) = registry.holds(path, &name_of(tag)) else {
+                    return;
+                };
+                if is_gutted {
+                    registry.gut(path, digest);
+                } else {
+                    registry.gutted.remove(&(path.to_owned(), digest));
                 }
             }),
             Step::Cut(replica, registry, is_cut) => {
@@ -282,8 +292,9 @@ impl Play {
             return false;
         };
         let registry = self.world.registry(reference.registry());
+        let held = registry.holds(reference.repository(), name);
         registry.serves(self.world.now, reference.repository())
-            && registry.holds(reference.repository(), name).is_some()
+            && held.is_some_and(|digest| registry.lacks_of(reference.repository(), &digest).is_none())
     }
 
     fn pull(&mut self, slot: u8, replica: u8) {
@@ -369,6 +380,7 @@ impl Play {
         for registry in 0..3 {
             self.weather(registry, Sky::Up);
             self.world.registries[usize::from(registry)].broken.clear();
+            self.world.registries[usize::from(registry)].gutted.clear();
         }
         let world = &mut self.world;
         for node in &mut world.kubelets.nodes {
@@ -461,6 +473,14 @@ impl Play {
             if held_up == 0 && !self.has_lost_its_canary(&policy) {
                 return self.world.fail("I6", "nothing holds the failback up".to_owned());
             }
+        }
+        if let Some(leader) = self.world.lease
+            && let Some((_, Subject::Watched(seen))) =
+                self.world.replicas[leader].mirror.view().and_then(|view| view.in_force)
+            && seen.summary.broken > 0
+        {
+            let message = format!("{} tags are called broken, and nothing is missing", seen.summary.broken);
+            return self.world.fail("I6", message);
         }
         let images: Vec<String> = self.world.workloads.values().map(|one| one.image.clone()).collect();
         for replica in 0..self.world.replicas.len() {

@@ -283,7 +283,13 @@ impl World {
             Err(failure("Moved", false, true))
         } else if there.as_ref().is_some_and(|there| *there != errand.digest) {
             Err(failure("Mismatched", false, true))
+        } else if errand.is_broken && self.registry(&from.0).lacks_of(&from.1, &errand.digest).is_some() {
+            Err(failure("Source", true, false))
         } else {
+            if errand.is_broken {
+                let completed = (to.1.clone(), errand.digest.clone());
+                self.registry_mut(&to.0).gutted.remove(&completed);
+            }
             let written = there.is_none();
             let (now, digest) = (self.now, errand.digest.clone());
             if written {

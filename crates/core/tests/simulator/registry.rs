@@ -51,6 +51,8 @@ pub struct Registry {
     pub broken: BTreeSet<String>,
     /// Manifests whose layers were cleaned away.
     pub gutted: BTreeSet<(String, Digest)>,
+    /// Those of which that was so at some time.
+    once_gutted: BTreeSet<(String, Digest)>,
     tags: BTreeMap<String, BTreeMap<String, Digest>>,
     manifests: BTreeSet<(String, Digest)>,
     pub log: Vec<Change>,
@@ -73,6 +75,7 @@ impl Registry {
             offset: 0,
             broken: BTreeSet::new(),
             gutted: BTreeSet::new(),
+            once_gutted: BTreeSet::new(),
             tags: BTreeMap::new(),
             manifests: BTreeSet::new(),
             log: Vec::new(),
@@ -201,6 +204,17 @@ impl Registry {
                 .then_some(digest),
             Err(_) => self.tags.get(path)?.get(reference).cloned(),
         }
+    }
+
+    /// A clean-up takes a layer of what a digest refers to.
+    pub fn gut(&mut self, path: &str, digest: Digest) {
+        self.gutted.insert((path.to_owned(), digest.clone()));
+        self.once_gutted.insert((path.to_owned(), digest));
+    }
+
+    /// Whether a clean-up has taken anything of a digest at some time.
+    pub fn was_gutted(&self, path: &str, digest: &Digest) -> bool {
+        self.once_gutted.contains(&(path.to_owned(), digest.clone()))
     }
 
     /// What it lacks of the content of a digest.

@@ -138,7 +138,10 @@ impl World {
         let present = self.told.present(there, name);
         match sent.reason {
             RewriteReason::Unverified => true,
-            RewriteReason::OnlyOnOther => lacked && present,
+            RewriteReason::OnlyOnOther => {
+                let was_gutted = |digest: &Digest| self.registry(here.0).was_gutted(here.1, digest);
+                (lacked || self.told.of(here, name).flatten().any(was_gutted)) && present
+            }
             RewriteReason::Mismatched => self.told.present(here, name) && present,
             RewriteReason::Rewritten if sent.is_by_digest() => present,
             RewriteReason::Rewritten => {
