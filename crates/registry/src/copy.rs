@@ -5,7 +5,8 @@
 //! again. Nothing is ever overwritten or deleted: a tag that turns out to exist with another digest ends the copy, and it
 //! is looked for once more right before it would be written. A blob passes through memory in pieces of a few MiB.
 //!
-//! A manifest that the target has under its digest is taken as complete: registries accept none whose parts are missing.
+//! A manifest that the target has stands for itself only: registries accept none whose parts are missing, and clean-ups take those away
+//! later. So each part is looked for.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -190,37 +191,11 @@ impl Copier {
 
     async fn complete_checked(&self, image: &Image) -> Result<Copied, CopyError> {
         let root = self.root(image).await?;
-        self.fill(image, &root, DEEPEST).await?;
+        self.content(image, &root, DEEPEST).await?;
         if !self.has_manifest(&image.to, &root.digest).await? {
             self.put(&image.to, &root.digest.to_string(), &root).await?;
         }
         Ok(Copied::Written)
-    }
-
-    /// Everything below a manifest, whatever of it the target has: none of its manifests stands for what they refer to. Boxed, because
-    /// indexes may hold indexes.
-    fn fill<'a>(
-        &'a self,
-        image: &'a Image,
-        manifest: &'a Manifest,
-        deepest: usize,
-    ) -> Pin<Box<dyn Future<Output = Result<(), CopyError>> + Send + 'a>> {
-        Box::pin(async move {
-            for blob in &manifest.parts.blobs {
-                self.place_blob(image, blob).await?;
-            }
-            for child in &manifest.parts.children {
-                if deepest == 0 {
-                    return Err(too_deep());
-                }
-                let child = self.fetch(&image.from, &child.digest).await?;
-                self.fill(image, &child, deepest - 1).await?;
-                if !self.has_manifest(&image.to, &child.digest).await? {
-                    self.put(&image.to, &child.digest.to_string(), &child).await?;
-                }
-            }
-            Ok(())
-        })
     }
 
     async fn copy_checked(&self, image: &Image) -> Result<Copied, CopyError> {
@@ -228,9 +203,7 @@ impl Copier {
             return Ok(Copied::AlreadyThere);
         }
         let root = self.root(image).await?;
-        if !self.has_manifest(&image.to, &root.digest).await? {
-            self.content(image, &root, DEEPEST).await?;
-        }
+        self.content(image, &root, DEEPEST).await?;
         if self.settings.referrers {
             self.attached(image, &root).await?;
         }
@@ -304,11 +277,11 @@ impl Copier {
     async fn place_manifest(&self, image: &Image, digest: &Digest, deepest: usize) -> Result<(), CopyError> {
         let flight = self.placed.flight(digest);
         let _alone = flight.lock().await;
+        let manifest = self.fetch(&image.from, digest).await?;
+        self.content(image, &manifest, deepest).await?;
         if self.has_manifest(&image.to, digest).await? {
             return Ok(());
         }
-        let manifest = self.fetch(&image.from, digest).await?;
-        self.content(image, &manifest, deepest).await?;
         self.put(&image.to, &digest.to_string(), &manifest).await
     }
 

@@ -5,7 +5,7 @@ use catamaran_core::mirror::{Missing, Part};
 use catamaran_core::policy::Provider;
 use catamaran_core::side::{Side, Sides};
 use catamaran_registry::copy::inspect;
-use catamaran_registry::{Class, Client, Failure, Image};
+use catamaran_registry::{Class, Client, Copied, Failure, Image};
 use catamaran_scripted_registry::{Fault, IMAGE_INDEX, IMAGE_MANIFEST, Registry};
 use http::Method;
 use serde_json::Value;
@@ -175,6 +175,58 @@ async fn what_is_missing_is_completed_from_the_other_side_and_no_tag_is_written(
             .collect();
         assert_eq!(manifests.len(), 2, "{manifests:?}");
         assert!(manifests.iter().all(|path| path.contains("sha256:")), "{manifests:?}");
+    }
+}
+
+#[tokio::test]
+async fn copy_restores_what_is_missing_below_a_manifest_that_is_there() {
+    let pair = Pair::new().await;
+    let (source, target) = (&pair.registries.primary, &pair.registries.fallback);
+    source.tag(PATHS.primary, "1.0.1", &pair.digest);
+    let child = pair.child("arm64");
+    let layer = digest_of(&pair.json(&pair.child("amd64"))["layers"][2]);
+    for gone in [&child, &layer] {
+        target.clean_up(PATHS.fallback, gone);
+    }
+    let client =
+        |registry: &Registry, host, provider| Client::new(registry.connection(host, provider), limits()).unwrap();
+    let copier = between(
+        &client(source, AZURE, Provider::Azure),
+        &client(target, GITHUB, Provider::GitHub),
+        settings(),
+    );
+    let image = Image {
+        from: PATHS.primary.to_owned(),
+        to: PATHS.fallback.to_owned(),
+        tag: "1.0.1".to_owned(),
+        digest: pair.digest.clone(),
+    };
+    assert_eq!(copier.copy(&image).await, Ok(Copied::Written));
+    let found = pair.inspect().await;
+    assert!(matches!(found.fallback, Ok(None)), "{:?}", found.fallback);
+}
+
+#[tokio::test]
+async fn lists_that_are_null_are_empty() {
+    let pair = Pair::new().await;
+    let config = Digest::of(b"config");
+    let bodies = [
+        (IMAGE_INDEX, r#"{"schemaVersion":2,"manifests":null}"#.to_owned()),
+        (
+            IMAGE_MANIFEST,
+            format!(r#"{{"schemaVersion":2,"config":{{"digest":"{config}","size":6}},"layers":null}}"#),
+        ),
+    ];
+    for (media_type, body) in bodies {
+        let digests =
+            Sides::from_fn(|side| pair.registries[side].put_manifest(PATHS[side], None, media_type, body.clone()));
+        pair.registries.primary.put_blob("config");
+        pair.registries.fallback.put_blob("config");
+        let found = pair.inspect_digest(&digests.primary).await;
+        assert!(
+            Side::ALL.iter().all(|side| matches!(found[*side], Ok(None))),
+            "{body}: {found:?}"
+        );
     }
 }
 
