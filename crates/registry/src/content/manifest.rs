@@ -10,6 +10,7 @@ use crate::session::Session;
 use crate::tags::Resolved;
 use crate::wire::ask::Ask;
 use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::json;
 use crate::wire::path;
 use crate::wire::reply::Reply;
 
@@ -33,9 +34,9 @@ pub struct Manifest {
 #[derive(Deserialize)]
 pub(crate) struct Parts {
     pub(crate) config: Option<Descriptor>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::nullable")]
     pub(crate) layers: Vec<Descriptor>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::nullable")]
     pub(crate) manifests: Vec<Descriptor>,
 }
 

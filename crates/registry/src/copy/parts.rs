@@ -4,6 +4,7 @@ use catamaran_core::digest::Digest;
 use serde::Deserialize;
 
 use super::error::CopyError;
+use crate::wire::json;
 
 /// Blobs and manifests that one manifest may list; the image specification has no limit, and no image has a tenth of it.
 const MOST_PARTS: usize = 4096;
@@ -48,10 +49,11 @@ pub(super) struct Parts {
 struct Written {
     media_type: Option<String>,
     config: Option<Descriptor>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::nullable")]
     layers: Vec<Descriptor>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::nullable")]
     blobs: Vec<Descriptor>,
+    #[serde(default, deserialize_with = "json::present")]
     manifests: Option<Vec<Descriptor>>,
 }
 
@@ -62,7 +64,7 @@ struct Descriptor {
     media_type: String,
     digest: String,
     size: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::nullable")]
     urls: Vec<String>,
     platform: Option<Platform>,
 }
@@ -188,6 +190,22 @@ mod tests {
                 None,
                 vec![],
                 vec![a.clone(), b.clone()],
+                INDEX,
+            ),
+            (
+                "lists that are null",
+                format!(r#"{{"config":{{"digest":"{a}","size":1,"urls":null}},"layers":null,"blobs":null}}"#),
+                None,
+                vec![blob(&a, 1)],
+                vec![],
+                MANIFEST,
+            ),
+            (
+                "index of nothing",
+                r#"{"manifests":null}"#.to_owned(),
+                None,
+                vec![],
+                vec![],
                 INDEX,
             ),
             (

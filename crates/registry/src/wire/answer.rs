@@ -101,7 +101,7 @@ fn class(
         },
         403 => Class::Forbidden,
         404 if !matches!(rung, Rung::Tags | Rung::Manifest | Rung::Blob) => Class::Unexpected,
-        404 if own && is_unknown(said, &message) => Class::Absent,
+        404 if own && is_unknown(said, rung, &message) => Class::Absent,
         404 => Class::NotFound,
         _ if is_locked(said, &message) => Class::Locked,
         410 | 412 | 423 | 451 if matches!(rung, Rung::Manifest | Rung::Blob) => Class::Blocked,
@@ -118,12 +118,19 @@ fn is_locked(said: &Said, message: &str) -> bool {
     said.code.as_deref() == Some("REGISTRY_DISALLOWED_OPERATION") || message.contains("operation is disallowed")
 }
 
-/// GHCR says `MANIFEST_UNKNOWN` also for a media type that the request did not accept; that is not "absent".
-fn is_unknown(said: &Said, message: &str) -> bool {
-    matches!(
-        said.code.as_deref(),
-        Some("MANIFEST_UNKNOWN" | "NAME_UNKNOWN" | "BLOB_UNKNOWN")
-    ) && !message.contains("accept header")
+/// Whether the registry's own 404 says that what was asked for does not exist. Products have codes of their own for that: `NOT_FOUND`
+/// (Harbor), `TAG_EXPIRED` (Quay). GHCR says `MANIFEST_UNKNOWN` also for a media type that the request did not accept, and some say
+/// `UNKNOWN` of a right that is missing: those are not "absent". Neither is a manifest whose blob is unknown.
+fn is_unknown(said: &Said, rung: Rung, message: &str) -> bool {
+    let Some(code) = said.code.as_deref() else {
+        return false;
+    };
+    let is_of_blob = code.contains("BLOB");
+    let says_other = matches!(
+        code,
+        "UNKNOWN" | "UNSUPPORTED" | "DENIED" | "UNAUTHORIZED" | "TOOMANYREQUESTS"
+    );
+    (!is_of_blob || rung == Rung::Blob) && !says_other && !message.contains("accept header")
 }
 
 /// The text to look for a wait in: the registry's message, else whatever came.
@@ -190,6 +197,64 @@ mod tests {
     const QUARANTINED: &str = r#"{"errors":[{"code":"UNKNOWN","message":"The operation is disallowed."}]}"#;
     const POLICY: &str = r#"{"errors":[{"code":"PROJECTPOLICYVIOLATION","message":"current image can't be pulled due to configured policy in 'Prevent images with vulnerability severity of "Critical" or higher from running.'"}]}"#;
     const DENIED: &str = r#"{"errors":[{"code":"DENIED","message":"denied"}]}"#;
+
+    #[test]
+    fn each_product_has_a_word_for_what_is_absent() {
+        let cases = [
+            // goharbor/harbor, quay/quay, GitLab, Artifactory, Nexus.
+            ("NOT_FOUND", "artifact web:1.0 not found", Rung::Manifest, Class::Absent),
+            (
+                "TAG_EXPIRED",
+                "Tag 1.0 was deleted or has expired",
+                Rung::Manifest,
+                Class::Absent,
+            ),
+            (
+                "NAME_UNKNOWN",
+                "repository name not known to registry",
+                Rung::Tags,
+                Class::Absent,
+            ),
+            (
+                "MANIFEST_UNKNOWN",
+                "The named manifest is not known to the registry.",
+                Rung::Manifest,
+                Class::Absent,
+            ),
+            (
+                "NAME_UNKNOWN",
+                "repository name not known to registry",
+                Rung::Blob,
+                Class::Absent,
+            ),
+            ("BLOB_UNKNOWN", "blob unknown to registry", Rung::Blob, Class::Absent),
+            // Not of the thing itself, or of a right.
+            ("MANIFEST_BLOB_UNKNOWN", "blob unknown", Rung::Manifest, Class::NotFound),
+            ("UNKNOWN", "unknown error", Rung::Manifest, Class::NotFound),
+            (
+                "DENIED",
+                "requested access to the resource is denied",
+                Rung::Manifest,
+                Class::NotFound,
+            ),
+            (
+                "UNSUPPORTED",
+                "the operation is unsupported",
+                Rung::Tags,
+                Class::NotFound,
+            ),
+        ];
+        for (code, message, rung, expected) in cases {
+            let body = format!(r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#);
+            assert_eq!(
+                class(404, &read(body.as_bytes()), rung, true, || None),
+                expected,
+                "{code} at {rung}"
+            );
+            let proxy = class(404, &read(body.as_bytes()), rung, false, || None);
+            assert_eq!(proxy, Class::NotFound, "{code} at {rung}, of another host");
+        }
+    }
 
     #[test]
     fn each_status_has_its_class() {

@@ -32,6 +32,13 @@ pub(crate) fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     Ok(Some(Option::deserialize(deserializer)?.unwrap_or_default()))
 }
 
+/// `null` as if the key were not there: what Go programs write for a list that was never filled.
+pub(crate) fn nullable<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 /// At least as many values as there are, by what opens and separates them.
 fn values(body: &[u8]) -> usize {
     1 + body.iter().filter(|byte| matches!(byte, b',' | b'[' | b'{')).count()

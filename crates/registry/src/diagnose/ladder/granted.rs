@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use crate::auth::jwt;
 use crate::wire::failure::one_line;
+use crate::wire::json;
 
 /// What a token is good for, by its own words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,13 +20,13 @@ pub struct Granted {
 #[derive(Deserialize)]
 struct Claims {
     exp: Option<i64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::nullable")]
     access: Vec<Access>,
 }
 
 #[derive(Deserialize)]
 struct Access {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::nullable")]
     actions: Vec<String>,
 }
 

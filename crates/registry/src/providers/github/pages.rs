@@ -49,19 +49,19 @@ pub(super) type Tagged = (String, Digest);
 #[derive(Deserialize)]
 struct Version {
     name: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::nullable")]
     metadata: Metadata,
 }
 
 #[derive(Default, Deserialize)]
 struct Metadata {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::nullable")]
     container: Container,
 }
 
 #[derive(Default, Deserialize)]
 struct Container {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::nullable")]
     tags: Vec<String>,
 }
 

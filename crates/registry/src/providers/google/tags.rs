@@ -28,13 +28,13 @@ pub(super) const LISTING: Listing = Listing {
 struct Page {
     #[serde(default, deserialize_with = "json::present")]
     tags: Option<Vec<String>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "json::nullable")]
     manifest: HashMap<String, Manifest>,
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default)]
 struct Manifest {
+    #[serde(default, deserialize_with = "json::nullable")]
     tag: Vec<String>,
 }
 
