@@ -1,5 +1,6 @@
 //! What notifications say, in each sender's own format.
 
+use catamaran_core::reference::Reference;
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::Value;
@@ -160,19 +161,29 @@ fn github(headers: &HeaderMap, body: Value) -> Result<Option<MovedTag>, ReadErro
     let Some(tag) = tag.map(|tag| tag.name).filter(|name| !name.is_empty()) else {
         return Ok(None);
     };
+    if let Some((registry, repository)) = version.package_url.as_deref().and_then(place) {
+        return Ok(Some(MovedTag {
+            registry,
+            repository,
+            tag,
+        }));
+    }
     let owner = package.namespace.filter(|owner| !owner.is_empty());
     let owner = owner.or(package.owner.map(|owner| owner.login));
     let owner = owner.ok_or(ReadError::Shape("no owner of the package"))?;
-    // Enterprise servers have registries of their own.
-    let host = version.package_url.as_deref().and_then(|url| url.split('/').next());
     Ok(Some(MovedTag {
-        registry: host
-            .filter(|host| host.contains('.'))
-            .unwrap_or(GITHUB_REGISTRY)
-            .to_ascii_lowercase(),
+        registry: GITHUB_REGISTRY.to_owned(),
         repository: format!("{owner}/{}", package.name).to_ascii_lowercase(),
         tag,
     }))
+}
+
+/// Where a package is, by its URL: of what a payload says of that the surest, and the only word of an enterprise server's registry.
+fn place(url: &str) -> Option<(String, String)> {
+    let url = url.to_ascii_lowercase();
+    let reference = Reference::parse(&url).ok()?;
+    let names_host = reference.registry().contains('.') && url.starts_with(reference.registry());
+    names_host.then(|| (reference.registry().to_owned(), reference.repository().to_owned()))
 }
 
 /// `CloudEvents` in structured, batched and binary mode, and Event Grid's own schema.
@@ -203,8 +214,9 @@ fn events(headers: &HeaderMap, body: Value) -> Result<Message, ReadError> {
 }
 
 fn event(kind: &str, data: Value) -> Result<Option<MovedTag>, ReadError> {
-    match kind.strip_prefix("Microsoft.ContainerRegistry.") {
-        Some("ImagePushed" | "ImageDeleted" | "ChartPushed" | "ChartDeleted") => azure(data),
+    // Microsoft's pages have the names with the prefix and without.
+    match kind.strip_prefix("Microsoft.ContainerRegistry.").unwrap_or(kind) {
+        "ImagePushed" | "ImageDeleted" | "ChartPushed" | "ChartDeleted" => azure(data),
         _ => Ok(None),
     }
 }

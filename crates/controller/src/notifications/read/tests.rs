@@ -130,6 +130,35 @@ fn package_without_url_is_on_ghcr() {
 }
 
 #[test]
+fn package_url_is_believed_before_names() {
+    let package = [("x-github-event", "package")];
+    let cases = [
+        ("ghcr.io/devopskev/charts/web:1", "devopskev/charts/web"),
+        ("GHCR.io/DevOpsKev/Web:1", "devopskev/web"),
+        // What is no place in a registry, or names none.
+        ("ghcr.io", "devopskev/kevinryan-io"),
+        ("devopskev/web:1", "devopskev/kevinryan-io"),
+        ("https://github.com/x/y", "devopskev/kevinryan-io"),
+        ("", "devopskev/kevinryan-io"),
+    ];
+    for (url, repository) in cases {
+        let mut body = published("package", "CONTAINER", "1");
+        body["package"]["package_version"]["package_url"] = json!(url);
+        let read = read_value(Sender::GitHub, &package, &body);
+        assert_eq!(read, Ok(moved("ghcr.io", repository, "1")), "{url}");
+    }
+}
+
+#[test]
+fn event_of_a_registry_is_known_with_and_without_its_prefix() {
+    for kind in ["Microsoft.ContainerRegistry.ImagePushed", "ImagePushed"] {
+        let event = json!([{"id": "1", "eventType": kind, "data": pushed("push", &json!("3f2a91c"))}]);
+        let read = read_value(Sender::Events, &[], &event);
+        assert_eq!(read, Ok(moved("kracr.azurecr.io", "team/web", "3f2a91c")), "{kind}");
+    }
+}
+
+#[test]
 fn cloud_event_is_read_in_each_mode() {
     let data = pushed("push", &json!("3f2a91c"));
     let kind = "Microsoft.ContainerRegistry.ImagePushed";
