@@ -188,6 +188,11 @@ pub(crate) trait Protocol: Send + Sync {
         false
     }
 
+    /// The same after a 403, which some registries answer to what has expired. At most once in a while: most of them are about rights.
+    fn forget_denied(&self, _refused: &HeaderValue) -> bool {
+        false
+    }
+
     /// The request that turns the credential into a token. What it needs of an identity is fetched.
     async fn token_ask(
         &self,

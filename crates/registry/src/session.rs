@@ -120,6 +120,13 @@ impl Session {
         };
         ask.authorization = self.authorization(Some(about)).await?;
         let reply = self.send(&ask).await?;
+        let is_denied = reply.status() == StatusCode::FORBIDDEN && ask.stream.is_none();
+        let sent = ask.authorization.as_ref().filter(|_| is_denied);
+        if sent.is_some_and(|sent| self.protocol.forget_denied(sent)) {
+            ask.authorization = self.authorization(Some(about)).await?;
+            let reply = self.send(&ask).await?;
+            return self.settle(reply, &ask, repository).await;
+        }
         if reply.status() != StatusCode::UNAUTHORIZED || ask.stream.is_some() {
             return self.settle(reply, &ask, repository).await;
         }

@@ -119,6 +119,12 @@ impl Ecr {
         self.settings().passwords.clear();
     }
 
+    /// Ends the life of every password that was issued.
+    pub fn expire_passwords(&self) {
+        let now = self.clock.seconds();
+        self.settings().passwords.values_mut().for_each(|until| *until = now);
+    }
+
     /// The most images in a page, whatever the client asks for. At first 1000.
     pub fn set_page_cap(&self, images: usize) {
         self.settings().page_cap = images.max(1);
@@ -148,6 +154,12 @@ impl Ecr {
         if let Some(answer) = self.fault(kind) {
             return answer.kind(kind);
         }
+        if self.knew(request) {
+            // As recorded: without a challenge.
+            let message = "Your authorization token has expired. Reauthenticate and try again.";
+            let body = json!({ "errors": [{ "code": "DENIED", "message": message }] });
+            return Answer::json(kind, 403, &body);
+        }
         if !self.knows(request) {
             let challenge = format!("Basic realm=\"https://{}/\",service=\"ecr.amazonaws.com\"", self.host());
             let body = json!({ "errors": [{ "code": "UNAUTHORIZED", "message": "Not Authorized" }] });
@@ -169,6 +181,15 @@ impl Ecr {
                     .is_some_and(|until| self.clock.seconds() < *until)
         };
         request.basic().is_some_and(known)
+    }
+
+    /// Whether it is a password that was good.
+    fn knew(&self, request: &Request) -> bool {
+        let settings = self.settings();
+        let until = request
+            .basic()
+            .and_then(|(_, password)| settings.passwords.get(&password).copied());
+        until.is_some_and(|until| self.clock.seconds() >= until)
     }
 
     async fn content(&self, request: &Request, route: &Route) -> Answer {

@@ -133,6 +133,10 @@ impl Protocol for AwsProtocol {
         self.ecr.as_ref().is_some_and(|ecr| ecr.forget(refused))
     }
 
+    fn forget_denied(&self, refused: &HeaderValue) -> bool {
+        self.ecr.as_ref().is_some_and(|ecr| ecr.forget_if_old(refused))
+    }
+
     async fn identify(&self, scheme: &Scheme, progress: &Progress) -> Result<(), Failure> {
         if let (Some(ecr), Scheme::Basic) = (&self.ecr, scheme) {
             progress.ask("GetAuthorizationToken", Rung::Identity);

@@ -282,6 +282,25 @@ async fn pass(time: Duration) {
 }
 
 #[tokio::test]
+async fn a_password_that_expired_is_fetched_anew_and_a_missing_right_does_not_do_so_again_and_again() {
+    let ground = Ground::start().await;
+    ground.memory.push(WEB, "1.0", "first");
+    let client = ground.with_key();
+    client.resolve(WEB, "1.0").await.unwrap();
+    pass(Duration::from_mins(2)).await;
+    ground.ecr.expire_passwords();
+    ground.server.clock().advance(Duration::from_secs(1));
+    client.resolve(WEB, "1.0").await.unwrap();
+    assert_eq!(ground.count("password"), 2, "the registry's 403 was about the password");
+    ground.ecr.fail("manifest", Answer::status("manifest", 403), 9);
+    for _ in 0..3 {
+        let failure = client.resolve(WEB, "1.0").await.unwrap_err();
+        assert_eq!(failure.class, Class::Forbidden, "{failure}");
+    }
+    assert_eq!(ground.count("password"), 2, "a new password is not what is wrong");
+}
+
+#[tokio::test]
 async fn a_password_is_renewed_at_half_its_life_and_the_old_one_used_while_that_fails() {
     let ground = Ground::start().await;
     ground.memory.push(WEB, "1.0", "first");

@@ -20,13 +20,14 @@ pub struct Granted {
 #[derive(Deserialize)]
 struct Claims {
     exp: Option<i64>,
-    #[serde(default, deserialize_with = "json::nullable")]
+    #[serde(default, alias = "Access", deserialize_with = "json::nullable")]
     access: Vec<Access>,
 }
 
 #[derive(Deserialize)]
 struct Access {
-    #[serde(default, deserialize_with = "json::nullable")]
+    // Azure's tokens had capital letters once.
+    #[serde(default, alias = "Actions", deserialize_with = "json::nullable")]
     actions: Vec<String>,
 }
 
@@ -69,12 +70,18 @@ mod tests {
 
     #[test]
     fn what_a_token_is_good_for_is_read_where_it_can_be() {
-        let claims =
+        let small =
             r#"{"exp":1700000000,"access":[{"type":"repository","name":"web","actions":["pull","metadata_read"]}]}"#;
+        let capital =
+            r#"{"exp":1700000000,"access":[{"Type":"repository","Name":"web","Actions":["pull","metadata_read"]}]}"#;
         let header = |token: &str| HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
-        let read = granted(&header(&token(claims))).unwrap();
-        assert_eq!(read.actions, ["pull", "metadata_read"]);
-        assert_eq!(read.expires, Timestamp::from_second(1_700_000_000).ok());
+        for claims in [small, capital] {
+            let read = granted(&header(&token(claims))).unwrap();
+            assert_eq!(read.actions, ["pull", "metadata_read"]);
+            assert_eq!(read.expires, Timestamp::from_second(1_700_000_000).ok());
+        }
+        let none = granted(&header(&token(r#"{"exp":1700000000,"access":null}"#))).unwrap();
+        assert!(none.actions.is_empty());
         for other in ["opaque", "a.b.c", "a.!!.c"] {
             assert_eq!(granted(&header(other)), None, "{other}");
         }

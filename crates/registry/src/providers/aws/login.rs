@@ -84,6 +84,16 @@ impl Ecr {
         })
     }
 
+    /// Forgets a password that a 403 may be about: the registry says so of one that has expired, too. Whether another one can be had. One that
+    /// is new is not what is wrong.
+    pub(super) fn forget_if_old(&self, refused: &HeaderValue) -> bool {
+        let is_old = self.login.with(|state| {
+            let password = state.password.as_ref();
+            password.is_some_and(|password| password.since.elapsed() >= RETRY)
+        });
+        is_old && self.forget(refused)
+    }
+
     /// Renews beside, one at a time; a failure is tried again in a minute.
     async fn renew(&self) {
         let Ok(_turn) = self.login.turn.try_lock() else {

@@ -38,6 +38,8 @@ pub(super) struct State {
 #[derive(Clone, Debug)]
 pub(super) struct Password {
     pub(super) header: HeaderValue,
+    /// When it was fetched.
+    pub(super) since: Instant,
     pub(super) renew: Instant,
     pub(super) until: Instant,
     /// The end, by the clock of whoever issued it.
@@ -93,6 +95,7 @@ pub(super) fn read(headers: &HeaderMap, body: &[u8], now: Instant) -> Option<Pas
     let life = life.max(2 * MARGIN);
     Some(Password {
         header: secret_header("Basic", &data.authorization_token)?,
+        since: now,
         renew: now + life / 2,
         until: now + life - MARGIN,
         expires: answered + life,
