@@ -121,8 +121,8 @@ impl Session {
         ask.authorization = self.authorization(Some(about)).await?;
         let reply = self.send(&ask).await?;
         let is_denied = reply.status() == StatusCode::FORBIDDEN && ask.stream.is_none();
-        let sent = ask.authorization.as_ref().filter(|_| is_denied);
-        if sent.is_some_and(|sent| self.protocol.forget_denied(sent)) {
+        let denied = ask.authorization.as_ref().filter(|_| is_denied);
+        if denied.is_some_and(|denied| self.protocol.forget_denied(denied)) {
             ask.authorization = self.authorization(Some(about)).await?;
             let reply = self.send(&ask).await?;
             return self.settle(reply, &ask, repository).await;

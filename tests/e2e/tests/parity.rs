@@ -11,6 +11,8 @@ use catamaran_e2e::runner::Scenario;
 use catamaran_e2e::view::{annotation, condition, image, number};
 use serde_json::{Value, json};
 
+use crate::repair::credentials;
+
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "divergences-are-reported-kept-and-healed",
@@ -66,7 +68,13 @@ const FOUND: Duration = Duration::from_mins(1);
 
 fn broken_content_is_found(case: &Case<'_>) -> anyhow::Result<()> {
     case.push(&["v1"])?;
-    case.mirror(|spec| spec["parity"] = json!({"interval": "10s", "gracePeriod": "10s", "settledInterval": "10s"}))?;
+    let secret = credentials(case)?;
+    case.mirror(|spec| {
+        for side in ["primary", "fallback"] {
+            spec[side]["secretRef"] = json!({"name": secret});
+        }
+        spec["parity"] = json!({"interval": "10s", "gracePeriod": "10s", "settledInterval": "10s"});
+    })?;
     case.apply(&pod("uses", &case.image(Registry::Acr, "v1")))?;
     case.ready("uses", Instant::now(), PATIENCE)?;
     for (registry, side, part) in [

@@ -39,7 +39,7 @@ fn missing_tags_are_copied_and_in_sync_returns(case: &Case<'_>) -> anyhow::Resul
 }
 
 /// A Secret with the one account of the test registries, which may push.
-fn credentials(case: &Case<'_>) -> anyhow::Result<String> {
+pub fn credentials(case: &Case<'_>) -> anyhow::Result<String> {
     let name = format!("{}-push", case.name);
     let (username, password) = case.ground.cluster.credentials();
     let secret = json!({
