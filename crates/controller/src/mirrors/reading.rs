@@ -302,8 +302,13 @@ pub(super) async fn resolve(
     }))
 }
 
-/// Looks whether all that a digest refers to is on both sides.
+/// Looks whether all that a digest refers to is on both sides, when it is this one's turn. Until then it takes little memory.
 pub(super) async fn inspect(sources: &Sources, policy: &MirrorPolicy, wanted: Inspect) -> Event {
+    let _turn = sources.readings.inspection().await;
+    Box::pin(inspect_now(sources, policy, wanted)).await
+}
+
+async fn inspect_now(sources: &Sources, policy: &MirrorPolicy, wanted: Inspect) -> Event {
     let clients = clients(&*sources.registries, policy).await;
     let sides = match (&clients.primary, &clients.fallback) {
         (Ok(primary), Ok(fallback)) => {

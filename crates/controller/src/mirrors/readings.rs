@@ -12,7 +12,7 @@ use catamaran_core::policy::{MirrorPolicy, Repositories, SidePolicy};
 use catamaran_core::side::{Side, Sides};
 use catamaran_registry::ListedTag;
 use jiff::Timestamp;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
 
 /// The tags of a repository by name, as one side listed them.
 pub type Listing = BTreeMap<String, ListedTag>;
@@ -40,9 +40,24 @@ impl Place {
     }
 }
 
+/// Inspections of content under way at a time, over all mirrors: each makes dozens of requests, and a thousand mirrors have two each.
+const INSPECTIONS: usize = 8;
+
 /// The readings that are shared at present. Clones share them.
-#[derive(Clone, Debug, Default)]
-pub struct Readings(Arc<Mutex<HashMap<Place, Arc<Shared>>>>);
+#[derive(Clone, Debug)]
+pub struct Readings {
+    places: Arc<Mutex<HashMap<Place, Arc<Shared>>>>,
+    inspections: Arc<Semaphore>,
+}
+
+impl Default for Readings {
+    fn default() -> Readings {
+        Readings {
+            places: Arc::default(),
+            inspections: Arc::new(Semaphore::new(INSPECTIONS)),
+        }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -60,6 +75,12 @@ struct State {
 }
 
 impl Readings {
+    /// Until content may be inspected; for as long as this is kept.
+    pub(super) async fn inspection(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes it.
+        self.inspections.acquire().await.ok()
+    }
+
     /// Notes what a mirror verifies, in place of what it did before.
     pub fn claim(&self, policy: &MirrorPolicy) {
         let Repositories::Listed(rules) = &policy.repositories else {
@@ -74,7 +95,7 @@ impl Readings {
             })
             .collect();
         let uid = &policy.id.uid;
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|place, shared| places.contains(place) || shared.release(|other| other == &**uid));
         for place in places {
             all.entry(place)
@@ -93,7 +114,7 @@ impl Readings {
 
     /// Forgets mirrors that are gone.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|_, shared| shared.release(|uid| !keep(uid)));
     }
 
@@ -117,7 +138,7 @@ impl Readings {
     }
 
     fn shared(&self, place: &Place) -> Option<Arc<Shared>> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.places.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = all.get(place)?;
         (shared.state().claims.len() > 1).then(|| Arc::clone(shared))
     }

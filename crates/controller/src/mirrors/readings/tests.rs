@@ -1,4 +1,5 @@
 use catamaran_api::mirror::RegistryMirror;
+use futures::FutureExt as _;
 use serde_json::json;
 
 use super::*;
@@ -113,4 +114,17 @@ async fn digests_of_tags_that_are_gone_are_forgotten() {
     assert_eq!(turn.digest("v1"), Some(Observed::Absent));
     turn.keep_listing(&Arc::default(), at(2));
     assert_eq!(turn.digest("v1"), None);
+}
+
+#[tokio::test]
+async fn inspections_take_turns_over_all_mirrors() {
+    let readings = Readings::default();
+    let other = readings.clone();
+    let mut held = Vec::new();
+    for _ in 0..INSPECTIONS {
+        held.push(readings.inspection().await);
+    }
+    assert!(other.inspection().now_or_never().is_none());
+    held.pop();
+    assert!(other.inspection().now_or_never().is_some());
 }
