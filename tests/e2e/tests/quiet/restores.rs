@@ -14,6 +14,10 @@ use serde_json::{Value, json};
 
 use crate::flips::QUICK;
 
+/// How long a leader waits for what another replica sees that does not say it: a probe's time limit and a second. The watch of what
+/// replicas say may go on from a revision that the restored store has yet to reach.
+const UNANSWERED: Duration = Duration::from_secs(3);
+
 /// From a restore to one opinion of status, webhooks and evidence.
 const AGREED: Duration = Duration::from_secs(30);
 
@@ -122,7 +126,7 @@ fn a_restored_store_is_agreed_on(case: &Case<'_>, revisions: Revisions) -> anyho
     let since = case.ground.fault(fails, Fault::Refused)?;
     let side = if active == "Primary" { "Fallback" } else { "Primary" };
     let flipped = case.active(side, since, PATIENCE)?;
-    case.bar("the next outage -> flipped", flipped - since, QUICK)?;
+    case.bar("the next outage -> flipped", flipped - since, QUICK + UNANSWERED)?;
     let since = Instant::now();
     while let Err(error) = agreed(case, "late", epoch + 1) {
         ensure!(since.elapsed() < PATIENCE, error.context("after the next outage"));
