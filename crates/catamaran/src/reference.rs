@@ -108,6 +108,7 @@ const NO_VARIABLES: &[&str] = &[
     "NAME_UNKNOWN",
     "NOT_FOUND",
     "REGISTRY_DISALLOWED_OPERATION",
+    "TAG_EXPIRED",
 ];
 
 /// What probes find.
