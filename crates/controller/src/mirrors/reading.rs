@@ -305,6 +305,13 @@ pub(super) async fn resolve(
 /// Looks whether all that a digest refers to is on both sides, when it is this one's turn. Until then it takes little memory.
 pub(super) async fn inspect(sources: &Sources, policy: &MirrorPolicy, wanted: Inspect) -> Event {
     let _turn = sources.readings.inspection().await;
+    let now = sources.clock.now();
+    if sources.readings.is_whole(policy, &wanted.held, now) {
+        return Event::Inspected(Box::new(Inspected {
+            request: wanted.request,
+            sides: Sides::from_fn(|_| Ok(None)),
+        }));
+    }
     Box::pin(inspect_now(sources, policy, wanted)).await
 }
 
@@ -318,8 +325,12 @@ async fn inspect_now(sources: &Sources, policy: &MirrorPolicy, wanted: Inspect) 
                 catamaran_registry::copy::inspect(Sides { primary, fallback }, paths, &wanted.held.digest).await;
             found.map(|found| found.map_err(|failure| read_failure(&failure)))
         }
-        _ => clients.map(|client| client.map(|_| None)),
+        // Nothing was looked for on either side.
+        (Err(failure), _) | (_, Err(failure)) => Sides::from_fn(|_| Err(failure.clone())),
     };
+    if Side::ALL.iter().all(|side| matches!(sides[*side], Ok(None))) {
+        sources.readings.keep_whole(policy, &wanted.held, sources.clock.now());
+    }
     Event::Inspected(Box::new(Inspected {
         request: wanted.request,
         sides,

@@ -128,3 +128,25 @@ async fn inspections_take_turns_over_all_mirrors() {
     held.pop();
     assert!(other.inspection().now_or_never().is_some());
 }
+
+#[test]
+fn content_that_is_whole_is_so_for_other_mirrors_for_a_while() {
+    let readings = Readings::default();
+    let (one, other) = (mirror("1", "a.io", "b.io"), mirror("2", "a.io", "b.io"));
+    let elsewhere = mirror("3", "a.io", "c.io");
+    let held = |content: &str| Held {
+        repository: "web".to_owned(),
+        reference: "1.0".to_owned(),
+        digest: Digest::of(content.as_bytes()),
+    };
+    let at = |second: i64| Timestamp::from_second(1_760_000_000 + second).unwrap();
+    readings.keep_whole(&one, &held("x"), at(0));
+    assert!(readings.is_whole(&other, &held("x"), at(9)));
+    assert!(!readings.is_whole(&other, &held("x"), at(10)));
+    assert!(!readings.is_whole(&other, &held("y"), at(1)));
+    assert!(!readings.is_whole(&elsewhere, &held("x"), at(1)));
+    for number in 0..=MOST_WHOLE {
+        readings.keep_whole(&one, &held(&number.to_string()), at(0));
+    }
+    assert!(readings.whole.lock().unwrap().len() <= MOST_WHOLE);
+}
