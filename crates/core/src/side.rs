@@ -77,6 +77,18 @@ impl<T> Sides<T> {
     }
 }
 
+impl Sides<bool> {
+    /// Whether it is so on a side.
+    pub fn any(self) -> bool {
+        self.primary || self.fallback
+    }
+
+    /// Whether it is so on both.
+    pub fn both(self) -> bool {
+        self.primary && self.fallback
+    }
+}
+
 impl<T> Index<Side> for Sides<T> {
     type Output = T;
 

@@ -127,7 +127,7 @@ impl Contents {
             self.want(held);
         }
         self.broken
-            .retain(|(repository, digest), _| is_any(ledger.broken(repository, digest)));
+            .retain(|(repository, digest), _| ledger.broken(repository, digest).any());
         let settled = policy.parity.settled;
         for (repository, reference, _) in in_use.each() {
             if let Some(held) = ledger.held(repository, reference) {
@@ -195,7 +195,7 @@ impl Contents {
             Err(_) => known[side],
         });
         ledger.set_broken(&name.0, &name.1, sides);
-        let after = is_any(sides).then(|| BrokenContent {
+        let after = sides.any().then(|| BrokenContent {
             held,
             missing,
             since: before
@@ -240,10 +240,6 @@ impl Contents {
 
 fn name(held: &Held) -> Name {
     (held.repository.clone(), held.digest.clone())
-}
-
-fn is_any(sides: Sides<bool>) -> bool {
-    sides.primary || sides.fallback
 }
 
 fn whole_seconds(now: Timestamp) -> Timestamp {

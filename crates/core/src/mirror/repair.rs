@@ -96,7 +96,7 @@ pub fn plan<'a>(input: &Input<'a>, diverged: impl IntoIterator<Item = Divergence
     }
     let mut found = Vec::<Missing<'_>>::new();
     let mut rules = LatestRule::default();
-    let reachable = input.available.primary && input.available.fallback;
+    let reachable = input.available.both();
     for missing in diverged.into_iter().filter_map(lacking) {
         if !writable(input.policy, missing.to) {
             continue;
@@ -132,7 +132,7 @@ pub(super) fn completions<'a>(
     broken: impl IntoIterator<Item = &'a BrokenContent>,
     now: Timestamp,
 ) -> Vec<Errand> {
-    if input.policy.repair.mode == RepairMode::Off || !(input.available.primary && input.available.fallback) {
+    if input.policy.repair.mode == RepairMode::Off || !input.available.both() {
         return Vec::new();
     }
     let errands = broken.into_iter().filter_map(|content| {

@@ -1,27 +1,8 @@
 use super::*;
+use crate::mirror::fixtures::{RULES, at};
 use crate::mirror::in_use::Use;
-use crate::mirror::parity::{Observed, Rules};
-use crate::policy::{MirrorId, SidePolicy};
-
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_760_000_000 + second).unwrap()
-}
-
-fn policy() -> MirrorPolicy {
-    let side = |registry: &str| SidePolicy {
-        registry: registry.to_owned(),
-        ..SidePolicy::default()
-    };
-    let id = MirrorId {
-        name: "apps".into(),
-        uid: "1".into(),
-    };
-    let sides = Sides {
-        primary: side("primary.example"),
-        fallback: side("fallback.example"),
-    };
-    MirrorPolicy::new(id, at(0), sides)
-}
+use crate::mirror::parity::Observed;
+use crate::routing::fixtures::apps;
 
 fn digest(tag: &str) -> Digest {
     Digest::of(tag.as_bytes())
@@ -40,7 +21,7 @@ struct Bench {
 impl Bench {
     fn new(tags: &[&str], in_use: &[&str]) -> Bench {
         let mut bench = Bench {
-            policy: policy(),
+            policy: apps(),
             contents: Contents::default(),
             ledger: Ledger::new(),
             in_use: InUse::default(),
@@ -56,12 +37,7 @@ impl Bench {
     }
 
     fn record(&mut self, tag: &str, seen: Sides<Observed>) {
-        let rules = Rules {
-            grace: Duration::from_mins(1),
-            settled: Duration::from_hours(24),
-            subset: None,
-        };
-        self.ledger.record("app", tag, seen, at(self.now), &rules);
+        self.ledger.record("app", tag, seen, at(self.now), &RULES);
     }
 
     /// A pass ends, and each inspection ends with what `find` says of a tag; the tags that were inspected, and whether there was news.

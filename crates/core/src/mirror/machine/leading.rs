@@ -158,7 +158,7 @@ impl Mirror {
         self.copies.attempts_mut().retain(|repository, tag| {
             let verdict = ledger.verdict(repository, tag);
             let broken = ledger.known(repository, tag).broken;
-            verdict.is_some_and(|verdict| verdict.lacking().is_some()) || broken.primary || broken.fallback
+            verdict.is_some_and(|verdict| verdict.lacking().is_some()) || broken.any()
         });
         let input = repair::Input {
             policy,
@@ -190,8 +190,7 @@ impl Mirror {
     }
 
     fn both_available(&self) -> bool {
-        let available = self.available();
-        available.primary && available.fallback
+        self.available().both()
     }
 
     pub(super) fn prewarmed(&mut self, pull: Pull, outcome: PrewarmOutcome, now: Timestamp) -> Vec<Effect> {

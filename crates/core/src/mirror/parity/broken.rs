@@ -1,6 +1,7 @@
 //! Digests whose content is known to be incomplete: a manifest, a config or a layer that they refer to is not there.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use super::Ledger;
 use super::store::{Slot, is_digest};
@@ -42,11 +43,10 @@ impl Ledger {
         let Some(key) = self.key(repository, &digest.to_string()) else {
             return;
         };
-        let is_any = sides.primary || sides.fallback;
-        if self.broken.of(key) == sides || (is_any && self.broken.0.len() >= MOST_BROKEN) {
+        if self.broken.of(key) == sides || (sides.any() && self.broken.0.len() >= MOST_BROKEN) {
             return;
         }
-        if is_any {
+        if sides.any() {
             self.broken.0.insert(key, sides);
         } else {
             self.broken.0.remove(&key);
@@ -65,28 +65,23 @@ impl Ledger {
 
     /// Whether what a reference stands for is broken on this side, and not on the other.
     pub(in crate::mirror) fn is_broken_only_on(&self, side: Side, repository: &str, reference: &str) -> bool {
-        let broken = || self.known(repository, reference).broken;
-        !self.broken.0.is_empty() && broken()[side] && !broken()[side.other()]
+        if self.broken.0.is_empty() {
+            return false;
+        }
+        let broken = self.known(repository, reference).broken;
+        broken[side] && !broken[side.other()]
     }
 
     /// What both sides have under a tag or digest, where they have one.
     pub fn held(&self, repository: &str, reference: &str) -> Option<Held> {
-        let digest = digest_of(self.slot(repository, reference)?)?;
-        Some(Held {
-            repository: repository.to_owned(),
-            reference: reference.to_owned(),
-            digest: digest.clone(),
-        })
+        held_by(repository, self.slot(repository, reference)?)
     }
 
     /// What both sides have under the tags that follow this one, over all repositories and without end, at most so many names.
     pub(in crate::mirror) fn held_after(&self, after: Option<&Held>, most: usize) -> Vec<Held> {
         let (first, from) = match after {
-            Some(after) => (
-                after.repository.as_str(),
-                std::ops::Bound::Excluded(after.reference.as_str()),
-            ),
-            None => ("", std::ops::Bound::Unbounded),
+            Some(after) => (after.repository.as_str(), Bound::Excluded(after.reference.as_str())),
+            None => ("", Bound::Unbounded),
         };
         let rest = self.store.repositories_from(first);
         let before = self
@@ -98,19 +93,13 @@ impl Ledger {
             let from = if *repository.name == *first {
                 from
             } else {
-                std::ops::Bound::Unbounded
+                Bound::Unbounded
             };
             for (_, slot) in self.store.tags(&repository.name, from) {
                 if found.len() >= most {
                     return found;
                 }
-                if let Some(digest) = digest_of(slot) {
-                    found.push(Held {
-                        repository: repository.name.to_string(),
-                        reference: slot.reference.to_string(),
-                        digest: digest.clone(),
-                    });
-                }
+                found.extend(held_by(&repository.name, slot));
             }
         }
         found
@@ -136,12 +125,7 @@ impl Ledger {
 
     fn holding(&self, key: Key) -> Option<Held> {
         let slot = self.store.standing_for(key).next().or_else(|| self.digest_slot(key))?;
-        let repository = self.store.repository_of(slot.repository)?;
-        Some(Held {
-            repository: repository.name.to_string(),
-            reference: slot.reference.to_string(),
-            digest: digest_of(slot)?.clone(),
-        })
+        held_by(&self.store.repository_of(slot.repository)?.name, slot)
     }
 
     /// The entry of a digest that was asked for itself.
@@ -173,7 +157,7 @@ impl Ledger {
         for group in prior.groups() {
             let tags = group.tags().map(|record| (record.key, record.knowledge));
             for (key, knowledge) in tags.chain(group.digests()) {
-                if (knowledge.broken.primary || knowledge.broken.fallback) && self.broken.0.len() < MOST_BROKEN {
+                if knowledge.broken.any() && self.broken.0.len() < MOST_BROKEN {
                     self.broken.0.entry(key).or_insert(knowledge.broken);
                 }
             }
@@ -181,10 +165,15 @@ impl Ledger {
     }
 }
 
-/// The digest that both sides have, if they have one.
-fn digest_of(slot: &Slot) -> Option<&Digest> {
+/// What both sides have under an entry, where that is one digest.
+fn held_by(repository: &str, slot: &Slot) -> Option<Held> {
     let digests = Sides::from_fn(|side| slot.entry.content(side).map(|content| &content.digest));
-    digests.primary.filter(|_| digests.primary == digests.fallback)
+    let digest = digests.primary.filter(|_| digests.primary == digests.fallback)?;
+    Some(Held {
+        repository: repository.to_owned(),
+        reference: slot.reference.to_string(),
+        digest: digest.clone(),
+    })
 }
 
 #[cfg(test)]
