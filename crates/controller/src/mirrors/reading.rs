@@ -4,9 +4,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use catamaran_core::endpoint::Outcome;
-use catamaran_core::mirror::parity::Observed;
+use catamaran_core::mirror::parity::{Held, Observed};
 use catamaran_core::mirror::{
-    Event, Expected, Inspect, Inspected, LARGEST_PIECE, Listed, ListedTag, Listing, ReadFailure, Resolve, Resolved,
+    Event, Expected, Inspect, Inspected, LARGEST_PIECE, Listed, ListedTag, Listing, Missing, ReadFailure, Resolve,
+    Resolved,
 };
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::side::{Side, Sides};
@@ -305,36 +306,38 @@ pub(super) async fn resolve(
 /// Looks whether all that a digest refers to is on both sides, when it is this one's turn. Until then it takes little memory.
 pub(super) async fn inspect(sources: &Sources, policy: &MirrorPolicy, wanted: Inspect) -> Event {
     let _turn = sources.readings.inspection().await;
-    let now = sources.clock.now();
-    if sources.readings.is_whole(policy, &wanted.held, now) {
-        return Event::Inspected(Box::new(Inspected {
-            request: wanted.request,
-            sides: Sides::from_fn(|_| Ok(None)),
-        }));
-    }
-    Box::pin(inspect_now(sources, policy, wanted)).await
+    let held = &wanted.held;
+    let sides = if sources.readings.is_whole(policy, held, sources.clock.now()) {
+        Sides::from_fn(|_| Ok(None))
+    } else {
+        Box::pin(inspect_now(sources, policy, held)).await
+    };
+    Event::Inspected(Box::new(Inspected {
+        request: wanted.request,
+        sides,
+    }))
 }
 
-async fn inspect_now(sources: &Sources, policy: &MirrorPolicy, wanted: Inspect) -> Event {
+async fn inspect_now(
+    sources: &Sources,
+    policy: &MirrorPolicy,
+    held: &Held,
+) -> Sides<Result<Option<Missing>, ReadFailure>> {
     let clients = clients(&*sources.registries, policy).await;
     let sides = match (&clients.primary, &clients.fallback) {
         (Ok(primary), Ok(fallback)) => {
-            let paths = Sides::from_fn(|side| policy.path(side, &wanted.held.repository));
+            let paths = Sides::from_fn(|side| policy.path(side, &held.repository));
             let paths = paths.as_ref().map(|path| &**path);
-            let found =
-                catamaran_registry::copy::inspect(Sides { primary, fallback }, paths, &wanted.held.digest).await;
+            let found = catamaran_registry::copy::inspect(Sides { primary, fallback }, paths, &held.digest).await;
             found.map(|found| found.map_err(|failure| read_failure(&failure)))
         }
         // Nothing was looked for on either side.
         (Err(failure), _) | (_, Err(failure)) => Sides::from_fn(|_| Err(failure.clone())),
     };
     if Side::ALL.iter().all(|side| matches!(sides[*side], Ok(None))) {
-        sources.readings.keep_whole(policy, &wanted.held, sources.clock.now());
+        sources.readings.keep_whole(policy, held, sources.clock.now());
     }
-    Event::Inspected(Box::new(Inspected {
-        request: wanted.request,
-        sides,
-    }))
+    sides
 }
 
 struct Reader<'a> {
