@@ -6,8 +6,7 @@ use std::sync::Arc;
 use catamaran_core::endpoint::Outcome;
 use catamaran_core::mirror::parity::{Held, Observed};
 use catamaran_core::mirror::{
-    Event, Expected, Inspect, Inspected, LARGEST_PIECE, Listed, ListedTag, Listing, Missing, ReadFailure, Resolve,
-    Resolved,
+    Event, Expected, Inspect, Inspected, LARGEST_PIECE, Listed, ListedTag, Listing, ReadFailure, Resolve, Resolved,
 };
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::side::{Side, Sides};
@@ -15,6 +14,7 @@ use catamaran_registry::{Class, Client, Failure, Lock};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::readings::inspections::Inspection;
 use super::readings::{Listing as SharedListing, Turn};
 use super::sources::{Clients, Sources, clients};
 use crate::clock::Clock;
@@ -305,26 +305,18 @@ pub(super) async fn resolve(
 
 /// Looks whether all that a digest refers to is on both sides, when it is this one's turn. Until then it takes little memory.
 pub(super) async fn inspect(sources: &Sources, policy: &MirrorPolicy, wanted: Inspect) -> Event {
-    let _turn = sources.readings.inspection().await;
-    let held = &wanted.held;
-    let sides = if sources.readings.is_whole(policy, held, sources.clock.now()) {
-        Sides::from_fn(|_| Ok(None))
-    } else {
-        Box::pin(inspect_now(sources, policy, held)).await
-    };
+    let inspections = &sources.readings.inspections;
+    let look = async { Box::pin(inspect_now(sources, policy, &wanted.held)).await };
+    let sides = inspections.share(policy, &wanted.held, sources.clock, look).await;
     Event::Inspected(Box::new(Inspected {
         request: wanted.request,
         sides,
     }))
 }
 
-async fn inspect_now(
-    sources: &Sources,
-    policy: &MirrorPolicy,
-    held: &Held,
-) -> Sides<Result<Option<Missing>, ReadFailure>> {
+async fn inspect_now(sources: &Sources, policy: &MirrorPolicy, held: &Held) -> Inspection {
     let clients = clients(&*sources.registries, policy).await;
-    let sides = match (&clients.primary, &clients.fallback) {
+    match (&clients.primary, &clients.fallback) {
         (Ok(primary), Ok(fallback)) => {
             let paths = Sides::from_fn(|side| policy.path(side, &held.repository));
             let paths = paths.as_ref().map(|path| &**path);
@@ -333,11 +325,7 @@ async fn inspect_now(
         }
         // Nothing was looked for on either side.
         (Err(failure), _) | (_, Err(failure)) => Sides::from_fn(|_| Err(failure.clone())),
-    };
-    if Side::ALL.iter().all(|side| matches!(sides[*side], Ok(None))) {
-        sources.readings.keep_whole(policy, held, sources.clock.now());
     }
-    sides
 }
 
 struct Reader<'a> {

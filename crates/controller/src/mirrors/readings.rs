@@ -7,13 +7,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use catamaran_core::digest::Digest;
-use catamaran_core::mirror::parity::{Held, Observed};
+use catamaran_core::mirror::parity::Observed;
 use catamaran_core::policy::{MirrorPolicy, Repositories, SidePolicy};
 use catamaran_core::side::{Side, Sides};
 use catamaran_registry::ListedTag;
 use jiff::Timestamp;
-use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
+use tokio::sync::OwnedMutexGuard;
+
+use self::inspections::Inspections;
+
+pub(super) mod inspections;
 
 /// The tags of a repository by name, as one side listed them.
 pub type Listing = BTreeMap<String, ListedTag>;
@@ -41,35 +44,12 @@ impl Place {
     }
 }
 
-/// Inspections of content under way at a time, over all mirrors: each makes dozens of requests, and a thousand mirrors have two each.
-const INSPECTIONS: usize = 8;
-
-/// How long content that was found whole is so for other mirrors, too. What is broken is looked at by each.
-const WHOLE_FOR: Duration = Duration::from_secs(10);
-
-/// Contents of which that is remembered at most; it is forgotten of all then.
-const MOST_WHOLE: usize = 1_000;
-
 /// The readings that are shared at present. Clones share them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Readings {
     places: Arc<Mutex<HashMap<Place, Arc<Shared>>>>,
-    inspections: Arc<Semaphore>,
-    /// Content that was found whole on both sides, and when.
-    whole: Arc<Mutex<HashMap<Content, Timestamp>>>,
-}
-
-/// A digest in a repository of two registries.
-type Content = (Place, Place, Digest);
-
-impl Default for Readings {
-    fn default() -> Readings {
-        Readings {
-            places: Arc::default(),
-            inspections: Arc::new(Semaphore::new(INSPECTIONS)),
-            whole: Arc::default(),
-        }
-    }
+    /// Below the tags.
+    pub(super) inspections: Inspections,
 }
 
 #[derive(Debug, Default)]
@@ -87,34 +67,7 @@ struct State {
     digests: HashMap<Box<str>, (Timestamp, Observed)>,
 }
 
-fn content(policy: &MirrorPolicy, held: &Held) -> Content {
-    let place = |side: Side| Place::new(&policy.sides[side], &policy.path(side, &held.repository));
-    (place(Side::Primary), place(Side::Fallback), held.digest.clone())
-}
-
 impl Readings {
-    /// Until content may be inspected; for as long as this is kept.
-    pub(super) async fn inspection(&self) -> Option<SemaphorePermit<'_>> {
-        // Nobody closes it.
-        self.inspections.acquire().await.ok()
-    }
-
-    /// Whether content was just found whole on both sides by some mirror.
-    pub(super) fn is_whole(&self, policy: &MirrorPolicy, held: &Held, now: Timestamp) -> bool {
-        let whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = whole.get(&content(policy, held));
-        found.is_some_and(|at| now.duration_since(*at).unsigned_abs() < WHOLE_FOR)
-    }
-
-    /// Keeps that it was.
-    pub(super) fn keep_whole(&self, policy: &MirrorPolicy, held: &Held, now: Timestamp) {
-        let mut whole = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
-        if whole.len() >= MOST_WHOLE {
-            whole.clear();
-        }
-        whole.insert(content(policy, held), now);
-    }
-
     /// Notes what a mirror verifies, in place of what it did before.
     pub fn claim(&self, policy: &MirrorPolicy) {
         let Repositories::Listed(rules) = &policy.repositories else {

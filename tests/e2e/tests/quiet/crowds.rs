@@ -97,8 +97,7 @@ pub fn requests_do_not_grow_with_mirrors(case: &Case<'_>) -> anyhow::Result<()> 
             case.ground.observed(&named(number), since)?;
         }
         created = count;
-        // What the first passes read is over.
-        std::thread::sleep(Duration::from_secs(15));
+        inspected(case)?;
         let begun = Timestamp::now();
         std::thread::sleep(COUNTED);
         for (index, registry) in Registry::ALL.into_iter().enumerate() {
@@ -123,6 +122,37 @@ pub fn requests_do_not_grow_with_mirrors(case: &Case<'_>) -> anyhow::Result<()> 
 
 /// What the operator has asked a registry's own host since then.
 pub(super) fn requests_since(case: &Case<'_>, registry: Registry, since: Timestamp) -> anyhow::Result<usize> {
+    asked(case, registry, since, |_| true)
+}
+
+/// Waits until no content is inspected any more: of new mirrors, what is in use and a few tags are, as the registries' limits allow.
+pub(super) fn inspected(case: &Case<'_>) -> anyhow::Result<()> {
+    let is_inspection = |line: &str| line.contains(" HEAD ") && line.contains("/blobs/");
+    let until = Instant::now() + Duration::from_mins(5);
+    loop {
+        let since = Timestamp::now();
+        std::thread::sleep(Duration::from_secs(5));
+        let mut under_way = 0;
+        for registry in Registry::ALL {
+            under_way += asked(case, registry, since, is_inspection)?;
+        }
+        if under_way == 0 {
+            return Ok(());
+        }
+        ensure!(
+            Instant::now() < until,
+            "content is still inspected: {under_way} requests in 5 s"
+        );
+    }
+}
+
+/// How many such requests of the operator the registry's own host has logged since then.
+fn asked(
+    case: &Case<'_>,
+    registry: Registry,
+    since: Timestamp,
+    counts: impl Fn(&str) -> bool,
+) -> anyhow::Result<usize> {
     let front = match registry {
         Registry::Acr => "front-acr",
         Registry::Ghcr => "front-ghcr",
@@ -132,7 +162,8 @@ pub(super) fn requests_since(case: &Case<'_>, registry: Registry, since: Timesta
         let mut words = line.split(' ');
         let at = words.next().and_then(|word| word.parse::<Timestamp>().ok());
         let host = words.nth(1);
-        at.is_some_and(|at| at >= since) && host == Some(registry.host()) && line.contains("catamaran/")
+        let is_ours = host == Some(registry.host()) && line.contains("catamaran/");
+        at.is_some_and(|at| at >= since) && is_ours && counts(line)
     };
     Ok(logs.lines().filter(counts).count())
 }

@@ -13,7 +13,7 @@ use catamaran_e2e::{Case, audit, manifests, operator, replica};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::crowds::requests_since;
+use super::crowds::{inspected, requests_since};
 
 /// How many mirrors there are, unless `MIRRORS` says another number. Without it the way back is left out, which takes minutes.
 const MIRRORS: usize = 100;
@@ -76,6 +76,7 @@ fn flip_and_back(case: &Case<'_>, missed: &Missed) -> anyhow::Result<()> {
     let one = idle(case, 1)?;
     create(case, 1..count)?;
     light(case, missed, "while they were created")?;
+    inspected(case)?;
     std::thread::sleep(SETTLE);
     let many = idle(case, count)?;
     growth(case, missed, count, &one, &many)?;

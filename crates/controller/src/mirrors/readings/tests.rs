@@ -1,10 +1,9 @@
 use catamaran_api::mirror::RegistryMirror;
-use futures::FutureExt as _;
 use serde_json::json;
 
 use super::*;
 
-fn mirror(uid: &str, primary: &str, fallback: &str) -> MirrorPolicy {
+pub(super) fn mirror(uid: &str, primary: &str, fallback: &str) -> MirrorPolicy {
     let mirror: RegistryMirror = serde_json::from_value(json!({
         "apiVersion": "catamaran.dev/v1alpha1", "kind": "RegistryMirror",
         "metadata": {"name": uid, "uid": uid, "creationTimestamp": "2026-01-01T00:00:00Z"},
@@ -114,39 +113,4 @@ async fn digests_of_tags_that_are_gone_are_forgotten() {
     assert_eq!(turn.digest("v1"), Some(Observed::Absent));
     turn.keep_listing(&Arc::default(), at(2));
     assert_eq!(turn.digest("v1"), None);
-}
-
-#[tokio::test]
-async fn inspections_take_turns_over_all_mirrors() {
-    let readings = Readings::default();
-    let other = readings.clone();
-    let mut held = Vec::new();
-    for _ in 0..INSPECTIONS {
-        held.push(readings.inspection().await);
-    }
-    assert!(other.inspection().now_or_never().is_none());
-    held.pop();
-    assert!(other.inspection().now_or_never().is_some());
-}
-
-#[test]
-fn content_that_is_whole_is_so_for_other_mirrors_for_a_while() {
-    let readings = Readings::default();
-    let (one, other) = (mirror("1", "a.io", "b.io"), mirror("2", "a.io", "b.io"));
-    let elsewhere = mirror("3", "a.io", "c.io");
-    let held = |content: &str| Held {
-        repository: "web".to_owned(),
-        reference: "1.0".to_owned(),
-        digest: Digest::of(content.as_bytes()),
-    };
-    let at = |second: i64| Timestamp::from_second(1_760_000_000 + second).unwrap();
-    readings.keep_whole(&one, &held("x"), at(0));
-    assert!(readings.is_whole(&other, &held("x"), at(9)));
-    assert!(!readings.is_whole(&other, &held("x"), at(10)));
-    assert!(!readings.is_whole(&other, &held("y"), at(1)));
-    assert!(!readings.is_whole(&elsewhere, &held("x"), at(1)));
-    for number in 0..=MOST_WHOLE {
-        readings.keep_whole(&one, &held(&number.to_string()), at(0));
-    }
-    assert!(readings.whole.lock().unwrap().len() <= MOST_WHOLE);
 }
