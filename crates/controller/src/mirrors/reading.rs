@@ -170,7 +170,10 @@ impl Lister {
             return Ok(listing);
         }
         let path = self.policy.path(side, &self.repository);
-        let listed = match client.list_tags(&path).await {
+        let registry = &self.policy.sides[side].registry;
+        let _turn = self.sources.readings.listings.turn(registry).await;
+        // Boxed: until its turn has come, it takes little memory.
+        let listed = match Box::pin(client.list_tags(&path)).await {
             Ok(listed) => listed,
             // A repository that was never pushed to is an empty one.
             Err(failure) if failure.is_absent() => Vec::new(),

@@ -15,8 +15,10 @@ use jiff::Timestamp;
 use tokio::sync::OwnedMutexGuard;
 
 use self::inspections::Inspections;
+use self::listings::Listings;
 
 pub(super) mod inspections;
+mod listings;
 
 /// The tags of a repository by name, as one side listed them.
 pub type Listing = BTreeMap<String, ListedTag>;
@@ -50,6 +52,7 @@ pub struct Readings {
     places: Arc<Mutex<HashMap<Place, Arc<Shared>>>>,
     /// Below the tags.
     pub(super) inspections: Inspections,
+    pub(super) listings: Listings,
 }
 
 #[derive(Debug, Default)]
