@@ -24,8 +24,8 @@ pub(super) fn conflicts(index: &Index, routes: &[Route], namespaces: &BTreeMap<S
             let wider = host
                 .prefixes_of(path)
                 .filter(|_| !path.is_empty())
-                .flat_map(|(_, wider)| wider);
-            for pair in losses(claims, wider, &reach) {
+                .flat_map(|(_, wider)| wider.all());
+            for pair in losses(&claims.all(), wider, &reach) {
                 let first = names.entry(pair).or_insert_with(|| what.clone());
                 if what < *first {
                     first.clone_from(&what);
@@ -47,15 +47,12 @@ pub(super) fn conflicts(index: &Index, routes: &[Route], namespaces: &BTreeMap<S
 }
 
 /// Each loser and the first that it loses to: a mirror that claims the name itself stands before those that claim a parent.
-fn losses<'a>(
-    claims: &'a [Claim],
-    wider: impl Iterator<Item = &'a Claim>,
-    reach: &Reach,
-) -> impl Iterator<Item = (usize, usize)> {
+fn losses(claims: &[Claim], wider: impl Iterator<Item = Claim>, reach: &Reach) -> impl Iterator<Item = (usize, usize)> {
     // Of a thousand mirrors that share a repository, each for namespaces of its own, none is compared with all others.
     let mut taken = Taken::default();
     claims
         .iter()
+        .copied()
         .chain(wider)
         .enumerate()
         .filter_map(move |(position, loser)| {

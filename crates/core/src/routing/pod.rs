@@ -99,8 +99,7 @@ impl<'t> PodRoutes<'t> {
     where
         't: 'r,
     {
-        let selects = |route: &Route| route.policy.namespaces.matches(&self.labels);
-        self.table.index.find(&self.table.routes, reference, selects)
+        self.table.index.find(&self.table.routes, reference, &self.labels)
     }
 
     /// The names of the pull secrets of both sides of every mirror that these images belong to, the primary's first,

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::reference::Reference;
+use crate::selector::{Labels, Operator, Requirement, Selector};
 
 fn registry() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec!["a.example", "b.example", "docker.io"])
@@ -73,6 +74,35 @@ fn policy() -> impl Strategy<Value = MirrorPolicy> {
         };
         policy.sides.fallback.pull_through_cache = cache;
         policy
+    })
+}
+
+fn selector() -> impl Strategy<Value = Selector> {
+    let key = prop::sample::select(vec!["team", "tier"]);
+    let values = proptest::collection::vec(prop::sample::select(vec!["a", "b"]), 0..3);
+    let requirement = (key, values, 0..4).prop_map(|(key, values, kind)| {
+        let values = values.into_iter().map(str::to_owned).collect();
+        let operator = match kind {
+            0 => Operator::NotIn(values),
+            1 => Operator::Exists,
+            _ => Operator::In(values),
+        };
+        Requirement {
+            key: key.to_owned(),
+            operator,
+        }
+    });
+    proptest::collection::vec(requirement, 0..3).prop_map(|requirements| Selector { requirements })
+}
+
+fn labels() -> impl Strategy<Value = Labels> {
+    let key = prop::sample::select(vec!["team", "tier", "other"]);
+    let value = prop::sample::select(vec!["a", "b"]);
+    proptest::collection::btree_map(key, value, 0..4).prop_map(|labels| {
+        labels
+            .into_iter()
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect()
     })
 }
 
@@ -170,6 +200,31 @@ proptest! {
             pod.locate(&reference).map(|found| (&found.route.policy.id, found.side)),
             best.map(|(route, location)| (&route.policy.id, location.side))
         );
+    }
+
+    #[test]
+    fn owner_is_the_first_of_those_that_select_the_namespace(
+        table in tables(),
+        selectors in proptest::collection::vec(selector(), 4),
+        labels in labels(),
+        image in image(),
+    ) {
+        let Ok(reference) = Reference::parse(&image) else { return Ok(()) };
+        let routes = table.routes().iter().zip(selectors).map(|(route, namespaces)| {
+            let policy = MirrorPolicy { namespaces, ..MirrorPolicy::clone(&route.policy) };
+            Route { policy: Arc::new(policy), ..route.clone() }
+        });
+        let routes: Vec<Route> = routes.collect();
+        let namespaces = Arc::new(BTreeMap::from([(PLAIN.namespace.to_owned(), labels.clone())]));
+        let owner = |routes: Vec<Route>| {
+            let table = RouteTable::new(routes, Arc::clone(&namespaces), Arc::default());
+            table.pod(&PLAIN).locate(&reference).map(|found| (found.route.policy.id.clone(), found.side))
+        };
+        let selecting = routes.iter().filter(|route| route.policy.namespaces.matches(&labels)).map(|route| {
+            let policy = MirrorPolicy { namespaces: Selector::default(), ..MirrorPolicy::clone(&route.policy) };
+            Route { policy: Arc::new(policy), ..route.clone() }
+        });
+        prop_assert_eq!(owner(routes.clone()), owner(selecting.collect()));
     }
 
     #[test]
