@@ -157,6 +157,58 @@ fn every_test_that_a_page_names_is_in_the_tree() {
     }
 }
 
+/// The files that a text names: quoted, with a folder of this tree first. `NAME` stands for what a reader fills in.
+fn named_files(text: &str) -> Vec<&str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    let named = |word: &&str| {
+        let folder = word.split_once('/').map(|(folder, _)| folder);
+        let is_ours = folder.is_some_and(|folder| ["crates", "charts", "docs", "tests", "examples"].contains(&folder));
+        is_ours && !word.contains("NAME") && !word.contains(' ')
+    };
+    quoted.filter(named).collect()
+}
+
+#[test]
+fn files_that_contributors_are_sent_to_are_in_the_tree() {
+    for page in ["CONTRIBUTING.md", "docs/architecture.md"] {
+        let text = std::fs::read_to_string(root().join(page)).unwrap();
+        let named = named_files(&text);
+        assert!(named.len() >= 10, "{page} names only {} files", named.len());
+        let missing: Vec<&&str> = named.iter().filter(|file| !root().join(file).exists()).collect();
+        assert!(missing.is_empty(), "{page} names files that don't exist: {missing:#?}");
+    }
+}
+
+#[test]
+fn workflows_run_pinned_actions_with_no_more_rights_than_they_name() {
+    let workflows = files(&root().join(".github/workflows"), ".yml");
+    assert!(!workflows.is_empty());
+    for (path, text) in &workflows {
+        let path = path.display();
+        let mut lines = text.lines().map(str::trim);
+        assert!(
+            text.contains("\npermissions: {}\n"),
+            "{path}: rights are given by each job"
+        );
+        assert!(
+            !text.contains("pull_request_target"),
+            "{path}: a stranger's change would run with our rights"
+        );
+        for action in lines
+            .by_ref()
+            .filter_map(|line| line.trim_start_matches("- ").strip_prefix("uses: "))
+        {
+            let (_, version) = action.split_once('@').unwrap();
+            let (commit, comment) = version.split_once(" # ").unwrap_or((version, ""));
+            let is_commit = commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+            assert!(
+                is_commit && comment.starts_with('v'),
+                "{path}: {action} is pinned to a commit, with its version"
+            );
+        }
+    }
+}
+
 /// A threat is answered by a test, or the page says that it is not.
 #[test]
 fn every_threat_is_answered_by_a_test_or_said_to_be_none_of_ours() {
