@@ -1,6 +1,6 @@
 //! The client against the live services, with an account of yours: `make test-live`.
 //!
-//! For each service `CATAMARAN_LIVE_{AZURE,GITHUB,AWS,GENERIC}` names a repository, such as `name.azurecr.io/web`; its
+//! For each service `CATAMARAN_LIVE_{AZURE,GITHUB,AWS,GOOGLE,GENERIC}` names a repository, such as `name.azurecr.io/web`; its
 //! credential is in `..._USERNAME` and `..._PASSWORD`, without them it is read anonymously. Everything is only read. A
 //! service without its variable is skipped, and said to be.
 
@@ -11,10 +11,11 @@ use catamaran_core::endpoint::{Outcome, Unavailable};
 use catamaran_core::policy::Provider;
 use catamaran_registry::{Client, Connection, Credentials, Limits, ProbeTarget, Secret};
 
-const SERVICES: [(&str, Provider); 4] = [
+const SERVICES: [(&str, Provider); 5] = [
     ("AZURE", Provider::Azure),
     ("GITHUB", Provider::GitHub),
     ("AWS", Provider::Aws),
+    ("GOOGLE", Provider::Google),
     ("GENERIC", Provider::Generic),
 ];
 
