@@ -194,6 +194,52 @@ async fn content_that_is_missing_is_found_by_looking_deep() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn content_without_its_digest_is_found_by_looking_deep() {
+    let harness = Harness::with(&["same", "sound"]).await;
+    harness.primary.push("web", "differs", "one");
+    let other = harness.fallback.push("kev/web", "differs", "other");
+    let same = harness.primary.push("web", "same", "same");
+    let (media_type, forged) = harness.primary.manifest("web", "sound").unwrap();
+    for digest in [&same, &other] {
+        let path = format!("/manifests/{digest}");
+        let says = What::Answer {
+            status: 200,
+            headers: vec![("content-type".to_owned(), media_type.clone())],
+            body: String::from_utf8(forged.to_vec()).unwrap(),
+        };
+        harness.fallback.fault(Fault::on(&path, says));
+    }
+    let ran = harness.diff(&["--deep"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (1, ""));
+    let short = |digest: &Digest| {
+        digest
+            .to_string()
+            .chars()
+            .take("sha256:".len() + 12)
+            .collect::<String>()
+    };
+    let line = |tag: &str, state: &str| -> Vec<String> {
+        let found = ran.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let mut found = found.filter(|words| words[..2] == [tag, state]);
+        let words = found.next().unwrap_or_else(|| panic!("no {state} {tag}: {ran:?}"));
+        words[2..].iter().map(|word| (*word).to_owned()).collect()
+    };
+    for (tag, digest) in [("same", &same), ("differs", &other)] {
+        let expected = ["whole", "other", "content", "as", "manifest", &short(digest)];
+        assert_eq!(line(tag, "Untrusted"), expected, "{ran:?}");
+    }
+    let sum = "3 tags: 2 the same, 1 with different digests, 2 untrusted: content does not have its digest";
+    assert_eq!(ran.out.lines().last(), Some(sum));
+    let ran = harness.diff(&["--deep", "-o", "json", "--include", "^same$"]).await;
+    let document: Value = serde_json::from_str(&ran.out).unwrap();
+    let expected = json!([{
+        "tag": "same", "side": "Fallback", "part": "Manifest", "digest": same.to_string(), "platform": null,
+    }]);
+    assert_eq!((ran.code, &document["untrusted"]), (1, &expected));
+    assert_eq!(document["broken"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_selected_tags_are_read() {
     let harness = Harness::with(&["1.0", "1.1", "dev"]).await;
     harness.primary.push("web", "dev-2", "x");

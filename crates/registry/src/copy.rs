@@ -36,7 +36,7 @@ mod referrers;
 mod tally;
 
 pub use error::CopyError;
-pub use inspect::inspect;
+pub use inspect::{Found, check_manifest, inspect};
 pub use pace::Pace;
 pub use placed::Placed;
 pub use tally::{Count, Tally};
