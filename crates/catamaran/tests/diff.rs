@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use catamaran_core::digest::Digest;
-use catamaran_scripted_registry::{Auth, Fault, Registry, What};
+use catamaran_scripted_registry::{Auth, Fault, IMAGE_INDEX, Registry, What};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -237,6 +237,40 @@ async fn content_without_its_digest_is_found_by_looking_deep() {
     }]);
     assert_eq!((ran.code, &document["untrusted"]), (1, &expected));
     assert_eq!(document["broken"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_that_differ_are_explained_by_looking_deep() {
+    let harness = Harness::with(&["same"]).await;
+    harness.primary.push("web", "layers", "one");
+    harness.fallback.push("kev/web", "layers", "other");
+    let image = harness.primary.push("web", "image", "x");
+    harness.fallback.push("kev/web", "x", "x");
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"digest":"{image}","size":1,"platform":{{"os":"linux","architecture":"arm64"}}}}]}}"#
+    );
+    let index = harness.fallback.put_manifest("kev/web", None, IMAGE_INDEX, index);
+    harness.fallback.tag("kev/web", "image", &index);
+    let ran = harness.diff(&["--deep", "--include", "^(same|layers|image)$"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (1, ""));
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert!(lines[0].ends_with("DIFFERENCE"), "{ran:?}");
+    let single = "an index on the fallback, a single image on the primary, which is its linux/arm64";
+    assert!(lines[1].starts_with("image") && lines[1].ends_with(single), "{ran:?}");
+    assert!(
+        lines[2].starts_with("layers") && lines[2].ends_with("other layers"),
+        "{ran:?}"
+    );
+    let ran = harness.diff(&["--deep", "-o", "json", "--include", "^layers$"]).await;
+    let document: Value = serde_json::from_str(&ran.out).unwrap();
+    let difference = &document["differences"][0];
+    assert_eq!(
+        (&difference["difference"], &difference["explanation"]),
+        (&json!("Layers"), &json!("other layers"))
+    );
+    // Without that nobody reads manifests.
+    let ran = harness.diff(&["--include", "^layers$"]).await;
+    assert!(!ran.out.contains("DIFFERENCE"), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

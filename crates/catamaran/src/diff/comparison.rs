@@ -1,7 +1,10 @@
 //! What two repositories come to.
 
+use std::collections::BTreeMap;
+
 use catamaran_core::mirror::FlawedPart;
 use catamaran_core::mirror::parity::Difference;
+use catamaran_core::mirror::parity::explain::Explanation;
 use catamaran_core::routing::evidence::Flaw;
 use catamaran_core::side::{Side, Sides};
 
@@ -38,6 +41,8 @@ pub struct Comparison {
     pub tags: usize,
     /// What is not the same.
     pub differences: Vec<Difference>,
+    /// What makes tags with different digests differ, as far as anybody asked and it could be told.
+    pub explanations: BTreeMap<String, Explanation>,
     /// Tags that can't be pulled from a side, sorted by tag; none where nobody asked.
     pub flawed: Option<Vec<FlawedTag>>,
     /// What is worth knowing besides, for people.

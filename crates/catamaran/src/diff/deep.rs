@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::anyhow;
+use anyhow::{anyhow, bail};
 use catamaran_core::digest::Digest;
 use catamaran_core::mirror::FlawedPart;
+use catamaran_core::mirror::parity::Difference;
+use catamaran_core::mirror::parity::explain::Explanation;
 use catamaran_core::side::{Side, Sides};
-use catamaran_registry::Failure;
-use catamaran_registry::copy::{check_manifest, inspect};
+use catamaran_registry::copy::{check_manifest, explain, inspect};
+use catamaran_registry::{Class, Failure};
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::comparison::FlawedTag;
@@ -56,6 +58,36 @@ pub async fn flawed(
             parts,
         })
         .collect())
+}
+
+/// What makes tags with different digests differ, so many at a time. Nothing of what is not understood, or is flawed.
+pub async fn explanations(
+    places: &Sides<Place>,
+    differences: &[Difference],
+    parallel: usize,
+    progress: &Progress,
+) -> anyhow::Result<BTreeMap<String, Explanation>> {
+    let mismatched = differences.iter().filter_map(|difference| {
+        let digests = difference.digests.as_ref().map(Option::as_ref);
+        let (primary, fallback) = digests.primary.zip(digests.fallback)?;
+        Some((&difference.tag, Sides { primary, fallback }))
+    });
+    let mismatched: Vec<_> = mismatched.collect();
+    progress.start_inspecting(mismatched.len());
+    let clients = places.as_ref().map(|place| &place.client);
+    let paths = places.as_ref().map(|place| place.path.as_str());
+    let read = stream::iter(mismatched).map(async |(tag, digests)| -> anyhow::Result<_> {
+        let explained = match patiently(async || explain(clients, paths, digests).await).await {
+            Ok(explained) => explained,
+            // Reported as that.
+            Err(failure) if failure.is_absent() || failure.class == Class::UntrustedContent => None,
+            Err(failure) => bail!("failed to compare what the sides have under the tag '{tag}': {failure}"),
+        };
+        progress.step();
+        Ok(explained.map(|explained| (tag.clone(), explained)))
+    });
+    let read: Vec<_> = read.buffer_unordered(parallel).try_collect().await?;
+    Ok(read.into_iter().flatten().collect())
 }
 
 fn names(digests: &Sides<Digests>) -> Names<'_> {

@@ -49,15 +49,18 @@ pub async fn compare(
     if tags.is_empty() {
         bail!("there is no tag to compare");
     }
-    let flawed = if arguments.deep {
-        Some(deep::flawed(places, &digests, usize::from(arguments.parallel), &progress).await?)
-    } else {
-        None
-    };
+    let differences = parity::compare(&digests.primary, &digests.fallback);
+    let parallel = usize::from(arguments.parallel);
+    let (mut flawed, mut explanations) = (None, BTreeMap::new());
+    if arguments.deep {
+        flawed = Some(deep::flawed(places, &digests, parallel, &progress).await?);
+        explanations = deep::explanations(places, &differences, parallel, &progress).await?;
+    }
     Ok(Comparison {
         flawed,
+        explanations,
         tags: tags.len(),
-        differences: parity::compare(&digests.primary, &digests.fallback),
+        differences,
         repositories: typed,
         notes,
     })

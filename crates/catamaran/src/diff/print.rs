@@ -20,17 +20,23 @@ pub fn table(comparison: &Comparison) -> String {
     let mut text = String::new();
     let flawed = comparison.flawed.as_deref().unwrap_or_default();
     if !comparison.is_well() {
-        let mut table = table::plain(&["TAG", "STATE", "PRIMARY", "FALLBACK"]);
+        let mut heads = vec!["TAG", "STATE", "PRIMARY", "FALLBACK"];
+        if !comparison.explanations.is_empty() {
+            heads.push("DIFFERENCE");
+        }
+        let mut table = table::plain(&heads);
         for difference in &comparison.differences {
             let digest = |digest: &Option<Digest>| digest.as_ref().map_or_else(|| "-".to_owned(), short);
             let digests = &difference.digests;
             let kind = difference.kind.as_str().to_owned();
-            table.add_row([
+            let mut row = vec![
                 difference.tag.clone(),
                 kind,
                 digest(&digests.primary),
                 digest(&digests.fallback),
-            ]);
+            ];
+            row.extend(comparison.explanations.get(&difference.tag).map(ToString::to_string));
+            table.add_row(row);
         }
         for tag in flawed {
             let words = tag.parts.as_ref().map(|part| describe(part.as_ref()));
@@ -126,12 +132,17 @@ fn parts(tag: &FlawedTag, flaw: Flaw) -> impl Iterator<Item = Value> + '_ {
 /// For machines.
 pub fn document(comparison: &Comparison) -> Value {
     let differences = comparison.differences.iter().map(|difference| {
-        json!({
+        let mut entry = json!({
             "tag": difference.tag,
             "state": difference.kind.as_str(),
             "primaryDigest": difference.digests.primary.as_ref().map(ToString::to_string),
             "fallbackDigest": difference.digests.fallback.as_ref().map(ToString::to_string),
-        })
+        });
+        if let Some(explanation) = comparison.explanations.get(&difference.tag) {
+            entry["difference"] = explanation.as_str().into();
+            entry["explanation"] = explanation.to_string().into();
+        }
+        entry
     });
     let mut document = json!({
         "primary": comparison.repositories.primary,

@@ -32,6 +32,7 @@ use crate::side::{Side, Sides};
 
 mod compare;
 mod entry;
+pub mod explain;
 mod flaws;
 mod forget;
 mod groups;
