@@ -75,7 +75,11 @@ pub const VOCABULARY: &[(&str, Truth, &[&str])] = &[
     (PULLS_FAILING, Truth::False, &[reason::NO_PULL_FAILURES]),
     (PULLS_FAILING, Truth::Unknown, &[reason::SUSPENDED]),
     (IN_SYNC, Truth::True, &[reason::TAGS_MATCH]),
-    (IN_SYNC, Truth::False, &[reason::TAGS_DIFFER, reason::BROKEN]),
+    (
+        IN_SYNC,
+        Truth::False,
+        &[reason::TAGS_DIFFER, reason::BROKEN, reason::UNTRUSTED],
+    ),
     (
         IN_SYNC,
         Truth::Unknown,

@@ -23,8 +23,8 @@ pub use crate::settings::{
     RescueModeName, Rewrite, RewriteModeName, TriggerName, UnverifiedTagsName,
 };
 pub use crate::status::{
-    BrokenContent, BrokenPart, CanaryStatus, Divergence, DivergenceState, FailbackBlocker, FailbackBlockerReason,
-    FailbackStatus, LastFlip, ParityStatus, PlannedCopy, PodCounts, RegistryMirrorStatus, RepairStatus,
+    CanaryStatus, Divergence, DivergenceState, FailbackBlocker, FailbackBlockerReason, FailbackStatus, FlawedContent,
+    FlawedPart, LastFlip, ParityStatus, PlannedCopy, PodCounts, RegistryMirrorStatus, RepairStatus,
 };
 
 /// Two registries that hold the same images, and how to move between them.

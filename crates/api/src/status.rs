@@ -16,8 +16,8 @@ pub const NEVER_OBSERVED: i64 = -1;
 /// At most so many divergences are listed in the status; the counts are exact, the list is a sample.
 pub const MAX_DIVERGENCES: usize = 20;
 
-/// At most so many broken digests are listed.
-pub const MAX_BROKEN: usize = 10;
+/// At most so many digests that are broken, and that are untrusted, are listed.
+pub const MAX_FLAWED: usize = 10;
 
 /// At most so many planned copies are listed.
 pub const MAX_PLANNED: usize = 20;
@@ -76,7 +76,11 @@ pub struct RegistryMirrorStatus {
 
     /// A sample of the digests whose content is not all there, at most 10. The count in parity is exact.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub broken: Vec<BrokenContent>,
+    pub broken: Vec<FlawedContent>,
+
+    /// A sample of the digests under which a side serves a manifest that does not have it, at most 10. The count in parity is exact.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub untrusted: Vec<FlawedContent>,
 
     /// The copying of missing tags, while repair is not off.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -108,6 +112,7 @@ impl Default for RegistryMirrorStatus {
             parity: None,
             divergences: Vec::new(),
             broken: Vec::new(),
+            untrusted: Vec::new(),
             repair: None,
             pods: None,
             conditions: Vec::new(),
@@ -150,7 +155,7 @@ pub struct FailbackBlocker {
     pub repository: String,
     /// The tag, or the digest where pods name only that.
     pub reference: String,
-    /// MissingOnPrimary, DigestMismatch, BrokenOnPrimary or NotRead.
+    /// MissingOnPrimary, DigestMismatch, BrokenOnPrimary, UntrustedOnPrimary or NotRead.
     pub reason: FailbackBlockerReason,
     /// The digest on the primary.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -169,6 +174,8 @@ pub enum FailbackBlockerReason {
     DigestMismatch,
     /// A manifest, a config or a layer of it is missing on the primary.
     BrokenOnPrimary,
+    /// What the primary serves for it does not have its digest.
+    UntrustedOnPrimary,
     /// The primary was not read since it recovered.
     NotRead,
 }
@@ -212,6 +219,8 @@ pub struct ParityStatus {
     /// Tags with the same digest on both sides that can't be pulled from one of them: a manifest, a config or a layer is missing. They
     /// are among those in sync.
     pub broken: i64,
+    /// Tags of which a side serves a manifest that does not have its digest. No pod is sent there for them.
+    pub untrusted: i64,
     /// Missing and mismatched tags together.
     pub diverged: i64,
     /// When the oldest digest in this result was read.
@@ -242,10 +251,10 @@ pub struct Divergence {
     pub since: Time,
 }
 
-/// A digest that both sides have, and whose content is not all there on one of them.
+/// A digest whose content can't be used on a side.
 #[derive(JsonSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct BrokenContent {
+pub struct FlawedContent {
     /// The repository's name.
     pub repository: String,
     /// A tag that stands for it, or the digest itself where pods name only that.
@@ -253,9 +262,9 @@ pub struct BrokenContent {
     /// The side where it can't be pulled: Primary or Fallback.
     #[schemars(schema_with = "side")]
     pub side: Side,
-    /// What is missing first: Manifest, Config or Layer.
-    pub part: BrokenPart,
-    /// The digest of what is missing.
+    /// What is wrong first: a Manifest, Config or Layer.
+    pub part: FlawedPart,
+    /// The digest of that part.
     pub digest: String,
     /// The platform that needs it, as os/architecture, where an index names one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -266,8 +275,8 @@ pub struct BrokenContent {
 
 /// What a digest refers to.
 #[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum BrokenPart {
-    /// A manifest that an index names.
+pub enum FlawedPart {
+    /// A manifest: the digest's own, or one that an index names.
     Manifest,
     /// The config of an image.
     Config,

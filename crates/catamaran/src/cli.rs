@@ -37,7 +37,7 @@ pub enum Command {
     Status(StatusArguments),
     /// Compare the tags of two repositories, without a cluster
     ///
-    /// Exits with 0 when every tag has the same digest on both sides, with 1 when some differ, or lack content with --deep,
+    /// Exits with 0 when every tag has the same digest on both sides, with 1 when some differ, or can't be pulled with --deep,
     /// and with 2 when that could not be told. Made for the step of a pipeline that comes after the push to both registries.
     ///
     /// With the same tag on both sides only that tag is compared. Without, all tags are, but for the referrers' tags
@@ -203,7 +203,7 @@ pub struct DiffArguments {
     /// No tags that match this regular expression; may be given more than once
     #[arg(long, value_name = "REGEX")]
     pub exclude: Vec<String>,
-    /// Look also whether all that a tag refers to is on both sides: the manifests of an index, configs and layers
+    /// Look also whether all that a tag refers to is on both sides (the manifests of an index, configs and layers), and hash manifests
     #[arg(long)]
     pub deep: bool,
     /// How to print it

@@ -9,7 +9,7 @@
 use std::path::{Path, PathBuf};
 
 use catamaran_core::digest::Digest;
-use catamaran_scripted_registry::{Auth, Fault, Registry, What};
+use catamaran_scripted_registry::{Auth, Fault, IMAGE_INDEX, Registry, What};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -191,6 +191,86 @@ async fn content_that_is_missing_is_found_by_looking_deep() {
     // What can't be read is not said to be whole, nor broken.
     harness.fallback.fault(Fault::on("/blobs/", What::html(404)));
     assert_could_not_tell(&harness.diff(&["--deep"]).await, "failed to inspect the tag");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn content_without_its_digest_is_found_by_looking_deep() {
+    let harness = Harness::with(&["same", "sound"]).await;
+    harness.primary.push("web", "differs", "one");
+    let other = harness.fallback.push("kev/web", "differs", "other");
+    let same = harness.primary.push("web", "same", "same");
+    let (media_type, forged) = harness.primary.manifest("web", "sound").unwrap();
+    for digest in [&same, &other] {
+        let path = format!("/manifests/{digest}");
+        let says = What::Answer {
+            status: 200,
+            headers: vec![("content-type".to_owned(), media_type.clone())],
+            body: String::from_utf8(forged.to_vec()).unwrap(),
+        };
+        harness.fallback.fault(Fault::on(&path, says));
+    }
+    let ran = harness.diff(&["--deep"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (1, ""));
+    let short = |digest: &Digest| {
+        digest
+            .to_string()
+            .chars()
+            .take("sha256:".len() + 12)
+            .collect::<String>()
+    };
+    let line = |tag: &str, state: &str| -> Vec<String> {
+        let found = ran.out.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let mut found = found.filter(|words| words[..2] == [tag, state]);
+        let words = found.next().unwrap_or_else(|| panic!("no {state} {tag}: {ran:?}"));
+        words[2..].iter().map(|word| (*word).to_owned()).collect()
+    };
+    for (tag, digest) in [("same", &same), ("differs", &other)] {
+        let expected = ["whole", "other", "content", "as", "manifest", &short(digest)];
+        assert_eq!(line(tag, "Untrusted"), expected, "{ran:?}");
+    }
+    let sum = "3 tags: 2 the same, 1 with different digests, 2 untrusted: content does not have its digest";
+    assert_eq!(ran.out.lines().last(), Some(sum));
+    let ran = harness.diff(&["--deep", "-o", "json", "--include", "^same$"]).await;
+    let document: Value = serde_json::from_str(&ran.out).unwrap();
+    let expected = json!([{
+        "tag": "same", "side": "Fallback", "part": "Manifest", "digest": same.to_string(), "platform": null,
+    }]);
+    assert_eq!((ran.code, &document["untrusted"]), (1, &expected));
+    assert_eq!(document["broken"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_that_differ_are_explained_by_looking_deep() {
+    let harness = Harness::with(&["same"]).await;
+    harness.primary.push("web", "layers", "one");
+    harness.fallback.push("kev/web", "layers", "other");
+    let image = harness.primary.push("web", "image", "x");
+    harness.fallback.push("kev/web", "x", "x");
+    let index = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"digest":"{image}","size":1,"platform":{{"os":"linux","architecture":"arm64"}}}}]}}"#
+    );
+    let index = harness.fallback.put_manifest("kev/web", None, IMAGE_INDEX, index);
+    harness.fallback.tag("kev/web", "image", &index);
+    let ran = harness.diff(&["--deep", "--include", "^(same|layers|image)$"]).await;
+    assert_eq!((ran.code, ran.err.as_str()), (1, ""));
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert!(lines[0].ends_with("DIFFERENCE"), "{ran:?}");
+    let single = "an index on the fallback, a single image on the primary, which is its linux/arm64";
+    assert!(lines[1].starts_with("image") && lines[1].ends_with(single), "{ran:?}");
+    assert!(
+        lines[2].starts_with("layers") && lines[2].ends_with("other layers"),
+        "{ran:?}"
+    );
+    let ran = harness.diff(&["--deep", "-o", "json", "--include", "^layers$"]).await;
+    let document: Value = serde_json::from_str(&ran.out).unwrap();
+    let difference = &document["differences"][0];
+    assert_eq!(
+        (&difference["difference"], &difference["explanation"]),
+        (&json!("Layers"), &json!("other layers"))
+    );
+    // Without that nobody reads manifests.
+    let ran = harness.diff(&["--include", "^layers$"]).await;
+    assert!(!ran.out.contains("DIFFERENCE"), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

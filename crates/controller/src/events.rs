@@ -91,6 +91,8 @@ events! {
     TAGS_DIFFER = Warning "TagsDiffer" of "RegistryMirror" by "Verify";
     /// Content of tags that both sides have is missing on one of them, so that they can't be pulled from there; with an example.
     BROKEN = Warning "Broken" of "RegistryMirror" by "Verify";
+    /// A side serves manifests that don't have the digest they were asked for by; with an example.
+    UNTRUSTED = Warning "Untrusted" of "RegistryMirror" by "Verify";
     /// All verified tags are the same again.
     TAGS_MATCH = Normal "TagsMatch" of "RegistryMirror" by "Verify";
     /// The paths of a pull-through cache are not where the cloud caches the other side; the message says which prefix to set.

@@ -91,6 +91,7 @@ pub struct Metrics {
     failing_pods: Family<MirrorLabels, Gauge>,
     tags: Family<KindLabels, Gauge>,
     broken_tags: Family<MirrorLabels, Gauge>,
+    untrusted_tags: Family<MirrorLabels, Gauge>,
     pass_duration: Family<MirrorLabels, Seconds>,
     last_pass: Family<MirrorLabels, Seconds>,
     rescues: Family<KindLabels, Counter>,
@@ -123,6 +124,7 @@ impl Default for Metrics {
             failing_pods: Family::default(),
             tags: Family::default(),
             broken_tags: Family::default(),
+            untrusted_tags: Family::default(),
             pass_duration: Family::default(),
             last_pass: Family::default(),
             rescues: Family::default(),
@@ -162,6 +164,11 @@ impl Metrics {
             "broken_tags",
             "Tags with the same digest on both sides that can't be pulled from one of them, because content is missing",
             self.broken_tags.clone(),
+        );
+        registry.register(
+            "untrusted_tags",
+            "Tags of which a side serves a manifest that does not have the digest it was asked for by",
+            self.untrusted_tags.clone(),
         );
         registry.register(
             "parity_pass_duration_seconds",
@@ -297,11 +304,16 @@ impl Metrics {
             ("pending", summary.pending),
             ("not_cached", summary.not_cached),
         ];
-        self.broken_tags
-            .get_or_create(&MirrorLabels {
-                mirror: mirror.to_owned(),
-            })
-            .set(i64::try_from(summary.broken).unwrap_or(i64::MAX));
+        for (gauge, count) in [
+            (&self.broken_tags, summary.broken),
+            (&self.untrusted_tags, summary.untrusted),
+        ] {
+            gauge
+                .get_or_create(&MirrorLabels {
+                    mirror: mirror.to_owned(),
+                })
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
         for (kind, count) in states {
             let labels = KindLabels {
                 mirror: mirror.to_owned(),
@@ -415,6 +427,7 @@ impl Metrics {
             self.pulls_failing.remove(&labels);
             self.failing_pods.remove(&labels);
             self.broken_tags.remove(&labels);
+            self.untrusted_tags.remove(&labels);
             self.pass_duration.remove(&labels);
             self.last_pass.remove(&labels);
             self.cache_age.remove(&labels);

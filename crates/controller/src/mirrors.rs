@@ -7,6 +7,7 @@ mod caching;
 mod comparison;
 mod copying;
 mod evidence;
+mod inspecting;
 mod object;
 mod reading;
 mod readings;

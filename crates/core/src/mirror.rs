@@ -29,7 +29,7 @@ pub mod repair;
 mod verification;
 mod view;
 
-pub use contents::{BrokenContent, Inspect, Inspected, Missing, Part};
+pub use contents::{Depth, Finding, FlawedContent, FlawedPart, Inspect, Inspected, Part};
 pub use effect::{Announcement, Effect, Expected, Resolve};
 pub use event::{
     CacheRule, CopyDone, CopyEnded, CopyFailure, Event, LARGEST_PIECE, Listed, ListedTag, Listing, PrewarmOutcome,
@@ -38,4 +38,4 @@ pub use event::{
 pub use flips::active_side;
 pub use machine::Mirror;
 pub use pass::PassResult;
-pub use view::{MAX_BROKEN, MAX_DIVERGENCES, Observation, Subject, View};
+pub use view::{MAX_DIVERGENCES, MAX_FLAWED, Observation, Subject, View};

@@ -131,6 +131,14 @@ impl SidePolicy {
             ..self.clone()
         }
     }
+
+    /// Whether a GET of a manifest counts as a pull, of which there are few: at Docker Hub it does, and HEAD does not.
+    pub fn counts_pulls(&self) -> bool {
+        matches!(
+            self.registry.as_str(),
+            "docker.io" | "index.docker.io" | "registry-1.docker.io"
+        )
+    }
 }
 
 /// An identity that a cloud vouches for, without a stored secret.

@@ -134,6 +134,8 @@ pub enum KeepReason {
     MissingOnActive,
     /// A manifest, a config or a layer that it refers to is missing on the active side.
     BrokenOnActive,
+    /// What the active side serves for it does not have the digest that it was asked for by.
+    UntrustedOnActive,
     /// The sides hold different content under the tag.
     DigestMismatch,
     /// It was not verified, and the mirror swaps only what is proven equal.
@@ -316,6 +318,7 @@ impl KeepReason {
             KeepReason::ExcludedImage => "ExcludedImage",
             KeepReason::MissingOnActive => "MissingOnActive",
             KeepReason::BrokenOnActive => "BrokenOnActive",
+            KeepReason::UntrustedOnActive => "UntrustedOnActive",
             KeepReason::DigestMismatch => "DigestMismatch",
             KeepReason::Unverified => "Unverified",
             KeepReason::NotCached => "NotCached",

@@ -27,6 +27,7 @@ use crate::wire::path;
 
 mod blobs;
 mod error;
+mod explain;
 mod inspect;
 mod pace;
 mod parts;
@@ -36,7 +37,8 @@ mod referrers;
 mod tally;
 
 pub use error::CopyError;
-pub use inspect::inspect;
+pub use explain::explain;
+pub use inspect::{Found, check_manifest, inspect};
 pub use pace::Pace;
 pub use placed::Placed;
 pub use tally::{Count, Tally};

@@ -82,6 +82,8 @@ labels! {
         KeptMissingOnActive = "kept_missing_on_active",
         /// Left: a manifest, a config or a layer of it is missing on the active side.
         KeptBrokenOnActive = "kept_broken_on_active",
+        /// Left: what the active side serves for it does not have its digest.
+        KeptUntrustedOnActive = "kept_untrusted_on_active",
         /// Left: the two sides hold different content under the tag.
         KeptDigestMismatch = "kept_digest_mismatch",
         /// Left: never verified, and the mirror says to keep such tags.
@@ -142,6 +144,7 @@ impl From<KeepReason> for ImageOutcome {
             KeepReason::Excluded(Exclusion::Namespace) => ImageOutcome::ExcludedNamespace,
             KeepReason::MissingOnActive => ImageOutcome::KeptMissingOnActive,
             KeepReason::BrokenOnActive => ImageOutcome::KeptBrokenOnActive,
+            KeepReason::UntrustedOnActive => ImageOutcome::KeptUntrustedOnActive,
             KeepReason::DigestMismatch => ImageOutcome::KeptDigestMismatch,
             KeepReason::Unverified => ImageOutcome::KeptUnverified,
             KeepReason::NotCached => ImageOutcome::KeptNotCached,

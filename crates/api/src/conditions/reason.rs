@@ -84,6 +84,8 @@ words! {
     TAGS_DIFFER = "TagsDiffer";
     /// A manifest, a config or a layer of a tag is missing on a side, so that it can't be pulled from there: see status.broken.
     BROKEN = "Broken";
+    /// A registry serves a manifest that does not have the digest it was asked for by: see status.untrusted.
+    UNTRUSTED = "Untrusted";
     /// The first comparison is not complete.
     VERIFYING = "Verifying";
     /// The primary's tags can't be read.

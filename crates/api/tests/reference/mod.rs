@@ -192,13 +192,14 @@ fn rewritten(reason: RewriteReason) -> &'static str {
     }
 }
 
-const KEPT: [KeepReason; 16] = [
+const KEPT: [KeepReason; 17] = [
     KeepReason::NotObservedYet,
     KeepReason::NamespaceUnknown,
     KeepReason::PullPolicyNever,
     KeepReason::NotSelected,
     KeepReason::MissingOnActive,
     KeepReason::BrokenOnActive,
+    KeepReason::UntrustedOnActive,
     KeepReason::DigestMismatch,
     KeepReason::NotCached,
     KeepReason::NoCounterpart,
@@ -220,6 +221,9 @@ fn kept(reason: KeepReason) -> &'static str {
         KeepReason::MissingOnActive => "not rewritten: the active side is known to lack it",
         KeepReason::BrokenOnActive => {
             "not rewritten: a manifest, a config or a layer of it is missing on the active side"
+        }
+        KeepReason::UntrustedOnActive => {
+            "not rewritten: the active side serves a manifest for it that does not have its digest"
         }
         KeepReason::DigestMismatch => "not rewritten: the two sides have different digests for the tag",
         KeepReason::Unverified => unreachable!("the word is in the other list"),

@@ -1,22 +1,34 @@
 //! What two repositories come to.
 
-use catamaran_core::mirror::Missing;
-use catamaran_core::mirror::parity::Difference;
-use catamaran_core::side::Sides;
+use std::collections::BTreeMap;
 
-/// A tag with the same digest on both sides, of which one lacks a part.
+use catamaran_core::mirror::FlawedPart;
+use catamaran_core::mirror::parity::Difference;
+use catamaran_core::mirror::parity::explain::Explanation;
+use catamaran_core::routing::evidence::Flaw;
+use catamaran_core::side::{Side, Sides};
+
+/// A tag whose content can't be pulled from a side.
 #[derive(Debug)]
-pub struct BrokenTag {
+pub struct FlawedTag {
     /// The tag.
     pub tag: String,
-    /// What each side lacks first.
-    pub missing: Sides<Option<Missing>>,
+    /// What is wrong first on each side.
+    pub parts: Sides<Option<FlawedPart>>,
+}
+
+impl FlawedTag {
+    /// The graver of the two sides' flaws.
+    pub fn flaw(&self) -> Option<Flaw> {
+        let flaw = |side: Side| self.parts[side].as_ref().map(|part| part.flaw);
+        flaw(Side::Primary).max(flaw(Side::Fallback))
+    }
 }
 
 impl Comparison {
     /// Whether every tag is the same, and could be pulled from both sides as far as that was asked.
     pub fn is_well(&self) -> bool {
-        self.differences.is_empty() && self.broken.as_ref().is_none_or(Vec::is_empty)
+        self.differences.is_empty() && self.flawed.as_ref().is_none_or(Vec::is_empty)
     }
 }
 
@@ -29,8 +41,10 @@ pub struct Comparison {
     pub tags: usize,
     /// What is not the same.
     pub differences: Vec<Difference>,
-    /// Tags that are the same and can't be pulled from a side, sorted by tag; none where nobody asked.
-    pub broken: Option<Vec<BrokenTag>>,
+    /// What makes tags with different digests differ, as far as anybody asked and it could be told.
+    pub explanations: BTreeMap<String, Explanation>,
+    /// Tags that can't be pulled from a side, sorted by tag; none where nobody asked.
+    pub flawed: Option<Vec<FlawedTag>>,
     /// What is worth knowing besides, for people.
     pub notes: Vec<String>,
 }

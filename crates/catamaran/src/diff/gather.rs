@@ -7,16 +7,17 @@ use catamaran_core::digest::Digest;
 use catamaran_core::mirror::parity;
 use catamaran_core::side::{Side, Sides};
 use catamaran_core::tags::TagFilter;
-use catamaran_registry::copy::inspect;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 
-use super::comparison::{BrokenTag, Comparison};
-use super::place::{Found, Listed, Place, patiently};
+use super::comparison::Comparison;
+use super::deep;
+use super::place::{Found, Listed, Place};
 use super::progress::Progress;
 use super::target::{Tags, Targets};
 use crate::cli::DiffArguments;
 
-type Digests = BTreeMap<String, Digest>;
+/// What one side has under each tag.
+pub type Digests = BTreeMap<String, Digest>;
 
 /// Compares what was asked for; an error when anything that counts could not be read.
 pub async fn compare(
@@ -48,15 +49,18 @@ pub async fn compare(
     if tags.is_empty() {
         bail!("there is no tag to compare");
     }
-    let broken = if arguments.deep {
-        Some(broken(places, &digests, usize::from(arguments.parallel), &progress).await?)
-    } else {
-        None
-    };
+    let differences = parity::compare(&digests.primary, &digests.fallback);
+    let parallel = usize::from(arguments.parallel);
+    let (mut flawed, mut explanations) = (None, BTreeMap::new());
+    if arguments.deep {
+        flawed = Some(deep::flawed(places, &digests, parallel, &progress).await?);
+        explanations = deep::explanations(places, &differences, parallel, &progress).await?;
+    }
     Ok(Comparison {
-        broken,
+        flawed,
+        explanations,
         tags: tags.len(),
-        differences: parity::compare(&digests.primary, &digests.fallback),
+        differences,
         repositories: typed,
         notes,
     })
@@ -134,51 +138,6 @@ async fn complete(place: &Place, listed: Listed, parallel: usize, progress: &Pro
     });
     let read: Vec<_> = read.buffer_unordered(parallel).try_collect().await?;
     Ok(read.into_iter().flatten().collect())
-}
-
-/// Looks on both sides for all that the tags refer to that are the same, so many at a time; each digest once.
-async fn broken(
-    places: &Sides<Place>,
-    digests: &Sides<Digests>,
-    parallel: usize,
-    progress: &Progress,
-) -> anyhow::Result<Vec<BrokenTag>> {
-    let mut tags = BTreeMap::<&Digest, Vec<&String>>::new();
-    for (tag, digest) in &digests.primary {
-        if digests.fallback.get(tag) == Some(digest) {
-            tags.entry(digest).or_default().push(tag);
-        }
-    }
-    progress.start_inspecting(tags.len());
-    let clients = places.as_ref().map(|place| &place.client);
-    let paths = places.as_ref().map(|place| place.path.as_str());
-    let found = stream::iter(tags).map(async |(digest, tags)| -> anyhow::Result<_> {
-        let inspected = patiently(async || {
-            let Sides { primary, fallback } = inspect(clients, paths, digest).await;
-            Ok(Sides {
-                primary: primary?,
-                fallback: fallback?,
-            })
-        });
-        let missing = inspected
-            .await
-            .map_err(|failure| anyhow!("failed to inspect the tag '{}': {failure}", tags[0]))?;
-        progress.step();
-        Ok((tags, missing))
-    });
-    // An inspection makes one request after the other.
-    let found: Vec<_> = found.buffer_unordered(parallel).try_collect().await?;
-    let mut broken = Vec::new();
-    for (tags, missing) in found {
-        if missing.primary.is_some() || missing.fallback.is_some() {
-            broken.extend(tags.into_iter().map(|tag| BrokenTag {
-                tag: tag.clone(),
-                missing: missing.clone(),
-            }));
-        }
-    }
-    broken.sort_by(|one, other| one.tag.cmp(&other.tag));
-    Ok(broken)
 }
 
 /// Both answers, or what went wrong on both sides: who must repair two things wants to know at once.

@@ -28,14 +28,6 @@ impl EndpointKey {
         format!("{}/{}", self.side.registry, &sum[..sum.len().min(12)])
     }
 
-    /// Docker Hub counts a GET of a manifest as a pull, and HEAD not.
-    pub(crate) fn heads_only(&self) -> bool {
-        matches!(
-            self.side.registry.as_str(),
-            "docker.io" | "index.docker.io" | "registry-1.docker.io"
-        )
-    }
-
     /// By which part of an interval, in thousandths, this endpoint is probed later than others of this process.
     pub(crate) fn phase(&self) -> u32 {
         let sum = self

@@ -49,7 +49,7 @@ struct State {
 impl Observer {
     pub(super) fn new(key: EndpointKey, node: &str, clock: Clock, news: Arc<Notify>) -> Arc<Observer> {
         let state = State {
-            endpoint: Endpoint::new(key.timeout, key.heads_only()).on_node(node),
+            endpoint: Endpoint::new(key.timeout, key.side.counts_pulls()).on_node(node),
             sinks: BTreeMap::new(),
             probes: Vec::new(),
             pace: Pace::default(),

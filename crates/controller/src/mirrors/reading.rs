@@ -4,9 +4,9 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use catamaran_core::endpoint::Outcome;
-use catamaran_core::mirror::parity::{Held, Observed};
+use catamaran_core::mirror::parity::Observed;
 use catamaran_core::mirror::{
-    Event, Expected, Inspect, Inspected, LARGEST_PIECE, Listed, ListedTag, Listing, ReadFailure, Resolve, Resolved,
+    Event, Expected, LARGEST_PIECE, Listed, ListedTag, Listing, ReadFailure, Resolve, Resolved,
 };
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::side::{Side, Sides};
@@ -14,7 +14,6 @@ use catamaran_registry::{Class, Client, Failure, Lock};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
-use super::readings::inspections::Inspection;
 use super::readings::{Listing as SharedListing, Turn};
 use super::sources::{Clients, Sources, clients};
 use crate::clock::Clock;
@@ -304,31 +303,6 @@ pub(super) async fn resolve(
         served,
         failures,
     }))
-}
-
-/// Looks whether all that a digest refers to is on both sides, when it is this one's turn. Until then it takes little memory.
-pub(super) async fn inspect(sources: &Sources, policy: &MirrorPolicy, wanted: Inspect) -> Event {
-    let inspections = &sources.readings.inspections;
-    let look = async { Box::pin(inspect_now(sources, policy, &wanted.held)).await };
-    let sides = inspections.share(policy, &wanted.held, sources.clock, look).await;
-    Event::Inspected(Box::new(Inspected {
-        request: wanted.request,
-        sides,
-    }))
-}
-
-async fn inspect_now(sources: &Sources, policy: &MirrorPolicy, held: &Held) -> Inspection {
-    let clients = clients(&*sources.registries, policy).await;
-    match (&clients.primary, &clients.fallback) {
-        (Ok(primary), Ok(fallback)) => {
-            let paths = Sides::from_fn(|side| policy.path(side, &held.repository));
-            let paths = paths.as_ref().map(|path| &**path);
-            let found = catamaran_registry::copy::inspect(Sides { primary, fallback }, paths, &held.digest).await;
-            found.map(|found| found.map_err(|failure| read_failure(&failure)))
-        }
-        // Nothing was looked for on either side.
-        (Err(failure), _) | (_, Err(failure)) => Sides::from_fn(|_| Err(failure.clone())),
-    }
 }
 
 struct Reader<'a> {

@@ -145,6 +145,7 @@ fn announcements(
         let found = conditions::find_condition(&after.conditions, change.condition)?;
         let event = match found.reason.as_str() {
             reason::BROKEN => &events::BROKEN,
+            reason::UNTRUSTED => &events::UNTRUSTED,
             _ => change.event,
         };
         let was = status(before).map(|(was, _)| was);

@@ -61,7 +61,7 @@ pub enum Effect {
     },
     /// Read one reference; ends with `Resolved`.
     Resolve(Resolve),
-    /// Look whether all that a digest refers to is on both sides; ends with `Inspected`.
+    /// Look whether what a digest stands for can be pulled; ends with `Inspected`.
     Inspect(Inspect),
     /// Drop what a pass has under way: nothing of it is reported any more.
     AbandonPass(u64),

@@ -110,7 +110,7 @@ const _: () = assert!(size_of::<Event>() <= 48, "a large variant of Event is to 
 
 /// What an effect and its answer have in common. An answer to anything but what is under way changes nothing: it came twice, too
 /// late, or was asked for under another spec.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(u64);
 
 /// Numbers requests.

@@ -14,6 +14,7 @@ use super::in_use::InUse;
 use super::parity::{Ledger, Observed};
 use crate::digest::Digest;
 use crate::policy::{MirrorPolicy, OnMismatch};
+use crate::routing::evidence::Flaw;
 use crate::side::{Side, Sides};
 
 mod check;
@@ -47,6 +48,8 @@ pub enum BlockReason {
     DigestMismatch,
     /// A manifest, a config or a layer of it is missing on the primary, and the fallback has all of it.
     BrokenOnPrimary,
+    /// What the primary serves for it does not have its digest, and what the fallback serves has.
+    UntrustedOnPrimary,
     /// It could not be read on the primary, or not be compared.
     NotRead,
 }
@@ -58,6 +61,7 @@ impl BlockReason {
             BlockReason::MissingOnPrimary => "MissingOnPrimary",
             BlockReason::DigestMismatch => "DigestMismatch",
             BlockReason::BrokenOnPrimary => "BrokenOnPrimary",
+            BlockReason::UntrustedOnPrimary => "UntrustedOnPrimary",
             BlockReason::NotRead => "NotRead",
         }
     }
@@ -122,13 +126,8 @@ fn within(read: &RangeInclusive<Timestamp>, observations: Sides<Option<(Observed
 pub(super) fn blockers(policy: &MirrorPolicy, in_use: &InUse, known: &Known<'_>) -> Blockers {
     let mut blockers = Blockers::default();
     for (repository, reference) in needed(policy, in_use) {
-        let broken = known.ledger.is_broken_only_on(Side::Primary, repository, reference);
-        blockers.check(
-            policy,
-            (repository, reference),
-            known.seen(repository, reference),
-            broken,
-        );
+        let flaw = known.ledger.flaw_only_on(Side::Primary, repository, reference);
+        blockers.check(policy, (repository, reference), known.seen(repository, reference), flaw);
     }
     blockers
 }
@@ -140,11 +139,14 @@ impl Blockers {
         policy: &MirrorPolicy,
         (repository, reference): (&str, &str),
         seen: Sides<Observed>,
-        is_broken: bool,
+        flaw: Option<Flaw>,
     ) {
         self.checked += 1;
-        let broken = is_broken.then_some(BlockReason::BrokenOnPrimary);
-        let Some(reason) = judge(policy, is_digest(reference), &seen).or(broken) else {
+        let flawed = flaw.map(|flaw| match flaw {
+            Flaw::Broken => BlockReason::BrokenOnPrimary,
+            Flaw::Untrusted => BlockReason::UntrustedOnPrimary,
+        });
+        let Some(reason) = judge(policy, is_digest(reference), &seen).or(flawed) else {
             return;
         };
         self.total += 1;

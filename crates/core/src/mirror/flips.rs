@@ -10,7 +10,7 @@ use super::in_use::InUse;
 use super::parity::{Canary, Ledger};
 use super::pause::Pause;
 use crate::policy::MirrorPolicy;
-use crate::routing::evidence::Presence;
+use crate::routing::evidence::{Flaw, Presence};
 use crate::side::Side;
 
 /// After a status could not be written; doubles with each further failure, at most [`LONGEST_RETRY`].
@@ -118,13 +118,15 @@ pub(super) struct Known<'a> {
 }
 
 impl Known<'_> {
-    /// Whether a side is known to hold something that is in use. References of which nothing shows that either side has them
+    /// Whether a side is known to hold something that is in use, and to serve it as it is. References of which nothing shows that either side has them
     /// don't count; where none is left, any selected tag will do.
     pub(super) fn serves(&self, side: Side, in_use: Option<&InUse>) -> bool {
         let mut lacks = false;
         for (repository, reference, _) in in_use.into_iter().flat_map(InUse::each) {
-            let presence = self.ledger.known(repository, reference).presence;
+            let known = self.ledger.known(repository, reference);
+            let presence = known.presence;
             match (presence[side], presence[side.other()]) {
+                (Presence::Present, _) if known.flaws[side] == Some(Flaw::Untrusted) => lacks = true,
                 (Presence::Present, _) => return true,
                 (Presence::Absent, Presence::Absent) | (Presence::Unknown, Presence::Absent | Presence::Unknown) => {}
                 (Presence::Absent, Presence::Present | Presence::Unknown) | (Presence::Unknown, Presence::Present) => {

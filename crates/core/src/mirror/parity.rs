@@ -27,12 +27,13 @@ use jiff::Timestamp;
 
 use crate::digest::Digest;
 use crate::policy::MirrorPolicy;
-use crate::routing::evidence::{Key, RepositoryKeys};
+use crate::routing::evidence::{Flaws, Key, RepositoryKeys};
 use crate::side::{Side, Sides};
 
-mod broken;
 mod compare;
 mod entry;
+pub mod explain;
+mod flaws;
 mod forget;
 mod groups;
 mod look;
@@ -45,9 +46,9 @@ mod tally;
 mod tests;
 mod verdict;
 
-use broken::Broken;
-pub use broken::Held;
 pub use compare::{Difference, DifferenceKind, compare};
+use flaws::FlawedDigests;
+pub use flaws::Held;
 use groups::Groups;
 use look::Look;
 use store::{Id, Slot, Store, is_digest};
@@ -102,8 +103,10 @@ pub struct Summary {
     pub pending: usize,
     /// Absent from a pull-through cache, which gets it with the next pull.
     pub not_cached: usize,
-    /// Of those that both sides have with one digest: what they refer to is not all there on a side.
+    /// What they refer to is not all there on a side.
     pub broken: usize,
+    /// What a side serves for them does not have its digest.
+    pub untrusted: usize,
     /// The oldest read that a verdict rests on; none when no tag has both sides read.
     pub oldest_check: Option<Timestamp>,
     /// The same evidence has the same revision: 16 hexadecimal digits.
@@ -136,6 +139,8 @@ pub struct DivergenceRef<'a> {
     pub verdict: Verdict,
     /// What each side has.
     pub digests: Sides<Option<&'a Digest>>,
+    /// Why what each side has can't be used.
+    pub flaws: Flaws,
     /// When it was first seen to differ, in whole seconds.
     pub since: Timestamp,
 }
@@ -159,7 +164,7 @@ pub struct Ledger {
     store: Store,
     tally: Tally,
     groups: Groups,
-    broken: Broken,
+    flawed: FlawedDigests,
 }
 
 impl Ledger {

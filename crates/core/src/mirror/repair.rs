@@ -1,7 +1,7 @@
 //! Which tags are copied from the side that has them to the side that lacks them.
 //!
 //! Only what is confirmed to be missing is copied ([`crate::mirror::parity`]), never what differs: which of two digests is the right
-//! one, no program can know. Nothing is deleted, a pull-through cache is never written (it fills itself), and neither is a
+//! one, no program can know. Neither is content that does not have its digest. Nothing is deleted, a pull-through cache is never written (it fills itself), and neither is a
 //! side that [`crate::policy::RepairPolicy::direction`] leaves out. Between two sides of which one does not answer, nothing
 //! is copied at all.
 
@@ -10,11 +10,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use crate::digest::Digest;
-use crate::mirror::contents::BrokenContent;
+use crate::mirror::contents::FlawedContent;
 use crate::mirror::failback::is_digest;
 use crate::mirror::in_use::{InUse, Use};
 use crate::mirror::parity::DivergenceRef;
 use crate::policy::{MirrorPolicy, RepairMode};
+use crate::routing::evidence::Flaw;
 use crate::routing::mapping::LatestRule;
 use crate::side::{Side, Sides};
 
@@ -67,7 +68,7 @@ pub struct Plan {
     pub errands: Vec<Errand>,
     /// Tags that are copied later: beyond the cap, tried in vain a short time ago, or with a side that does not answer.
     pub later: usize,
-    /// Tags that are not copied at all: their side is not written.
+    /// Tags that are not copied at all: their side is not written, or what the other one serves for them is untrusted.
     pub left: usize,
 }
 
@@ -77,6 +78,8 @@ struct Missing<'a> {
     tag: &'a str,
     to: Side,
     digest: &'a Digest,
+    /// The other side serves other content than that digest's.
+    is_untrusted: bool,
 }
 
 /// Plans the copies. What pods use comes first; besides that they come in the order of `diverged`: the newest first, then by name.
@@ -102,7 +105,7 @@ pub fn plan<'a>(input: &Input<'a>, diverged: impl IntoIterator<Item = Divergence
             continue;
         }
         let rule = rules.of(input.policy, missing.repository);
-        if !input.policy.selects(rule, missing.tag) {
+        if missing.is_untrusted || !input.policy.selects(rule, missing.tag) {
             plan.left += 1;
             plan.later = plan.later.saturating_sub(1);
         } else if reachable && (input.attempts.is_empty() || input.attempts.may_try(&missing.errand(), now)) {
@@ -129,17 +132,17 @@ pub(super) fn most_errands(policy: &MirrorPolicy) -> usize {
 /// Tags of which one side lacks a part that the other has; at most as many as one plan may hold.
 pub(super) fn completions<'a>(
     input: &Input<'_>,
-    broken: impl IntoIterator<Item = &'a BrokenContent>,
+    flawed: impl IntoIterator<Item = &'a FlawedContent>,
     now: Timestamp,
 ) -> Vec<Errand> {
     if input.policy.repair.mode == RepairMode::Off || !input.available.both() {
         return Vec::new();
     }
-    let errands = broken.into_iter().filter_map(|content| {
-        let lacks = |side: Side| content.missing[side].is_some();
+    let errands = flawed.into_iter().filter_map(|content| {
+        // Content that does not have its digest is neither copied nor overwritten.
         let to = Side::ALL
             .into_iter()
-            .find(|side| lacks(*side) && !lacks(side.other()))?;
+            .find(|side| content.has(*side, Flaw::Broken) && content.parts[side.other()].is_none())?;
         let held = &content.held;
         (writable(input.policy, to) && !is_digest(&held.reference)).then(|| Errand {
             repository: held.repository.clone(),
@@ -202,6 +205,7 @@ fn lacking(divergence: DivergenceRef<'_>) -> Option<Missing<'_>> {
         tag: divergence.tag,
         to,
         digest,
+        is_untrusted: divergence.flaws[to.other()] == Some(Flaw::Untrusted),
     })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::contents::BrokenContent;
+use super::contents::FlawedContent;
 use super::event::CacheRule;
 use super::failback::Blockers;
 use super::failover::{Decision, Flip};
@@ -17,14 +17,14 @@ use super::repair::Progress;
 use crate::endpoint::{Availability, ClientProblem, Outcome, Probe, Unavailable, Vantages};
 use crate::policy::MirrorPolicy;
 use crate::routing::Conflict;
-use crate::routing::evidence::MappingId;
+use crate::routing::evidence::{Flaw, MappingId};
 use crate::side::{Side, Sides};
 
 /// Divergences that are named at most; the counts are exact.
 pub const MAX_DIVERGENCES: usize = 20;
 
-/// Broken digests that are shown at most.
-pub const MAX_BROKEN: usize = 10;
+/// Digests that are broken, and that are untrusted, that are shown at most.
+pub const MAX_FLAWED: usize = 10;
 
 /// A mirror as its status shows it.
 #[derive(Clone, Debug)]
@@ -71,8 +71,10 @@ pub struct Observation {
     pub summary: Summary,
     /// A sample of confirmed divergences, newest first, at most [`MAX_DIVERGENCES`].
     pub divergences: Vec<Divergence>,
-    /// A sample of what is broken, by name, at most [`MAX_BROKEN`].
-    pub broken: Vec<BrokenContent>,
+    /// A sample of what is broken, by name, at most [`MAX_FLAWED`].
+    pub broken: Vec<FlawedContent>,
+    /// The same of what is untrusted.
+    pub untrusted: Vec<FlawedContent>,
     /// What is probed with.
     pub canary: Option<Canary>,
     /// Other mirrors that claim the same repositories and win.
@@ -166,7 +168,8 @@ impl Mirror {
             pass: self.passes.last().cloned(),
             summary: self.ledger.summary(),
             divergences: self.ledger.divergences(MAX_DIVERGENCES),
-            broken: self.contents.broken().take(MAX_BROKEN).cloned().collect(),
+            broken: self.flawed(Flaw::Broken),
+            untrusted: self.flawed(Flaw::Untrusted),
             canary: self.canary.current().cloned(),
             overlaps: self.conflicts.clone(),
             rescued: self.status.rescued(),
@@ -193,6 +196,11 @@ impl Mirror {
 }
 
 impl Mirror {
+    fn flawed(&self, flaw: Flaw) -> Vec<FlawedContent> {
+        let has = |content: &&FlawedContent| Side::ALL.into_iter().any(|side| content.has(side, flaw));
+        self.contents.flawed().filter(has).take(MAX_FLAWED).cloned().collect()
+    }
+
     /// The latest pass that ended.
     pub fn last_pass(&self) -> Option<&PassResult> {
         self.passes.last()

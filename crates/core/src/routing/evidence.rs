@@ -32,6 +32,28 @@ pub enum Presence {
     Absent = 2,
 }
 
+/// Why what a side has under a digest can't be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Flaw {
+    /// What it refers to is not all there: a manifest, a config or a layer is missing.
+    Broken,
+    /// Its content, or that of a manifest it refers to, does not have the digest that it was asked for by.
+    Untrusted,
+}
+
+impl Flaw {
+    /// `Broken` or `Untrusted`, as in conditions and output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Flaw::Broken => "Broken",
+            Flaw::Untrusted => "Untrusted",
+        }
+    }
+}
+
+/// The flaw of each side; none where none is known.
+pub type Flaws = Sides<Option<Flaw>>;
+
 /// What is known of one reference (a tag or a digest) on both sides.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]
 pub struct Knowledge {
@@ -39,17 +61,19 @@ pub struct Knowledge {
     pub presence: Sides<Presence>,
     /// Both have it, with one digest. Never true unless both are [`Presence::Present`].
     pub same: bool,
-    /// What it refers to is not all there, so that it can't be pulled. Never true of a side that is not [`Presence::Present`].
-    pub broken: Sides<bool>,
+    /// Why it can't be pulled. Never of a side that is not [`Presence::Present`].
+    pub flaws: Flaws,
 }
 
-const WHOLE: Sides<bool> = Sides {
-    primary: false,
-    fallback: false,
+const SOUND: Flaws = Sides {
+    primary: None,
+    fallback: None,
 };
 
 const SAME: u8 = 1 << 4;
-const BROKEN: Sides<u8> = Sides {
+/// In place of the presence of a side that has it and whose content is untrusted; the bit of its flaw is set, too.
+const UNTRUSTED: u8 = 3;
+const FLAWED: Sides<u8> = Sides {
     primary: 1 << 6,
     fallback: 1 << 7,
 };
@@ -81,7 +105,7 @@ impl Knowledge {
             fallback: Presence::Unknown,
         },
         same: false,
-        broken: WHOLE,
+        flaws: SOUND,
     };
 
     /// Both sides have it, with one digest.
@@ -91,29 +115,43 @@ impl Knowledge {
             fallback: Presence::Present,
         },
         same: true,
-        broken: WHOLE,
+        flaws: SOUND,
     };
 
-    /// Bits 0 and 1: the primary's presence; 2 and 3: the fallback's; 4: one digest; 6 and 7: broken on the primary and on the
-    /// fallback. Bit 5 is free, and 0.
+    /// Bits 0 and 1: the primary's presence; 2 and 3: the fallback's; 4: one digest; 6 and 7: the primary's and the fallback's content
+    /// can't be used. Where that is because it is untrusted, both bits of its presence are set. Bit 5 is free, and 0.
     pub fn to_byte(self) -> u8 {
         let same = if self.same { SAME } else { 0 };
-        let broken = |side: Side| if self.broken[side] { BROKEN[side] } else { 0 };
-        let broken = broken(Side::Primary) | broken(Side::Fallback);
-        self.presence.primary as u8 | (self.presence.fallback as u8) << 2 | same | broken
+        let presence = |side: Side| match self.flaws[side] {
+            Some(Flaw::Untrusted) => UNTRUSTED,
+            _ => self.presence[side] as u8,
+        };
+        let flawed = |side: Side| if self.flaws[side].is_some() { FLAWED[side] } else { 0 };
+        let flawed = flawed(Side::Primary) | flawed(Side::Fallback);
+        presence(Side::Primary) | presence(Side::Fallback) << 2 | same | flawed
     }
 
     /// Reads [`Knowledge::to_byte`]; none for a byte that it never writes.
     pub fn from_byte(byte: u8) -> Option<Knowledge> {
+        let bits = Sides {
+            primary: byte & 3,
+            fallback: byte >> 2 & 3,
+        };
+        let presence = |bits| if bits == UNTRUSTED { 1 } else { bits };
+        let flaw = |side: Side| match (byte & FLAWED[side], bits[side]) {
+            (0, _) => None,
+            (_, UNTRUSTED) => Some(Flaw::Untrusted),
+            _ => Some(Flaw::Broken),
+        };
         let knowledge = Knowledge {
             presence: Sides {
-                primary: Presence::from_bits(byte & 3)?,
-                fallback: Presence::from_bits(byte >> 2 & 3)?,
+                primary: Presence::from_bits(presence(bits.primary))?,
+                fallback: Presence::from_bits(presence(bits.fallback))?,
             },
             same: byte & SAME != 0,
-            broken: BROKEN.map(|bit| byte & bit != 0),
+            flaws: Sides::from_fn(flaw),
         };
-        let is_there = |side: Side| !knowledge.broken[side] || knowledge.presence[side] == Presence::Present;
+        let is_there = |side: Side| knowledge.flaws[side].is_none() || knowledge.presence[side] == Presence::Present;
         let possible = (!knowledge.same || knowledge.is_on_both()) && Side::ALL.into_iter().all(is_there);
         (possible && knowledge.to_byte() == byte).then_some(knowledge)
     }
@@ -124,29 +162,29 @@ impl Knowledge {
     }
 
     /// What is known by either of the two. Where they contradict, the cautious one holds: absent beats present, different
-    /// beats one digest.
+    /// beats one digest, and untrusted beats broken.
     #[must_use]
     pub fn merge(self, other: Knowledge) -> Knowledge {
         let presence = Sides::from_fn(|side| self.presence[side].merge(other.presence[side]));
         let says_different = |one: Knowledge| one.is_on_both() && !one.same;
-        let broken = Sides::from_fn(|side| self.broken[side] || other.broken[side]);
+        let flaws = Sides::from_fn(|side| self.flaws[side].max(other.flaws[side]));
         let merged = Knowledge {
             presence,
             same: false,
-            broken: WHOLE,
+            flaws: SOUND,
         }
-        .with_broken(broken);
+        .with_flaws(flaws);
         Knowledge {
             same: merged.is_on_both() && (self.same || other.same) && !says_different(self) && !says_different(other),
             ..merged
         }
     }
 
-    /// The same with these sides broken, as far as they have it.
+    /// The same with these flaws, of sides that have it.
     #[must_use]
-    pub(crate) fn with_broken(self, broken: Sides<bool>) -> Knowledge {
-        let broken = Sides::from_fn(|side| broken[side] && self.presence[side] == Presence::Present);
-        Knowledge { broken, ..self }
+    pub(crate) fn with_flaws(self, flaws: Flaws) -> Knowledge {
+        let flaws = Sides::from_fn(|side| flaws[side].filter(|_| self.presence[side] == Presence::Present));
+        Knowledge { flaws, ..self }
     }
 
     /// The same of a digest, which is one digest wherever it is.

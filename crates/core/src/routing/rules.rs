@@ -3,7 +3,7 @@
 //! [`RULES`] is the whole decision: the first rule that has an answer decides, and its name says which one it was. The rules
 //! see a [`Question`], which holds all that they may go by, so that each can be read and tested by itself.
 
-use super::evidence::{Knowledge, Presence};
+use super::evidence::{Flaw, Knowledge, Presence};
 use super::{KeepReason, RewriteReason};
 use crate::policy::{ActiveSide, MirrorPolicy, MismatchedTags, UnverifiedTags};
 use crate::side::{Side, Sides};
@@ -73,6 +73,8 @@ pub const RULES: &[Rule] = &[
     ("OnlyOnOther", only_on_other),
     ("OnActive", on_active),
     ("MissingOnActive", missing_on_target),
+    // Before tags that differ: a setting may let those go.
+    ("UntrustedOnActive", untrusted_on_target),
     ("DigestMismatch", mismatched),
     ("BrokenOnActive", broken_on_target),
     ("Rewritten", present_on_target),
@@ -108,17 +110,22 @@ impl Question<'_> {
     }
 
     /// Whether this side alone has it. A mirror that moves nothing unverified moves no tag for that: it was compared with
-    /// nothing, and who can write that side alone could choose what runs.
+    /// nothing, and who can write that side alone could choose what runs. Nor is content that does not have its digest.
     fn is_only_on(&self, side: Side) -> bool {
         let only_there = self.presence(side) == Presence::Present && self.presence(side.other()) == Presence::Absent;
         let trusted = self.digest.is_some() || self.policy.rewrite.unverified == UnverifiedTags::Rewrite;
-        only_there && trusted
+        only_there && trusted && self.flaw(side) != Some(Flaw::Untrusted)
     }
 
-    /// Whether the other side has the same content, and this side alone has all that it refers to.
-    fn is_whole_only_on(&self, side: Side) -> bool {
+    /// Whether both sides have the same digest, and only this one can serve all of it.
+    fn is_sound_only_on(&self, side: Side) -> bool {
         let known = self.digest.or(self.tag).unwrap_or_default();
-        known.same && known.broken[side.other()] && !known.broken[side]
+        known.same && known.flaws[side.other()].is_some() && known.flaws[side].is_none()
+    }
+
+    /// Why what a side has can't be pulled.
+    fn flaw(&self, side: Side) -> Option<Flaw> {
+        self.digest.or(self.tag)?.flaws[side]
     }
 
     /// Whether a side has the tag, which beside a digest is no more than a hint.
@@ -127,11 +134,11 @@ impl Question<'_> {
     }
 }
 
-/// What the active side lacks, or has only a part of, is taken from where it is.
+/// What the active side lacks, or can't serve as it is, is taken from where it is.
 fn only_on_other(ask: &Question<'_>) -> Option<Answer> {
     let other = ask.named.other();
     let may_go = ask.allows(other) && !ask.unavailable[other];
-    let goes = ask.named == ask.target && (ask.is_only_on(other) || ask.is_whole_only_on(other)) && may_go;
+    let goes = ask.named == ask.target && (ask.is_only_on(other) || ask.is_sound_only_on(other)) && may_go;
     goes.then_some(Answer::Goes(other, RewriteReason::OnlyOnOther))
 }
 
@@ -161,10 +168,16 @@ fn mismatched(ask: &Question<'_>) -> Option<Answer> {
     })
 }
 
+/// Content that does not have its digest is never a target, whatever the other side has: a registry that serves other bytes than
+/// were asked for is damaged, or lies.
+fn untrusted_on_target(ask: &Question<'_>) -> Option<Answer> {
+    let untrusted = ask.flaw(ask.target) == Some(Flaw::Untrusted);
+    untrusted.then_some(Answer::Stays(KeepReason::UntrustedOnActive))
+}
+
 /// What can't be pulled from the target stays where it can be.
 fn broken_on_target(ask: &Question<'_>) -> Option<Answer> {
-    let known = ask.digest.or(ask.tag)?;
-    let broken = known.broken[ask.target] && !known.broken[ask.named];
+    let broken = ask.flaw(ask.target).is_some() && ask.flaw(ask.named).is_none();
     broken.then_some(Answer::Stays(KeepReason::BrokenOnActive))
 }
 

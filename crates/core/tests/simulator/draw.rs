@@ -197,6 +197,7 @@ fn content(dice: &mut Dice) -> Step {
     let (tag, content) = (dice.below(5) as u8, dice.below(30) as u8);
     match dice.below(12) {
         0..4 => Step::PushBoth(repository, tag, content),
+        4 if dice.percent(50) => Step::Forge(side(dice), repository, tag, dice.percent(60)),
         4 => Step::Gut(side(dice), repository, tag, dice.percent(60)),
         5..8 => Step::PushTo(side(dice), repository, tag, content),
         8 => Step::Push(registry, path, tag, content),

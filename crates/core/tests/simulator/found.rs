@@ -541,3 +541,51 @@ fn blobs_of_what_is_not_in_use_hold_up_no_failback() {
         ],
     );
 }
+
+/// What the sides had under two names of one digest was looked at under the one that the flawed side does not have.
+#[test]
+fn untrusted_digest_under_two_tags_is_found_sound_again() {
+    let setup = Setup {
+        repositories: 2,
+        period: 5,
+        digests: [false, true, false],
+        interval: 60,
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            PushBoth(0, 1, 14),
+            PushBoth(0, 2, 14),
+            PushTo(Primary, 0, 2, 18),
+            PushTo(Fallback, 0, 1, 26),
+            Forge(Primary, 0, 1, true),
+            Wait(9_000),
+        ],
+    );
+}
+
+/// A digest was broken below its manifest while pods named it, and one side alone had it under a tag after that.
+#[test]
+fn broken_digest_of_one_side_is_found_whole_again() {
+    let setup = Setup {
+        repositories: 3,
+        period: 5,
+        digests: [false, false, true],
+        interval: 120,
+        ..SETUP
+    };
+    holds(
+        setup,
+        &[
+            PushTo(Primary, 0, 2, 27),
+            PushTo(Fallback, 0, 1, 27),
+            PushBoth(0, 2, 18),
+            Gut(Fallback, 0, 1, true),
+            Run(5, Fallback, 0, 1, Both),
+            Wait(2_000),
+            Edit(Invalid(true)),
+            Run(5, Fallback, 0, 4, Tag),
+        ],
+    );
+}

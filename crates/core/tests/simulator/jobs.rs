@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use catamaran_core::endpoint::Ended;
 use catamaran_core::mirror::repair::Errand;
-use catamaran_core::mirror::{Effect, Event, Inspect, Inspected, RequestId, Resolve, WriteProblem};
+use catamaran_core::mirror::{Effect, Event, Finding, Inspect, Inspected, RequestId, Resolve, WriteProblem};
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::routing::evidence::{Group, GroupPlace};
 use catamaran_core::side::Sides;
@@ -196,10 +196,11 @@ impl World {
         let sides = Sides::from_fn(|side| {
             let path = policy.path(side, &wanted.held.repository);
             let host = &policy.sides[side].registry;
-            match self.unreadable(host, &path) {
-                Some(failure) => Err(failure),
-                None => Ok(self.registry(host).lacks_of(&path, &wanted.held.digest)),
+            if !wanted.held.on[side] || self.unreadable(host, &path).is_some() {
+                return Finding::Unknown;
             }
+            let flaw = self.registry(host).flaw_of(&path, &wanted.held.digest, wanted.depth);
+            flaw.map_or(Finding::Sound, Finding::Flawed)
         });
         Event::Inspected(Box::new(Inspected {
             request: wanted.request,

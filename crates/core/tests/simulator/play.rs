@@ -2,10 +2,11 @@
 
 use catamaran_core::digest::Digest;
 use catamaran_core::endpoint::{Outcome, Unavailable};
-use catamaran_core::mirror::{Event, ReferenceName, Subject};
+use catamaran_core::mirror::{Depth, Event, ReferenceName, Subject};
 use catamaran_core::policy::{ActiveSide, MirrorPolicy};
 use catamaran_core::reference::Reference;
 use catamaran_core::routing::ImageRoute;
+use catamaran_core::routing::evidence::Flaw;
 use catamaran_core::side::Side;
 
 use crate::api::Status;
@@ -90,16 +91,12 @@ impl Play {
                     registry.broken.remove(path);
                 }
             }),
-            Step::Gut(side, repository, tag, is_gutted) => self.at(side, repository, |registry, path| {
-                let Some(digest) = registry.holds(path, &name_of(tag)) else {
-                    return;
-                };
-                if is_gutted {
-                    registry.gut(path, digest);
-                } else {
-                    registry.gutted.remove(&(path.to_owned(), digest));
-                }
-            }),
+            Step::Gut(side, repository, tag, is_gutted) => {
+                self.spoil(side, repository, tag, is_gutted.then_some(Flaw::Broken));
+            }
+            Step::Forge(side, repository, tag, is_forged) => {
+                self.spoil(side, repository, tag, is_forged.then_some(Flaw::Untrusted));
+            }
             Step::Cut(replica, registry, is_cut) => {
                 let replica = usize::from(replica) % world.replicas.len();
                 world
@@ -294,7 +291,25 @@ impl Play {
         let registry = self.world.registry(reference.registry());
         let held = registry.holds(reference.repository(), name);
         registry.serves(self.world.now, reference.repository())
-            && held.is_some_and(|digest| registry.lacks_of(reference.repository(), &digest).is_none())
+            && held.is_some_and(|digest| {
+                let flaw = registry.flaw_of(reference.repository(), &digest, Depth::Content);
+                flaw.is_none()
+            })
+    }
+
+    /// The content of what a side holds under a tag becomes flawed, or is put right.
+    fn spoil(&mut self, side: Side, repository: u8, tag: u8, flaw: Option<Flaw>) {
+        self.at(side, repository, |registry, path| {
+            let Some(digest) = registry.holds(path, &name_of(tag)) else {
+                return;
+            };
+            match flaw {
+                Some(flaw) => registry.spoil(path, digest, flaw),
+                None => {
+                    registry.flawed.remove(&(path.to_owned(), digest));
+                }
+            }
+        });
     }
 
     fn pull(&mut self, slot: u8, replica: u8) {
@@ -380,7 +395,7 @@ impl Play {
         for registry in 0..3 {
             self.weather(registry, Sky::Up);
             self.world.registries[usize::from(registry)].broken.clear();
-            self.world.registries[usize::from(registry)].gutted.clear();
+            self.world.registries[usize::from(registry)].flawed.clear();
         }
         let world = &mut self.world;
         for node in &mut world.kubelets.nodes {
@@ -477,9 +492,12 @@ impl Play {
         if let Some(leader) = self.world.lease
             && let Some((_, Subject::Watched(seen))) =
                 self.world.replicas[leader].mirror.view().and_then(|view| view.in_force)
-            && seen.summary.broken > 0
+            && seen.summary.broken + seen.summary.untrusted > 0
         {
-            let message = format!("{} tags are called broken, and nothing is missing", seen.summary.broken);
+            let message = format!(
+                "{} tags are called broken and {} untrusted, and nothing is wrong with them",
+                seen.summary.broken, seen.summary.untrusted
+            );
             return self.world.fail("I6", message);
         }
         let images: Vec<String> = self.world.workloads.values().map(|one| one.image.clone()).collect();

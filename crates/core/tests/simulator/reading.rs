@@ -8,10 +8,11 @@ use catamaran_core::mirror::in_use::InUse;
 use catamaran_core::mirror::parity::Observed;
 use catamaran_core::mirror::repair::Errand;
 use catamaran_core::mirror::{
-    CopyDone, CopyEnded, CopyFailure, Event, Listed, ListedTag, Listing, ReadFailure, Resolve, Resolved,
+    CopyDone, CopyEnded, CopyFailure, Depth, Event, Listed, ListedTag, Listing, ReadFailure, Resolve, Resolved,
 };
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::reference::Reference;
+use catamaran_core::routing::evidence::Flaw;
 use catamaran_core::side::{Side, Sides};
 
 use crate::clock::{Ms, SECOND};
@@ -283,12 +284,16 @@ impl World {
             Err(failure("Moved", false, true))
         } else if there.as_ref().is_some_and(|there| *there != errand.digest) {
             Err(failure("Mismatched", false, true))
-        } else if errand.is_broken && self.registry(&from.0).lacks_of(&from.1, &errand.digest).is_some() {
-            Err(failure("Source", true, false))
+        } else if let Some(flaw) = self.registry(&from.0).flaw_of(&from.1, &errand.digest, Depth::Content) {
+            let reason = match flaw.flaw {
+                Flaw::Broken => "Source",
+                Flaw::Untrusted => "Corrupt",
+            };
+            Err(failure(reason, flaw.flaw == Flaw::Broken, false))
         } else {
             if errand.is_broken {
                 let completed = (to.1.clone(), errand.digest.clone());
-                self.registry_mut(&to.0).gutted.remove(&completed);
+                self.registry_mut(&to.0).flawed.remove(&completed);
             }
             let written = there.is_none();
             let (now, digest) = (self.now, errand.digest.clone());

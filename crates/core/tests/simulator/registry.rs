@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use catamaran_core::digest::Digest;
 use catamaran_core::endpoint::{Layer, Outcome, Send, Unavailable};
-use catamaran_core::mirror::{Missing, Part};
+use catamaran_core::mirror::{Depth, FlawedPart, Part};
+use catamaran_core::routing::evidence::Flaw;
 
 use crate::clock::{Dice, Ms};
 use crate::endpoints::layer_of;
@@ -49,10 +50,10 @@ pub struct Registry {
     pub offset: Ms,
     /// Repositories that answer 500 while the others work.
     pub broken: BTreeSet<String>,
-    /// Manifests whose layers were cleaned away.
-    pub gutted: BTreeSet<(String, Digest)>,
+    /// Manifests whose layers were cleaned away, and those that are served with other bytes.
+    pub flawed: BTreeMap<(String, Digest), Flaw>,
     /// Those of which that was so at some time.
-    once_gutted: BTreeSet<(String, Digest)>,
+    once_flawed: BTreeSet<(String, Digest)>,
     tags: BTreeMap<String, BTreeMap<String, Digest>>,
     manifests: BTreeSet<(String, Digest)>,
     pub log: Vec<Change>,
@@ -74,8 +75,8 @@ impl Registry {
             latency,
             offset: 0,
             broken: BTreeSet::new(),
-            gutted: BTreeSet::new(),
-            once_gutted: BTreeSet::new(),
+            flawed: BTreeMap::new(),
+            once_flawed: BTreeSet::new(),
             tags: BTreeMap::new(),
             manifests: BTreeSet::new(),
             log: Vec::new(),
@@ -206,23 +207,28 @@ impl Registry {
         }
     }
 
-    /// A clean-up takes a layer of what a digest refers to.
-    pub fn gut(&mut self, path: &str, digest: Digest) {
-        self.gutted.insert((path.to_owned(), digest.clone()));
-        self.once_gutted.insert((path.to_owned(), digest));
+    /// A clean-up takes a layer of what a digest refers to, or other bytes are served under it from now on.
+    pub fn spoil(&mut self, path: &str, digest: Digest, flaw: Flaw) {
+        self.once_flawed.insert((path.to_owned(), digest.clone()));
+        self.flawed.insert((path.to_owned(), digest), flaw);
     }
 
-    /// Whether a clean-up has taken anything of a digest at some time.
-    pub fn was_gutted(&self, path: &str, digest: &Digest) -> bool {
-        self.once_gutted.contains(&(path.to_owned(), digest.clone()))
+    /// Whether a digest's content was flawed at some time.
+    pub fn was_flawed(&self, path: &str, digest: &Digest) -> bool {
+        self.once_flawed.contains(&(path.to_owned(), digest.clone()))
     }
 
-    /// What it lacks of the content of a digest.
-    pub fn lacks_of(&self, path: &str, digest: &Digest) -> Option<Missing> {
-        let gutted = self.gutted.contains(&(path.to_owned(), digest.clone()));
-        gutted.then(|| Missing {
-            part: Part::Layer,
-            digest: Digest::of(b"layer"),
+    /// What is wrong with the content of a digest, as far as one looks.
+    pub fn flaw_of(&self, path: &str, digest: &Digest, depth: Depth) -> Option<FlawedPart> {
+        let flaw = *self.flawed.get(&(path.to_owned(), digest.clone()))?;
+        let (part, digest) = match flaw {
+            Flaw::Untrusted => (Part::Manifest, digest.clone()),
+            Flaw::Broken => (Part::Layer, Digest::of(b"layer")),
+        };
+        (flaw == Flaw::Untrusted || depth == Depth::Content).then_some(FlawedPart {
+            flaw,
+            part,
+            digest,
             platform: None,
         })
     }

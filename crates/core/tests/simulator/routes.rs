@@ -139,8 +139,8 @@ impl World {
         match sent.reason {
             RewriteReason::Unverified => true,
             RewriteReason::OnlyOnOther => {
-                let was_gutted = |digest: &Digest| self.registry(here.0).was_gutted(here.1, digest);
-                (lacked || self.told.of(here, name).flatten().any(was_gutted)) && present
+                let was_flawed = |digest: &Digest| self.registry(here.0).was_flawed(here.1, digest);
+                (lacked || self.told.of(here, name).flatten().any(was_flawed)) && present
             }
             RewriteReason::Mismatched => self.told.present(here, name) && present,
             RewriteReason::Rewritten if sent.is_by_digest() => present,

@@ -53,6 +53,8 @@ pub enum Step {
     Break(Side, u8, bool),
     /// A clean-up takes a layer of what a side, as the spec has it, holds under a tag, or it is pushed again: side, repository, tag.
     Gut(Side, u8, u8, bool),
+    /// What a side, as the spec has it, holds under a tag is served with other bytes, or as it is again: side, repository, tag.
+    Forge(Side, u8, u8, bool),
     /// A replica is cut off from a registry that others reach, or reaches it again.
     Cut(u8, u8, bool),
     /// A workload begins to use an image of a side: slot, side, repository, tag, how it is named.

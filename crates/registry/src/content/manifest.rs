@@ -166,20 +166,31 @@ impl Session {
         let media_type = reply.header(CONTENT_TYPE).map(str::to_owned);
         let wanted: Option<Digest> = reference.parse().ok();
         let announced = announced_for(&reply, wanted.as_ref())?;
-        let lying = |digest: &Digest| {
+        let lying = |digest: &Digest, class| {
             let message = format!(
                 "{}: the content does not have the digest {digest} it is said to have",
                 reply.request
             );
-            reply.failure(Class::LyingDigest, message)
+            reply.failure(class, message)
         };
         let claims: Vec<_> = announced
             .iter()
             .chain(&wanted)
-            .map(|digest| (digest.clone(), lying(digest)))
+            .map(|digest| (digest.clone(), lying(digest, Class::LyingDigest)))
             .collect();
+        let untrusted = wanted.clone().map(|digest| {
+            let failure = lying(&digest, Class::UntrustedContent);
+            (digest, failure)
+        });
         let not_json = reply.not_a_registry("a manifest that is no JSON object");
         let body = reply.body(self.http.limits.manifest_bytes).await?;
+        // What a proxy cuts off, or puts in its place, says nothing of what the registry has.
+        if let Some((digest, failure)) = untrusted
+            && !digest.matches(&body)
+            && is_manifest(&body)
+        {
+            return Err(failure);
+        }
         for (digest, failure) in claims {
             if !digest.matches(&body) {
                 return Err(failure);
@@ -251,4 +262,15 @@ fn algorithm(digest: &Digest) -> String {
 fn is_object(body: &Bytes) -> bool {
     body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{')
         && serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
+}
+
+/// Whether it looks like a manifest, whichever.
+fn is_manifest(body: &Bytes) -> bool {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Versioned {
+        #[serde(rename = "schemaVersion")]
+        _schema_version: serde::de::IgnoredAny,
+    }
+    serde_json::from_slice::<Versioned>(body).is_ok()
 }

@@ -63,7 +63,7 @@ impl CopyError {
 
     pub(super) fn source(failure: Failure) -> CopyError {
         match failure.class {
-            Class::LyingDigest => CopyError::Corrupt(failure.message),
+            Class::LyingDigest | Class::UntrustedContent => CopyError::Corrupt(failure.message),
             Class::TooLarge => CopyError::Unsupported(failure.message),
             _ => CopyError::Source(failure),
         }
@@ -76,7 +76,7 @@ impl CopyError {
                 CopyError::Locked(failure)
             }
             Class::Unauthorized | Class::Forbidden => CopyError::Denied(failure),
-            Class::LyingDigest => CopyError::Corrupt(failure.message),
+            Class::LyingDigest | Class::UntrustedContent => CopyError::Corrupt(failure.message),
             _ => CopyError::Target(failure),
         }
     }

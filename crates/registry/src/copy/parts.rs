@@ -41,6 +41,7 @@ pub(super) struct Parts {
     pub(super) blobs: Vec<Blob>,
     /// The first of the blobs is the config.
     pub(super) has_config: bool,
+    pub(super) is_index: bool,
     pub(super) children: Vec<Child>,
 }
 
@@ -106,6 +107,7 @@ impl Parts {
         let children = written.manifests.unwrap_or_default();
         let mut parts = Parts {
             has_config,
+            is_index,
             ..Parts::default()
         };
         for blob in blobs.filter(|blob| !is_elsewhere(blob)) {
@@ -248,6 +250,7 @@ mod tests {
             let parts = Parts {
                 blobs,
                 has_config,
+                is_index: body.contains("manifests"),
                 children: children.collect(),
             };
             assert_eq!(read, (parts, media_type.to_owned()), "{name}");

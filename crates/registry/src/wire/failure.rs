@@ -84,6 +84,8 @@ pub enum Class {
     NotFound,
     /// The digest that was announced is not the digest of the content.
     LyingDigest,
+    /// Asked for by digest, the registry gives out a manifest that has another one.
+    UntrustedContent,
     /// A redirect where none may be followed, or more of them than may be.
     Misrouted,
     /// We refuse: a token endpoint that is not admitted for this registry.
@@ -150,7 +152,7 @@ impl Failure {
                 retry_after: *retry_after,
             },
             Class::Absent | Class::NotFound | Class::BadReference => Outcome::CanaryNotFound,
-            Class::Locked | Class::Blocked | Class::LyingDigest => Outcome::CanaryBlocked,
+            Class::Locked | Class::Blocked | Class::LyingDigest | Class::UntrustedContent => Outcome::CanaryBlocked,
             Class::CredentialsUnavailable => Outcome::CredentialsUnavailable,
             Class::ForeignRealm | Class::RefusedAddress | Class::Misrouted => Outcome::RefusedByOperator,
             Class::UntrustedCertificate => Outcome::CertificateNotTrusted,
@@ -213,6 +215,7 @@ mod tests {
             Class::Absent,
             Class::NotFound,
             Class::LyingDigest,
+            Class::UntrustedContent,
             Class::Misrouted,
             Class::ForeignRealm,
             Class::RefusedAddress,

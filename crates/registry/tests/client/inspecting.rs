@@ -1,12 +1,13 @@
 //! What a digest refers to, after clean-ups: what is missing is named, and what could not be read is not taken for missing.
 
 use catamaran_core::digest::Digest;
-use catamaran_core::mirror::{Missing, Part};
+use catamaran_core::mirror::{FlawedPart, Part};
 use catamaran_core::policy::Provider;
+use catamaran_core::routing::evidence::Flaw;
 use catamaran_core::side::{Side, Sides};
-use catamaran_registry::copy::inspect;
-use catamaran_registry::{Class, Client, Copied, Failure, Image};
-use catamaran_scripted_registry::{Fault, IMAGE_INDEX, IMAGE_MANIFEST, Registry};
+use catamaran_registry::copy::{Found, check_manifest, inspect};
+use catamaran_registry::{Class, Client, Copied, Image};
+use catamaran_scripted_registry::{Fault, IMAGE_INDEX, IMAGE_MANIFEST, Registry, What};
 use http::Method;
 use serde_json::Value;
 
@@ -23,8 +24,6 @@ struct Pair {
     registries: Sides<Registry>,
     digest: Digest,
 }
-
-type Found = Sides<Result<Option<Missing>, Failure>>;
 
 impl Pair {
     async fn new() -> Pair {
@@ -45,14 +44,24 @@ impl Pair {
     }
 
     async fn inspect_digest(&self, digest: &Digest) -> Found {
+        inspect(self.clients().as_ref().map(Some), PATHS, "1.0", digest).await
+    }
+
+    fn clients(&self) -> Sides<Client> {
         let client = |side: Side, host, provider| {
             Client::new(self.registries[side].connection(host, provider), limits()).unwrap()
         };
-        let clients = Sides {
+        Sides {
             primary: client(Side::Primary, AZURE, Provider::Azure),
             fallback: client(Side::Fallback, GITHUB, Provider::GitHub),
-        };
-        inspect(clients.as_ref(), PATHS, digest).await
+        }
+    }
+
+    /// Other bytes are served under a digest from now on.
+    fn forge(&self, side: Side, digest: &Digest) {
+        let path = format!("{}/manifests/{digest}", PATHS[side]);
+        self.registries[side]
+            .fault(Fault::on(&path, answer(200, &[("content-type", IMAGE_MANIFEST)], FORGED)).method(Method::GET));
     }
 
     fn json(&self, digest: &Digest) -> Value {
@@ -79,15 +88,19 @@ fn digest_of(descriptor: &Value) -> Digest {
     descriptor["digest"].as_str().unwrap().parse().unwrap()
 }
 
-fn missing(part: Part, digest: &Digest, platform: Option<&str>) -> Missing {
-    Missing {
+/// A manifest of somebody else.
+const FORGED: &str = r#"{"schemaVersion":2,"config":{"digest":"sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824","size":5},"layers":[]}"#;
+
+fn missing(part: Part, digest: &Digest, platform: Option<&str>) -> FlawedPart {
+    FlawedPart {
+        flaw: Flaw::Broken,
         part,
         digest: digest.clone(),
         platform: platform.map(str::to_owned),
     }
 }
 
-fn check(found: &Found, side: Side, expected: &Missing, what: &str) {
+fn check(found: &Found, side: Side, expected: &FlawedPart, what: &str) {
     assert_eq!(found[side].as_ref().unwrap().as_ref(), Some(expected), "{what}");
     assert_eq!(
         found[side.other()].as_ref().unwrap().as_ref(),
@@ -298,6 +311,115 @@ async fn what_could_not_be_read_is_not_missing() {
             );
         }
     }
+}
+
+fn untrusted(digest: &Digest, platform: Option<&str>) -> FlawedPart {
+    FlawedPart {
+        flaw: Flaw::Untrusted,
+        ..missing(Part::Manifest, digest, platform)
+    }
+}
+
+#[tokio::test]
+async fn manifest_served_with_other_bytes_is_untrusted_on_its_side() {
+    for side in Side::ALL {
+        let pair = Pair::new().await;
+        pair.forge(side, &pair.digest);
+        check(&pair.inspect().await, side, &untrusted(&pair.digest, None), "an index");
+        let pair = Pair::new().await;
+        let child = pair.child("arm64");
+        pair.forge(side, &child);
+        let expected = untrusted(&child, Some("linux/arm64"));
+        check(&pair.inspect().await, side, &expected, "a platform's manifest");
+    }
+}
+
+#[tokio::test]
+async fn one_side_is_inspected_alone() {
+    let pair = Pair::new().await;
+    let child = pair.child("arm64");
+    for side in Side::ALL {
+        pair.registries[side].clean_up(PATHS[side], &child);
+    }
+    let clients = pair.clients();
+    let one = Sides {
+        primary: None,
+        fallback: Some(&clients.fallback),
+    };
+    let found = inspect(one, PATHS, "1.0", &pair.digest).await;
+    let expected = missing(Part::Manifest, &child, Some("linux/arm64"));
+    assert_eq!(found.fallback, Ok(Some(expected)));
+    assert_eq!(found.primary, Ok(None));
+    assert_eq!(pair.registries.primary.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn manifest_is_hashed_without_looking_further() {
+    let pair = Pair::new().await;
+    pair.registries.fallback.clean_up(PATHS.fallback, &pair.child("arm64"));
+    let clients = pair.clients();
+    let check = async || check_manifest(&clients.fallback, PATHS.fallback, "1.0", &pair.digest).await;
+    assert_eq!(check().await, Ok(None));
+    assert_eq!(pair.registries.fallback.count("/manifests/"), 1);
+    pair.forge(Side::Fallback, &pair.digest);
+    assert_eq!(check().await, Ok(Some(untrusted(&pair.digest, None))));
+}
+
+#[tokio::test]
+async fn sha512_digest_is_hashed_with_its_own_algorithm() {
+    let pair = Pair::new().await;
+    let digest: Digest = "sha512:ee26b0dd4af7e749aa1a8ee3c10ae9923f618980772e473f8819a5d4940e0db27ac185f8a0e1d5f84f88bc887fd67b143732c304cc5fa9ad8e6f57f50028a8ff"
+        .parse()
+        .unwrap();
+    assert!(digest.matches(b"test"));
+    let registry = &pair.registries.fallback;
+    let path = format!("/manifests/{digest}");
+    let body = FORGED.to_owned();
+    let clients = pair.clients();
+    let check = async || check_manifest(&clients.fallback, PATHS.fallback, "1.0", &digest).await;
+    registry.fault(Fault::on(
+        &path,
+        answer(200, &[("content-type", IMAGE_MANIFEST)], &body),
+    ));
+    assert_eq!(check().await, Ok(Some(untrusted(&digest, None))));
+}
+
+#[tokio::test]
+async fn content_that_is_cut_off_or_no_manifest_says_nothing() {
+    for body in [
+        "",
+        "{",
+        &FORGED[..FORGED.len() - 1],
+        "{}",
+        r#"{"errors":[]}"#,
+        "[]",
+        "<html>",
+    ] {
+        let pair = Pair::new().await;
+        let path = format!("/manifests/{}", pair.digest);
+        let says = answer(200, &[("content-type", IMAGE_INDEX)], body);
+        pair.registries
+            .fallback
+            .fault(Fault::on(&path, says).method(Method::GET));
+        let found = pair.inspect().await;
+        assert!(found.fallback.is_err(), "{body}: {:?}", found.fallback);
+        assert!(matches!(found.primary, Ok(None)), "{body}: {:?}", found.primary);
+    }
+}
+
+#[tokio::test]
+async fn digest_that_a_tag_claims_and_that_is_not_there_is_missing() {
+    let pair = Pair::new().await;
+    let path = format!("{}/manifests/{}", PATHS.fallback, pair.digest);
+    let gone = What::error(404, "MANIFEST_UNKNOWN", "manifest unknown");
+    pair.registries.fallback.fault(Fault::on(&path, gone));
+    // A proxy goes on answering for the tag.
+    let expected = missing(Part::Manifest, &pair.digest, None);
+    check(&pair.inspect().await, Side::Fallback, &expected, "its manifest");
+    // Somebody else's word for the same is none.
+    pair.registries.fallback.clear_faults();
+    pair.registries.fallback.fault(Fault::on(&path, What::html(404)));
+    assert!(pair.inspect().await.fallback.is_err());
 }
 
 #[tokio::test]

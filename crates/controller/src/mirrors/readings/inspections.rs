@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use catamaran_core::digest::Digest;
-use catamaran_core::mirror::parity::Held;
-use catamaran_core::mirror::{Missing, ReadFailure};
+use catamaran_core::mirror::{Depth, Finding, Inspect};
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::side::{Side, Sides};
 use jiff::Timestamp;
@@ -15,20 +14,20 @@ use tokio::sync::Semaphore;
 use super::Place;
 use crate::clock::Clock;
 
-/// For each side: the first part that is missing, or why the side could not be read.
-pub(in crate::mirrors) type Inspection = Sides<Result<Option<Missing>, ReadFailure>>;
+/// What was found of each side.
+pub(in crate::mirrors) type Inspection = Sides<Finding>;
 
 /// Inspections under way at a time, over all mirrors: each makes dozens of requests, and a thousand mirrors have two each.
 const AT_A_TIME: usize = 8;
 
-/// How long content that was found whole is so for mirrors that ask later.
-const WHOLE_FOR: Duration = Duration::from_secs(10);
+/// How long content that was found sound is so for mirrors that ask later.
+const SOUND_FOR: Duration = Duration::from_secs(10);
 
 /// Contents of which an outcome is kept, besides those that somebody waits for.
 const MOST_KEPT: usize = 1_000;
 
-/// A digest in a repository of two registries.
-type Content = (Place, Place, Digest);
+/// A digest in a repository of two registries, on which of them it is looked at, and how far.
+type Content = (Place, Place, Digest, Sides<bool>, Depth);
 
 /// Held by the mirror that looks.
 type Turn = Arc<tokio::sync::Mutex<Option<Last>>>;
@@ -55,15 +54,16 @@ struct Last {
     begun: Timestamp,
     ended: Timestamp,
     outcome: Inspection,
+    /// Nothing is wrong on any side that was looked at.
+    is_sound: bool,
 }
 
 impl Last {
     /// Whether this also answers who asked at that time. What was missing may have come in the meantime, even while it was looked
-    /// for; content that is whole seldom breaks.
+    /// for; content that is sound seldom breaks.
     fn answers(&self, asked: Timestamp, now: Timestamp) -> bool {
-        let is_whole = Side::ALL.iter().all(|side| matches!(self.outcome[*side], Ok(None)));
-        let is_fresh = now.duration_since(self.ended).unsigned_abs() < WHOLE_FOR;
-        self.begun >= asked || is_whole && (self.ended >= asked || is_fresh)
+        let is_fresh = now.duration_since(self.ended).unsigned_abs() < SOUND_FOR;
+        self.begun >= asked || self.is_sound && (self.ended >= asked || is_fresh)
     }
 }
 
@@ -72,12 +72,12 @@ impl Inspections {
     pub(in crate::mirrors) async fn share(
         &self,
         policy: &MirrorPolicy,
-        held: &Held,
+        wanted: &Inspect,
         clock: Clock,
         inspect: impl Future<Output = Inspection>,
     ) -> Inspection {
         let asked = clock.now();
-        let turn = self.turn(content(policy, held));
+        let turn = self.turn(content(policy, wanted));
         let mut last = turn.lock().await;
         if let Some(last) = last.as_ref().filter(|last| last.answers(asked, clock.now())) {
             return last.outcome.clone();
@@ -90,6 +90,7 @@ impl Inspections {
             begun,
             ended: clock.now(),
             outcome: outcome.clone(),
+            is_sound: is_sound(&outcome, wanted.held.on),
         });
         outcome
     }
@@ -103,9 +104,22 @@ impl Inspections {
     }
 }
 
-fn content(policy: &MirrorPolicy, held: &Held) -> Content {
+fn is_sound(outcome: &Inspection, on: Sides<bool>) -> bool {
+    Side::ALL
+        .into_iter()
+        .all(|side| !on[side] || outcome[side] == Finding::Sound)
+}
+
+fn content(policy: &MirrorPolicy, wanted: &Inspect) -> Content {
+    let held = &wanted.held;
     let place = |side: Side| Place::new(&policy.sides[side], &policy.path(side, &held.repository));
-    (place(Side::Primary), place(Side::Fallback), held.digest.clone())
+    (
+        place(Side::Primary),
+        place(Side::Fallback),
+        held.digest.clone(),
+        held.on,
+        wanted.depth,
+    )
 }
 
 #[cfg(test)]

@@ -9,11 +9,14 @@ use catamaran_core::endpoint::Availability;
 use catamaran_core::mirror::failover::Reason;
 use catamaran_core::mirror::in_use::WorkloadsRead;
 use catamaran_core::mirror::prewarm::Placement;
-use catamaran_core::mirror::{CacheRule, Observation, Part, PassResult, Subject, View};
+use catamaran_core::mirror::{CacheRule, Observation, Subject, View};
 use catamaran_core::policy::OnPullsFailing;
 use catamaran_core::side::Side;
 
 use super::words::{pulls_fail, unavailable, unknown};
+use parity::in_sync;
+
+mod parity;
 
 /// Every condition that has something to say.
 pub(super) fn of(view: &View) -> Vec<Statement> {
@@ -350,134 +353,6 @@ fn available(observation: &Observation, side: Side) -> Statement {
         None => format!("{registry} {words}"),
     };
     Statement::new(kind, status, availability.as_str(), message)
-}
-
-fn in_sync(observation: &Observation) -> Statement {
-    let new = |status, reason, message: String| Statement::new(conditions::IN_SYNC, status, reason, message);
-    let Some(pass) = &observation.pass else {
-        return new(
-            Truth::Unknown,
-            reason::VERIFYING,
-            "the first pass over the tags is under way".to_owned(),
-        );
-    };
-    let summary = &observation.summary;
-    let differing = summary.missing_on_primary + summary.missing_on_fallback + summary.mismatched;
-    if differing > 0 {
-        return new(Truth::False, reason::TAGS_DIFFER, differences(observation, differing));
-    }
-    if summary.broken > 0 {
-        return new(Truth::False, reason::BROKEN, broken(observation));
-    }
-    if let Some((reason, message)) = unread(pass) {
-        return new(Truth::Unknown, reason, message);
-    }
-    if summary.pending > 0 && summary.in_sync == 0 {
-        let message = format!("{} are being verified", tags(summary.pending));
-        return new(Truth::Unknown, reason::VERIFYING, message);
-    }
-    let message = match summary.tags {
-        0 => "no tag is verified yet: none was found and no pod uses one".to_owned(),
-        _ => format!(
-            "{} in {} have the same digest on both sides",
-            tags(summary.in_sync),
-            repositories(summary.repositories)
-        ),
-    };
-    new(Truth::True, reason::TAGS_MATCH, message)
-}
-
-fn unread(pass: &PassResult) -> Option<(&'static str, String)> {
-    let unreachable = [
-        (&pass.unreadable.primary, reason::PRIMARY_UNREACHABLE),
-        (&pass.unreadable.fallback, reason::FALLBACK_UNREACHABLE),
-    ];
-    unreachable.into_iter().find_map(|(unreadable, unreachable)| {
-        let failure = unreadable.as_ref()?;
-        let reason = if failure.throttled {
-            reason::RATE_LIMITED
-        } else {
-            unreachable
-        };
-        Some((
-            reason,
-            format!("the last comparison could not read all tags: {}", failure.reason),
-        ))
-    })
-}
-
-fn broken(observation: &Observation) -> String {
-    let count = tags(observation.summary.broken);
-    let first = observation.broken.first().and_then(|content| {
-        let side = Side::ALL.into_iter().find(|side| content.missing[*side].is_some())?;
-        let missing = content.missing[side].as_ref()?;
-        let registry = &observation.policy.sides[side].registry;
-        let part = match missing.part {
-            Part::Manifest => "manifest",
-            Part::Config => "config",
-            Part::Layer => "layer",
-        };
-        let platform = missing.platform.as_ref().map(|platform| format!(" for {platform}"));
-        Some(format!(
-            ": {registry} lacks the {part} {} of {}:{}{}",
-            missing.digest,
-            content.held.repository,
-            content.held.reference,
-            platform.unwrap_or_default()
-        ))
-    });
-    format!(
-        "{count} can't be pulled from one of the sides{}",
-        first.unwrap_or_default()
-    )
-}
-
-fn differences(observation: &Observation, differing: usize) -> String {
-    let summary = &observation.summary;
-    let counts = [
-        (
-            summary.missing_on_primary,
-            format!("missing on {}", observation.policy.sides.primary.registry),
-        ),
-        (
-            summary.missing_on_fallback,
-            format!("missing on {}", observation.policy.sides.fallback.registry),
-        ),
-        (summary.mismatched, "with different digests".to_owned()),
-    ];
-    let counts: Vec<String> = counts
-        .into_iter()
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, what)| format!("{count} {what}"))
-        .collect();
-    let newest = observation
-        .divergences
-        .first()
-        .map(|newest| format!("; newest: {}:{}", newest.repository, newest.tag));
-    format!(
-        "{} of {} {}: {}{}",
-        differing,
-        tags(summary.tags),
-        if differing == 1 { "differs" } else { "differ" },
-        counts.join(", "),
-        newest.unwrap_or_default()
-    )
-}
-
-fn tags(count: usize) -> String {
-    if count == 1 {
-        "1 tag".to_owned()
-    } else {
-        format!("{count} tags")
-    }
-}
-
-fn repositories(count: usize) -> String {
-    if count == 1 {
-        "1 repository".to_owned()
-    } else {
-        format!("{count} repositories")
-    }
 }
 
 fn failed_over(observation: &Observation) -> Statement {

@@ -1,14 +1,15 @@
 //! The counters and samples of a mirror's status.
 
 use catamaran_api::mirror::{
-    BrokenContent, BrokenPart, CanaryStatus, Divergence, DivergenceState, FailbackBlocker, FailbackBlockerReason,
-    FailbackStatus, LastFlip, ParityStatus, PlannedCopy, PodCounts, RegistryMirrorStatus, RepairStatus,
+    CanaryStatus, Divergence, DivergenceState, FailbackBlocker, FailbackBlockerReason, FailbackStatus, FlawedContent,
+    FlawedPart, LastFlip, ParityStatus, PlannedCopy, PodCounts, RegistryMirrorStatus, RepairStatus,
 };
 use catamaran_core::mirror::failback::{BlockReason, Blocker, Blockers};
 use catamaran_core::mirror::parity::{self, Summary, Verdict};
 use catamaran_core::mirror::repair::{Errand, Progress};
-use catamaran_core::mirror::{self, MAX_BROKEN, Observation, Part, PassResult};
+use catamaran_core::mirror::{self, MAX_FLAWED, Observation, Part, PassResult};
 use catamaran_core::policy::RepairMode;
+use catamaran_core::routing::evidence::Flaw;
 use catamaran_core::side::Side;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -43,7 +44,8 @@ pub(super) fn observe(status: &mut RegistryMirrorStatus, observation: &Observati
     if let Some(pass) = &observation.pass {
         status.parity = Some(parity_status(status.parity.as_ref(), pass, &observation.summary));
         status.divergences = observation.divergences.iter().map(divergence).collect();
-        status.broken = observation.broken.iter().flat_map(broken).take(MAX_BROKEN).collect();
+        status.broken = flawed(&observation.broken, Flaw::Broken);
+        status.untrusted = flawed(&observation.untrusted, Flaw::Untrusted);
     }
     if observation.policy.repair.mode == RepairMode::Off {
         status.repair = None;
@@ -72,6 +74,7 @@ fn failback(blockers: &Blockers) -> Option<FailbackStatus> {
             BlockReason::MissingOnPrimary => FailbackBlockerReason::MissingOnPrimary,
             BlockReason::DigestMismatch => FailbackBlockerReason::DigestMismatch,
             BlockReason::BrokenOnPrimary => FailbackBlockerReason::BrokenOnPrimary,
+            BlockReason::UntrustedOnPrimary => FailbackBlockerReason::UntrustedOnPrimary,
             BlockReason::NotRead => FailbackBlockerReason::NotRead,
         },
         primary_digest: blocker.digests.primary.as_ref().map(ToString::to_string),
@@ -96,6 +99,7 @@ fn parity_status(before: Option<&ParityStatus>, pass: &PassResult, summary: &Sum
         pending: count(summary.pending),
         not_cached: count(summary.not_cached),
         broken: count(summary.broken),
+        untrusted: count(summary.untrusted),
         diverged: count(summary.missing_on_primary + summary.missing_on_fallback + summary.mismatched),
         oldest_check_time: before.and_then(|before| before.oldest_check_time.clone()),
         revision: (summary.tags > 0).then(|| summary.revision.clone()),
@@ -122,23 +126,28 @@ fn divergence(divergence: &parity::Divergence) -> Divergence {
     }
 }
 
-/// One entry for each side that lacks something.
-fn broken(content: &mirror::BrokenContent) -> impl Iterator<Item = BrokenContent> + '_ {
-    Side::ALL.into_iter().filter_map(|side| {
-        let missing = content.missing[side].as_ref()?;
-        Some(BrokenContent {
-            repository: content.held.repository.clone(),
-            reference: content.held.reference.clone(),
-            side,
-            part: match missing.part {
-                Part::Manifest => BrokenPart::Manifest,
-                Part::Config => BrokenPart::Config,
-                Part::Layer => BrokenPart::Layer,
-            },
-            digest: missing.digest.to_string(),
-            platform: missing.platform.clone(),
-            since: whole(content.since),
-        })
+/// One entry for each side that has this flaw.
+fn flawed(contents: &[mirror::FlawedContent], flaw: Flaw) -> Vec<FlawedContent> {
+    let each = contents
+        .iter()
+        .flat_map(|content| Side::ALL.into_iter().filter_map(|side| on_side(content, side, flaw)));
+    each.take(MAX_FLAWED).collect()
+}
+
+fn on_side(content: &mirror::FlawedContent, side: Side, flaw: Flaw) -> Option<FlawedContent> {
+    let part = content.parts[side].as_ref().filter(|part| part.flaw == flaw)?;
+    Some(FlawedContent {
+        repository: content.held.repository.clone(),
+        reference: content.held.reference.clone(),
+        side,
+        part: match part.part {
+            Part::Manifest => FlawedPart::Manifest,
+            Part::Config => FlawedPart::Config,
+            Part::Layer => FlawedPart::Layer,
+        },
+        digest: part.digest.to_string(),
+        platform: part.platform.clone(),
+        since: whole(content.since),
     })
 }
 

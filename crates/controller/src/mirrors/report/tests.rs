@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use catamaran_api::conditions::{self, reason};
-use catamaran_api::mirror::{BrokenPart, RegistryMirror};
+use catamaran_api::mirror::{FlawedPart as ShownPart, RegistryMirror};
 use catamaran_api::policy::policy;
 use catamaran_core::digest::Digest;
 use catamaran_core::endpoint::ClientProblem;
 use catamaran_core::endpoint::{Outcome, Unavailable};
 use catamaran_core::mirror::parity::Observed;
 use catamaran_core::mirror::prewarm::placement;
-use catamaran_core::mirror::{CacheRule, CopyFailure, Missing, Part};
+use catamaran_core::mirror::{CacheRule, CopyFailure, FlawedPart, Part};
 use catamaran_core::policy::MirrorId;
 use catamaran_core::routing::Conflict;
+use catamaran_core::routing::evidence::Flaw;
 use catamaran_core::side::{Side, Sides};
 use serde_json::{Value, json};
 
@@ -259,8 +260,9 @@ fn differing_tags_are_counted_and_named() {
 }
 
 /// A layer that a clean-up took.
-fn layer() -> Missing {
-    Missing {
+fn layer() -> FlawedPart {
+    FlawedPart {
+        flaw: Flaw::Broken,
         part: Part::Layer,
         digest: Digest::of(b"layer"),
         platform: Some("linux/arm64".to_owned()),
@@ -270,7 +272,7 @@ fn layer() -> Missing {
 #[test]
 fn content_that_is_missing_is_counted_and_named_until_it_is_back() {
     let mut world = World::new();
-    world.missing.fallback = Some(layer());
+    world.flawed.fallback = Some(layer());
     world.run(PASSES).expect(conditions::IN_SYNC, "False", reason::BROKEN);
     let message = world.message(conditions::IN_SYNC);
     let expected = format!(
@@ -283,17 +285,61 @@ fn content_that_is_missing_is_counted_and_named_until_it_is_back() {
     assert_eq!((parity.in_sync, parity.broken, parity.diverged), (1, 1, 0));
     assert_eq!(status.broken.len(), 1);
     let broken = &status.broken[0];
-    assert_eq!((broken.side, broken.part), (Side::Fallback, BrokenPart::Layer));
+    assert_eq!((broken.side, broken.part), (Side::Fallback, ShownPart::Layer));
     assert_eq!((broken.repository.as_str(), broken.reference.as_str()), ("web", "1"));
     assert!(world.events.iter().any(|event| event.event.reason == "Broken"));
     let writes = world.writes;
     world.run(PASSES);
     assert_eq!(world.writes, writes, "nothing has changed");
-    world.missing.fallback = None;
+    world.flawed.fallback = None;
     world
         .run(PASSES)
         .expect(conditions::IN_SYNC, "True", reason::TAGS_MATCH);
     assert!(world.status().broken.is_empty());
+}
+
+/// The manifest of the one tag is served with other bytes.
+fn forged() -> FlawedPart {
+    FlawedPart {
+        flaw: Flaw::Untrusted,
+        part: Part::Manifest,
+        digest: Digest::of(b"a"),
+        platform: None,
+    }
+}
+
+#[test]
+fn content_without_its_digest_is_counted_and_named_until_it_has_it() {
+    let mut world = World::new();
+    world.flawed.primary = Some(forged());
+    world
+        .run(PASSES)
+        .expect(conditions::IN_SYNC, "False", reason::UNTRUSTED);
+    let message = world.message(conditions::IN_SYNC);
+    let expected = format!(
+        "1 tag can't be trusted on one of the sides: kracr.azurecr.io serves other content as the manifest {} of web:1",
+        Digest::of(b"a")
+    );
+    assert_eq!(message, expected);
+    let status = world.status();
+    let parity = status.parity.unwrap();
+    assert_eq!((parity.in_sync, parity.untrusted, parity.broken), (1, 1, 0));
+    assert_eq!((status.untrusted.len(), status.broken.len()), (1, 0));
+    let untrusted = &status.untrusted[0];
+    assert_eq!((untrusted.side, untrusted.part), (Side::Primary, ShownPart::Manifest));
+    assert_eq!(
+        (untrusted.repository.as_str(), untrusted.reference.as_str()),
+        ("web", "1")
+    );
+    assert!(world.events.iter().any(|event| event.event.reason == "Untrusted"));
+    let writes = world.writes;
+    world.run(PASSES);
+    assert_eq!(world.writes, writes, "nothing has changed");
+    world.flawed.primary = None;
+    world
+        .run(PASSES)
+        .expect(conditions::IN_SYNC, "True", reason::TAGS_MATCH);
+    assert!(world.status().untrusted.is_empty());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use catamaran_core::side::Side;
 use super::Task;
 use crate::endpoints::Wish;
 use crate::mirrors::reading::{self, PassReading};
-use crate::mirrors::{MirrorsContext, caching, status};
+use crate::mirrors::{MirrorsContext, caching, inspecting, status};
 use crate::pods::CensusError;
 
 impl Task {
@@ -67,7 +67,7 @@ impl Task {
             Effect::Resolve(wanted) => self.resolve(wanted, policy),
             Effect::Inspect(wanted) => {
                 let sources = self.sources.clone();
-                self.job(async move |_| reading::inspect(&sources, &policy, wanted).await);
+                self.job(async move |_| inspecting::inspect(&sources, &policy, wanted).await);
             }
             Effect::Copy(errand) => self.copy(errand, policy),
             Effect::Prewarm(pull) => {

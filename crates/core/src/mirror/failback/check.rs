@@ -128,9 +128,9 @@ impl FailbackCheck {
             if at.is_none_or(|at| distance(at, now) > FRESH) {
                 old.push((at, repository, reference));
             }
-            let broken = ledger.is_broken_only_on(Side::Primary, repository, reference);
+            let flaw = ledger.flaw_only_on(Side::Primary, repository, reference);
             let seen = within(&(fresh..=now), observations);
-            judged.check(policy, (repository, reference), seen, broken);
+            judged.check(policy, (repository, reference), seen, flaw);
         }
         let all = old.len() <= MOST_READ;
         self.state = State::Reading(Reading {

@@ -48,6 +48,29 @@ fn each_pair_of_answers_holds_a_failback_up_or_not() {
 }
 
 #[test]
+fn flaw_of_the_primary_alone_holds_a_failback_up() {
+    let flaw = |primary: Option<Flaw>, fallback: Option<Flaw>| {
+        let mut ledger = ledger_of(&listed(), &[("a", "xx")]);
+        let digest = ledger.digest("web", "a").unwrap();
+        ledger.set_flaws("web", &digest, Sides { primary, fallback });
+        let nowhere = BTreeSet::new();
+        let known = Known {
+            ledger: &ledger,
+            read: Timestamp::MIN..=Timestamp::MAX,
+            nowhere: &nowhere,
+        };
+        let blockers = blockers(&listed(), &used(&["a"]), &known);
+        blockers.sample.first().map(|blocker| blocker.reason)
+    };
+    let (broken, untrusted) = (Some(Flaw::Broken), Some(Flaw::Untrusted));
+    assert_eq!(flaw(None, None), None);
+    assert_eq!(flaw(broken, None), Some(BlockReason::BrokenOnPrimary));
+    assert_eq!(flaw(untrusted, None), Some(BlockReason::UntrustedOnPrimary));
+    assert_eq!(flaw(untrusted, untrusted), None, "pods can't get it where they are now");
+    assert_eq!(flaw(None, untrusted), None);
+}
+
+#[test]
 fn primary_that_is_a_cache_fills_itself_by_tag_only() {
     let mut cached = listed();
     cached.sides.primary.pull_through_cache = true;

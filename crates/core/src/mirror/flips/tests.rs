@@ -182,6 +182,31 @@ fn earlier_leader_and_canary_say_what_is_of_use() {
 }
 
 #[test]
+fn side_whose_content_is_untrusted_serves_nothing_of_it() {
+    let policy = listed();
+    let serves = |flaw: Option<Flaw>| {
+        let mut ledger = ledger_of(&policy, &[("a", "xx")]);
+        let digest = ledger.digest("web", "a").unwrap();
+        ledger.set_flaws(
+            "web",
+            &digest,
+            Sides {
+                primary: None,
+                fallback: flaw,
+            },
+        );
+        let known = Known {
+            ledger: &ledger,
+            canary: None,
+        };
+        let Sides { primary, fallback } = Sides::from_fn(|side| known.serves(side, Some(&used(&["a"]))));
+        (primary, fallback)
+    };
+    assert_eq!(serves(None), (true, true));
+    assert_eq!(serves(Some(Flaw::Untrusted)), (true, false));
+}
+
+#[test]
 fn active_registry_stays_the_same_when_sides_change_places() {
     let policy = listed();
     let (primary, fallback) = (policy.sides.primary.name(), policy.sides.fallback.name());

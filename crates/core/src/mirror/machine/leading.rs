@@ -116,10 +116,11 @@ impl Mirror {
         };
         let errand = &ended.errand;
         if errand.is_broken && ended.result.is_ok() {
-            self.contents.want(Held {
+            self.contents.want_content(Held {
                 repository: errand.repository.clone(),
                 reference: errand.tag.clone(),
                 digest: errand.digest.clone(),
+                on: Sides::from_fn(|_| true),
             });
         }
         if report {
@@ -157,8 +158,8 @@ impl Mirror {
         let ledger = &self.ledger;
         self.copies.attempts_mut().retain(|repository, tag| {
             let verdict = ledger.verdict(repository, tag);
-            let broken = ledger.known(repository, tag).broken;
-            verdict.is_some_and(|verdict| verdict.lacking().is_some()) || broken.any()
+            let flaws = ledger.known(repository, tag).flaws;
+            verdict.is_some_and(|verdict| verdict.lacking().is_some()) || flaws.primary.or(flaws.fallback).is_some()
         });
         let input = repair::Input {
             policy,
@@ -171,7 +172,7 @@ impl Mirror {
         let most = repair::most_errands(policy) + self.copies.attempts().len();
         let mut plan = repair::plan(&input, ledger.some_missing(in_use, most), now);
         // What both sides have is asked for before what one side lacks as a whole.
-        let completions = repair::completions(&input, self.contents.broken(), now);
+        let completions = repair::completions(&input, self.contents.flawed(), now);
         plan.errands.splice(0..0, completions);
         let dry_run = policy.repair.mode == RepairMode::DryRun;
         if plan.errands.is_empty() {

@@ -230,7 +230,7 @@ impl Entry {
         Knowledge {
             presence,
             same,
-            broken: Sides::default(),
+            flaws: Sides::default(),
         }
     }
 

@@ -110,7 +110,7 @@ impl Ledger {
 
     fn known_digest(&self, key: Key, slot: Option<&Slot>) -> Knowledge {
         let by_itself = slot.map_or(Knowledge::NOTHING, |slot| {
-            slot.entry.knowledge().with_broken(self.broken_of(slot))
+            slot.entry.knowledge().with_flaws(self.flaws_of(slot))
         });
         let own = self.known_by_tags(key).merge(by_itself);
         let prior = self.groups.prior.as_ref().and_then(|prior| prior.evidence.digest(key));
@@ -128,7 +128,7 @@ impl Ledger {
                 break;
             }
         }
-        known.with_broken(self.broken.of(digest))
+        known.with_flaws(self.flawed.of(digest))
     }
 
     /// What is known of an entry, and the digest that both sides have.
@@ -136,7 +136,7 @@ impl Ledger {
         let own = slot.entry.knowledge();
         let content = Side::ALL.into_iter().find_map(|side| slot.entry.content(side));
         let content = content.map(|content| content.key);
-        let own = own.with_broken(self.broken_of(slot));
+        let own = own.with_flaws(self.flaws_of(slot));
         let prior = self.groups.prior.as_ref();
         let Some((prior, known)) = prior.and_then(|prior| Some((prior, prior.tag(slot.key)?))) else {
             return (own, content);
@@ -202,7 +202,7 @@ impl Ledger {
             if !slot.is_digest() {
                 let keys = slot.entry.content_keys();
                 for key in Side::ALL.into_iter().filter_map(|side| keys[side]) {
-                    group.digest(key, standing(slot, key).with_broken(self.broken.of(key)));
+                    group.digest(key, standing(slot, key).with_flaws(self.flawed.of(key)));
                 }
             }
         }
@@ -262,7 +262,7 @@ impl Ledger {
         if sizes.len() > 1 || (self.groups.bits != before && self.tally.bytes() > 0) {
             self.groups.touch_all();
         }
-        self.seed_broken(&prior);
+        self.seed_flaws(&prior);
         self.groups.prior = Some(Prior {
             evidence: prior,
             bytes,
@@ -322,17 +322,17 @@ fn fill(own: Knowledge, is_read: impl Fn(Side) -> bool, prior: Knowledge) -> Kno
             prior.presence[side]
         }
     });
-    let broken = Sides::from_fn(|side| {
+    let flaws = Sides::from_fn(|side| {
         if is_read(side) {
-            own.broken[side]
+            own.flaws[side]
         } else {
-            prior.broken[side]
+            prior.flaws[side]
         }
     });
     Knowledge {
         presence,
         same: own.same,
-        broken: Sides::default(),
+        flaws: Sides::default(),
     }
-    .with_broken(broken)
+    .with_flaws(flaws)
 }

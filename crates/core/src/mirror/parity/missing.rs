@@ -3,7 +3,6 @@
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
-use super::read::divergence_of;
 use super::store::{Slot, is_digest};
 use super::{DivergenceRef, Ledger};
 use crate::mirror::in_use::InUse;
@@ -34,7 +33,9 @@ impl Ledger {
             return Vec::new();
         }
         if missing.primary + missing.fallback <= most.max(few) {
-            return divergences(&self.diverged_slots().collect::<Vec<_>>()).collect();
+            return self
+                .divergences_of(&self.diverged_slots().collect::<Vec<_>>())
+                .collect();
         }
         let mut some = self.missing_in_use(in_use);
         let used: BTreeSet<(&str, &str)> = some.iter().map(|one| (one.repository, one.tag)).collect();
@@ -45,7 +46,7 @@ impl Ledger {
             if slots.is_empty() {
                 break;
             }
-            let missing = divergences(&slots).filter(is_missing_tag);
+            let missing = self.divergences_of(&slots).filter(is_missing_tag);
             some.extend(missing.filter(|one| used.is_empty() || !used.contains(&(one.repository, one.tag))));
         }
         some
@@ -65,19 +66,18 @@ impl Ledger {
             Some((&*repository.name, slot))
         });
         let named: Vec<(&str, &Slot)> = named.collect();
-        let mut found: Vec<_> = divergences(&named).filter(is_missing_tag).collect();
+        let mut found: Vec<_> = self.divergences_of(&named).filter(is_missing_tag).collect();
         found.sort_by_key(|one| (Reverse(one.since), one.repository, one.tag));
         found.dedup_by_key(|one| (one.repository, one.tag));
         found
     }
-}
 
-/// What diverges of these entries. They were looked up in a loop of its own: they lie far apart in memory, and a short loop waits for
-/// many of them at a time.
-fn divergences<'l>(slots: &[(&'l str, &'l Slot)]) -> impl Iterator<Item = DivergenceRef<'l>> {
-    slots
-        .iter()
-        .filter_map(|(repository, slot)| divergence_of(repository, slot))
+    /// What diverges of these entries. They were looked up in a loop of its own: they lie far apart in memory, and a short loop waits
+    /// for many of them at a time.
+    fn divergences_of<'l>(&'l self, slots: &[(&'l str, &'l Slot)]) -> impl Iterator<Item = DivergenceRef<'l>> {
+        let divergence = |(repository, slot): &(&'l str, &'l Slot)| self.divergence_of(repository, slot);
+        slots.iter().filter_map(divergence)
+    }
 }
 
 fn is_missing_tag(divergence: &DivergenceRef<'_>) -> bool {

@@ -9,6 +9,7 @@ use super::store::{Slot, is_digest};
 use super::tally::instant;
 use super::{Canary, Divergence, DivergenceRef, Ledger, Observed, Rules, Summary, Verdict};
 use crate::digest::Digest;
+use crate::routing::evidence::Flaw;
 use crate::side::{Side, Sides};
 
 impl Ledger {
@@ -82,7 +83,8 @@ impl Ledger {
     /// Counts over all tags and digests.
     pub fn summary(&self) -> Summary {
         Summary {
-            broken: self.count_broken(),
+            broken: self.count_flawed(Flaw::Broken),
+            untrusted: self.count_flawed(Flaw::Untrusted),
             ..self.tally.summary()
         }
     }
@@ -95,7 +97,19 @@ impl Ledger {
     /// Every confirmed divergence, the newest first, then by name; made one at a time, because there may be many.
     pub fn diverged(&self) -> impl Iterator<Item = Divergence> + '_ {
         let slots = self.diverged_slots();
-        slots.filter_map(|(repository, slot)| Some(divergence_of(repository, slot)?.to_owned()))
+        slots.filter_map(|(repository, slot)| Some(self.divergence_of(repository, slot)?.to_owned()))
+    }
+
+    pub(super) fn divergence_of<'a>(&self, repository: &'a str, slot: &'a Slot) -> Option<DivergenceRef<'a>> {
+        let entry: &Entry = &slot.entry;
+        Some(DivergenceRef {
+            repository,
+            tag: &slot.reference,
+            verdict: verdict_of(entry.class()),
+            digests: entry.digests(),
+            flaws: self.flaws_of(slot),
+            since: instant(entry.diverged_since()?),
+        })
     }
 
     pub(super) fn diverged_slots(&self) -> impl Iterator<Item = (&str, &Slot)> {
@@ -150,17 +164,6 @@ impl DivergenceRef<'_> {
             since: self.since,
         }
     }
-}
-
-pub(super) fn divergence_of<'a>(repository: &'a str, slot: &'a Slot) -> Option<DivergenceRef<'a>> {
-    let entry: &Entry = &slot.entry;
-    Some(DivergenceRef {
-        repository,
-        tag: &slot.reference,
-        verdict: verdict_of(entry.class()),
-        digests: entry.digests(),
-        since: instant(entry.diverged_since()?),
-    })
 }
 
 fn verdict_of(class: Class) -> Verdict {

@@ -198,6 +198,7 @@ impl Tally {
             pending: count(Verdict::Pending),
             not_cached: self.not_cached,
             broken: 0,
+            untrusted: 0,
             oldest_check: self.checked.first().map(instant),
             revision: format!("{:016x}", self.revision),
         }

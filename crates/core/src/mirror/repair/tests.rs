@@ -4,7 +4,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
-use crate::mirror::contents::{Missing, Part};
+use crate::mirror::contents::{FlawedPart, Part};
 use crate::mirror::in_use::Use;
 use crate::mirror::parity::{Divergence, Held, Verdict};
 use crate::policy::{RepairDirection, RepairPolicy};
@@ -55,6 +55,7 @@ fn borrowed(divergence: &Divergence) -> DivergenceRef<'_> {
         tag: &divergence.tag,
         verdict: divergence.verdict,
         digests: divergence.digests.as_ref().map(Option::as_ref),
+        flaws: Sides::default(),
         since: divergence.since,
     }
 }
@@ -290,24 +291,68 @@ fn failed_copy_waits_twice_as_long_up_to_six_hours() {
     assert!(attempts.is_empty());
 }
 
-fn broken(reference: &str, primary: bool, fallback: bool) -> BrokenContent {
-    let layer = || Missing {
+fn broken(reference: &str, primary: bool, fallback: bool) -> FlawedContent {
+    let layer = || FlawedPart {
+        flaw: Flaw::Broken,
         part: Part::Layer,
         digest: Digest::of(b"layer"),
         platform: None,
     };
-    BrokenContent {
+    FlawedContent {
         held: Held {
             repository: "web".to_owned(),
             reference: reference.to_owned(),
             digest: Digest::of(reference.as_bytes()),
+            on: UP,
         },
-        missing: Sides {
+        parts: Sides {
             primary: primary.then(layer),
             fallback: fallback.then(layer),
         },
         since: now(),
     }
+}
+
+/// The same, and a side serves other content than the digest's.
+fn untrusted(mut content: FlawedContent, side: Side) -> FlawedContent {
+    content.parts[side] = Some(FlawedPart {
+        flaw: Flaw::Untrusted,
+        part: Part::Manifest,
+        digest: content.held.digest.clone(),
+        platform: None,
+    });
+    content
+}
+
+#[test]
+fn tag_whose_source_is_untrusted_is_left() {
+    let missing = [
+        divergence("forged", Verdict::MissingOnFallback),
+        divergence("broken", Verdict::MissingOnFallback),
+    ];
+    let flawed = |divergence| {
+        let flaw = match borrowed(divergence).tag {
+            "forged" => Flaw::Untrusted,
+            _ => Flaw::Broken,
+        };
+        DivergenceRef {
+            flaws: Sides {
+                primary: Some(flaw),
+                fallback: None,
+            },
+            ..borrowed(divergence)
+        }
+    };
+    let (in_use, attempts) = (InUse::default(), Attempts::default());
+    let input = Input {
+        policy: &copying(),
+        available: UP,
+        in_use: &in_use,
+        attempts: &attempts,
+        missing: self::missing(&missing),
+    };
+    let plan = plan(&input, missing.iter().map(flawed), now());
+    assert_eq!(outcome(&plan), (vec![("broken", Side::Fallback)], 0, 1));
 }
 
 #[test]
@@ -318,6 +363,8 @@ fn what_one_side_lacks_of_a_tag_comes_from_the_other() {
         broken("on-fallback", false, true),
         broken("on-both", true, true),
         broken(&digest, true, false),
+        untrusted(broken("untrusted-source", true, false), Side::Fallback),
+        untrusted(broken("untrusted-target", false, false), Side::Fallback),
     ];
     let attempts = Attempts::default();
     let named = |policy: &MirrorPolicy, available: Sides<bool>| -> Vec<(String, Side)> {

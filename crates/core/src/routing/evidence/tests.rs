@@ -55,14 +55,15 @@ fn knowledge(primary: Presence, fallback: Presence) -> Knowledge {
     Knowledge {
         presence,
         same: false,
-        broken: Sides::default(),
+        flaws: Sides::default(),
     }
 }
 
 #[test]
-fn knowledge_has_twenty_bytes_and_no_others() {
-    // Two sides of four, and one digest where both are present; without the one that knows nothing.
-    assert_eq!(all_knowledge().len(), 19);
+fn knowledge_has_thirty_four_bytes_and_no_others() {
+    // Two sides of five, and one digest where both are present, of which each has one of two flaws or none; without the one that knows
+    // nothing.
+    assert_eq!(all_knowledge().len(), 5 * 5 + 3 * 3 - 1);
     for byte in 0..=u8::MAX {
         match Knowledge::from_byte(byte) {
             Some(knowledge) => assert_eq!(knowledge.to_byte(), byte),
@@ -80,9 +81,22 @@ fn knowledge_has_twenty_bytes_and_no_others() {
         Knowledge::from_byte(Knowledge::IN_SYNC.to_byte()),
         Some(Knowledge::IN_SYNC)
     );
-    for byte in [BROKEN.primary, BROKEN.fallback, BROKEN.primary | 2, BROKEN.fallback | 1] {
-        assert_eq!(Knowledge::from_byte(byte), None, "{byte:#b}: broken, and not there");
+    for byte in [FLAWED.primary, FLAWED.fallback, FLAWED.primary | 2, FLAWED.fallback | 1] {
+        assert_eq!(Knowledge::from_byte(byte), None, "{byte:#b}: flawed, and not there");
     }
+    for byte in [3, 3 << 2, FLAWED.fallback | 3] {
+        assert_eq!(Knowledge::from_byte(byte), None, "{byte:#b}: untrusted, and not flawed");
+    }
+    let untrusted = Sides {
+        primary: None,
+        fallback: Some(Flaw::Untrusted),
+    };
+    let byte = Knowledge::IN_SYNC.with_flaws(untrusted).to_byte();
+    assert_eq!(byte, 0b1001_1101);
+    assert_eq!(
+        Knowledge::from_byte(byte),
+        Some(Knowledge::IN_SYNC.with_flaws(untrusted))
+    );
     assert_eq!(
         Knowledge::from_byte(SAME | 1),
         None,

@@ -12,9 +12,9 @@ const fn known(primary: Presence, fallback: Presence) -> Knowledge {
     Knowledge {
         presence: Sides { primary, fallback },
         same: false,
-        broken: Sides {
-            primary: false,
-            fallback: false,
+        flaws: Sides {
+            primary: None,
+            fallback: None,
         },
     }
 }
@@ -215,8 +215,11 @@ fn target_that_lacks_the_image_is_not_taken() {
 #[test]
 fn target_with_incomplete_content_is_not_taken_and_left_for_a_whole_one() {
     let policy = &apps();
-    let broken = |primary, fallback| Knowledge {
-        broken: Sides { primary, fallback },
+    let broken = |primary: bool, fallback: bool| Knowledge {
+        flaws: Sides {
+            primary: primary.then_some(Flaw::Broken),
+            fallback: fallback.then_some(Flaw::Broken),
+        },
         ..IN_SYNC
     };
     for is_digest in [false, true] {
@@ -242,6 +245,57 @@ fn target_with_incomplete_content_is_not_taken_and_left_for_a_whole_one() {
     check(unavailable, "OnActive", OnActive);
     let held = pinned(Fallback);
     check(on_active(tag(&held, broken(false, true))), "OnActive", OnActive);
+}
+
+/// What the two sides have, with these flaws.
+fn with_flaws(known: Knowledge, primary: Option<Flaw>, fallback: Option<Flaw>) -> Knowledge {
+    known.with_flaws(Sides { primary, fallback })
+}
+
+#[test]
+fn untrusted_content_is_never_a_target() {
+    let policy = &apps();
+    let untrusted = Some(Flaw::Untrusted);
+    let stays = Stays(KeepReason::UntrustedOnActive);
+    for is_digest in [false, true] {
+        let ask = |known| {
+            if is_digest {
+                digest(policy, known, None)
+            } else {
+                tag(policy, known)
+            }
+        };
+        for other in [None, Some(Flaw::Broken), untrusted] {
+            let known = with_flaws(IN_SYNC, other, untrusted);
+            check(ask(known), "UntrustedOnActive", stays);
+        }
+        // The side that is named may be untrusted: what goes away from it is no worse off.
+        let known = with_flaws(IN_SYNC, untrusted, None);
+        check(ask(known), "Rewritten", Goes(Fallback, RewriteReason::Rewritten));
+        // It names the active side, and the other one serves it as it is, or does not.
+        let known = with_flaws(IN_SYNC, None, untrusted);
+        check(
+            on_active(ask(known)),
+            "OnlyOnOther",
+            Goes(Primary, RewriteReason::OnlyOnOther),
+        );
+        let known = with_flaws(IN_SYNC, untrusted, untrusted);
+        check(on_active(ask(known)), "OnActive", OnActive);
+        // Only one side has it at all.
+        let known = with_flaws(ONLY_FALLBACK, None, untrusted);
+        check(ask(known), "UntrustedOnActive", stays);
+        let known = with_flaws(ONLY_PRIMARY, untrusted, None);
+        check(on_active(ask(known)), "OnActive", OnActive);
+    }
+}
+
+#[test]
+fn untrusted_content_stays_also_where_tags_that_differ_may_go() {
+    let mut policy = apps();
+    policy.rewrite.mismatched = MismatchedTags::WhenUnavailable;
+    let mut question = tag(&policy, with_flaws(DIFFERS, None, Some(Flaw::Untrusted)));
+    question.unavailable.primary = true;
+    check(question, "UntrustedOnActive", Stays(KeepReason::UntrustedOnActive));
 }
 
 #[test]
@@ -410,6 +464,14 @@ proptest! {
                 prop_assert_eq!(policy.rewrite.mismatched, MismatchedTags::WhenUnavailable);
                 prop_assert!(question.unavailable[question.named]);
             }
+        }
+    }
+
+    #[test]
+    fn nothing_goes_where_its_content_is_untrusted(policy in policies(), facts in facts()) {
+        let question = question(&policy, facts);
+        if let Goes(to, _) = decide(&question).answer {
+            prop_assert_ne!(question.flaw(to), Some(Flaw::Untrusted));
         }
     }
 

@@ -1,32 +1,40 @@
 use std::cell::Cell;
 use std::future::pending;
 
-use catamaran_core::mirror::Part;
+use catamaran_core::mirror::parity::Held;
+use catamaran_core::mirror::{FlawedPart, Part, RequestId};
+use catamaran_core::routing::evidence::Flaw;
 use futures::FutureExt as _;
 
 use super::*;
 use crate::mirrors::readings::tests::mirror;
 
-fn held(content: &str) -> Held {
-    Held {
-        repository: "web".to_owned(),
-        reference: "1.0".to_owned(),
-        digest: Digest::of(content.as_bytes()),
+fn held(content: &str) -> Inspect {
+    Inspect {
+        request: RequestId::default(),
+        held: Held {
+            repository: "web".to_owned(),
+            reference: "1.0".to_owned(),
+            digest: Digest::of(content.as_bytes()),
+            on: Sides::from_fn(|_| true),
+        },
+        depth: Depth::Content,
     }
 }
 
 fn whole() -> Inspection {
-    Sides::from_fn(|_| Ok(None))
+    Sides::from_fn(|_| Finding::Sound)
 }
 
 fn broken() -> Inspection {
     Sides {
-        primary: Ok(Some(Missing {
+        primary: Finding::Flawed(FlawedPart {
+            flaw: Flaw::Broken,
             part: Part::Config,
             digest: Digest::of(b"config"),
             platform: None,
-        })),
-        fallback: Ok(None),
+        }),
+        fallback: Finding::Sound,
     }
 }
 
@@ -37,7 +45,14 @@ fn at(second: i64) -> Timestamp {
 /// Whether an outcome of an inspection from second 0 to 20 answers.
 fn answers(outcome: Inspection, asked: i64, now: i64) -> bool {
     let (begun, ended) = (at(0), at(20));
-    Last { begun, ended, outcome }.answers(at(asked), at(now))
+    let is_sound = is_sound(&outcome, Sides::from_fn(|_| true));
+    let last = Last {
+        begun,
+        ended,
+        outcome,
+        is_sound,
+    };
+    last.answers(at(asked), at(now))
 }
 
 #[test]
@@ -52,6 +67,18 @@ fn what_is_broken_is_taken_over_only_if_it_was_looked_for_after_that_was_asked()
     assert!(answers(broken(), 0, 20));
     assert!(!answers(broken(), 1, 20));
     assert!(!answers(broken(), 21, 21));
+}
+
+#[test]
+fn what_one_side_alone_was_asked_for_is_sound_by_its_word() {
+    let one_side = Sides {
+        primary: Finding::Sound,
+        fallback: Finding::Unknown,
+    };
+    let on = |primary, fallback| Sides { primary, fallback };
+    assert!(is_sound(&one_side, on(true, false)));
+    assert!(!is_sound(&one_side, on(true, true)));
+    assert!(!is_sound(&broken(), on(true, true)));
 }
 
 #[tokio::test]
@@ -82,6 +109,24 @@ async fn other_content_is_looked_at_beside_it() {
         let found = inspections.share(policy, held, clock, async { whole() });
         assert_eq!(found.now_or_never(), Some(whole()));
     }
+    let less = Inspect {
+        depth: Depth::Manifest,
+        ..x.clone()
+    };
+    let one_side = Inspect {
+        held: Held {
+            on: Sides {
+                primary: true,
+                fallback: false,
+            },
+            ..x.held.clone()
+        },
+        ..less.clone()
+    };
+    for other in [&less, &one_side] {
+        let found = inspections.share(&one, other, clock, async { whole() });
+        assert_eq!(found.now_or_never(), Some(whole()));
+    }
     let waiting = inspections.share(&one, &x, clock, async { whole() });
     assert_eq!(waiting.now_or_never(), None);
     drop(hanging);
@@ -93,7 +138,7 @@ async fn other_content_is_looked_at_beside_it() {
 async fn so_many_are_under_way_over_all_mirrors() {
     let (inspections, clock) = (Inspections::default(), Clock::start());
     let policy = mirror("1", "a.io", "b.io");
-    let contents: Vec<Held> = (0..=AT_A_TIME).map(|number| held(&number.to_string())).collect();
+    let contents: Vec<Inspect> = (0..=AT_A_TIME).map(|number| held(&number.to_string())).collect();
     let (last, others) = contents.split_last().unwrap();
     let share = |held| Box::pin(inspections.share(&policy, held, clock, pending()));
     let mut hanging: Vec<_> = others.iter().map(share).collect();

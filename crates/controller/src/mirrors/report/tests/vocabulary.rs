@@ -91,9 +91,12 @@ fn worlds_of_tags() -> Vec<World> {
     let mut differs = World::new();
     differs.tag("2", &digest("b"), &Observed::Absent).run(PASSES);
     let mut broken = World::new();
-    broken.missing.fallback = Some(layer());
+    broken.flawed.fallback = Some(layer());
     broken.run(PASSES);
-    let mut worlds = vec![differs, broken];
+    let mut untrusted = World::new();
+    untrusted.flawed.primary = Some(forged());
+    untrusted.run(PASSES);
+    let mut worlds = vec![differs, broken, untrusted];
     for (side, throttled) in [(Side::Primary, false), (Side::Fallback, false), (Side::Fallback, true)] {
         let mut world = World::new();
         world.unreadable(side, throttled).run(MINUTES);

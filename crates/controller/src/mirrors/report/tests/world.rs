@@ -5,8 +5,8 @@ use catamaran_core::endpoint::{Probe, Reading, Vantage, Vantages, Watch};
 use catamaran_core::mirror::in_use::{InUse, Use, WorkloadsRead};
 use catamaran_core::mirror::pulls::{FailedAttempt, PodPulls};
 use catamaran_core::mirror::{
-    CopyDone, CopyEnded, Effect, Event, Inspected, Listed, ListedTag, Listing, Mirror, Missing, Probed, ReadFailure,
-    Resolve, Resolved,
+    CopyDone, CopyEnded, Effect, Event, Finding, FlawedPart, Inspected, Listed, ListedTag, Listing, Mirror, Probed,
+    ReadFailure, Resolve, Resolved,
 };
 use catamaran_core::pod::message::PullFailure;
 use catamaran_core::routing::evidence::Evidence;
@@ -30,7 +30,7 @@ pub(super) struct World {
     tags: Option<BTreeMap<String, Sides<Observed>>>,
     unreadable: Sides<Option<ReadFailure>>,
     /// What each side lacks of the content of every digest.
-    pub(super) missing: Sides<Option<Missing>>,
+    pub(super) flawed: Sides<Option<FlawedPart>>,
     pub(super) in_use: InUse,
     pub(super) rule: Option<Result<Option<&'static str>, &'static str>>,
     pub(super) copies: Result<(), CopyFailure>,
@@ -92,7 +92,7 @@ impl World {
             probed: 0,
             tags: Some(BTreeMap::from([("1".to_owned(), same)])),
             unreadable: Sides::default(),
-            missing: Sides::default(),
+            flawed: Sides::default(),
             in_use: InUse {
                 workloads: WorkloadsRead::Read,
                 ..InUse::default()
@@ -259,7 +259,11 @@ impl World {
             Effect::Resolve(wanted) => Event::Resolved(Box::new(self.resolve(wanted))),
             Effect::Inspect(wanted) => Event::Inspected(Box::new(Inspected {
                 request: wanted.request,
-                sides: self.missing.clone().map(Ok),
+                sides: Sides::from_fn(|side| match &self.flawed[side] {
+                    _ if !wanted.held.on[side] => Finding::Unknown,
+                    Some(part) => Finding::Flawed(part.clone()),
+                    None => Finding::Sound,
+                }),
             })),
             Effect::Copy(errand) => {
                 let done = CopyDone {
