@@ -162,6 +162,17 @@ impl Registry {
         self.state.behaviour(|behaviour| behaviour.account = account);
     }
 
+    /// What stands before the names of repositories in the scopes of challenges and tokens, as where a proxy adds a path. At first nothing.
+    pub fn set_scope_prefix(&self, prefix: &str) {
+        self.state
+            .behaviour(|behaviour| prefix.clone_into(&mut behaviour.scope_prefix));
+    }
+
+    /// Whether each repository has a token endpoint of its own, which gives tokens for no other. At first none has.
+    pub fn set_own_realms(&self, own_realms: bool) {
+        self.state.behaviour(|behaviour| behaviour.own_realms = own_realms);
+    }
+
     /// Makes every token that was issued worthless.
     pub fn revoke_tokens(&self) {
         self.state.tokens.lock().unwrap_or_else(PoisonError::into_inner).clear();

@@ -13,6 +13,7 @@ mod listing;
 mod probing;
 mod pull;
 mod resolving;
+mod scopes;
 mod tokens;
 
 use std::time::Duration;

@@ -104,20 +104,6 @@ async fn a_token_is_for_one_repository_and_what_the_provider_needs() {
 }
 
 #[tokio::test]
-async fn the_scope_of_a_challenge_is_not_ours_to_ask_for() {
-    let registry = registry_with_image().await;
-    let injected = r#"Bearer realm="https://registry.test/token",service="s",scope="repository:krateo/web:push,delete registry:catalog:*""#;
-    registry.fault(Fault::on("/manifests/", What::challenge(injected)).times(1));
-    crate::generic(&registry).resolve("krateo/web", "1.0").await.unwrap();
-    let token = registry
-        .requests()
-        .into_iter()
-        .find(|request| request.path == "/token")
-        .unwrap();
-    assert_eq!(token.query, "service=s&scope=repository%3Akrateo%2Fweb%3Apull");
-}
-
-#[tokio::test]
 async fn an_azure_refresh_token_is_exchanged_by_post() {
     let registry = registry_with_image().await;
     registry.set_account(Some(("00000000-0000-0000-0000-000000000000", "refresh-me")));
