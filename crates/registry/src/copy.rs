@@ -213,7 +213,7 @@ impl Copier {
     /// Whether the target's tag is there; with another digest it is an error. One cheap request: an answer that leaves doubt
     /// counts as no, because the tag is looked for again before it is written.
     async fn is_there(&self, image: &Image) -> Result<bool, CopyError> {
-        let target = &self.target.shared().session;
+        let target = &self.target.session(&image.to);
         let found = target.head_manifest(&image.to, &image.tag).await;
         match found.map_err(CopyError::target)? {
             Some(Some(found)) if found == image.digest => Ok(true),
@@ -224,7 +224,7 @@ impl Copier {
 
     /// What the source's tag stands for now; it must be what was expected.
     async fn root(&self, image: &Image) -> Result<Manifest, CopyError> {
-        let found = self.source.shared().session.manifest(&image.from, &image.tag).await;
+        let found = self.source.session(&image.from).manifest(&image.from, &image.tag).await;
         let found = found.map_err(|failure| {
             if failure.is_absent() {
                 CopyError::Moved { found: None }
@@ -244,8 +244,7 @@ impl Copier {
     async fn fetch(&self, repository: &str, digest: &Digest) -> Result<Manifest, CopyError> {
         let found = self
             .source
-            .shared()
-            .session
+            .session(repository)
             .manifest(repository, &digest.to_string())
             .await;
         let found = found.map_err(CopyError::source)?;
@@ -288,7 +287,7 @@ impl Copier {
     /// Whether the target has a manifest by digest.
     async fn has_manifest(&self, repository: &str, digest: &Digest) -> Result<bool, CopyError> {
         let found = self.placed.is_in(digest, repository) || {
-            let target = &self.target.shared().session;
+            let target = &self.target.session(repository);
             let found = target.head_manifest(repository, &digest.to_string()).await;
             found.map_err(CopyError::target)?.is_some()
         };
@@ -301,7 +300,7 @@ impl Copier {
 
     /// Writes a tag, unless it is there; never over another digest. Looks at it before and after.
     async fn write_tag(&self, image: &Image, tag: &str, manifest: &Manifest) -> Result<Copied, CopyError> {
-        let target = &self.target.shared().session;
+        let target = &self.target.session(&image.to);
         match target.resolve(&image.to, tag).await {
             Ok(found) if found.digest == manifest.digest => return Ok(Copied::AlreadyThere),
             Ok(found) => return Err(CopyError::Mismatched { found: found.digest }),
@@ -319,7 +318,7 @@ impl Copier {
 
     /// Puts a manifest under a tag or its digest.
     async fn put(&self, repository: &str, reference: &str, manifest: &Manifest) -> Result<(), CopyError> {
-        let target = &self.target.shared().session;
+        let target = &self.target.session(repository);
         let put = target.put_manifest(repository, reference, &manifest.media_type, manifest.body.clone());
         let put = put.await.inspect_err(|_| {
             // Perhaps one of its parts is gone, whatever we know.

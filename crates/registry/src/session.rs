@@ -22,7 +22,7 @@ mod authentication;
 /// A registry, a way to reach it, and what was learned about authenticating with it.
 pub(crate) struct Session {
     pub(crate) site: Arc<Site>,
-    pub(crate) http: Http,
+    pub(crate) http: Arc<Http>,
     pub(crate) tokens: Arc<Tokens>,
     pub(crate) provider: &'static dyn Provider,
     pub(crate) protocol: Arc<dyn Protocol>,
@@ -71,7 +71,7 @@ impl About<'_> {
 
 impl Session {
     /// A session of the same credential that has learnt nothing of the registry yet and waits for no budget.
-    pub(crate) fn afresh(&self, http: Http) -> Session {
+    pub(crate) fn afresh(&self, http: Arc<Http>) -> Session {
         Session {
             site: self.site.clone(),
             http,
@@ -87,7 +87,7 @@ impl Session {
     }
 
     /// The same, asking as a kubelet does, with tokens that other probes have got. Its requests count in the budget.
-    pub(crate) fn probing(&self, http: Http, tokens: Arc<Tokens>) -> Session {
+    pub(crate) fn probing(&self, http: Arc<Http>, tokens: Arc<Tokens>) -> Session {
         Session {
             probes: true,
             tokens,

@@ -42,7 +42,7 @@ impl Copier {
 
     /// What was done.
     async fn place_alone(&self, image: &Image, blob: &Blob) -> Result<Count, CopyError> {
-        let target = &self.target.shared().session;
+        let target = &self.target.session(&image.to);
         if self.placed.is_in(&blob.digest, &image.to) {
             return Ok(Count::BlobsSkipped);
         }
@@ -79,7 +79,7 @@ impl Copier {
         let Some(from) = from else {
             return Ok(None);
         };
-        let target = &self.target.shared().session;
+        let target = &self.target.session(&image.to);
         match target.mount(&image.to, &blob.digest, &from).await {
             Ok(mounted) => Ok(Some(mounted)),
             Err(failure) if matches!(failure.status, Some(400..=404)) => Ok(None),
@@ -92,7 +92,7 @@ impl Copier {
         if blob.size <= self.settings.limits.piece_bytes as u64 {
             return None;
         }
-        let target = &self.target.shared().session;
+        let target = &self.target.session(&image.to);
         let others = self.settings.siblings.iter().filter(|other| **other != image.to);
         for other in others.take(MOST_SIBLINGS) {
             if let Ok(true) = target.has_blob(other, &blob.digest).await {
@@ -108,8 +108,7 @@ impl Copier {
             Some(upload) => Ok(upload),
             None => self
                 .target
-                .shared()
-                .session
+                .session(&image.to)
                 .begin_upload(&image.to)
                 .await
                 .map_err(CopyError::target),
@@ -118,7 +117,7 @@ impl Copier {
 
     /// A blob that fits into one piece: nothing is sent before it is known to be right.
     async fn send_at_once(&self, image: &Image, blob: &Blob, begun: Option<Upload>) -> Result<(), CopyError> {
-        let target = &self.target.shared().session;
+        let target = &self.target.session(&image.to);
         let mut content = Bytes::new();
         let read = async {
             let mut reading = self.reading(image, blob, self.settings.limits.piece_bytes).await?;
@@ -138,7 +137,7 @@ impl Copier {
     }
 
     async fn send_in_pieces(&self, image: &Image, blob: &Blob, mut upload: Upload) -> Result<(), CopyError> {
-        let target = &self.target.shared().session;
+        let target = &self.target.session(&image.to);
         let sent = self.pieces(image, blob, &mut upload).await;
         if sent.is_err() {
             cancel(target, image, Some(&upload)).await;
@@ -148,7 +147,7 @@ impl Copier {
 
     /// A large blob by one request, which is broken off before its last piece when the content turns out to be wrong.
     async fn send_as_it_comes(&self, image: &Image, blob: &Blob, upload: &Upload) -> Result<(), CopyError> {
-        let target = &self.target.shared().session;
+        let target = &self.target.session(&image.to);
         let sent = self.stream(image, blob, upload).await;
         if sent.is_err() {
             cancel(target, image, Some(upload)).await;
@@ -157,7 +156,7 @@ impl Copier {
     }
 
     async fn stream(&self, image: &Image, blob: &Blob, upload: &Upload) -> Result<(), CopyError> {
-        let target = &self.target.shared().session;
+        let target = &self.target.session(&image.to);
         let most = self.settings.limits.piece_bytes.min(LARGEST_STREAMED);
         let mut reading = self.reading(image, blob, most).await?;
         let (sender, pieces) = mpsc::channel(1);
@@ -191,7 +190,7 @@ impl Copier {
     }
 
     async fn pieces(&self, image: &Image, blob: &Blob, upload: &mut Upload) -> Result<(), CopyError> {
-        let target = &self.target.shared().session;
+        let target = &self.target.session(&image.to);
         let mut reading = self.reading(image, blob, self.settings.limits.piece_bytes).await?;
         while let Some(piece) = reading.next_piece().await? {
             let sent = target.send_piece(&image.to, upload, piece).await;
@@ -202,7 +201,7 @@ impl Copier {
     }
 
     async fn reading(&self, image: &Image, blob: &Blob, most: usize) -> Result<Reading<'_>, CopyError> {
-        let source = &self.source.shared().session;
+        let source = &self.source.session(&image.from);
         let time = Some(self.settings.limits.blob);
         let reply = source.open_blob(&image.from, &blob.digest, false, time).await;
         let reply = reply.map_err(CopyError::source)?;

@@ -25,7 +25,7 @@ pub async fn inspect(
     digest: &Digest,
 ) -> Sides<Result<Option<Missing>, Failure>> {
     let mut inspection = Inspection {
-        sessions: clients.map(|client| &client.shared().session),
+        sessions: Sides::from_fn(|side| clients[side].session(paths[side])),
         paths,
         found: Sides::from_fn(|_| Ok(None)),
         asked: HashSet::new(),

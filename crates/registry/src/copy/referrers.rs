@@ -26,7 +26,7 @@ impl Copier {
                 self.place_manifest(image, &referrer.digest, DEEPEST).await?;
             }
             // Where there is no API they are found by the tag.
-            let target = &self.target.shared().session;
+            let target = &self.target.session(&image.to);
             let listed = target.referrers(&image.to, &root.digest).await;
             if listed.map_err(CopyError::target)?.is_none() {
                 self.attach_tag(image, &fallback, &index).await?;
@@ -34,7 +34,7 @@ impl Copier {
         }
         for suffix in SUFFIXES {
             let tag = format!("{fallback}{suffix}");
-            let source = &self.source.shared().session;
+            let source = &self.source.session(&image.from);
             let found = source
                 .head_manifest(&image.from, &tag)
                 .await
@@ -52,7 +52,7 @@ impl Copier {
 
     /// The index of what refers to an image: from the API, else from the tag; `None` when there is nothing.
     async fn list(&self, image: &Image, digest: &Digest, fallback: &str) -> Result<Option<Manifest>, CopyError> {
-        let source = &self.source.shared().session;
+        let source = &self.source.session(&image.from);
         let listed = match source.referrers(&image.from, digest).await.map_err(CopyError::source)? {
             Some(listed) => listed,
             None => match source

@@ -196,8 +196,9 @@ impl Client {
                 return see(Climbed::failed(Step::Tls, failure));
             }
         };
+        let repository = target.repository.as_deref().unwrap_or_default();
         let ladder = Ladder {
-            session: shared.session.afresh(http),
+            session: self.session(repository).afresh(Arc::new(http)),
             recorder,
             target,
         };
