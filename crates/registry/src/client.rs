@@ -79,7 +79,7 @@ impl Client {
         reason = "a connection holds credentials: it is given away, not kept around"
     )]
     pub fn with_budget(connection: Connection, limits: Limits, budget: Arc<Budget>) -> Result<Client, ClientError> {
-        Client::resolving_by(&connection, limits, budget, &Budgets::new(), dns::system)
+        Client::resolving_by(&connection, limits, &budget, &Budgets::new(), dns::system)
     }
 
     /// A client that shares the budgets of a process: the registry's, and those of the interfaces that list its tags in bulk.
@@ -89,13 +89,13 @@ impl Client {
     )]
     pub fn with_budgets(connection: Connection, limits: Limits, budgets: &Budgets) -> Result<Client, ClientError> {
         let budget = budgets.for_registry(&connection.registry, connection.provider);
-        Client::resolving_by(&connection, limits, budget, budgets, dns::system)
+        Client::resolving_by(&connection, limits, &budget, budgets, dns::system)
     }
 
     pub(crate) fn resolving_by(
         connection: &Connection,
         limits: Limits,
-        budget: Arc<Budget>,
+        budget: &Arc<Budget>,
         budgets: &Budgets,
         lookup: dns::Lookup,
     ) -> Result<Client, ClientError> {
@@ -141,7 +141,12 @@ impl Client {
     }
 
     /// A client of the same registry for copying: with budgets and limits of its own, and the same guards.
-    pub(crate) fn for_copies(&self, budget: CopyBudget, limits: Limits, access: Access) -> Result<Client, ClientError> {
+    pub(crate) fn for_copies(
+        &self,
+        budget: &CopyBudget,
+        limits: Limits,
+        access: &Access,
+    ) -> Result<Client, ClientError> {
         let Shared {
             session,
             below,

@@ -28,11 +28,13 @@ use crate::wire::path;
 mod blobs;
 mod error;
 mod inspect;
+mod looks;
 mod pace;
 mod parts;
 mod placed;
 mod push;
 mod referrers;
+mod subjects;
 mod tally;
 
 pub use error::CopyError;
@@ -60,7 +62,8 @@ pub struct CopyLimits {
     pub tag: Duration,
     /// Bytes of a blob. Default 64 GiB.
     pub blob_bytes: u64,
-    /// Bytes of a blob that are in memory, and sent in one request. Default 4 MiB, the most that GHCR and Azure take.
+    /// Bytes of a blob that are in memory, and sent in one request, unless the target wants more in one. Default 4 MiB, the most that
+    /// GHCR takes.
     pub piece_bytes: usize,
 }
 
@@ -147,7 +150,7 @@ impl Copier {
                 total: settings.limits.request,
                 ..client.shared().session.http.limits.clone()
             };
-            client.for_copies(budget, limits, access)
+            client.for_copies(&budget, limits, &access)
         };
         Ok(Copier {
             source: client(source, Access::Read)?,
@@ -195,31 +198,29 @@ impl Copier {
         if !self.has_manifest(&image.to, &root.digest).await? {
             self.put(&image.to, &root.digest.to_string(), &root).await?;
         }
+        if self.settings.referrers {
+            self.attached(image, &root).await?;
+        }
         Ok(Copied::Written)
     }
 
     async fn copy_checked(&self, image: &Image) -> Result<Copied, CopyError> {
-        if self.is_there(image).await? {
+        let is_there = self.is_there(image).await?;
+        if is_there && !self.settings.referrers {
             return Ok(Copied::AlreadyThere);
         }
         let root = self.root(image).await?;
-        self.content(image, &root, DEEPEST).await?;
+        if !is_there {
+            self.content(image, &root, DEEPEST).await?;
+        }
+        // What was attached since the tag was written comes, too.
         if self.settings.referrers {
             self.attached(image, &root).await?;
         }
-        self.write_tag(image, &image.tag, &root).await
-    }
-
-    /// Whether the target's tag is there; with another digest it is an error. One cheap request: an answer that leaves doubt
-    /// counts as no, because the tag is looked for again before it is written.
-    async fn is_there(&self, image: &Image) -> Result<bool, CopyError> {
-        let target = &self.target.session(&image.to);
-        let found = target.head_manifest(&image.to, &image.tag).await;
-        match found.map_err(CopyError::target)? {
-            Some(Some(found)) if found == image.digest => Ok(true),
-            Some(Some(found)) => Err(CopyError::Mismatched { found }),
-            Some(None) | None => Ok(false),
+        if is_there {
+            return Ok(Copied::AlreadyThere);
         }
+        self.write_tag(image, &image.tag, &root).await
     }
 
     /// What the source's tag stands for now; it must be what was expected.
@@ -281,43 +282,12 @@ impl Copier {
         if self.has_manifest(&image.to, digest).await? {
             return Ok(());
         }
-        self.put(&image.to, &digest.to_string(), &manifest).await
+        self.put(&image.to, &digest.to_string(), &manifest).await?;
+        Ok(())
     }
 
-    /// Whether the target has a manifest by digest.
-    async fn has_manifest(&self, repository: &str, digest: &Digest) -> Result<bool, CopyError> {
-        let found = self.placed.is_in(digest, repository) || {
-            let target = &self.target.session(repository);
-            let found = target.head_manifest(repository, &digest.to_string()).await;
-            found.map_err(CopyError::target)?.is_some()
-        };
-        if found {
-            self.placed.note(digest, repository);
-            self.settings.tally.add(Count::ManifestsSkipped, 1);
-        }
-        Ok(found)
-    }
-
-    /// Writes a tag, unless it is there; never over another digest. Looks at it before and after.
-    async fn write_tag(&self, image: &Image, tag: &str, manifest: &Manifest) -> Result<Copied, CopyError> {
-        let target = &self.target.session(&image.to);
-        match target.resolve(&image.to, tag).await {
-            Ok(found) if found.digest == manifest.digest => return Ok(Copied::AlreadyThere),
-            Ok(found) => return Err(CopyError::Mismatched { found: found.digest }),
-            Err(failure) if failure.is_absent() => {}
-            Err(failure) => return Err(CopyError::target(failure)),
-        }
-        self.put(&image.to, tag, manifest).await?;
-        let written = target.resolve(&image.to, tag).await.map_err(CopyError::target)?;
-        if written.digest == manifest.digest {
-            Ok(Copied::Written)
-        } else {
-            Err(CopyError::Mismatched { found: written.digest })
-        }
-    }
-
-    /// Puts a manifest under a tag or its digest.
-    async fn put(&self, repository: &str, reference: &str, manifest: &Manifest) -> Result<(), CopyError> {
+    /// Puts a manifest under a tag or its digest. Whether the target said that it has it by its digest.
+    async fn put(&self, repository: &str, reference: &str, manifest: &Manifest) -> Result<bool, CopyError> {
         let target = &self.target.session(repository);
         let put = target.put_manifest(repository, reference, &manifest.media_type, manifest.body.clone());
         let put = put.await.inspect_err(|_| {
@@ -325,6 +295,7 @@ impl Copier {
             self.placed.forget(repository);
         });
         let put = put.map_err(CopyError::target)?;
+        let is_said = put.is_some();
         if let Some(found) = put.filter(|found| *found != manifest.digest) {
             return Err(CopyError::Corrupt(format!(
                 "the target calls what was sent as {} {found}",
@@ -333,7 +304,7 @@ impl Copier {
         }
         self.placed.note(&manifest.digest, repository);
         self.settings.tally.add(Count::ManifestsSent, 1);
-        Ok(())
+        Ok(is_said)
     }
 }
 

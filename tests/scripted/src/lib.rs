@@ -178,7 +178,7 @@ impl Registry {
         self.state.tokens.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Tags in a page; the client's `n` counts when it is smaller. At first 1000.
+    /// Tags and referrers in a page; the client's `n` counts when it is smaller. At first 1000.
     pub fn set_page_size(&self, tags: usize) {
         self.state.behaviour(|behaviour| behaviour.page_size = tags.max(1));
     }

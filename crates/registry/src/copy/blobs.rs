@@ -46,8 +46,7 @@ impl Copier {
         if self.placed.is_in(&blob.digest, &image.to) {
             return Ok(Count::BlobsSkipped);
         }
-        let there = target.has_blob(&image.to, &blob.digest).await;
-        if there.map_err(CopyError::target)? {
+        if self.has_blob(&image.to, blob).await? {
             return Ok(Count::BlobsSkipped);
         }
         let begun = match self.mount(image, blob).await? {

@@ -44,7 +44,7 @@ pub(crate) fn right(request: &Recorded, body: &Bytes, state: &State) -> Response
             uploads::put_manifest(request, body, state, repository, reference)
         }
         Rest::Manifest(reference) => manifest(request, state, repository, reference),
-        Rest::Referrers(subject) => uploads::referrers(state, repository, subject),
+        Rest::Referrers(subject) => uploads::referrers(request, state, repository, subject),
         Rest::Upload(id) => uploads::upload(request, body, state, repository, id),
         Rest::Blob(digest) => blob(request, state, repository, digest),
     })
