@@ -54,7 +54,7 @@ pub(crate) trait Provider: std::fmt::Debug + Sync {
 
     /// How the content of a blob is sent.
     fn uploads(&self) -> Uploads {
-        Uploads::InPieces
+        Uploads::InPieces { least: 0 }
     }
 
     /// What the variables of the environment begin with that say who we are to this provider.
@@ -105,7 +105,10 @@ pub(crate) trait Provider: std::fmt::Debug + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Uploads {
     /// A large one by several requests.
-    InPieces,
+    InPieces {
+        /// Bytes that each of them but the last must have.
+        least: usize,
+    },
     /// By one request, whatever its size.
     AtOnce,
 }

@@ -16,12 +16,16 @@ use crate::wire::failure::{Class, Failure, Rung};
 use crate::wire::path;
 use crate::wire::reply::Reply;
 
+/// The least bytes of a piece (OCI distribution specification, "Pushing a blob in chunks").
+const LEAST: &str = "oci-chunk-min-length";
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// An upload that was begun: where its next piece goes, and how much it has.
 pub(super) struct Upload {
     location: Url,
     sent: u64,
+    /// Bytes that each piece but the last must have, where the registry says so.
+    pub(super) least: u64,
 }
 
 /// What came of asking for a blob of another repository.
@@ -134,7 +138,9 @@ impl Session {
         let reply = self
             .write(Method::PATCH, url, repository, Access::Write, headers, Some(piece))
             .await?;
+        let least = upload.least;
         *upload = self.upload(&reply, end)?;
+        upload.least = upload.least.max(least);
         Ok(())
     }
 
@@ -210,21 +216,32 @@ impl Session {
         self.get(ask, repository).await
     }
 
-    /// Where the next piece goes. It must be on the registry itself: it is sent with the credential.
+    /// Where the next piece goes. It must be on the registry itself: it is sent with the credential. Scheme and port are not looked at,
+    /// and stay ours: behind another server a registry often does not know its own.
     fn upload(&self, reply: &Reply, sent: u64) -> Result<Upload, Failure> {
         let location = reply.header(LOCATION).and_then(|to| reply.url().join(to).ok());
-        let Some(location) = location else {
+        let Some(there) = location else {
             return Err(reply.not_a_registry("an upload without a Location"));
         };
-        let plain = location.username().is_empty() && location.password().is_none();
-        if !self.site.owns(&location) || !plain {
+        let plain = there.username().is_empty() && there.password().is_none() && there.host().is_some();
+        if there.host() != self.site.base.host() || !plain || !matches!(there.scheme(), "https" | "http") {
             let message = format!(
                 "{}: sends the upload to another place ({}), which gets nothing from us",
                 reply.request,
-                location.host_str().unwrap_or("?")
+                there.host_str().unwrap_or("?")
             );
             return Err(reply.failure(Class::Misrouted, message));
         }
-        Ok(Upload { location, sent })
+        let mut location = self.site.url(there.path());
+        location.set_query(there.query());
+        let least = reply
+            .headers()
+            .get(LEAST)
+            .and_then(|least| least.to_str().ok()?.trim().parse().ok());
+        Ok(Upload {
+            location,
+            sent,
+            least: least.unwrap_or(0),
+        })
     }
 }
