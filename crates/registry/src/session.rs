@@ -1,6 +1,7 @@
 //! Authenticated requests to one registry.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use catamaran_core::endpoint::Unavailable;
@@ -18,6 +19,9 @@ use crate::wire::reply::Reply;
 use crate::wire::transport::Http;
 
 mod authentication;
+
+/// How long a token takes to be known everywhere in a registry that has just given it.
+const UNTIL_KNOWN: Duration = Duration::from_secs(1);
 
 /// A registry, a way to reach it, and what was learned about authenticating with it.
 pub(crate) struct Session {
@@ -132,7 +136,11 @@ impl Session {
             return self.settle(reply, &ask, repository).await;
         }
         ask.authorization = self.authorization(Some(about)).await?;
-        let reply = self.send(&ask).await?;
+        let mut reply = self.send(&ask).await?;
+        if self.is_too_new(&reply, &ask, about).await {
+            tokio::time::sleep(UNTIL_KNOWN).await;
+            reply = self.send(&ask).await?;
+        }
         self.settle(reply, &ask, repository).await
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Token {
 pub(crate) struct Slot {
     token: Option<Token>,
     failed: Option<(Instant, Failure)>,
+    /// When it was waited for a new token to be known.
+    waited: Option<Instant>,
 }
 
 /// What is known about one scope, apart from its token.
@@ -143,6 +145,16 @@ impl Slot {
         self.token
             .as_ref()
             .is_some_and(|kept| kept.header == *token && now.duration_since(kept.since) < SHORTEST_LIFE)
+    }
+
+    /// Whether to wait for a token that is refused because it is too new; once in a while, because most refusals are about rights.
+    pub(crate) fn waits_for(&mut self, token: &HeaderValue, now: Instant) -> bool {
+        let waited_lately = self.waited.is_some_and(|at| now.duration_since(at) < SHORTEST_LIFE);
+        let waits = !waited_lately && self.is_new(token, now);
+        if waits {
+            self.waited = Some(now);
+        }
+        waits
     }
 
     /// Forgets the token that was refused, unless it has been replaced already.

@@ -10,7 +10,7 @@ use super::DEEPEST;
 use super::parts::Parts;
 use crate::client::Client;
 use crate::session::Session;
-use crate::wire::failure::{Failure, Rung};
+use crate::wire::failure::Failure;
 
 /// Manifests and blobs that one inspection asks for at most; the rest is not looked at.
 const MOST_PARTS: usize = 4096;
@@ -131,14 +131,10 @@ async fn has_manifest(session: &Session, path: &str, digest: &Digest) -> Result<
     }
 }
 
-/// Who says that it lacks a blob, or does not know HEAD, is asked for it as a kubelet would: only a body can say that it is absent.
+/// Who says that it lacks a blob is asked for it as a kubelet would: only a body can say that it is absent.
 async fn has_blob(session: &Session, path: &str, digest: &Digest) -> Result<bool, Failure> {
     let head = session.has_blob(path, digest).await;
-    let is_doubtful = match &head {
-        Ok(there) => !there,
-        Err(failure) => failure.rung == Rung::Blob && matches!(failure.status, Some(405 | 501)),
-    };
-    if !is_doubtful {
+    if !matches!(head, Ok(false)) {
         return head;
     }
     match session.first_blob_byte(path, digest).await {

@@ -51,6 +51,11 @@ fn closing(upload: &Upload, digest: &Digest) -> Ask {
     ask
 }
 
+/// Whether HEAD itself is what was refused: then GET tells, as far as the first byte.
+fn knows_no_head(failure: &Failure, rung: Rung) -> bool {
+    failure.rung == rung && matches!(failure.status, Some(400 | 405 | 501)) && failure.class != Class::Locked
+}
+
 impl Session {
     /// The digest of a manifest if it is there, by one HEAD; the inner `None`: it is there, and has no digest.
     ///
@@ -65,11 +70,18 @@ impl Session {
             Ok(reply) if reply.is_html() => Err(reply.not_a_registry("a web page instead of a manifest")),
             Ok(reply) => announced(&reply).map(Some),
             Err(failure) if failure.status == Some(404) && failure.rung == Rung::Manifest => Ok(None),
+            Err(failure) if knows_no_head(&failure, Rung::Manifest) => {
+                match self.manifest(repository, reference).await {
+                    Ok(manifest) => Ok(Some(Some(manifest.digest))),
+                    Err(failure) if failure.status == Some(404) => Ok(None),
+                    Err(failure) => Err(failure),
+                }
+            }
             Err(failure) => Err(failure),
         }
     }
 
-    /// Whether a repository has a blob. A registry that redirects to its storage has it.
+    /// Whether a repository has a blob. A registry that redirects to its storage has it; one that knows no HEAD is asked for its first byte.
     pub(super) async fn has_blob(&self, repository: &str, digest: &Digest) -> Result<bool, Failure> {
         path::check_repository(repository)?;
         let url = self.site.url(&format!("/v2/{repository}/blobs/{digest}"));
@@ -78,6 +90,13 @@ impl Session {
             Ok(reply) if reply.is_html() => Err(reply.not_a_registry("a web page instead of a blob")),
             Ok(_) => Ok(true),
             Err(failure) if failure.status == Some(404) && failure.rung == Rung::Blob => Ok(false),
+            Err(failure) if knows_no_head(&failure, Rung::Blob) => {
+                match self.first_blob_byte(repository, digest).await {
+                    Ok(_) => Ok(true),
+                    Err(failure) if failure.status == Some(404) => Ok(false),
+                    Err(failure) => Err(failure),
+                }
+            }
             Err(failure) => Err(failure),
         }
     }

@@ -49,6 +49,21 @@ impl Session {
         }
     }
 
+    /// Whether a new token was refused that may be known in a second. Probes wait for nothing.
+    pub(super) async fn is_too_new(&self, refusal: &Reply, ask: &Ask, about: About<'_>) -> bool {
+        let Some(token) = ask.authorization.as_ref() else {
+            return false;
+        };
+        if self.probes || refusal.status() != StatusCode::UNAUTHORIZED {
+            return false;
+        }
+        if challenge::read(refusal.headers()).is_insufficient {
+            return false;
+        }
+        let slot = self.tokens.slot(&about.scope(&*self.protocol));
+        slot.lock().await.waits_for(token, Instant::now())
+    }
+
     /// Learns from a refusal, and drops what was refused. Whether there is something else to show.
     async fn renews(&self, refusal: &Reply, refused: Option<&HeaderValue>, about: About<'_>) -> Result<bool, Failure> {
         let scope = about.scope(&*self.protocol);

@@ -17,6 +17,7 @@ mod refused;
 mod resolving;
 mod scopes;
 mod tokens;
+mod tolerance;
 mod uploads;
 
 use std::time::Duration;
