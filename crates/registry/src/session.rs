@@ -118,7 +118,12 @@ impl Session {
 
     /// One authenticated request to the registry about `repository`. A refused token is dropped and the request made once more
     /// with a new one. The answer is a success or a redirect.
-    pub(crate) async fn ask(&self, mut ask: Ask, repository: &str) -> Result<Reply, Failure> {
+    pub(crate) async fn ask(&self, ask: Ask, repository: &str) -> Result<Reply, Failure> {
+        // Boxed, because it is part of everything that waits for a registry.
+        Box::pin(self.ask_as_told(ask, repository)).await
+    }
+
+    async fn ask_as_told(&self, mut ask: Ask, repository: &str) -> Result<Reply, Failure> {
         debug_assert!(self.site.owns(&ask.url), "credentials are for the registry only");
         let access = if ask.access == Access::Read {
             &self.access

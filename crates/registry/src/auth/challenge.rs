@@ -242,7 +242,7 @@ mod tests {
         let read = all(&[
             r#"Basic realm="x", Bearer realm="https://one.test/t",scope="repository:a:pull repository:b:pull,push""#,
             r#"Bearer realm="https://two.test/t",scope="repository:c:push",scope="repository:d:*",error="insufficient_scope""#,
-            r#"Negotiate abc=="#,
+            "Negotiate abc==",
         ]);
         let one = pulling("https://one.test/t", None, &["repository:a:pull", "repository:b:pull"]);
         let two = pulling("https://two.test/t", None, &["repository:d:pull"]);

@@ -84,11 +84,11 @@ async fn registry_that_refuses_pieces_gets_each_blob_by_one_request() {
     for (status, code) in refusals {
         let (from, to) = pair().await;
         to.fault(Fault::on("/blobs/uploads/", What::error(status, code, "no pieces")).method(Method::PATCH));
-        let copier = copier(&from, &to, Provider::Generic);
+        let copies = copier(&from, &to, Provider::Generic);
         for tag in ["1.0", "2.0"] {
             let digest = push(&from, tag, SIZE);
-            let copied = copier.copy(&image(tag, &digest)).await;
-            assert_eq!(copied, Ok(Copied::Written), "{status}");
+            let end = copies.copy(&image(tag, &digest)).await;
+            assert_eq!(end, Ok(Copied::Written), "{status}");
             assert_identical(&from, FROM, &to, TO, tag);
         }
         assert_eq!(lengths(&to, &Method::PATCH).len(), 1, "{status}: it is not tried again");
