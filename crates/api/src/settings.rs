@@ -240,7 +240,7 @@ pub struct Repair {
     /// tags sha256-<digest> with .sig, .att and .sbom. Attestations within an image index are always copied.
     pub referrers: bool,
 
-    /// Tags copied at a time, 1 to 8. Each needs 4 MiB of memory.
+    /// Tags copied at a time, 1 to 8. Each needs 4 MiB of memory, and up to 10 MiB where a registry wants larger pieces.
     #[schemars(range(min = *CONCURRENCY.start(), max = *CONCURRENCY.end()))]
     pub concurrency: i32,
 

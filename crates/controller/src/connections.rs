@@ -13,7 +13,7 @@ use std::time::Duration;
 use catamaran_core::policy::{MirrorPolicy, SidePolicy};
 use catamaran_core::side::Side;
 use catamaran_registry::{
-    Budgets, Client, ClientIdentity, Connection, CopyBudget, Credentials, Identities, Limits, Surroundings,
+    Budgets, Client, ClientIdentity, Connection, CopyBudget, Credentials, Identities, Keyring, Limits, Surroundings,
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -243,7 +243,8 @@ impl Connections {
             return Ok(cached.client.clone());
         }
         let connection = Connection {
-            credentials: material.credentials,
+            credentials: material.keyring.credentials,
+            below: material.keyring.below,
             extra_ca: material.extra_ca,
             client_identity: material.client_identity,
             registry: side.registry.clone(),
@@ -274,18 +275,21 @@ impl Connections {
 
     async fn read(&self, side: &SidePolicy) -> Result<Material, ConnectionError> {
         let mut version = Vec::new();
-        let credentials = match &side.credentials_secret {
-            None => ambient(&self.identities, side)?,
+        let keyring = match &side.credentials_secret {
+            None => ambient(&self.identities, side)?.into(),
             Some(name) => {
                 let secret = self.get(name).await?;
                 version.push(secret.metadata.resource_version.clone());
                 let name = name.clone();
                 match credentials(&secret, &side.registry) {
                     Err(problem) => return Err(ConnectionError::Unusable { name, problem }),
-                    Ok(credentials) => match credentials.unsupported_by(side.provider) {
-                        Some(problem) => return Err(ConnectionError::UnsupportedCredentials { name, problem }),
-                        None => credentials,
-                    },
+                    Ok(keyring) => {
+                        let problem = keyring.all().find_map(|one| one.unsupported_by(side.provider));
+                        match problem {
+                            Some(problem) => return Err(ConnectionError::UnsupportedCredentials { name, problem }),
+                            None => keyring,
+                        }
+                    }
                 }
             }
         };
@@ -301,7 +305,7 @@ impl Connections {
             }
         };
         Ok(Material {
-            credentials,
+            keyring,
             extra_ca,
             client_identity,
             version,
@@ -346,7 +350,7 @@ fn limits() -> Limits {
 }
 
 struct Material {
-    credentials: Credentials,
+    keyring: Keyring,
     extra_ca: Option<Vec<u8>>,
     client_identity: Option<ClientIdentity>,
     version: Vec<Option<String>>,

@@ -32,7 +32,10 @@ pub struct Client {
 }
 
 pub(crate) struct Shared {
+    /// For every repository that none of the others is for.
     pub(crate) session: Session,
+    /// For the repositories that begin with a path, which have credentials of their own.
+    below: Vec<(String, Session)>,
     pub(crate) guard: Arc<Guard>,
     pub(crate) trust: Trust,
     /// What probes have learnt of authenticating, and the blob that each manifest leads to.
@@ -41,9 +44,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    fn new(session: Session, guard: Arc<Guard>, trust: Trust) -> Shared {
+    fn new(session: Session, below: Vec<(String, Session)>, guard: Arc<Guard>, trust: Trust) -> Shared {
         Shared {
             session,
+            below,
             guard,
             trust,
             probe_tokens: Arc::new(Tokens::new(Scheme::Unknown)),
@@ -75,7 +79,7 @@ impl Client {
         reason = "a connection holds credentials: it is given away, not kept around"
     )]
     pub fn with_budget(connection: Connection, limits: Limits, budget: Arc<Budget>) -> Result<Client, ClientError> {
-        Client::resolving_by(&connection, limits, budget, &Budgets::new(), dns::system)
+        Client::resolving_by(&connection, limits, &budget, &Budgets::new(), dns::system)
     }
 
     /// A client that shares the budgets of a process: the registry's, and those of the interfaces that list its tags in bulk.
@@ -85,13 +89,13 @@ impl Client {
     )]
     pub fn with_budgets(connection: Connection, limits: Limits, budgets: &Budgets) -> Result<Client, ClientError> {
         let budget = budgets.for_registry(&connection.registry, connection.provider);
-        Client::resolving_by(&connection, limits, budget, budgets, dns::system)
+        Client::resolving_by(&connection, limits, &budget, budgets, dns::system)
     }
 
     pub(crate) fn resolving_by(
         connection: &Connection,
         limits: Limits,
-        budget: Arc<Budget>,
+        budget: &Arc<Budget>,
         budgets: &Budgets,
         lookup: dns::Lookup,
     ) -> Result<Client, ClientError> {
@@ -101,53 +105,76 @@ impl Client {
         let site = Arc::new(site);
         let guard = Arc::new(Guard::new(connection.addresses(), &site.base, lookup));
         let trust = Trust::new(connection.extra_ca.as_deref(), connection.client_identity.as_ref())?;
-        let http = Http::new(guard.clone(), &trust, limits)?;
-        let setup = Setup {
-            site: &site,
-            http: &http,
-            budgets,
-            trust: &trust,
-        };
+        let http = Arc::new(Http::new(guard.clone(), &trust, limits)?);
         let provider = providers::of(connection.provider);
-        let protocol = provider.connect(&setup)?;
-        let tokens = Arc::new(Tokens::new(protocol.known_scheme(&site)));
-        let session = Session {
-            site,
-            http,
-            tokens,
-            provider,
-            protocol,
-            budget: Some(budget),
-            writes: None,
-            access: Access::Read,
-            probes: false,
-            spends: None,
+        let tokens = Arc::new(Tokens::new(Scheme::Unknown));
+        let session = |site: Arc<Site>| {
+            let protocol = provider.connect(&Setup {
+                site: &site,
+                http: &http,
+                budgets,
+                trust: &trust,
+            })?;
+            Ok::<_, ClientError>(Session {
+                site,
+                http: http.clone(),
+                tokens: tokens.clone(),
+                provider,
+                protocol,
+                budget: Some(budget.clone()),
+                writes: None,
+                access: Access::Read,
+                probes: false,
+                spends: None,
+            })
         };
+        let own = session(site.clone())?;
+        tokens.learn(own.protocol.known_scheme(&site));
+        let below = connection.below.iter().map(|(path, credentials)| {
+            let site = Arc::new(site.with(credentials.clone()));
+            Ok((path.clone(), session(site)?))
+        });
+        let below = below.collect::<Result<_, ClientError>>()?;
         Ok(Client {
-            shared: Arc::new(Shared::new(session, guard, trust)),
+            shared: Arc::new(Shared::new(own, below, guard, trust)),
         })
     }
 
     /// A client of the same registry for copying: with budgets and limits of its own, and the same guards.
-    pub(crate) fn for_copies(&self, budget: CopyBudget, limits: Limits, access: Access) -> Result<Client, ClientError> {
+    pub(crate) fn for_copies(
+        &self,
+        budget: &CopyBudget,
+        limits: Limits,
+        access: &Access,
+    ) -> Result<Client, ClientError> {
         let Shared {
-            session, guard, trust, ..
+            session,
+            below,
+            guard,
+            trust,
+            ..
         } = &*self.shared;
-        let session = Session {
-            site: session.site.clone(),
-            http: Http::new(guard.clone(), trust, limits)?,
-            tokens: Arc::new(Tokens::new(session.protocol.known_scheme(&session.site))),
-            provider: session.provider,
-            protocol: session.protocol.clone(),
-            budget: Some(budget.reads),
-            writes: Some(budget.writes),
-            access,
-            probes: false,
-            spends: None,
+        let http = Arc::new(Http::new(guard.clone(), trust, limits)?);
+        let tokens = Arc::new(Tokens::new(session.protocol.known_scheme(&session.site)));
+        let copying = |session: &Session| Session {
+            budget: Some(budget.reads.clone()),
+            writes: Some(budget.writes.clone()),
+            access: access.clone(),
+            tokens: tokens.clone(),
+            ..session.afresh(http.clone())
         };
+        let below = below.iter().map(|(path, session)| (path.clone(), copying(session)));
+        let shared = Shared::new(copying(session), below.collect(), guard.clone(), trust.clone());
         Ok(Client {
-            shared: Arc::new(Shared::new(session, guard.clone(), trust.clone())),
+            shared: Arc::new(shared),
         })
+    }
+
+    /// What asks for a repository: with the credential that it has.
+    pub(crate) fn session(&self, repository: &str) -> &Session {
+        let Shared { session, below, .. } = &*self.shared;
+        let found = below.iter().find(|(path, _)| repository.starts_with(path.as_str()));
+        found.map_or(session, |(_, session)| session)
     }
 
     pub(crate) fn shared(&self) -> &Shared {
@@ -158,8 +185,8 @@ impl Client {
     ///
     /// A repository that does not exist is a [`Failure::is_absent`].
     pub async fn list_tags(&self, repository: &str) -> Result<Vec<ListedTag>, Failure> {
-        let limit = self.shared.session.http.limits.listing;
-        tokio::time::timeout(limit, self.shared.session.list_tags(repository))
+        let limit = self.session(repository).http.limits.listing;
+        tokio::time::timeout(limit, self.session(repository).list_tags(repository))
             .await
             .unwrap_or_else(|_| {
                 let message = format!("failed to list the tags of {repository:?} within {} s", limit.as_secs());
@@ -174,7 +201,7 @@ impl Client {
     /// Why a tag that exists can't be pulled, listed or overwritten, in two requests; `None` when nothing is locked, or
     /// where the registry has no locks (all but Azure). A tag that does not exist is a failure.
     pub async fn lock_of(&self, repository: &str, tag: &str) -> Result<Option<Lock>, Failure> {
-        self.shared.session.lock_of(repository, tag).await
+        self.session(repository).lock_of(repository, tag).await
     }
 
     /// The digest of a tag, or of a digest if the registry has it.
@@ -182,25 +209,27 @@ impl Client {
     /// The registry's word is taken for it (`verified: false`) unless it gives none. A manifest that does not exist is a
     /// [`Failure::is_absent`].
     pub async fn resolve(&self, repository: &str, reference: &str) -> Result<Resolved, Failure> {
-        self.shared.session.resolve(repository, reference).await
+        self.session(repository).resolve(repository, reference).await
     }
 
     /// The same from the content: for samples. A registry whose word and content differ is a [`Class::LyingDigest`].
     pub async fn resolve_verified(&self, repository: &str, reference: &str) -> Result<Resolved, Failure> {
-        let reference = self.shared.session.without_pulling(repository, reference).await?;
-        self.shared.session.resolve_by_content(repository, &reference).await
+        let reference = self.session(repository).without_pulling(repository, reference).await?;
+        self.session(repository)
+            .resolve_by_content(repository, &reference)
+            .await
     }
 
     /// A manifest or index, its content checked against its digest.
     pub async fn fetch_manifest(&self, repository: &str, reference: &str) -> Result<Manifest, Failure> {
-        let reference = self.shared.session.without_pulling(repository, reference).await?;
-        self.shared.session.manifest(repository, &reference).await
+        let reference = self.session(repository).without_pulling(repository, reference).await?;
+        self.session(repository).manifest(repository, &reference).await
     }
 
     /// Has a pull-through cache import a tag, by asking for it as a kubelet would: the one request that is meant to. The
     /// registry imports everything that the manifest leads to by itself. With any other registry it only reads.
     pub async fn prewarm(&self, repository: &str, tag: &str) -> Result<Resolved, Failure> {
-        self.shared.session.resolve_by_content(repository, tag).await
+        self.session(repository).resolve_by_content(repository, tag).await
     }
 
     /// The path under which an account at Amazon caches an upstream registry (`ghcr.io`), by its pull-through cache rules;

@@ -17,6 +17,8 @@ pub struct Connection {
     pub provider: Provider,
     /// What to authenticate with.
     pub credentials: Credentials,
+    /// The same for the repositories that begin with a path; the first that fits counts.
+    pub below: Vec<(String, Credentials)>,
     /// Certificates (PEM) that are trusted besides the system's.
     pub extra_ca: Option<Vec<u8>>,
     /// The certificate that the registry and its token hosts are shown; nobody else is.

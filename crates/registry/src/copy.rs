@@ -29,11 +29,13 @@ mod blobs;
 mod error;
 mod explain;
 mod inspect;
+mod looks;
 mod pace;
 mod parts;
 mod placed;
 mod push;
 mod referrers;
+mod subjects;
 mod tally;
 
 pub use error::CopyError;
@@ -62,7 +64,8 @@ pub struct CopyLimits {
     pub tag: Duration,
     /// Bytes of a blob. Default 64 GiB.
     pub blob_bytes: u64,
-    /// Bytes of a blob that are in memory, and sent in one request. Default 4 MiB, the most that GHCR and Azure take.
+    /// Bytes of a blob that are in memory, and sent in one request, unless the target wants more in one. Default 4 MiB, the most that
+    /// GHCR takes.
     pub piece_bytes: usize,
 }
 
@@ -149,7 +152,7 @@ impl Copier {
                 total: settings.limits.request,
                 ..client.shared().session.http.limits.clone()
             };
-            client.for_copies(budget, limits, access)
+            client.for_copies(&budget, limits, &access)
         };
         Ok(Copier {
             source: client(source, Access::Read)?,
@@ -197,36 +200,34 @@ impl Copier {
         if !self.has_manifest(&image.to, &root.digest).await? {
             self.put(&image.to, &root.digest.to_string(), &root).await?;
         }
+        if self.settings.referrers {
+            self.attached(image, &root).await?;
+        }
         Ok(Copied::Written)
     }
 
     async fn copy_checked(&self, image: &Image) -> Result<Copied, CopyError> {
-        if self.is_there(image).await? {
+        let is_there = self.is_there(image).await?;
+        if is_there && !self.settings.referrers {
             return Ok(Copied::AlreadyThere);
         }
         let root = self.root(image).await?;
-        self.content(image, &root, DEEPEST).await?;
+        if !is_there {
+            self.content(image, &root, DEEPEST).await?;
+        }
+        // What was attached since the tag was written comes, too.
         if self.settings.referrers {
             self.attached(image, &root).await?;
+        }
+        if is_there {
+            return Ok(Copied::AlreadyThere);
         }
         self.write_tag(image, &image.tag, &root).await
     }
 
-    /// Whether the target's tag is there; with another digest it is an error. One cheap request: an answer that leaves doubt
-    /// counts as no, because the tag is looked for again before it is written.
-    async fn is_there(&self, image: &Image) -> Result<bool, CopyError> {
-        let target = &self.target.shared().session;
-        let found = target.head_manifest(&image.to, &image.tag).await;
-        match found.map_err(CopyError::target)? {
-            Some(Some(found)) if found == image.digest => Ok(true),
-            Some(Some(found)) => Err(CopyError::Mismatched { found }),
-            Some(None) | None => Ok(false),
-        }
-    }
-
     /// What the source's tag stands for now; it must be what was expected.
     async fn root(&self, image: &Image) -> Result<Manifest, CopyError> {
-        let found = self.source.shared().session.manifest(&image.from, &image.tag).await;
+        let found = self.source.session(&image.from).manifest(&image.from, &image.tag).await;
         let found = found.map_err(|failure| {
             if failure.is_absent() {
                 CopyError::Moved { found: None }
@@ -246,8 +247,7 @@ impl Copier {
     async fn fetch(&self, repository: &str, digest: &Digest) -> Result<Manifest, CopyError> {
         let found = self
             .source
-            .shared()
-            .session
+            .session(repository)
             .manifest(repository, &digest.to_string())
             .await;
         let found = found.map_err(CopyError::source)?;
@@ -284,50 +284,20 @@ impl Copier {
         if self.has_manifest(&image.to, digest).await? {
             return Ok(());
         }
-        self.put(&image.to, &digest.to_string(), &manifest).await
+        self.put(&image.to, &digest.to_string(), &manifest).await?;
+        Ok(())
     }
 
-    /// Whether the target has a manifest by digest.
-    async fn has_manifest(&self, repository: &str, digest: &Digest) -> Result<bool, CopyError> {
-        let found = self.placed.is_in(digest, repository) || {
-            let target = &self.target.shared().session;
-            let found = target.head_manifest(repository, &digest.to_string()).await;
-            found.map_err(CopyError::target)?.is_some()
-        };
-        if found {
-            self.placed.note(digest, repository);
-            self.settings.tally.add(Count::ManifestsSkipped, 1);
-        }
-        Ok(found)
-    }
-
-    /// Writes a tag, unless it is there; never over another digest. Looks at it before and after.
-    async fn write_tag(&self, image: &Image, tag: &str, manifest: &Manifest) -> Result<Copied, CopyError> {
-        let target = &self.target.shared().session;
-        match target.resolve(&image.to, tag).await {
-            Ok(found) if found.digest == manifest.digest => return Ok(Copied::AlreadyThere),
-            Ok(found) => return Err(CopyError::Mismatched { found: found.digest }),
-            Err(failure) if failure.is_absent() => {}
-            Err(failure) => return Err(CopyError::target(failure)),
-        }
-        self.put(&image.to, tag, manifest).await?;
-        let written = target.resolve(&image.to, tag).await.map_err(CopyError::target)?;
-        if written.digest == manifest.digest {
-            Ok(Copied::Written)
-        } else {
-            Err(CopyError::Mismatched { found: written.digest })
-        }
-    }
-
-    /// Puts a manifest under a tag or its digest.
-    async fn put(&self, repository: &str, reference: &str, manifest: &Manifest) -> Result<(), CopyError> {
-        let target = &self.target.shared().session;
+    /// Puts a manifest under a tag or its digest. Whether the target said that it has it by its digest.
+    async fn put(&self, repository: &str, reference: &str, manifest: &Manifest) -> Result<bool, CopyError> {
+        let target = &self.target.session(repository);
         let put = target.put_manifest(repository, reference, &manifest.media_type, manifest.body.clone());
         let put = put.await.inspect_err(|_| {
             // Perhaps one of its parts is gone, whatever we know.
             self.placed.forget(repository);
         });
         let put = put.map_err(CopyError::target)?;
+        let is_said = put.is_some();
         if let Some(found) = put.filter(|found| *found != manifest.digest) {
             return Err(CopyError::Corrupt(format!(
                 "the target calls what was sent as {} {found}",
@@ -336,7 +306,7 @@ impl Copier {
         }
         self.placed.note(&manifest.digest, repository);
         self.settings.tally.add(Count::ManifestsSent, 1);
-        Ok(())
+        Ok(is_said)
     }
 }
 

@@ -54,7 +54,7 @@ pub(crate) trait Provider: std::fmt::Debug + Sync {
 
     /// How the content of a blob is sent.
     fn uploads(&self) -> Uploads {
-        Uploads::InPieces
+        Uploads::InPieces { least: 0 }
     }
 
     /// What the variables of the environment begin with that say who we are to this provider.
@@ -105,7 +105,10 @@ pub(crate) trait Provider: std::fmt::Debug + Sync {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Uploads {
     /// A large one by several requests.
-    InPieces,
+    InPieces {
+        /// Bytes that each of them but the last must have.
+        least: usize,
+    },
     /// By one request, whatever its size.
     AtOnce,
 }
@@ -271,13 +274,37 @@ pub(crate) trait Protocol: Send + Sync {
 }
 
 impl dyn Protocol + '_ {
+    /// What several challenges make of the registry: the first that can be answered counts, and what others of the same token endpoint
+    /// name besides. Where no token endpoint is admitted, the credential itself may still be what the registry takes.
+    pub(crate) fn admit_one_of(
+        &self,
+        site: &Site,
+        offered: Vec<Challenge>,
+        sent: &Sent,
+    ) -> Result<Option<Scheme>, Failure> {
+        let mut admitted: Option<Scheme> = None;
+        let mut refused = None;
+        for challenge in offered {
+            match (self.admit(site, challenge, sent), &mut admitted) {
+                (Ok(scheme), Some(first)) => first.add(&scheme),
+                (Ok(Scheme::Basic), None) if refused.is_some() && !self.has_basic(site) => {}
+                (Ok(scheme), None) => admitted = Some(scheme),
+                (Err(failure), _) => refused = refused.or(Some(failure)),
+            }
+        }
+        match (admitted, refused) {
+            (None, Some(failure)) => Err(failure),
+            (admitted, _) => Ok(admitted),
+        }
+    }
+
     /// What a challenge makes of the registry. A token endpoint must be admitted: credentials go nowhere else.
     ///
     /// Azure: the registry's own `/oauth2/...`; GitHub: the registry's own `/token`; others: the registry's own host and
     /// port, or a host that the administrator listed. Always https, never with a user name in the URL. `sent`: what the request
     /// that was answered so carried.
     pub(crate) fn admit(&self, site: &Site, challenge: Challenge, sent: &Sent) -> Result<Scheme, Failure> {
-        let Challenge::Bearer { realm, service } = challenge else {
+        let Challenge::Bearer { realm, service, pulls } = challenge else {
             return Ok(Scheme::Basic);
         };
         let url = Url::parse(&realm).ok().filter(|url| {
@@ -292,7 +319,11 @@ impl dyn Protocol + '_ {
             );
             return Err(Failure::new(Rung::Challenge, Class::ForeignRealm, message));
         };
-        Ok(Scheme::Bearer { realm, service })
+        Ok(Scheme::Bearer {
+            realm,
+            service,
+            also: pulls,
+        })
     }
 
     /// The scope that reading a repository needs.

@@ -193,6 +193,7 @@ mod tests {
         let challenge = Challenge::Bearer {
             realm: realm.to_owned(),
             service: None,
+            pulls: Vec::new(),
         };
         protocol.admit(site, challenge, &Sent::default()).is_ok()
     }
@@ -367,9 +368,10 @@ mod tests {
                 let challenge = Challenge::Bearer {
                     realm: realm.clone(),
                     service: Some(realm.clone()),
+                    pulls: Vec::new(),
                 };
                 match protocol.admit(site, challenge, &Sent::default()) {
-                    Ok(Scheme::Bearer { realm, service }) => {
+                    Ok(Scheme::Bearer { realm, service, .. }) => {
                         let asking = protocol.token_ask(site, &realm, service.as_deref(), Some("repository:x:pull"));
                         // Without an identity nothing is fetched for it.
                         let ask = now(asking).unwrap();

@@ -2,7 +2,9 @@
 //!
 //! Sources: Azure/acr `docs/AAD-OAuth.md` and `docs/Token-BasicAuth.md`, Azure/acr-cli (`swagger.yaml`, ABAC claim), and
 //! what users report of error bodies. Not known, and chosen here: which error a garbled Entra token gets from
-//! `/oauth2/exchange` (401 with the words of .NET's token validation), and that a read lock is refused like a write lock.
+//! `/oauth2/exchange` (401 with the words of .NET's token validation), and that a read lock is refused like a write lock. Recorded
+//! traffic of others says how long tokens live, that a good token for too little is `insufficient_scope`, that each action that is
+//! missing has a detail of its own, that redirects carry HTML, and that requests of more than some 20 MB are refused.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -104,7 +106,8 @@ impl Acr {
                 principals: BTreeMap::new(),
                 anonymous: None,
                 abac: false,
-                refresh_life: Duration::from_hours(3),
+                // As recorded: 11,700 and 4,500 seconds.
+                refresh_life: Duration::from_mins(195),
                 access_life: Duration::from_mins(75),
                 valid_from: 0,
                 issued: 0,
@@ -159,7 +162,7 @@ impl Acr {
         self.settings().abac = abac;
     }
 
-    /// How long tokens live: refresh tokens (3 h), access tokens (75 min).
+    /// How long tokens live: refresh tokens (11,700 s), access tokens (4,500 s).
     pub fn set_lives(&self, refresh: Duration, access: Duration) {
         let mut settings = self.settings();
         (settings.refresh_life, settings.access_life) = (refresh, access);
@@ -275,16 +278,21 @@ impl Acr {
         if allowed {
             return Answer::json("challenge", 200, &json!({}));
         }
-        self.unauthorized("challenge", None, &Value::Null)
+        self.unauthorized("challenge", None, None, &Value::Null)
     }
 
-    /// 401 with the challenge; a scope is named where a resource was asked for.
-    fn unauthorized(&self, kind: &'static str, scope: Option<&str>, detail: &Value) -> Answer {
+    /// 401 with the challenge; a scope is named where a resource was asked for, and an error where the token is good for too little.
+    fn unauthorized(&self, kind: &'static str, scope: Option<&str>, error: Option<&str>, detail: &Value) -> Answer {
         let host = &self.host;
         let mut challenge = format!(r#"Bearer realm="https://{host}/oauth2/token",service="{host}""#);
         if let Some(scope) = scope {
             challenge += r#",scope=""#;
             challenge += scope;
+            challenge.push('"');
+        }
+        if let Some(error) = error {
+            challenge += r#",error=""#;
+            challenge += error;
             challenge.push('"');
         }
         let message = "authentication required, visit https://aka.ms/acr/authorization for more information.";

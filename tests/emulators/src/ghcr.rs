@@ -22,6 +22,11 @@ pub const BLOBS: &str = "pkg-containers.githubusercontent.com";
 /// The registry's name.
 pub const HOST: &str = "ghcr.io";
 const SIGNATURE: &str = "sig=signed-for-whoever-holds-it";
+const UPLOADS: &str = "/blobs/uploads/";
+/// What uploads are called once they were begun.
+const UPLOAD: &str = "/blobs/upload/";
+/// Bytes of a request.
+const LARGEST_PIECE: usize = 4 << 20;
 /// Tags in a page when the client does not say.
 const USUAL_PAGE: usize = 100;
 
@@ -36,12 +41,21 @@ struct Settings {
     public: BTreeSet<String>,
     /// Personal access tokens to the packages that their owner may read; `*` is all.
     accounts: BTreeMap<String, Vec<String>>,
-    /// Tokens that were issued: for which package, until when (seconds since 1970).
-    tokens: BTreeMap<String, (String, i64)>,
+    /// Those of them whose owner may write what they may read.
+    writers: BTreeSet<String>,
+    /// Tokens that were issued.
+    tokens: BTreeMap<String, Issued>,
     issued: u64,
     life: Duration,
     largest_page: usize,
     faults: Vec<(&'static str, Answer, usize)>,
+}
+
+struct Issued {
+    package: String,
+    writes: bool,
+    /// Seconds since 1970.
+    until: i64,
 }
 
 impl Ghcr {
@@ -53,6 +67,7 @@ impl Ghcr {
             settings: Mutex::new(Settings {
                 public: BTreeSet::new(),
                 accounts: BTreeMap::new(),
+                writers: BTreeSet::new(),
                 tokens: BTreeMap::new(),
                 issued: 0,
                 life: Duration::from_mins(5),
@@ -75,6 +90,12 @@ impl Ghcr {
     pub fn add_token(&self, token: &str, packages: &[&str]) {
         let packages = packages.iter().map(|package| (*package).to_owned()).collect();
         self.settings().accounts.insert(token.to_owned(), packages);
+    }
+
+    /// The same, and may write them.
+    pub fn add_writer(&self, token: &str, packages: &[&str]) {
+        self.add_token(token, packages);
+        self.settings().writers.insert(token.to_owned());
     }
 
     /// A personal access token ends.
@@ -131,7 +152,7 @@ impl Ghcr {
     }
 
     async fn respond(&self, request: &Request) -> Answer {
-        let route = Route::parse(&request.path);
+        let route = Route::parse(&request.path.replace(UPLOAD, UPLOADS));
         let kind = kind(request, route.as_ref());
         if let Some(answer) = self.fault(kind) {
             return answer;
@@ -140,21 +161,25 @@ impl Ghcr {
             return self.stored(request).await;
         }
         let answer = match route {
-            _ if request.path == "/token" => self.token(request),
+            _ if request.path == "/token" => self.token(request).await,
             None if request.path == "/v2/" => Self::challenge("challenge", None),
-            Some(route) if matches!(request.method, Method::GET | Method::HEAD) => self.content(request, &route).await,
+            Some(route) => self.content(request, &route).await,
             _ => elsewhere("other", &request.path),
         };
         answer.kind(kind).header("x-github-request-id", "D1E5:3F2A:0:1:67")
     }
 
-    fn token(&self, request: &Request) -> Answer {
+    async fn token(&self, request: &Request) -> Answer {
         let denied = || Answer::error("token", 403, "DENIED", "denied");
         let scope = request.parameter("scope").unwrap_or_default();
-        let package = scope
-            .strip_prefix("repository:")
-            .and_then(|rest| rest.rsplit_once(':'))
-            .map(|(package, _)| package.to_owned());
+        let scope = scope.strip_prefix("repository:").and_then(|rest| rest.rsplit_once(':'));
+        let package = scope.map(|(package, _)| package.to_owned());
+        let writes = scope.is_some_and(|(_, actions)| actions.split(',').any(|action| action == "push"));
+        // As recorded: reading what does not exist is refused as if it were another's.
+        let exists = match &package {
+            Some(package) => self.storage.tags(package).await.is_some(),
+            None => true,
+        };
         let mut settings = self.settings();
         let public = package.as_ref().is_none_or(|package| settings.public.contains(package));
         if request.header("authorization").is_some() {
@@ -166,25 +191,36 @@ impl Ghcr {
                 return denied();
             };
             let reads = |package: &String| readable.iter().any(|of| of == "*" || of == package);
-            if !public && !package.as_ref().is_some_and(reads) {
+            let may = package.as_ref().is_some_and(reads)
+                && if writes {
+                    settings.writers.contains(&password)
+                } else {
+                    exists
+                };
+            if !may && (writes || !public) {
                 return denied();
             }
-        } else if !public {
+        } else if !public || writes {
             return Answer::error("token", 401, "UNAUTHORIZED", "authentication required");
         }
         settings.issued += 1;
         let token = format!("djE6{}", settings.issued);
-        let until = self.clock.seconds() + i64::try_from(settings.life.as_secs()).unwrap_or(i64::MAX);
-        settings
-            .tokens
-            .insert(token.clone(), (package.unwrap_or_default(), until));
+        let issued = Issued {
+            package: package.unwrap_or_default(),
+            writes,
+            until: self.clock.seconds() + i64::try_from(settings.life.as_secs()).unwrap_or(i64::MAX),
+        };
+        settings.tokens.insert(token.clone(), issued);
         Answer::json("token", 200, &json!({ "token": token }))
     }
 
     fn may(&self, request: &Request, package: &str) -> bool {
+        let reads = matches!(request.method, Method::GET | Method::HEAD);
         let settings = self.settings();
         let token = request.bearer().and_then(|token| settings.tokens.get(token));
-        token.is_some_and(|(of, until)| of == package && self.clock.seconds() < *until)
+        token.is_some_and(|issued| {
+            issued.package == package && self.clock.seconds() < issued.until && (reads || issued.writes)
+        })
     }
 
     fn challenge(kind: &'static str, package: Option<&str>) -> Answer {
@@ -202,6 +238,7 @@ impl Ghcr {
             return Self::challenge("challenge", Some(&route.repository));
         }
         match &route.part {
+            _ if !matches!(request.method, Method::GET | Method::HEAD) => self.write(request, route).await,
             Part::Tags => self.tags(request, &route.repository).await,
             Part::Manifest(_) => {
                 let answer = self.storage.serve(request, route).await;
@@ -213,11 +250,29 @@ impl Ghcr {
                 answer
             }
             Part::Blob(digest) => {
+                let stored = self.storage.serve(request, route).await;
+                if stored.status == 404 {
+                    return stored;
+                }
                 let place = format!("https://{BLOBS}/ghcr1/{}/{digest}?{SIGNATURE}", route.repository);
                 Answer::status("blob", 307).header("location", &place)
             }
             _ => elsewhere("other", &request.path),
         }
+    }
+
+    /// Uploads go on at `blobs/upload/`, and take 4 MiB in a request (oras-project/rust-oci-client 35).
+    async fn write(&self, request: &Request, route: &Route) -> Answer {
+        if request.body.len() > LARGEST_PIECE {
+            return Answer::status("upload", 413);
+        }
+        let mut answer = self.storage.serve(request, route).await;
+        let place = answer.headers.get("location").and_then(|place| place.to_str().ok());
+        if let Some(place) = place.map(|place| place.replace(UPLOADS, UPLOAD)) {
+            answer.headers.remove("location");
+            answer = answer.header("location", &place);
+        }
+        answer
     }
 
     /// From the oldest to the newest; what `last` means is the registry's own business.
@@ -278,6 +333,7 @@ fn kind(request: &Request, route: Option<&Route>) -> &'static str {
         Some(Part::Tags) => "tags",
         Some(Part::Manifest(_)) => "manifest",
         Some(Part::Blob(_)) => "blob",
+        Some(Part::Uploads | Part::Upload(_)) => "upload",
         _ => "other",
     }
 }

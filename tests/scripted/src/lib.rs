@@ -162,12 +162,23 @@ impl Registry {
         self.state.behaviour(|behaviour| behaviour.account = account);
     }
 
+    /// What stands before the names of repositories in the scopes of challenges and tokens, as where a proxy adds a path. At first nothing.
+    pub fn set_scope_prefix(&self, prefix: &str) {
+        self.state
+            .behaviour(|behaviour| prefix.clone_into(&mut behaviour.scope_prefix));
+    }
+
+    /// Whether each repository has a token endpoint of its own, which gives tokens for no other. At first none has.
+    pub fn set_own_realms(&self, own_realms: bool) {
+        self.state.behaviour(|behaviour| behaviour.own_realms = own_realms);
+    }
+
     /// Makes every token that was issued worthless.
     pub fn revoke_tokens(&self) {
         self.state.tokens.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Tags in a page; the client's `n` counts when it is smaller. At first 1000.
+    /// Tags and referrers in a page; the client's `n` counts when it is smaller. At first 1000.
     pub fn set_page_size(&self, tags: usize) {
         self.state.behaviour(|behaviour| behaviour.page_size = tags.max(1));
     }

@@ -28,6 +28,7 @@ use crate::state::{Recorded, State, Wire};
 
 mod answers;
 mod plain;
+mod tokens;
 mod uploads;
 
 /// Serves until it is dropped, and every connection with it.
@@ -269,11 +270,18 @@ fn announcing(mut parts: http::response::Parts, length: u64, body: Scripted) -> 
 }
 
 fn apply(response: &mut Response<Scripted>, headers: &[(String, String)]) {
+    let mut seen: Vec<&str> = Vec::new();
     for (name, value) in headers {
+        let is_repeated = seen.contains(&name.as_str());
+        seen.push(name);
         let Ok(name) = name.parse::<HeaderName>() else { continue };
         if value.is_empty() && name != http::header::WWW_AUTHENTICATE {
             response.headers_mut().remove(name);
         } else if let Ok(value) = HeaderValue::from_str(value) {
+            if is_repeated {
+                response.headers_mut().append(name, value);
+                continue;
+            }
             response.headers_mut().insert(name, value);
         }
     }

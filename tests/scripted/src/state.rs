@@ -94,6 +94,9 @@ pub struct Recorded {
 pub(crate) struct Behaviour {
     pub(crate) auth: Auth,
     pub(crate) account: Option<(String, String)>,
+    /// What stands before its repositories' names in scopes.
+    pub(crate) scope_prefix: String,
+    pub(crate) own_realms: bool,
     pub(crate) page_size: usize,
     pub(crate) links: bool,
     pub(crate) blob_host: Option<String>,
@@ -106,6 +109,11 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
+    /// What a repository is called in scopes.
+    pub(crate) fn name_of(&self, repository: &str) -> String {
+        format!("{}{repository}", self.scope_prefix)
+    }
+
     /// Whether a connection may have to end with a reset.
     pub(crate) fn resets(&self) -> bool {
         self.faults.iter().any(Fault::resets)
@@ -117,6 +125,8 @@ impl Default for Behaviour {
         Behaviour {
             auth: Auth::default(),
             account: None,
+            scope_prefix: String::new(),
+            own_realms: false,
             page_size: 1000,
             links: true,
             blob_host: None,

@@ -7,9 +7,7 @@ use catamaran_controller::connections;
 use catamaran_core::policy::{MirrorPolicy, Repositories, SidePolicy};
 use catamaran_core::side::Side;
 use catamaran_registry::advice::Whose;
-use catamaran_registry::{
-    Client, ClientIdentity, Connection, Credentials, Identities, LadderTarget, Limits, Surroundings,
-};
+use catamaran_registry::{Client, ClientIdentity, Connection, Identities, Keyring, LadderTarget, Limits, Surroundings};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
@@ -105,7 +103,8 @@ fn connect(arguments: &CheckArguments, place: &SidePolicy, material: Material) -
     let connection = Connection {
         registry: place.registry.clone(),
         provider: place.provider,
-        credentials: material.credentials,
+        credentials: material.keyring.credentials,
+        below: material.keyring.below,
         extra_ca: Some(authorities).filter(|pem| !pem.is_empty()),
         client_identity: material.client_identity,
         token_hosts: [&place.token_hosts[..], &arguments.token_hosts].concat(),
@@ -118,7 +117,7 @@ fn connect(arguments: &CheckArguments, place: &SidePolicy, material: Material) -
 
 #[derive(Default)]
 struct Material {
-    credentials: Credentials,
+    keyring: Keyring,
     authorities: Vec<u8>,
     client_identity: Option<ClientIdentity>,
 }
@@ -134,14 +133,14 @@ async fn material(
     let mut notes = Vec::new();
     if place.credentials_secret.is_none() && arguments.with_identity {
         match connections::ambient(&Identities::new(Surroundings::from_environment()), place) {
-            Ok(credentials) => material.credentials = credentials,
+            Ok(credentials) => material.keyring = credentials.into(),
             Err(error) => notes.push(about_identity(error.to_string())),
         }
     }
     if let Some(name) = &place.credentials_secret {
         let read = |secret: &Secret| connections::credentials(secret, &place.registry);
         match read_secret(secrets, name, namespace, read).await {
-            Ok(credentials) => material.credentials = credentials,
+            Ok(keyring) => material.keyring = keyring,
             Err(line) => notes.push(line),
         }
     }

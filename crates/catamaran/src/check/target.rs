@@ -59,10 +59,11 @@ fn target(typed: &str) -> anyhow::Result<Target> {
 pub fn ladder(arguments: &CheckArguments, repository: Repository) -> anyhow::Result<Ladder> {
     let registry = repository.registry;
     let provider = Credentials::provider_of(&registry);
+    let keyring = credentials::find(arguments.docker_config.as_deref(), &registry)?;
     let connection = Connection {
         registry: registry.clone(),
         provider,
-        credentials: credentials::find(arguments.docker_config.as_deref(), &registry)?,
+        credentials: keyring.of_repository(&repository.path).clone(),
         extra_ca: extra_ca(arguments)?,
         token_hosts: arguments.token_hosts.clone(),
         allow_loopback: place::is_loopback(&registry),

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use catamaran_core::reference::parse_registry;
-use catamaran_registry::{Credentials, CredentialsError};
+use catamaran_registry::{CredentialsError, Keyring};
 use serde::Deserialize;
 
 /// One byte more than the library takes, so that it sees what is too large.
@@ -25,12 +25,12 @@ struct Outline {
 
 /// The credentials for a registry: from the file that was named, or from Docker's own. Anonymous where there are none,
 /// or no file in the usual place.
-pub fn find(named: Option<&Path>, registry: &str) -> anyhow::Result<Credentials> {
+pub fn find(named: Option<&Path>, registry: &str) -> anyhow::Result<Keyring> {
     let Some(path) = named.map(Path::to_owned).or_else(usual_place) else {
-        return Ok(Credentials::Anonymous);
+        return Ok(Keyring::default());
     };
     let file = match File::open(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => return Ok(Credentials::Anonymous),
+        Err(error) if error.kind() == ErrorKind::NotFound && named.is_none() => return Ok(Keyring::default()),
         opened => opened,
     };
     let shown = path.display();
@@ -50,9 +50,9 @@ fn usual_place() -> Option<PathBuf> {
     Some(folder.join("config.json"))
 }
 
-fn read(content: &[u8], registry: &str) -> anyhow::Result<Credentials> {
-    let error = match Credentials::from_docker_config_json(content, registry) {
-        Ok(credentials) => return Ok(credentials),
+fn read(content: &[u8], registry: &str) -> anyhow::Result<Keyring> {
+    let error = match Keyring::from_docker_config_json(content, registry) {
+        Ok(keyring) => return Ok(keyring),
         Err(error) => error,
     };
     let Ok(outline) = serde_json::from_slice::<Outline>(content) else {
@@ -71,8 +71,8 @@ fn read(content: &[u8], registry: &str) -> anyhow::Result<Credentials> {
     }
     // No entry means no credentials; so does a file that has no entries at all.
     match error {
-        CredentialsError::NoEntry => Ok(Credentials::Anonymous),
-        CredentialsError::NotADockerConfig if outline.auths.is_none() => Ok(Credentials::Anonymous),
+        CredentialsError::NoEntry => Ok(Keyring::default()),
+        CredentialsError::NotADockerConfig if outline.auths.is_none() => Ok(Keyring::default()),
         _ => Err(error.into()),
     }
 }
@@ -91,6 +91,8 @@ impl Outline {
 
 #[cfg(test)]
 mod tests {
+    use catamaran_registry::Credentials;
+
     use super::*;
 
     /// `user:pass`
@@ -110,7 +112,7 @@ mod tests {
         ];
         for content in cases {
             assert_eq!(
-                read(content.as_bytes(), "ghcr.io").unwrap(),
+                read(content.as_bytes(), "ghcr.io").unwrap().credentials,
                 Credentials::Anonymous,
                 "{content}"
             );
@@ -124,12 +126,12 @@ mod tests {
         for (content, registry) in [(&hub, "docker.io"), (&host, "ghcr.io")] {
             let found = read(content.as_bytes(), registry).unwrap();
             assert!(
-                matches!(found, Credentials::Basic { username, .. } if username == "user"),
+                matches!(found.credentials, Credentials::Basic { username, .. } if username == "user"),
                 "{content}"
             );
             assert_eq!(
                 read(content.as_bytes(), "x.ghcr.io").unwrap(),
-                Credentials::Anonymous,
+                Credentials::Anonymous.into(),
                 "{content}"
             );
         }

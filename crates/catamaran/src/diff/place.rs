@@ -55,7 +55,8 @@ pub fn both(arguments: &DiffArguments, targets: &Targets) -> anyhow::Result<Side
         if let Some(limit) = arguments.per_minute {
             budgets.set_limit(registry, limit);
         }
-        let credentials = credentials::find(arguments.docker_config.as_deref(), registry)?;
+        let keyring = credentials::find(arguments.docker_config.as_deref(), registry)?;
+        let credentials = keyring.of_repository(&repository.path).clone();
         let anonymous = credentials == Credentials::Anonymous;
         if let Some(why) = credentials.unsupported_by(provider) {
             // Within Actions the workflow's own token reads what was shared with it, so it is tried.

@@ -1,6 +1,6 @@
 //! What Secrets hold, in the forms that Kubernetes and its users give them.
 
-use catamaran_registry::{ClientIdentity, Credentials, Secret as Redacted};
+use catamaran_registry::{ClientIdentity, Credentials, Keyring, Secret as Redacted};
 use k8s_openapi::api::core::v1::Secret;
 
 fn value<'s>(secret: &'s Secret, key: &str) -> Option<&'s [u8]> {
@@ -33,9 +33,9 @@ pub fn certificates(secret: &Secret) -> Result<(Option<Vec<u8>>, Option<ClientId
 
 /// The credentials in a Secret of type `kubernetes.io/dockerconfigjson` or `kubernetes.io/basic-auth`; else what is wrong
 /// with it.
-pub fn credentials(secret: &Secret, registry: &str) -> Result<Credentials, String> {
+pub fn credentials(secret: &Secret, registry: &str) -> Result<Keyring, String> {
     if let Some(config) = value(secret, ".dockerconfigjson") {
-        return Credentials::from_docker_config_json(config, registry).map_err(|error| error.to_string());
+        return Keyring::from_docker_config_json(config, registry).map_err(|error| error.to_string());
     }
     match (value(secret, "username"), value(secret, "password")) {
         (Some(username), Some(password)) => {
@@ -44,10 +44,11 @@ pub fn credentials(secret: &Secret, registry: &str) -> Result<Credentials, Strin
                 Ok::<_, String>(text.trim_end_matches('\n').to_owned())
             };
             let password = Redacted::new(text(password, "password")?);
-            Ok(Credentials::Basic {
+            let credentials = Credentials::Basic {
                 username: text(username, "username")?,
                 password,
-            })
+            };
+            Ok(credentials.into())
         }
         _ => Err(format!(
             "it is of type '{}', and has neither '.dockerconfigjson' nor 'username' and 'password'; \
@@ -75,7 +76,7 @@ mod tests {
     #[test]
     fn a_basic_auth_secret_gives_credentials() {
         let read = credentials(&secret(&[("username", "bot"), ("password", "hush\n")]), "ghcr.io").unwrap();
-        assert!(matches!(read, Credentials::Basic { ref username, .. } if username == "bot"));
+        assert!(matches!(read.credentials, Credentials::Basic { ref username, .. } if username == "bot"));
         assert!(!format!("{read:?}").contains("hush"));
     }
 
@@ -85,6 +86,25 @@ mod tests {
         assert!(credentials(&secret(&[(".dockerconfigjson", config)]), "ghcr.io").is_ok());
         let error = credentials(&secret(&[(".dockerconfigjson", config)]), "evil.example").unwrap_err();
         assert!(!error.contains("hush"), "{error}");
+    }
+
+    #[test]
+    fn docker_config_with_an_entry_for_each_path_is_of_use() {
+        let entry = r#"{"username":"bot","password":"hush"}"#;
+        let other = r#"{"username":"other","password":"hush"}"#;
+        let config = format!(r#"{{"auths":{{"registry.test/g/p1":{entry},"registry.test/g/p2":{other}}}}}"#);
+        let read = credentials(&secret(&[(".dockerconfigjson", &config)]), "registry.test").unwrap();
+        for (path, user) in [
+            ("g/p1/web", Some("bot")),
+            ("g/p2/web", Some("other")),
+            ("g/p3/web", None),
+        ] {
+            let found = match read.of_repository(path) {
+                Credentials::Basic { username, .. } => Some(username.as_str()),
+                _ => None,
+            };
+            assert_eq!(found, user, "{path}");
+        }
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub(super) fn read(secret: &Secret) -> Existing {
 mod tests {
     use catamaran_core::policy::MirrorId;
     use catamaran_core::side::Side;
-    use catamaran_registry::Credentials;
+    use catamaran_registry::{Credentials, Keyring};
 
     use super::*;
     use crate::pull_secrets::wanted::Place;
@@ -139,13 +139,15 @@ mod tests {
     fn kubelets_and_we_ourselves_can_read_it_for_exactly_its_registry() {
         let secret = made();
         let config = &secret.data.as_ref().unwrap()[".dockerconfigjson"].0;
-        let read = Credentials::from_docker_config_json(config, "kracr.azurecr.io").unwrap();
+        let read = Keyring::from_docker_config_json(config, "kracr.azurecr.io")
+            .unwrap()
+            .credentials;
         let Credentials::Basic { username, password } = read else {
             panic!("a user name and a token")
         };
         assert_eq!(username, "00000000-0000-0000-0000-000000000000");
         assert_eq!(password.expose(), "token");
-        assert!(Credentials::from_docker_config_json(config, "ghcr.io").is_err());
+        assert!(Keyring::from_docker_config_json(config, "ghcr.io").is_err());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 
+use crate::auth::scope;
+
 /// More challenges than this are not read.
 const MOST_CHALLENGES: usize = 16;
 /// A longer `service` is not a name.
@@ -11,43 +13,61 @@ const LONGEST_SERVICE: usize = 512;
 /// One way to authenticate that we know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Challenge {
-    /// A token from this endpoint. The challenge's own `scope` is ignored: what we ask for is ours to say.
-    Bearer { realm: String, service: Option<String> },
+    /// A token from this endpoint.
+    Bearer {
+        realm: String,
+        service: Option<String>,
+        /// Of the scopes that it names, those that pull from a repository.
+        pulls: Vec<String>,
+    },
     /// The credential itself.
     Basic,
 }
 
-/// The first challenge that we can answer, `Bearer` before `Basic`.
-pub(crate) fn read(headers: &HeaderMap) -> Option<Challenge> {
-    let mut found = None;
+/// What a refusal asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Challenges {
+    /// The challenges that we can answer, `Bearer` before `Basic`.
+    pub(crate) offered: Vec<Challenge>,
+    /// The token that was sent is good, and not for this (RFC 6750, 3.1: `insufficient_scope`).
+    pub(crate) is_insufficient: bool,
+}
+
+/// The challenges of an answer. There may be several in one header, and several headers.
+pub(crate) fn read(headers: &HeaderMap) -> Challenges {
+    let mut read = Challenges::default();
+    let mut basic = None;
     let values = headers
         .get_all(WWW_AUTHENTICATE)
         .iter()
         .filter_map(|value| value.to_str().ok());
     for (scheme, parameters) in values.flat_map(parse).take(MOST_CHALLENGES) {
         if scheme.eq_ignore_ascii_case("bearer") {
-            if let Some(bearer) = bearer(&parameters) {
-                return Some(bearer);
-            }
+            read.offered.extend(bearer(&parameters));
+            read.is_insufficient |= named(&parameters, "error").any(|error| error == "insufficient_scope");
         } else if scheme.eq_ignore_ascii_case("basic") {
-            found = found.or(Some(Challenge::Basic));
+            basic = Some(Challenge::Basic);
         }
     }
-    found
+    read.offered.extend(basic);
+    read
+}
+
+/// The values of the parameters of a name.
+fn named<'p>(parameters: &'p [(String, String)], name: &'p str) -> impl Iterator<Item = &'p str> {
+    let named = parameters.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name));
+    named.map(|(_, value)| value.as_str())
 }
 
 fn bearer(parameters: &[(String, String)]) -> Option<Challenge> {
-    let value = |name: &str| {
-        parameters
-            .iter()
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
-    };
-    let realm = value("realm").filter(|realm| !realm.is_empty())?.clone();
-    let service = value("service")
-        .filter(|service| (1..=LONGEST_SERVICE).contains(&service.len()))
-        .cloned();
-    Some(Challenge::Bearer { realm, service })
+    let realm = named(parameters, "realm").next().filter(|realm| !realm.is_empty())?;
+    let service = named(parameters, "service").next();
+    let service = service.filter(|service| (1..=LONGEST_SERVICE).contains(&service.len()));
+    Some(Challenge::Bearer {
+        realm: realm.to_owned(),
+        service: service.map(str::to_owned),
+        pulls: scope::pulls(named(parameters, "scope")),
+    })
 }
 
 /// Splits one header value into schemes with their parameters; stops at what it can't read.
@@ -114,6 +134,10 @@ mod tests {
     use super::*;
 
     fn read_all(values: &[&str]) -> Option<Challenge> {
+        all(values).offered.into_iter().next()
+    }
+
+    fn all(values: &[&str]) -> Challenges {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(WWW_AUTHENTICATE, HeaderValue::from_str(value).unwrap());
@@ -125,6 +149,15 @@ mod tests {
         Challenge::Bearer {
             realm: realm.to_owned(),
             service: service.map(str::to_owned),
+            pulls: Vec::new(),
+        }
+    }
+
+    fn pulling(realm: &str, service: Option<&str>, pulls: &[&str]) -> Challenge {
+        Challenge::Bearer {
+            realm: realm.to_owned(),
+            service: service.map(str::to_owned),
+            pulls: pulls.iter().map(|pull| (*pull).to_owned()).collect(),
         }
     }
 
@@ -149,7 +182,11 @@ mod tests {
             (
                 "github",
                 &[ghcr],
-                Some(bearer("https://ghcr.io/token", Some("ghcr.io"))),
+                Some(pulling(
+                    "https://ghcr.io/token",
+                    Some("ghcr.io"),
+                    &["repository:user/image:pull"],
+                )),
             ),
             (
                 "lower case",
@@ -173,8 +210,8 @@ mod tests {
             ),
             (
                 "comma inside",
-                &[r#"Bearer realm="https://r/t",scope="a:b:pull,push",service="s""#],
-                Some(bearer("https://r/t", Some("s"))),
+                &[r#"Bearer realm="https://r/t",scope="repository:b:pull,push",service="s""#],
+                Some(pulling("https://r/t", Some("s"), &["repository:b:pull"])),
             ),
             ("basic", &[r#"Basic realm="x""#], Some(Challenge::Basic)),
             (
@@ -200,6 +237,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn repeated_challenges_are_all_read_and_basic_comes_last() {
+        let read = all(&[
+            r#"Basic realm="x", Bearer realm="https://one.test/t",scope="repository:a:pull repository:b:pull,push""#,
+            r#"Bearer realm="https://two.test/t",scope="repository:c:push",scope="repository:d:*",error="insufficient_scope""#,
+            "Negotiate abc==",
+        ]);
+        let one = pulling("https://one.test/t", None, &["repository:a:pull", "repository:b:pull"]);
+        let two = pulling("https://two.test/t", None, &["repository:d:pull"]);
+        assert_eq!(read.offered, [one, two, Challenge::Basic]);
+        assert!(read.is_insufficient);
+        assert!(!all(&[r#"Bearer realm="https://r/t",error="invalid_token""#]).is_insufficient);
+    }
+
     proptest! {
         #[test]
         fn no_header_makes_the_parser_fail(text in "[ -~]{0,200}") {
@@ -214,6 +265,7 @@ mod tests {
             r#"Bearer realm="https://ghcr.io/token",service="ghcr.io",scope="repository:user/image:pull""#,
             r#"Basic realm="x", Bearer realm="https://r/t",service="a\"b",error="invalid_token""#,
             "Bearer realm=https://r/t,service=s",
+            r#"Bearer realm="https://r/t",scope="repository:r.test:5000/a/b:pull,push registry:catalog:*""#,
             "Negotiate abc==, Digest qop=auth",
         ];
         let property = |input: Vec<u8>| {
@@ -222,16 +274,26 @@ mod tests {
             };
             let mut headers = HeaderMap::new();
             headers.insert(WWW_AUTHENTICATE, value);
-            let challenge = read(&headers);
-            if let Some(Challenge::Bearer { realm, service }) = &challenge {
+            let challenges = read(&headers).offered;
+            prop_assert!(challenges.len() <= MOST_CHALLENGES + 1);
+            for challenge in challenges {
+                let Challenge::Bearer { realm, service, pulls } = &challenge else {
+                    continue;
+                };
                 prop_assert!(!realm.is_empty() && realm.len() <= input.len());
                 prop_assert!(service.as_ref().is_none_or(|service| service.len() <= LONGEST_SERVICE));
+                prop_assert!(pulls.iter().all(|scope| scope.ends_with(":pull")));
                 let quoted = |text: &str| text.replace('\\', r"\\").replace('"', "\\\"");
                 let service = service
                     .as_ref()
                     .map(|service| format!(",service=\"{}\"", quoted(service)));
-                let written = format!("Bearer realm=\"{}\"{}", quoted(realm), service.unwrap_or_default());
-                prop_assert_eq!(read_all(&[&written]), challenge);
+                let written = format!(
+                    "Bearer realm=\"{}\"{},scope=\"{}\"",
+                    quoted(realm),
+                    service.unwrap_or_default(),
+                    pulls.join(" ")
+                );
+                prop_assert_eq!(read_all(&[&written]), Some(challenge));
             }
             Ok(())
         };

@@ -28,6 +28,7 @@ const MOST_SCOPES: usize = 4096;
 pub(crate) struct Token {
     pub(crate) header: HeaderValue,
     until: Instant,
+    since: Instant,
 }
 
 /// What is known about one scope. Whoever holds it may fetch; the others wait for what comes of it.
@@ -35,20 +36,31 @@ pub(crate) struct Token {
 pub(crate) struct Slot {
     token: Option<Token>,
     failed: Option<(Instant, Failure)>,
+    /// When it was waited for a new token to be known.
+    waited: Option<Instant>,
 }
 
-/// Everything that was learned about authenticating with one registry.
+/// What is known about one scope, apart from its token.
+#[derive(Debug, Default)]
+struct Known {
+    /// How the registry wants to be authenticated with there; `None`: it did not say, so as everywhere.
+    scheme: Option<Scheme>,
+    slot: Arc<tokio::sync::Mutex<Slot>>,
+}
+
+/// Everything that was learned about authenticating with one registry. Some have a token endpoint for each repository.
 #[derive(Debug)]
 pub(crate) struct Tokens {
+    /// What it said last, of whatever repository.
     scheme: Mutex<Scheme>,
-    slots: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Slot>>>>,
+    known: Mutex<HashMap<String, Known>>,
 }
 
 impl Tokens {
     pub(crate) fn new(scheme: Scheme) -> Tokens {
         Tokens {
             scheme: Mutex::new(scheme),
-            slots: Mutex::default(),
+            known: Mutex::default(),
         }
     }
 
@@ -60,19 +72,44 @@ impl Tokens {
         *self.scheme.lock().unwrap_or_else(PoisonError::into_inner) = scheme;
     }
 
+    /// What the registry said of a scope.
+    pub(crate) fn said_of(&self, scope: &str) -> Option<Scheme> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(scope)?.scheme.clone()
+    }
+
+    /// How to authenticate for a scope.
+    pub(crate) fn scheme_for(&self, scope: &str) -> Scheme {
+        self.said_of(scope).unwrap_or_else(|| self.scheme())
+    }
+
+    /// Keeps what the registry said of a scope; for others it holds until it says otherwise of them.
+    pub(crate) fn learn_for(&self, scope: &str, scheme: Scheme) {
+        self.learn(scheme.in_general());
+        self.with(scope, |known| known.scheme = Some(scheme));
+    }
+
+    /// Forgets what the registry said, of this scope and in general. Its token stays.
+    pub(crate) fn unlearn(&self, scope: &str) {
+        self.learn(Scheme::Unknown);
+        self.with(scope, |known| known.scheme = None);
+    }
+
     pub(crate) fn slot(&self, scope: &str) -> Arc<tokio::sync::Mutex<Slot>> {
-        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(slot) = slots.get(scope) {
-            return slot.clone();
-        }
-        if slots.len() >= MOST_SCOPES {
+        self.with(scope, |known| known.slot.clone())
+    }
+
+    fn with<T>(&self, scope: &str, then: impl FnOnce(&mut Known) -> T) -> T {
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() >= MOST_SCOPES && !all.contains_key(scope) {
             let now = Instant::now();
-            slots.retain(|_, slot| slot.try_lock().map_or(true, |slot| slot.valid(now).is_some()));
-            if slots.len() >= MOST_SCOPES {
-                slots.clear();
+            let valid = |known: &Known| known.slot.try_lock().map_or(true, |slot| slot.valid(now).is_some());
+            all.retain(|_, known| valid(known));
+            if all.len() >= MOST_SCOPES {
+                all.clear();
             }
         }
-        slots.entry(scope.to_owned()).or_default().clone()
+        then(all.entry(scope.to_owned()).or_default())
     }
 }
 
@@ -101,6 +138,23 @@ impl Slot {
     /// Forgets the token.
     pub(crate) fn forget(&mut self) {
         self.token = None;
+    }
+
+    /// Whether it is this token, and new: another would be good for no more.
+    pub(crate) fn is_new(&self, token: &HeaderValue, now: Instant) -> bool {
+        self.token
+            .as_ref()
+            .is_some_and(|kept| kept.header == *token && now.duration_since(kept.since) < SHORTEST_LIFE)
+    }
+
+    /// Whether to wait for a token that is refused because it is too new; once in a while, because most refusals are about rights.
+    pub(crate) fn waits_for(&mut self, token: &HeaderValue, now: Instant) -> bool {
+        let waited_lately = self.waited.is_some_and(|at| now.duration_since(at) < SHORTEST_LIFE);
+        let waits = !waited_lately && self.is_new(token, now);
+        if waits {
+            self.waited = Some(now);
+        }
+        waits
     }
 
     /// Forgets the token that was refused, unless it has been replaced already.
@@ -139,6 +193,7 @@ pub(crate) fn read(body: &[u8], now: Instant) -> Option<Token> {
     Some(Token {
         header,
         until: now + life(seconds) - MARGIN,
+        since: now,
     })
 }
 
@@ -216,7 +271,7 @@ mod tests {
         for n in 0..3 * MOST_SCOPES {
             tokens.slot(&n.to_string());
         }
-        assert!(tokens.slots.lock().unwrap().len() <= MOST_SCOPES);
+        assert!(tokens.known.lock().unwrap().len() <= MOST_SCOPES);
     }
 
     #[test]

@@ -8,15 +8,21 @@ use catamaran_core::digest::Verifier;
 use tokio::sync::mpsc;
 
 use super::parts::Blob;
+use super::placed::Pieces;
 use super::push::{Mounted, Upload};
 use super::{Copier, CopyError, Count, Image};
 use crate::protocol::Uploads;
 use crate::session::Session;
 use crate::wire::ask::Stream;
+use crate::wire::failure::Failure;
 use crate::wire::reply::Reply;
 
 /// Bytes of a piece that is sent as it comes: three of them are in memory.
 const LARGEST_STREAMED: usize = 1 << 20;
+/// Larger pieces are not held in memory: whoever wants them gets blobs by one request.
+const LARGEST_PIECE: usize = 10 << 20;
+/// S3 and stores like it take parts of at least 5 MiB, but for the last, and say so at the end.
+const LEAST_OF_STORES: usize = 5 << 20;
 /// Repositories that are asked for one blob: a look costs a request, an upload that is spared a few and its bytes.
 const MOST_SIBLINGS: usize = 4;
 
@@ -42,12 +48,10 @@ impl Copier {
 
     /// What was done.
     async fn place_alone(&self, image: &Image, blob: &Blob) -> Result<Count, CopyError> {
-        let target = &self.target.shared().session;
         if self.placed.is_in(&blob.digest, &image.to) {
             return Ok(Count::BlobsSkipped);
         }
-        let there = target.has_blob(&image.to, &blob.digest).await;
-        if there.map_err(CopyError::target)? {
+        if self.has_blob(&image.to, blob).await? {
             return Ok(Count::BlobsSkipped);
         }
         let begun = match self.mount(image, blob).await? {
@@ -55,13 +59,9 @@ impl Copier {
             Some(Mounted::Begun(upload)) => Some(upload),
             None => None,
         };
-        let piece = self.settings.limits.piece_bytes as u64;
-        if blob.size > piece {
+        if blob.size > self.piece_bytes() as u64 {
             let upload = self.begun(image, begun).await?;
-            match target.provider.uploads() {
-                Uploads::InPieces => self.send_in_pieces(image, blob, upload).await?,
-                Uploads::AtOnce => self.send_as_it_comes(image, blob, &upload).await?,
-            }
+            self.send_large(image, blob, upload).await?;
         } else {
             self.send_at_once(image, blob, begun).await?;
         }
@@ -79,7 +79,7 @@ impl Copier {
         let Some(from) = from else {
             return Ok(None);
         };
-        let target = &self.target.shared().session;
+        let target = &self.target.session(&image.to);
         match target.mount(&image.to, &blob.digest, &from).await {
             Ok(mounted) => Ok(Some(mounted)),
             Err(failure) if matches!(failure.status, Some(400..=404)) => Ok(None),
@@ -89,10 +89,10 @@ impl Copier {
 
     /// Another repository that turns out to have a large blob. A look that fails is as one that finds nothing.
     async fn sibling(&self, image: &Image, blob: &Blob) -> Option<Arc<str>> {
-        if blob.size <= self.settings.limits.piece_bytes as u64 {
+        if blob.size <= self.piece_bytes() as u64 {
             return None;
         }
-        let target = &self.target.shared().session;
+        let target = &self.target.session(&image.to);
         let others = self.settings.siblings.iter().filter(|other| **other != image.to);
         for other in others.take(MOST_SIBLINGS) {
             if let Ok(true) = target.has_blob(other, &blob.digest).await {
@@ -108,8 +108,7 @@ impl Copier {
             Some(upload) => Ok(upload),
             None => self
                 .target
-                .shared()
-                .session
+                .session(&image.to)
                 .begin_upload(&image.to)
                 .await
                 .map_err(CopyError::target),
@@ -118,10 +117,10 @@ impl Copier {
 
     /// A blob that fits into one piece: nothing is sent before it is known to be right.
     async fn send_at_once(&self, image: &Image, blob: &Blob, begun: Option<Upload>) -> Result<(), CopyError> {
-        let target = &self.target.shared().session;
+        let target = &self.target.session(&image.to);
         let mut content = Bytes::new();
         let read = async {
-            let mut reading = self.reading(image, blob, self.settings.limits.piece_bytes).await?;
+            let mut reading = self.reading(image, blob, self.piece_bytes()).await?;
             content = reading.next_piece().await?.unwrap_or_default();
             Ok(())
         };
@@ -137,9 +136,66 @@ impl Copier {
         ended.map_err(CopyError::target)
     }
 
-    async fn send_in_pieces(&self, image: &Image, blob: &Blob, mut upload: Upload) -> Result<(), CopyError> {
-        let target = &self.target.shared().session;
-        let sent = self.pieces(image, blob, &mut upload).await;
+    /// Bytes of a piece: as many as the provider wants, and not much more than is set.
+    fn piece_bytes(&self) -> usize {
+        let provider = self.target.shared().session.provider;
+        match provider.uploads() {
+            Uploads::InPieces { least } => self.settings.limits.piece_bytes.max(least),
+            Uploads::AtOnce => self.settings.limits.piece_bytes,
+        }
+    }
+
+    /// A blob that takes several pieces, as far as the target takes pieces. One that refuses them is tried with larger ones, then by one
+    /// request, and every further blob is sent as it took this one.
+    async fn send_large(&self, image: &Image, blob: &Blob, upload: Upload) -> Result<(), CopyError> {
+        let target = self.target.session(&image.to);
+        let least = usize::try_from(upload.least)
+            .unwrap_or(usize::MAX)
+            .max(self.piece_bytes());
+        let mut upload = upload;
+        loop {
+            let piece = match self.placed.pieces() {
+                Pieces::AsWanted => least,
+                Pieces::OfStores => least.max(LEAST_OF_STORES),
+                Pieces::Refused => usize::MAX,
+            };
+            if target.provider.uploads() == Uploads::AtOnce || piece > LARGEST_PIECE {
+                return self.send_as_it_comes(image, blob, &upload).await;
+            }
+            let (refusal, is_at_end) = match self.send_in_pieces(image, blob, upload, piece).await {
+                Ok(()) => return Ok(()),
+                Err((CopyError::Target(refusal) | CopyError::Denied(refusal), is_at_end)) if is_of_pieces(&refusal) => {
+                    (refusal, is_at_end)
+                }
+                Err((error, _)) => return Err(error),
+            };
+            tracing::info!(failure = %refusal, piece, "the target may not take pieces of this size");
+            let next = if is_at_end && piece < LEAST_OF_STORES {
+                Pieces::OfStores
+            } else {
+                Pieces::Refused
+            };
+            self.placed.note_pieces(next);
+            upload = self.begun(image, None).await?;
+        }
+    }
+
+    /// With a failure comes whether all pieces had been taken by then.
+    async fn send_in_pieces(
+        &self,
+        image: &Image,
+        blob: &Blob,
+        mut upload: Upload,
+        piece: usize,
+    ) -> Result<(), (CopyError, bool)> {
+        let target = self.target.session(&image.to);
+        let sent = async {
+            let sent = self.pieces(image, blob, &mut upload, piece).await;
+            sent.map_err(|error| (error, false))?;
+            let ended = target.end_upload(&image.to, &upload, &blob.digest, Bytes::new()).await;
+            ended.map_err(|failure| (CopyError::target(failure), true))
+        };
+        let sent = sent.await;
         if sent.is_err() {
             cancel(target, image, Some(&upload)).await;
         }
@@ -148,7 +204,7 @@ impl Copier {
 
     /// A large blob by one request, which is broken off before its last piece when the content turns out to be wrong.
     async fn send_as_it_comes(&self, image: &Image, blob: &Blob, upload: &Upload) -> Result<(), CopyError> {
-        let target = &self.target.shared().session;
+        let target = &self.target.session(&image.to);
         let sent = self.stream(image, blob, upload).await;
         if sent.is_err() {
             cancel(target, image, Some(upload)).await;
@@ -157,7 +213,7 @@ impl Copier {
     }
 
     async fn stream(&self, image: &Image, blob: &Blob, upload: &Upload) -> Result<(), CopyError> {
-        let target = &self.target.shared().session;
+        let target = &self.target.session(&image.to);
         let most = self.settings.limits.piece_bytes.min(LARGEST_STREAMED);
         let mut reading = self.reading(image, blob, most).await?;
         let (sender, pieces) = mpsc::channel(1);
@@ -190,19 +246,18 @@ impl Copier {
         sent.map_err(CopyError::target)
     }
 
-    async fn pieces(&self, image: &Image, blob: &Blob, upload: &mut Upload) -> Result<(), CopyError> {
-        let target = &self.target.shared().session;
-        let mut reading = self.reading(image, blob, self.settings.limits.piece_bytes).await?;
+    async fn pieces(&self, image: &Image, blob: &Blob, upload: &mut Upload, piece: usize) -> Result<(), CopyError> {
+        let target = &self.target.session(&image.to);
+        let mut reading = self.reading(image, blob, piece).await?;
         while let Some(piece) = reading.next_piece().await? {
             let sent = target.send_piece(&image.to, upload, piece).await;
             sent.map_err(CopyError::target)?;
         }
-        let ended = target.end_upload(&image.to, upload, &blob.digest, Bytes::new()).await;
-        ended.map_err(CopyError::target)
+        Ok(())
     }
 
     async fn reading(&self, image: &Image, blob: &Blob, most: usize) -> Result<Reading<'_>, CopyError> {
-        let source = &self.source.shared().session;
+        let source = &self.source.session(&image.from);
         let time = Some(self.settings.limits.blob);
         let reply = source.open_blob(&image.from, &blob.digest, false, time).await;
         let reply = reply.map_err(CopyError::source)?;
@@ -276,6 +331,15 @@ impl Reading<'_> {
     fn damaged(&self, why: &str) -> CopyError {
         CopyError::Corrupt(format!("{}: {why}", self.reply.request))
     }
+}
+
+/// Whether a refusal may be about an upload's pieces: that it has any, how large they are, or how they came.
+fn is_of_pieces(refusal: &Failure) -> bool {
+    let is_other = matches!(refusal.status, Some(401 | 408 | 413 | 429));
+    refusal
+        .status
+        .is_some_and(|status| (400..500).contains(&status) || status == 501)
+        && !is_other
 }
 
 async fn cancel(target: &Session, image: &Image, upload: Option<&Upload>) {

@@ -22,7 +22,7 @@ pub async fn explain(
     digests: Sides<&Digest>,
 ) -> Result<Option<Explanation>, Failure> {
     let places = Sides::from_fn(|side| Place {
-        session: &clients[side].shared().session,
+        session: clients[side].session(paths[side]),
         path: paths[side],
     });
     let described = Sides {

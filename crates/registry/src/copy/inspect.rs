@@ -12,7 +12,7 @@ use super::parts::{Child, Parts};
 use crate::client::Client;
 use crate::content::manifest::Manifest;
 use crate::session::Session;
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure};
 use crate::wire::path;
 
 /// Manifests and blobs that one inspection asks for at most; the rest is not looked at.
@@ -30,7 +30,7 @@ pub type Found = Sides<Result<Option<FlawedPart>, Failure>>;
 /// A side without a client is not asked, and nothing is found there.
 pub async fn inspect(clients: Sides<Option<&Client>>, paths: Sides<&str>, tag: &str, digest: &Digest) -> Found {
     let mut inspection = Inspection {
-        sessions: clients.map(|client| client.map(|client| &client.shared().session)),
+        sessions: Sides::from_fn(|side| clients[side].map(|client| client.session(paths[side]))),
         paths,
         tag,
         found: Sides::from_fn(|_| Ok(None)),
@@ -47,7 +47,7 @@ pub async fn check_manifest(
     tag: &str,
     digest: &Digest,
 ) -> Result<Option<FlawedPart>, Failure> {
-    let session = &client.shared().session;
+    let session = client.session(path);
     match fetch(session, path, digest, None).await? {
         Ok(_) => Ok(None),
         Err(failed) => root_flaw(session, (path, tag), failed).await.map(Some),
@@ -217,14 +217,10 @@ async fn has_manifest(session: &Session, path: &str, digest: &Digest) -> Result<
     }
 }
 
-/// Who says that it lacks a blob, or does not know HEAD, is asked for it as a kubelet would: only a body can say that it is absent.
+/// Who says that it lacks a blob is asked for it as a kubelet would: only a body can say that it is absent.
 async fn has_blob(session: &Session, path: &str, digest: &Digest) -> Result<bool, Failure> {
     let head = session.has_blob(path, digest).await;
-    let is_doubtful = match &head {
-        Ok(there) => !there,
-        Err(failure) => failure.rung == Rung::Blob && matches!(failure.status, Some(405 | 501)),
-    };
-    if !is_doubtful {
+    if !matches!(head, Ok(false)) {
         return head;
     }
     match session.first_blob_byte(path, digest).await {

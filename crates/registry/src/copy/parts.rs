@@ -80,6 +80,11 @@ struct Platform {
 const LONGEST_PLATFORM: usize = 64;
 
 impl Parts {
+    /// All blobs but the config.
+    pub(super) fn layers(&self) -> &[Blob] {
+        &self.blobs[usize::from(self.has_config).min(self.blobs.len())..]
+    }
+
     /// The parts of a manifest and its media type: the one it names, else the one it came with, else what it looks like.
     pub(super) fn read(body: &[u8], header: Option<&str>) -> Result<(Parts, String), CopyError> {
         let unsupported = |why: &str| CopyError::Unsupported(why.to_owned());

@@ -16,6 +16,19 @@ const MOST_FLIGHTS: usize = 1024;
 pub struct Placed {
     known: Mutex<HashMap<Digest, Vec<Arc<str>>>>,
     flights: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    pieces: Mutex<Pieces>,
+}
+
+/// The pieces that a target takes of a blob.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Pieces {
+    /// Of the size that we want.
+    #[default]
+    AsWanted,
+    /// Of the least size that large stores take.
+    OfStores,
+    /// None: a blob comes by one request.
+    Refused,
 }
 
 impl Placed {
@@ -23,6 +36,15 @@ impl Placed {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let repositories = known.get(digest);
         repositories.is_some_and(|repositories| repositories.iter().any(|known| &**known == repository))
+    }
+
+    /// In what pieces the target has taken blobs.
+    pub(super) fn pieces(&self) -> Pieces {
+        *self.pieces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn note_pieces(&self, pieces: Pieces) {
+        *self.pieces.lock().unwrap_or_else(PoisonError::into_inner) = pieces;
     }
 
     /// Another repository that has it.

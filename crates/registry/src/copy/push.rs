@@ -16,12 +16,16 @@ use crate::wire::failure::{Class, Failure, Rung};
 use crate::wire::path;
 use crate::wire::reply::Reply;
 
+/// The least bytes of a piece (OCI distribution specification, "Pushing a blob in chunks").
+const LEAST: &str = "oci-chunk-min-length";
 const BINARY: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// An upload that was begun: where its next piece goes, and how much it has.
 pub(super) struct Upload {
     location: Url,
     sent: u64,
+    /// Bytes that each piece but the last must have, where the registry says so.
+    pub(super) least: u64,
 }
 
 /// What came of asking for a blob of another repository.
@@ -47,6 +51,11 @@ fn closing(upload: &Upload, digest: &Digest) -> Ask {
     ask
 }
 
+/// Whether HEAD itself is what was refused: then GET tells, as far as the first byte.
+fn knows_no_head(failure: &Failure, rung: Rung) -> bool {
+    failure.rung == rung && matches!(failure.status, Some(400 | 405 | 501)) && failure.class != Class::Locked
+}
+
 impl Session {
     /// The digest of a manifest if it is there, by one HEAD; the inner `None`: it is there, and has no digest.
     ///
@@ -61,11 +70,18 @@ impl Session {
             Ok(reply) if reply.is_html() => Err(reply.not_a_registry("a web page instead of a manifest")),
             Ok(reply) => announced(&reply).map(Some),
             Err(failure) if failure.status == Some(404) && failure.rung == Rung::Manifest => Ok(None),
+            Err(failure) if knows_no_head(&failure, Rung::Manifest) => {
+                match self.manifest(repository, reference).await {
+                    Ok(manifest) => Ok(Some(Some(manifest.digest))),
+                    Err(failure) if failure.status == Some(404) => Ok(None),
+                    Err(failure) => Err(failure),
+                }
+            }
             Err(failure) => Err(failure),
         }
     }
 
-    /// Whether a repository has a blob. A registry that redirects to its storage has it.
+    /// Whether a repository has a blob. A registry that redirects to its storage has it; one that knows no HEAD is asked for its first byte.
     pub(super) async fn has_blob(&self, repository: &str, digest: &Digest) -> Result<bool, Failure> {
         path::check_repository(repository)?;
         let url = self.site.url(&format!("/v2/{repository}/blobs/{digest}"));
@@ -74,6 +90,13 @@ impl Session {
             Ok(reply) if reply.is_html() => Err(reply.not_a_registry("a web page instead of a blob")),
             Ok(_) => Ok(true),
             Err(failure) if failure.status == Some(404) && failure.rung == Rung::Blob => Ok(false),
+            Err(failure) if knows_no_head(&failure, Rung::Blob) => {
+                match self.first_blob_byte(repository, digest).await {
+                    Ok(_) => Ok(true),
+                    Err(failure) if failure.status == Some(404) => Ok(false),
+                    Err(failure) => Err(failure),
+                }
+            }
             Err(failure) => Err(failure),
         }
     }
@@ -134,7 +157,9 @@ impl Session {
         let reply = self
             .write(Method::PATCH, url, repository, Access::Write, headers, Some(piece))
             .await?;
+        let least = upload.least;
         *upload = self.upload(&reply, end)?;
+        upload.least = upload.least.max(least);
         Ok(())
     }
 
@@ -210,21 +235,32 @@ impl Session {
         self.get(ask, repository).await
     }
 
-    /// Where the next piece goes. It must be on the registry itself: it is sent with the credential.
+    /// Where the next piece goes. It must be on the registry itself: it is sent with the credential. Scheme and port are not looked at,
+    /// and stay ours: behind another server a registry often does not know its own.
     fn upload(&self, reply: &Reply, sent: u64) -> Result<Upload, Failure> {
         let location = reply.header(LOCATION).and_then(|to| reply.url().join(to).ok());
-        let Some(location) = location else {
+        let Some(there) = location else {
             return Err(reply.not_a_registry("an upload without a Location"));
         };
-        let plain = location.username().is_empty() && location.password().is_none();
-        if !self.site.owns(&location) || !plain {
+        let plain = there.username().is_empty() && there.password().is_none() && there.host().is_some();
+        if there.host() != self.site.base.host() || !plain || !matches!(there.scheme(), "https" | "http") {
             let message = format!(
                 "{}: sends the upload to another place ({}), which gets nothing from us",
                 reply.request,
-                location.host_str().unwrap_or("?")
+                there.host_str().unwrap_or("?")
             );
             return Err(reply.failure(Class::Misrouted, message));
         }
-        Ok(Upload { location, sent })
+        let mut location = self.site.url(there.path());
+        location.set_query(there.query());
+        let least = reply
+            .headers()
+            .get(LEAST)
+            .and_then(|least| least.to_str().ok()?.trim().parse().ok());
+        Ok(Upload {
+            location,
+            sent,
+            least: least.unwrap_or(0),
+        })
     }
 }

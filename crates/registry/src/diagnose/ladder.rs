@@ -9,6 +9,7 @@ use std::sync::Arc;
 use catamaran_core::digest::Digest;
 use catamaran_core::endpoint::Unavailable;
 use catamaran_core::tags::TagFilter;
+use http::Method;
 use url::Host;
 
 use crate::auth::kind::Presented;
@@ -18,6 +19,7 @@ use crate::diagnose::probe;
 use crate::session::{About, Session};
 use crate::tags::ListedTag;
 use crate::wire::address::{self, Kind};
+use crate::wire::ask::Ask;
 use crate::wire::broken;
 use crate::wire::failure::{Class, Failure, Rung, one_line};
 use crate::wire::transport::Http;
@@ -194,8 +196,9 @@ impl Client {
                 return see(Climbed::failed(Step::Tls, failure));
             }
         };
+        let repository = target.repository.as_deref().unwrap_or_default();
         let ladder = Ladder {
-            session: shared.session.afresh(http),
+            session: self.session(repository).afresh(Arc::new(http)),
             recorder,
             target,
         };
@@ -321,7 +324,7 @@ impl Ladder<'_> {
         let wants = match self.session.tokens.scheme() {
             Scheme::Unknown | Scheme::Open => Wants::Nothing,
             Scheme::Basic => Wants::Basic,
-            Scheme::Bearer { realm, service } => Wants::Bearer {
+            Scheme::Bearer { realm, service, .. } => Wants::Bearer {
                 realm: one_line(realm.as_str()),
                 service: service.as_deref().map(one_line),
             },
@@ -339,7 +342,9 @@ impl Ladder<'_> {
         match (session.tokens.scheme(), &self.target.repository) {
             (Scheme::Bearer { .. }, Some(repository)) => {
                 let scope = session.protocol.scope(repository);
-                let header = session.authorization(Some(About::reading(repository))).await?;
+                let url = session.site.url(&format!("/v2/{repository}/tags/list"));
+                let ask = Ask::new(Method::GET, url, Rung::Tags);
+                let header = session.authorize(&ask, About::reading(repository)).await?;
                 Ok(Finding::Admitted {
                     granted: header.as_ref().and_then(granted::granted),
                     scope: Some(scope),

@@ -3,6 +3,7 @@
 //! containerd's resolver is the measure: it asks for the manifest without a credential, answers the challenge of that very request,
 //! follows redirects, and speaks HTTP/1.1. `tests/e2e/tests/pulling.rs` plays the same conversations to both.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_core::digest::Digest;
@@ -53,7 +54,7 @@ impl Client {
     /// `timeout` is for all of it. The report names the first rung that failed.
     pub async fn probe(&self, target: &ProbeTarget, timeout: Duration) -> ProbeReport {
         let start = Instant::now();
-        let session = match self.fresh(timeout) {
+        let session = match self.fresh(target, timeout) {
             Ok(session) => session,
             Err(failure) => return report(failure.outcome(), failure.rung, failure.message, start),
         };
@@ -81,7 +82,7 @@ impl Client {
         }
     }
 
-    fn fresh(&self, timeout: Duration) -> Result<Session, Failure> {
+    fn fresh(&self, target: &ProbeTarget, timeout: Duration) -> Result<Session, Failure> {
         let shared = self.shared();
         // The probe's own time limit is the one that counts: it knows the rung.
         let generous = timeout.saturating_add(Duration::from_secs(1));
@@ -95,7 +96,9 @@ impl Client {
             // Nothing was asked.
             Failure::new(Rung::Tls, Class::CredentialsUnavailable, error.to_string())
         })?;
-        Ok(shared.session.probing(http, shared.probe_tokens.clone()))
+        let canary = target.canary.as_ref().map(|(repository, _)| repository.as_str());
+        let session = self.session(canary.unwrap_or_default());
+        Ok(session.probing(Arc::new(http), shared.probe_tokens.clone()))
     }
 }
 

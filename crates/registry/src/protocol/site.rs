@@ -41,6 +41,16 @@ impl Site {
         Some(site)
     }
 
+    /// The same registry with another credential.
+    pub(crate) fn with(&self, credentials: Credentials) -> Site {
+        Site {
+            base: self.base.clone(),
+            credentials,
+            pull_through: self.pull_through,
+            token_hosts: self.token_hosts.clone(),
+        }
+    }
+
     /// Whether a URL is on the registry itself: same scheme, host and port.
     pub(crate) fn owns(&self, url: &Url) -> bool {
         same_origin(&self.base, url)

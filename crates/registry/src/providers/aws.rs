@@ -14,7 +14,7 @@ use crate::auth::pull::{PullCredential, PullError};
 use crate::auth::scheme::Scheme;
 use crate::protocol::advice::Advice;
 use crate::protocol::site::Site;
-use crate::protocol::{Protocol, Provider, Requests, Setup, basic_header, listing};
+use crate::protocol::{Protocol, Provider, Requests, Setup, Uploads, basic_header, listing};
 use crate::tags::{ListedTag, Resolved};
 use crate::wire::error::ClientError;
 use crate::wire::failure::{Class, Failure, Rung};
@@ -44,6 +44,12 @@ const FORMS: &str = "{account}.dkr.ecr.{region}.amazonaws.com, or one of its for
 pub(crate) struct Aws;
 
 impl Provider for Aws {
+    /// At least 5 MiB and at most 10 MiB (Amazon ECR service quotas, "layer part size"); smaller ones are refused by the request that ends
+    /// the upload.
+    fn uploads(&self) -> Uploads {
+        Uploads::InPieces { least: 5 << 20 }
+    }
+
     fn owns(&self, host: &str) -> bool {
         Place::of(host).is_some()
     }

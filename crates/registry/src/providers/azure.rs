@@ -112,6 +112,7 @@ impl Protocol for AzureProtocol {
         Scheme::Bearer {
             realm: site.url("/oauth2/token"),
             service: Some(site.host()),
+            also: Vec::new(),
         }
     }
 
@@ -166,7 +167,7 @@ impl Protocol for AzureProtocol {
     }
 
     async fn identify(&self, scheme: &Scheme, progress: &Progress) -> Result<(), Failure> {
-        if let (Some(exchange), Scheme::Bearer { realm, service }) = (&self.exchange, scheme)
+        if let (Some(exchange), Scheme::Bearer { realm, service, .. }) = (&self.exchange, scheme)
             && !exchange.is_ready()
         {
             progress.ask(exchange.name(), Rung::Identity);
@@ -205,7 +206,7 @@ impl Protocol for AzureProtocol {
     async fn pull_credential(&self, site: &Site) -> Result<PullCredential, PullError> {
         self.mints(site)?;
         let token = match (&self.exchange, &site.credentials, self.known_scheme(site)) {
-            (Some(exchange), _, Scheme::Bearer { realm, service }) => {
+            (Some(exchange), _, Scheme::Bearer { realm, service, .. }) => {
                 exchange.refresh_token(&realm, service.as_deref()).await?.token
             }
             (None, Credentials::Basic { password, .. }, _) => password.clone(),

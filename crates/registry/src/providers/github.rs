@@ -112,6 +112,7 @@ impl Protocol for GitHubProtocol {
         Scheme::Bearer {
             realm: site.url("/token"),
             service: Some(site.host()),
+            also: Vec::new(),
         }
     }
 

@@ -185,6 +185,7 @@ impl Protocol for GoogleProtocol {
         Scheme::Bearer {
             realm: site.url("/v2/token"),
             service: Some(site.host()),
+            also: Vec::new(),
         }
     }
 

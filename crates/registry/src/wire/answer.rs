@@ -9,6 +9,11 @@ use crate::wire::failure::{Class, Failure, Rung, one_line};
 use crate::wire::reply::Reply;
 use crate::wire::wait;
 
+/// Of the errors of one body so many are read.
+const MOST_ERRORS: usize = 4;
+/// Of their details so many.
+const MOST_DETAILS: usize = 8;
+
 /// What the body of an error says.
 #[derive(Default)]
 struct Said {
@@ -96,7 +101,7 @@ fn class(
     match status {
         401 => Class::Unauthorized,
         403 if message.contains("client with ip") => Class::NetworkDenied,
-        403 if message.contains("rate limit") => Class::Throttled {
+        400 | 403 if is_throttled(said, &message) => Class::Throttled {
             retry_after: retry_after(),
         },
         403 => Class::Forbidden,
@@ -111,6 +116,19 @@ fn class(
         500..=599 => Class::Unavailable(Unavailable::ServerError),
         _ => Class::Unexpected,
     }
+}
+
+/// Whether it is about the number of requests, whatever the status.
+fn is_throttled(said: &Said, message: &str) -> bool {
+    let codes = [
+        "TOOMANYREQUESTS",
+        "ThrottlingException",
+        "Throttling",
+        "RequestLimitExceeded",
+    ];
+    let words = ["rate limit", "rate exceeded", "too many requests", "toomanyrequests"];
+    let code = said.code.as_deref().unwrap_or_default();
+    codes.iter().any(|known| code.eq_ignore_ascii_case(known)) || words.iter().any(|known| message.contains(known))
 }
 
 /// Azure's locks answer 405; so does a manifest in quarantine, with other words.
@@ -152,23 +170,47 @@ fn read(body: &[u8]) -> Said {
             ..Said::default()
         };
     };
-    let Some(first) = errors.into_iter().next() else {
+    let lacks = lacking(&errors);
+    let mut errors = errors.into_iter();
+    let Some(first) = errors.next() else {
         return Said::default();
     };
-    let lacks = first.detail.get(0).and_then(|detail| {
-        let action = detail.get("Action")?.as_str()?;
-        let name = detail
-            .get("Name")
-            .and_then(|name| name.as_str())
-            .unwrap_or("the registry");
-        Some(format!("the identity lacks {action} on {name}"))
-    });
-    let code = Some(first.code).filter(|code| !code.trim().is_empty());
+    let mut message = first.message;
+    for other in errors.take(MOST_ERRORS - 1) {
+        for part in [&other.code, &other.message] {
+            if !part.is_empty() && !message.contains(part.as_str()) {
+                message.push_str("; ");
+                message.push_str(part);
+            }
+        }
+    }
     Said {
-        code,
-        message: first.message,
+        code: Some(first.code).filter(|code| !code.trim().is_empty()),
+        message,
         lacks,
     }
+}
+
+/// The permissions that Azure says are missing: as many details as actions.
+fn lacking(errors: &[OneError]) -> Option<String> {
+    let details = errors.iter().filter_map(|error| error.detail.as_array()).flatten();
+    let text = |detail: &serde_json::Value, key: &str, small: &str| {
+        let value = detail.get(key).or_else(|| detail.get(small))?;
+        value.as_str().map(str::to_owned)
+    };
+    let mut actions: Vec<String> = Vec::new();
+    let mut name = None;
+    for detail in details.take(MOST_DETAILS) {
+        let Some(action) = text(detail, "Action", "action") else {
+            continue;
+        };
+        name = name.or_else(|| text(detail, "Name", "name"));
+        if !actions.contains(&action) {
+            actions.push(action);
+        }
+    }
+    let name = name.as_deref().unwrap_or("the registry");
+    (!actions.is_empty()).then(|| format!("the client lacks {} on {name}", actions.join(", ")))
 }
 
 /// Of a page only what changes the class is kept.
@@ -257,6 +299,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table")]
     fn each_status_has_its_class() {
         let server_error = Class::Unavailable(Unavailable::ServerError);
         let throttled = Class::Throttled {
@@ -288,7 +331,35 @@ mod tests {
                 false,
                 throttled.clone(),
             ),
-            (429, "", Rung::Tags, true, throttled),
+            (429, "", Rung::Tags, true, throttled.clone()),
+            (
+                400,
+                r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#,
+                Rung::Manifest,
+                true,
+                throttled.clone(),
+            ),
+            (
+                403,
+                r#"{"errors":[{"code":"toomanyrequests"}]}"#,
+                Rung::Blob,
+                true,
+                throttled.clone(),
+            ),
+            (
+                403,
+                r#"{"errors":[{"code":"DENIED","message":"Rate exceeded"}]}"#,
+                Rung::Manifest,
+                true,
+                throttled.clone(),
+            ),
+            (
+                400,
+                r#"{"errors":[{"code":"ThrottlingException","message":""}]}"#,
+                Rung::Tags,
+                true,
+                throttled,
+            ),
             (404, MANIFEST_UNKNOWN, Rung::Manifest, true, Class::Absent),
             (404, NAME_UNKNOWN, Rung::Tags, true, Class::Absent),
             (404, BLOB_UNKNOWN, Rung::Blob, true, Class::Absent),
@@ -321,11 +392,28 @@ mod tests {
     }
 
     #[test]
-    fn azure_names_the_missing_permission() {
-        let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required","detail":[{"Type":"repository","Name":"my-image","Action":"metadata_read"}]}]}"#;
+    fn azure_names_every_missing_permission() {
+        let old = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required","detail":[{"Type":"repository","Name":"my-image","Action":"metadata_read"}]}]}"#;
+        let new = r#"{"errors":[{"code":"UNAUTHORIZED","message":"authentication required","detail":[{"type":"repository","name":"web","action":"pull"},{"type":"repository","name":"web","action":"metadata_read"}]}]}"#;
+        let lacks = |body: &str| read(body.as_bytes()).lacks;
         assert_eq!(
-            read(body.as_bytes()).lacks.as_deref(),
-            Some("the identity lacks metadata_read on my-image")
+            lacks(old).as_deref(),
+            Some("the client lacks metadata_read on my-image")
+        );
+        assert_eq!(
+            lacks(new).as_deref(),
+            Some("the client lacks pull, metadata_read on web")
+        );
+    }
+
+    #[test]
+    fn every_error_of_a_body_is_told() {
+        let body = r#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest invalid"},{"code":"MANIFEST_BLOB_UNKNOWN","message":"blob unknown to registry"},{"code":"","message":"manifest invalid"}]}"#;
+        let said = read(body.as_bytes());
+        assert_eq!(said.code.as_deref(), Some("MANIFEST_UNKNOWN"));
+        assert_eq!(
+            said.message,
+            "manifest invalid; MANIFEST_BLOB_UNKNOWN; blob unknown to registry"
         );
     }
 

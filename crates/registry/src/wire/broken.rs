@@ -50,6 +50,17 @@ pub(crate) fn is_closed(error: &reqwest::Error) -> bool {
         || find::<io::Error>(error).is_some_and(|io| io.kind() == io::ErrorKind::UnexpectedEof)
 }
 
+/// Whether a connection that stood was gone before the answer: most often one that had been idle for a while.
+pub(crate) fn is_dropped(error: &reqwest::Error) -> bool {
+    let is_reset = |io: &io::Error| {
+        matches!(
+            io.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted
+        )
+    };
+    !error.is_connect() && (is_closed(error) || find::<io::Error>(error).is_some_and(is_reset))
+}
+
 /// A token endpoint or a blob host that can't be reached fails its own rung: the registry's name, port and certificate are
 /// good. Only the registry's first request tells about the rungs below.
 fn lower(reached: Rung, error: &reqwest::Error, rung: Rung) -> Rung {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use http::Method;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, RANGE};
 use reqwest::redirect::Policy;
 use rustls::ClientConfig;
@@ -122,11 +123,13 @@ impl Http {
     /// The answer, or the last one where requests are repeated: after 500, 503 or 504 until the same comes twice in a row, and after
     /// a connection that was closed before an answer. Token endpoints' statuses are taken as they are.
     async fn answer(&self, ask: &Ask) -> reqwest::Result<reqwest::Response> {
+        if !self.repeats {
+            return self.answer_once_more(ask).await;
+        }
         let mut last = None;
         for _ in 1..ATTEMPTS {
             let answer = self.builder(ask).send().await;
             match &answer {
-                _ if !self.repeats => return answer,
                 Ok(response) => {
                     let status = response.status().as_u16();
                     let passing = ask.rung >= Rung::Manifest && matches!(status, 500 | 503 | 504);
@@ -139,6 +142,15 @@ impl Http {
             }
         }
         self.builder(ask).send().await
+    }
+
+    /// The answer of a second connection where the first one was gone: an idle one may be, and nobody has said so.
+    async fn answer_once_more(&self, ask: &Ask) -> reqwest::Result<reqwest::Response> {
+        let only_reads = matches!(ask.method, Method::GET | Method::HEAD);
+        match self.builder(ask).send().await {
+            Err(error) if only_reads && broken::is_dropped(&error) => self.builder(ask).send().await,
+            answer => answer,
+        }
     }
 
     /// Sends one request and reads the headers of the answer, whatever its status.

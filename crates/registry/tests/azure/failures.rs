@@ -56,7 +56,7 @@ async fn an_exchange_without_a_role_waits_at_the_repository() {
     );
     says(
         &failure,
-        &["the identity lacks metadata_read on team/web", "for 'team/web'"],
+        &["the client lacks metadata_read on team/web", "for 'team/web'"],
     );
     says(&failure, &BOTH);
     let report = probe(&client, &ground.canary()).await;

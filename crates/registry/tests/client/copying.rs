@@ -17,8 +17,8 @@ use tokio::task::JoinSet;
 
 use crate::{AZURE, GITHUB, basic, limits};
 
-const FROM: &str = "teams/web";
-const TO: &str = "devopskev/web";
+pub(crate) const FROM: &str = "teams/web";
+pub(crate) const TO: &str = "devopskev/web";
 const PIECE: usize = 64 << 10;
 
 fn plenty() -> CopyBudget {
@@ -44,7 +44,7 @@ fn client_of(registry: &Registry, host: &str, provider: Provider) -> Client {
 }
 
 /// From Azure to GitHub.
-fn copier(source: &Registry, target: &Registry, settings: CopySettings) -> Copier {
+pub(crate) fn copier(source: &Registry, target: &Registry, settings: CopySettings) -> Copier {
     between(
         &client_of(source, AZURE, Provider::Azure),
         &client_of(target, GITHUB, Provider::GitHub),
@@ -62,7 +62,7 @@ pub(crate) fn between(source: &Client, target: &Client, settings: CopySettings) 
     .unwrap()
 }
 
-fn image(tag: &str, digest: &Digest) -> Image {
+pub(crate) fn image(tag: &str, digest: &Digest) -> Image {
     Image {
         from: FROM.to_owned(),
         to: TO.to_owned(),
@@ -71,7 +71,7 @@ fn image(tag: &str, digest: &Digest) -> Image {
     }
 }
 
-async fn pair() -> (Registry, Registry) {
+pub(crate) async fn pair() -> (Registry, Registry) {
     (Registry::start().await.unwrap(), Registry::start().await.unwrap())
 }
 
@@ -149,7 +149,7 @@ pub(crate) fn push_index(registry: &Registry, repository: &str, tag: &str) -> Di
 }
 
 /// Everything that a manifest leads to is on both, to the byte.
-fn assert_identical(source: &Registry, from: &str, target: &Registry, to: &str, reference: &str) {
+pub(crate) fn assert_identical(source: &Registry, from: &str, target: &Registry, to: &str, reference: &str) {
     let expected = source.manifest(from, reference).unwrap();
     let found = target.manifest(to, reference).unwrap();
     assert_eq!(found, expected, "{reference}");
@@ -172,7 +172,7 @@ fn assert_identical(source: &Registry, from: &str, target: &Registry, to: &str, 
     }
 }
 
-fn writes(registry: &Registry) -> Vec<Recorded> {
+pub(crate) fn writes(registry: &Registry) -> Vec<Recorded> {
     let mut requests = registry.requests();
     requests
         .retain(|request| !matches!(request.method, Method::GET | Method::HEAD) && !request.path.ends_with("/token"));

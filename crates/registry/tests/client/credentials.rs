@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use catamaran_core::policy::Provider;
-use catamaran_registry::{Class, Client, ProbeTarget};
+use catamaran_registry::{Class, Client, Keyring, ProbeTarget};
 use catamaran_scripted_registry::{Auth, Fault, Recorded, Registry, What};
 
 use crate::{AZURE, GENERIC, GITHUB, basic, client, registry_with_image};
@@ -159,4 +159,47 @@ async fn no_message_repeats_a_credential_that_a_registry_echoes() {
     let failure = client.resolve("krateo/web", "1.0").await.unwrap_err();
     let shown = format!("{failure} {failure:?} {client:?}");
     assert!(!shown.contains(PASSWORD) && !shown.contains(&encoded), "{shown}");
+}
+
+#[tokio::test]
+async fn each_path_is_asked_for_with_the_credential_that_is_for_it() {
+    let registry = registry_with_image().await;
+    registry.push("g/p1/web", "1.0", "one");
+    let digest = registry.push("g/p2/web", "1.0", "two");
+    let config = br#"{"auths":{"registry.test/g/p1":{"username":"one","password":"1"},"registry.test/g/p2":{"username":"two","password":"2"}}}"#;
+    let keyring = Keyring::from_docker_config_json(config, GENERIC).unwrap();
+    let mut connection = registry.connection(GENERIC, Provider::Generic);
+    (connection.credentials, connection.below) = (keyring.credentials, keyring.below);
+    let client = client(connection);
+    client.resolve("g/p1/web", "1.0").await.unwrap();
+    client.list_tags("g/p2/web").await.unwrap();
+    client.resolve("krateo/web", "1.0").await.unwrap();
+    let asked = |registry: &Registry| {
+        let tokens = registry
+            .requests()
+            .into_iter()
+            .filter(|request| request.path == "/token");
+        let sent = tokens.map(|request| {
+            let basic = request.authorization?;
+            let decoded = BASE64_STANDARD.decode(basic.strip_prefix("Basic ")?).ok()?;
+            String::from_utf8(decoded).ok()
+        });
+        sent.collect::<Vec<_>>()
+    };
+    let (one, two) = (Some("one:1".to_owned()), Some("two:2".to_owned()));
+    assert_eq!(asked(&registry), [one, two.clone(), None]);
+    // So do probes.
+    registry.forget_requests();
+    let target = ProbeTarget {
+        canary: Some(("g/p2/web".to_owned(), digest)),
+        blob: true,
+        fresh_token: true,
+    };
+    let report = client.probe(&target, std::time::Duration::from_secs(20)).await;
+    assert_eq!(
+        report.outcome,
+        catamaran_core::endpoint::Outcome::Reachable,
+        "{report:?}"
+    );
+    assert_eq!(asked(&registry), [two]);
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+mod attachments;
 mod conversations;
 mod copying;
 mod credentials;
@@ -12,8 +13,12 @@ mod ladder;
 mod listing;
 mod probing;
 mod pull;
+mod refused;
 mod resolving;
+mod scopes;
 mod tokens;
+mod tolerance;
+mod uploads;
 
 use std::time::Duration;
 

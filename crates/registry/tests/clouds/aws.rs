@@ -8,7 +8,7 @@ use catamaran_core::endpoint::Outcome;
 use catamaran_core::policy::Provider;
 use catamaran_emulators::{Answer, Aws, Clock, Ecr, Hosts, Memory, Options, Server};
 use catamaran_registry::aws::AwsIdentity;
-use catamaran_registry::{Budgets, Class, Client, Credentials, ProbeTarget, PullError, Rung};
+use catamaran_registry::{Budgets, Class, Client, Credentials, Keyring, ProbeTarget, PullError, Rung};
 
 use super::{basic, connection, limits};
 
@@ -427,7 +427,9 @@ async fn without_the_interface_a_cache_is_asked_by_head_only() {
         .find_map(|request| request.authorization.filter(|value| value.starts_with("Basic ")));
     let pair = issued.unwrap()["Basic ".len()..].to_owned();
     let config = format!(r#"{{"auths":{{"{}":{{"auth":"{pair}"}}}}}}"#, ground.ecr.host());
-    let credentials = Credentials::from_docker_config_json(config.as_bytes(), &ground.ecr.host()).unwrap();
+    let credentials = Keyring::from_docker_config_json(config.as_bytes(), &ground.ecr.host())
+        .unwrap()
+        .credentials;
     ground.server.log().clear();
     let failure = ground
         .client(credentials, true)

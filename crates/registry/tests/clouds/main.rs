@@ -6,6 +6,7 @@ mod aws;
 mod aws_identity;
 mod github;
 mod google;
+mod uploads;
 mod versions;
 
 use std::time::Duration;

@@ -12,8 +12,8 @@ use catamaran_core::policy::Provider;
 use catamaran_registry::aws::AwsIdentity;
 use catamaran_registry::identity::{CloudToken, CloudTokens, TokenSource};
 use catamaran_registry::{
-    Budget, Client, ClientIdentity, Connection, Copier, CopyBudget, CopySettings, Credentials, Image, LadderTarget,
-    ProbeTarget, Secret, azure, google,
+    Budget, Client, ClientIdentity, Connection, Copier, CopyBudget, CopySettings, Credentials, Image, Keyring,
+    LadderTarget, ProbeTarget, Secret, azure, google,
 };
 use catamaran_scripted_registry::{Auth, Fault, Registry, What};
 use tracing_subscriber::filter::LevelFilter;
@@ -346,11 +346,11 @@ async fn nothing_that_holds_a_credential_shows_it() {
         r#"{{"auths":{{"r.io":{{"auth":"{}"}}}}}}"#,
         BASE64_STANDARD.encode(format!("bot:{PASSWORD}"))
     );
-    let read = Credentials::from_docker_config_json(config.as_bytes(), "r.io");
+    let read = Keyring::from_docker_config_json(config.as_bytes(), "r.io");
     write!(
         shown,
         "{read:?} {:?}",
-        Credentials::from_docker_config_json(&config.as_bytes()[1..], "r.io")
+        Keyring::from_docker_config_json(&config.as_bytes()[1..], "r.io")
     )
     .unwrap();
     let secrets = [

@@ -1,12 +1,15 @@
 //! `/v2`: manifests, blobs and uploads, behind rights and locks.
 
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::Acr;
 use super::rights::claims_allow;
 use crate::message::{Answer, Request};
 use crate::store::{Part, Route, manifest_unknown, name_unknown};
+
+/// Bytes of a request that uploads.
+const LARGEST_PIECE: usize = 20_000_000;
 
 impl Acr {
     pub(super) async fn content(&self, request: &Request, kind: &'static str) -> Answer {
@@ -27,6 +30,7 @@ impl Acr {
             Part::Manifest(reference) => self.manifest(request, &route, reference, reads).await,
             Part::Blob(_) => self.blob(request, &route).await,
             _ if !self.attributes(&route.repository, None).write => disallowed(kind),
+            _ if request.body.len() > LARGEST_PIECE => Answer::status(kind, 413),
             _ => self.storage.serve(request, &route).await,
         }
     }
@@ -48,9 +52,13 @@ impl Acr {
         if allowed {
             return None;
         }
-        let scope = format!("repository:{repository}:{action}");
-        let detail = json!([{"Type": "repository", "Name": repository, "Action": action}]);
-        Some(self.unauthorized(kind, Some(&scope), &detail))
+        // Who writes must be able to read, too.
+        let actions: &[&str] = if action == "push" { &["pull", "push"] } else { &[action] };
+        let scope = format!("repository:{repository}:{}", actions.join(","));
+        let detail = |action| json!({"Type": "repository", "Name": repository, "Action": action});
+        let details = Value::Array(actions.iter().map(detail).collect());
+        let error = self.claims(request.bearer()).map(|_| "insufficient_scope");
+        Some(self.unauthorized(kind, Some(&scope), error, &details))
     }
 
     async fn manifest(&self, request: &Request, route: &Route, reference: &str, reads: bool) -> Answer {
@@ -88,11 +96,19 @@ impl Acr {
 
     /// Blobs come from a data host where there is one, by a signed URL.
     async fn blob(&self, request: &Request, route: &Route) -> Answer {
-        let Some(host) = self.settings().data_host.clone() else {
-            return self.storage.serve(request, route).await;
+        let stored = self.storage.serve(request, route).await;
+        let host = self.settings().data_host.clone();
+        let Some(host) = host.filter(|_| stored.status != 404) else {
+            return stored;
         };
         let target = format!("https://{host}{}?sig=emulated&se=2030-01-01", request.path);
-        Answer::status("blob", 307).header("location", &target)
+        Answer::status("blob", 307)
+            .header("location", &target)
+            .header("content-type", "text/html; charset=utf-8")
+            .body(format!(
+                "<a href=\"{}\">Temporary Redirect</a>.\n\n",
+                target.replace('&', "&amp;")
+            ))
     }
 
     /// The data host: whoever has the signature gets the blob, and `Authorization` is an error.

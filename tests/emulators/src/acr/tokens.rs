@@ -43,7 +43,7 @@ impl Acr {
         }
         let subject = claims["oid"].as_str().unwrap_or_default().to_owned();
         if !self.settings().principals.contains_key(&subject) {
-            return self.unauthorized("exchange", None, &Value::Null);
+            return self.unauthorized("exchange", None, None, &Value::Null);
         }
         let life = self.settings().refresh_life;
         let abac = self.settings().abac;
@@ -87,7 +87,7 @@ impl Acr {
             })
         };
         let Some(asker) = asker else {
-            return self.unauthorized("token", None, &Value::Null);
+            return self.unauthorized("token", None, None, &Value::Null);
         };
         let abac = self.settings().abac;
         let scopes = Scope::parse(&scopes);
@@ -159,7 +159,7 @@ impl Acr {
             "sub": subject,
             "iss": "Azure Container Registry",
             "aud": self.host,
-            "nbf": now - 900,
+            "nbf": now,
             "iat": now,
             "exp": now.saturating_add(life),
             "version": "1.0",

@@ -1,8 +1,5 @@
 //! The right answers.
 
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering;
-
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -11,10 +8,10 @@ use http::{Method, Response};
 use url::form_urlencoded;
 
 use crate::body::Scripted;
-use crate::state::{Auth, Recorded, State};
+use crate::state::{Recorded, State};
 
 use super::plain::{error, insert, plain};
-use super::uploads;
+use super::{tokens, uploads};
 
 /// What a signed URL ends with; a client that shows it in a message has leaked it.
 const SIGNATURE: &str = "sig=signed-for-whoever-holds-it";
@@ -22,15 +19,17 @@ const SIGNATURE: &str = "sig=signed-for-whoever-holds-it";
 /// The answer that a well-behaved registry gives.
 pub(crate) fn right(request: &Recorded, body: &Bytes, state: &State) -> Response<Scripted> {
     let path = request.path.as_str();
-    if path == "/token" || path == "/oauth2/token" || is_realm(path, state) {
-        return token(request, state);
+    if tokens::are_given_at(path, state) {
+        return tokens::token(request, state);
     }
     if let Some(digest) = path.strip_prefix("/storage/") {
         return storage(request, state, digest);
     }
     let Some((repository, rest)) = route(path) else {
         return match path {
-            "/v2/" | "/v2" => authenticated(request, state, None, || plain(200, "application/json", "{}".into())),
+            "/v2/" | "/v2" => {
+                tokens::authenticated(request, state, None, || plain(200, "application/json", "{}".into()))
+            }
             _ => error(404, "UNSUPPORTED", "no such route"),
         };
     };
@@ -39,25 +38,16 @@ pub(crate) fn right(request: &Recorded, body: &Bytes, state: &State) -> Response
         _ if !matches!(request.method, Method::GET | Method::HEAD) => "push",
         _ => "pull",
     };
-    authenticated(request, state, Some((repository, action)), || match rest {
+    tokens::authenticated(request, state, Some((repository, action)), || match rest {
         Rest::Tags | Rest::AzureTags => tags(request, state, repository, matches!(rest, Rest::AzureTags)),
         Rest::Manifest(reference) if request.method == Method::PUT => {
             uploads::put_manifest(request, body, state, repository, reference)
         }
         Rest::Manifest(reference) => manifest(request, state, repository, reference),
-        Rest::Referrers(subject) => uploads::referrers(state, repository, subject),
+        Rest::Referrers(subject) => uploads::referrers(request, state, repository, subject),
         Rest::Upload(id) => uploads::upload(request, body, state, repository, id),
         Rest::Blob(digest) => blob(request, state, repository, digest),
     })
-}
-
-/// Whether tokens are given at this path, by what challenges say.
-fn is_realm(path: &str, state: &State) -> bool {
-    let auth = state.behaviour(|behaviour| behaviour.auth.clone());
-    let Auth::Bearer { realm: Some(realm), .. } = auth else {
-        return false;
-    };
-    url::Url::parse(&realm).is_ok_and(|realm| realm.path() == path)
 }
 
 enum Rest<'a> {
@@ -92,109 +82,6 @@ fn route(path: &str) -> Option<(&str, Rest<'_>)> {
     }
     let (repository, digest) = rest.rsplit_once("/blobs/")?;
     Some((repository, Rest::Blob(digest)))
-}
-
-fn authenticated(
-    request: &Recorded,
-    state: &State,
-    wants: Option<(&str, &str)>,
-    answer: impl FnOnce() -> Response<Scripted>,
-) -> Response<Scripted> {
-    let (auth, account) = state.behaviour(|behaviour| (behaviour.auth.clone(), behaviour.account.clone()));
-    let challenge = match auth {
-        Auth::Open => return answer(),
-        Auth::Basic if is_account(request, account.as_ref()) => return answer(),
-        Auth::Basic => "Basic realm=\"scripted\"".to_owned(),
-        Auth::Bearer { realm, .. } => {
-            if may(request, state, wants) {
-                return answer();
-            }
-            let host = &request.host;
-            let own = if host.contains(".azurecr.") {
-                "oauth2/token"
-            } else {
-                "token"
-            };
-            let realm = realm.unwrap_or_else(|| format!("https://{host}/{own}"));
-            let scope = wants.map(|(repository, action)| format!(",scope=\"repository:{repository}:{action}\""));
-            format!(
-                "Bearer realm=\"{realm}\",service=\"{host}\"{}",
-                scope.unwrap_or_default()
-            )
-        }
-    };
-    let mut response = error(401, "UNAUTHORIZED", "authentication required");
-    insert(&mut response, WWW_AUTHENTICATE, &challenge);
-    response
-}
-
-fn is_account(request: &Recorded, account: Option<&(String, String)>) -> bool {
-    let Some((user, password)) = account else { return true };
-    let expected = format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")));
-    request.authorization.as_deref() == Some(&expected)
-}
-
-fn may(request: &Recorded, state: &State, wants: Option<(&str, &str)>) -> bool {
-    let token = request
-        .authorization
-        .as_deref()
-        .and_then(|value| value.strip_prefix("Bearer "));
-    let tokens = state.tokens.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(scopes) = token.and_then(|token| tokens.get(token)) else {
-        return false;
-    };
-    let Some((repository, action)) = wants else { return true };
-    scopes.iter().any(|scope| {
-        let actions = scope
-            .strip_prefix("repository:")
-            .and_then(|rest| rest.strip_prefix(repository));
-        let actions = actions.and_then(|rest| rest.strip_prefix(':'));
-        actions.is_some_and(|actions| actions.split(',').any(|granted| granted == action))
-    })
-}
-
-fn token(request: &Recorded, state: &State) -> Response<Scripted> {
-    let (auth, account) = state.behaviour(|behaviour| (behaviour.auth.clone(), behaviour.account.clone()));
-    let asked = if request.method == Method::POST {
-        &request.body
-    } else {
-        &request.query
-    };
-    let pairs: Vec<_> = form_urlencoded::parse(asked.as_bytes()).into_owned().collect();
-    let refresh_token = pairs
-        .iter()
-        .find(|(name, _)| name == "refresh_token")
-        .map(|(_, value)| value);
-    let known = match (refresh_token, &account) {
-        (Some(token), Some((_, password))) => token == password,
-        _ => is_account(request, account.as_ref()),
-    };
-    if !known {
-        return error(401, "UNAUTHORIZED", "authentication required");
-    }
-    let scopes = pairs
-        .iter()
-        .filter(|(name, _)| name == "scope")
-        .flat_map(|(_, value)| value.split(' '));
-    let token = format!("token-{}", state.issued.fetch_add(1, Ordering::Relaxed));
-    let scopes = scopes.map(str::to_owned).collect();
-    state
-        .tokens
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert(token.clone(), scopes);
-    let expires_in = match auth {
-        Auth::Bearer {
-            expires_in: Some(seconds),
-            ..
-        } => format!(",\"expires_in\":{seconds}"),
-        _ => String::new(),
-    };
-    plain(
-        200,
-        "application/json",
-        format!("{{\"token\":\"{token}\"{expires_in}}}").into(),
-    )
 }
 
 fn tags(request: &Recorded, state: &State, name: &str, azure: bool) -> Response<Scripted> {

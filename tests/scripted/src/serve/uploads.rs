@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use catamaran_core::digest::Digest;
-use http::header::LOCATION;
+use http::header::{LINK, LOCATION};
 use http::{Method, Response};
 use url::form_urlencoded;
 
@@ -123,16 +123,28 @@ pub(super) fn put_manifest(
     response
 }
 
-/// The referrers API, where there is one.
-pub(super) fn referrers(state: &State, repository: &str, subject: &str) -> Response<Scripted> {
+/// The referrers API, where there is one, in pages of the size that lists of tags have.
+pub(super) fn referrers(request: &Recorded, state: &State, repository: &str, subject: &str) -> Response<Scripted> {
     if !state.behaviour(|behaviour| behaviour.referrers) {
         return error(404, "NOT_FOUND", "page not found");
     }
-    let found = state.content(|content| content.referrers(repository, subject));
+    let page_size = state.behaviour(|behaviour| behaviour.page_size);
+    let first = form_urlencoded::parse(request.query.as_bytes())
+        .find(|(name, _)| name == "from")
+        .and_then(|(_, from)| from.parse::<usize>().ok())
+        .unwrap_or(0);
+    let all = state.content(|content| content.referrers(repository, subject));
+    let more = all.len() > first + page_size;
+    let found = all.into_iter().skip(first).take(page_size);
     let descriptor = |(digest, media_type, size): (String, String, usize)| serde_json::json!({ "mediaType": media_type, "digest": digest, "size": size });
-    let manifests: Vec<_> = found.into_iter().map(descriptor).collect();
+    let manifests: Vec<_> = found.map(descriptor).collect();
     let index = serde_json::json!({ "schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": manifests });
-    plain(200, IMAGE_INDEX, index.to_string().into())
+    let mut response = plain(200, IMAGE_INDEX, index.to_string().into());
+    if more {
+        let next = format!("<{}?from={}>; rel=\"next\"", request.path, first + page_size);
+        insert(&mut response, LINK, &next);
+    }
+    response
 }
 
 fn located(status: u16, location: &str) -> Response<Scripted> {

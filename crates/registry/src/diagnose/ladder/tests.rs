@@ -31,7 +31,7 @@ async fn only_rung(lookup: Lookup) -> Climbed {
         ..Limits::default()
     };
     let budget = Arc::new(Budget::per_minute(60));
-    let client = Client::resolving_by(&connection, limits, budget, &crate::Budgets::new(), lookup).unwrap();
+    let client = Client::resolving_by(&connection, limits, &budget, &crate::Budgets::new(), lookup).unwrap();
     let mut seen = Vec::new();
     client.climb(&LadderTarget::default(), |rung| seen.push(rung)).await;
     assert_eq!(seen.len(), 1, "{seen:?}");

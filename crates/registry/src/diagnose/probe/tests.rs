@@ -36,7 +36,7 @@ async fn probe(lookup: Lookup) -> ProbeReport {
         ..Connection::default()
     };
     let budget = Arc::new(Budget::per_minute(60));
-    let client = Client::resolving_by(&connection, Limits::default(), budget, &Budgets::new(), lookup).unwrap();
+    let client = Client::resolving_by(&connection, Limits::default(), &budget, &Budgets::new(), lookup).unwrap();
     client.probe(&ProbeTarget::default(), Duration::from_millis(300)).await
 }
 

@@ -37,7 +37,7 @@ pub(super) fn has_next(headers: &HeaderMap) -> bool {
 
 fn page_of(headers: &HeaderMap, relation: &str) -> Option<usize> {
     let mut values = headers.get_all(LINK).iter().filter_map(|value| value.to_str().ok());
-    let target = values.find_map(|value| link(value, relation))?;
+    let target = values.find_map(|value| link(value, relation).flatten())?;
     let url = Url::parse("https://api.github.com/").ok()?.join(target).ok()?;
     let page = url.query_pairs().find(|(name, _)| name == "page")?.1.parse().ok()?;
     Some(page).filter(|page| *page > 0)
