@@ -23,7 +23,7 @@ forbid() {
     done
 }
 
-every=(catamaran-api catamaran-secrets catamaran-lease catamaran-certificates catamaran-registry catamaran-webhook catamaran-controller catamaran)
+every=(catamaran-api catamaran-secrets catamaran-listener catamaran-lease catamaran-certificates catamaran-registry catamaran-webhook catamaran-controller catamaran)
 # Decisions are pure.
 forbid catamaran-core tokio kube kube-core kube-client hyper reqwest h2 rustls "${every[@]}"
 # The words depend on the decisions, never the other way round.
@@ -35,6 +35,8 @@ forbid catamaran-webhook reqwest kube-client kube-runtime hyper-rustls catamaran
 # Leader election knows nothing of mirrors.
 mirrors=(catamaran-core catamaran-api catamaran-registry catamaran-webhook catamaran-controller catamaran)
 forbid catamaran-lease catamaran-secrets catamaran-certificates "${mirrors[@]}"
+# Neither does what listens.
+forbid catamaran-listener kube-client k8s-openapi reqwest catamaran-secrets catamaran-lease catamaran-certificates "${mirrors[@]}"
 # The certificate and the reader of Secrets know nothing of them either.
 forbid catamaran-certificates "${mirrors[@]}"
 forbid catamaran-secrets catamaran-lease catamaran-certificates "${mirrors[@]}"
@@ -46,7 +48,7 @@ forbid catamaran-emulators catamaran-core "${every[@]}"
 forbid catamaran ring openssl-sys native-tls
 
 # Each crate builds alone, with its own features only. That the program does, `make image-binary` shows.
-for crate in catamaran-core catamaran-api catamaran-secrets catamaran-lease catamaran-certificates catamaran-registry catamaran-webhook catamaran-controller; do
+for crate in catamaran-core catamaran-api catamaran-secrets catamaran-listener catamaran-lease catamaran-certificates catamaran-registry catamaran-webhook catamaran-controller; do
     cargo check --locked --quiet --package "$crate" || { echo "$crate does not build alone"; failed=1; }
 done
 

@@ -36,6 +36,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
+{{/* Where the CA of the webhook's clients is; empty: anybody may ask. */}}
+{{- define "catamaran.clientAuthority" -}}
+{{- with .Values.webhook.clients }}
+{{- if and .secretName .configMapName }}
+{{- fail "webhook.clients takes its CA from secretName or from configMapName, not from both" }}
+{{- end }}
+{{- if and .names (not .secretName) (not .configMapName) }}
+{{- fail "webhook.clients.names needs webhook.clients.secretName or webhook.clients.configMapName: without a CA no name can be checked" }}
+{{- end }}
+{{- or .secretName .configMapName }}
+{{- end }}
+{{- end }}
+
 {{- define "catamaran.certificateSecret" -}}
 {{- default (printf "%s-webhook-tls" (include "catamaran.fullname" .)) .Values.certificates.secretName }}
 {{- end }}

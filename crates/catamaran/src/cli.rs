@@ -138,9 +138,22 @@ pub struct RunArguments {
     /// Where the webhook listens
     #[arg(long, default_value = "[::]:9443", value_name = "ADDRESS")]
     pub webhook_address: SocketAddr,
-    /// Where /livez, /readyz and /metrics are served
-    #[arg(long, default_value = "[::]:8080", value_name = "ADDRESS")]
-    pub http_address: SocketAddr,
+    /// CA certificates (PEM): the webhook answers only clients that have a certificate of one of them; absent: everybody
+    #[arg(long, value_name = "FILE")]
+    pub webhook_client_ca_file: Option<PathBuf>,
+    /// The common name that such a certificate must have; may be given more than once; absent: any
+    #[arg(
+        long = "webhook-client-name",
+        requires = "webhook_client_ca_file",
+        value_name = "NAME"
+    )]
+    pub webhook_client_names: Vec<String>,
+    /// Where /livez and /readyz are served, for the kubelet alone
+    #[arg(long, default_value = "[::]:8082", value_name = "ADDRESS")]
+    pub health_address: SocketAddr,
+    /// Where /metrics are served
+    #[arg(long, alias = "http-address", default_value = "[::]:8080", value_name = "ADDRESS")]
+    pub metrics_address: SocketAddr,
     /// The file with the shared secrets of registries that notify us, one a line; absent: none may
     #[arg(long, value_name = "FILE")]
     pub notifications_secret_file: Option<PathBuf>,

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use catamaran_certificates::ServingCertificate;
 use catamaran_lease::Leadership;
+use catamaran_listener::{Closed, Counts};
 use catamaran_webhook::View;
 use catamaran_webhook::metrics::{DURATION_BUCKETS, ImageOutcome, Metrics as Webhook, Outcome, Refusal};
 use prometheus_client::collector::Collector;
@@ -39,6 +40,8 @@ pub struct Process {
     pub leadership: watch::Receiver<Leadership>,
     /// The webhook's certificate.
     pub certificate: Arc<ServingCertificate>,
+    /// What each port counts, by its name.
+    pub listeners: Vec<(&'static str, Arc<Counts>)>,
 }
 
 type Encoded = Result<(), std::fmt::Error>;
@@ -71,18 +74,12 @@ impl Collector for Process {
         family(
             &mut encoder,
             "webhook_refusals",
-            "Connections and requests that held no review",
+            "Requests that held no review",
             "reason",
             refusals,
         )?;
         self.durations(&mut encoder)?;
-        let connections = self.webhook.connections();
-        gauge(
-            &mut encoder,
-            "webhook_connections",
-            "Connections that are open",
-            connections as f64,
-        )?;
+        self.connections(&mut encoder)?;
         let leads = f64::from(u8::from(self.leadership.borrow().is_leading_now()));
         gauge(&mut encoder, "leader", "1 on the replica that leads", leads)?;
         let age = self
@@ -105,6 +102,24 @@ impl Collector for Process {
 }
 
 impl Process {
+    fn connections(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
+        let help = "Connections that are open";
+        let mut family = encoder.encode_descriptor("connections", help, None, MetricType::Gauge)?;
+        for (name, counts) in &self.listeners {
+            let labels = [("listener", *name)];
+            ConstGauge::new(counts.open()).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Connections that were closed before their peers did, by why";
+        let mut family = encoder.encode_descriptor("connections_closed", help, None, MetricType::Counter)?;
+        for (name, counts) in &self.listeners {
+            for reason in Closed::ALL {
+                let labels = [("listener", *name), ("reason", reason.as_str())];
+                ConstCounter::new(counts.closed(reason)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+
     fn durations(&self, encoder: &mut DescriptorEncoder<'_>) -> Encoded {
         let durations = self.webhook.durations().snapshot();
         let bounds = DURATION_BUCKETS.into_iter().chain([f64::MAX]);

@@ -1,100 +1,120 @@
-//! `/livez`, `/readyz` and `/metrics`, in plain HTTP for the kubelet and Prometheus.
+//! What is served in plain HTTP, each on a port of its own: `/livez` and `/readyz` for the kubelet, `/metrics` for Prometheus.
+//!
+//! Apart, so that nothing that reads metrics can keep the kubelet out.
 
-use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use bytes::Bytes;
+use catamaran_listener::{Counts, KeepAlive, Limits, Rate, Settings, Shutdown};
 use http_body_util::Full;
-use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE};
-use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use prometheus_client::registry::Registry;
-use tokio::net::{TcpListener, TcpStream};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
+use hyper::{Method, Response, StatusCode};
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use crate::listener;
+pub mod health;
+pub mod metrics;
 
-/// Connections served at a time; the kubelet and a few scrapers need a handful.
-const CONNECTIONS: usize = 64;
+/// How long requests may take that are under way when everything else has ended.
+const DRAIN: Duration = Duration::from_secs(1);
 
-/// How long the event loop may be silent before the process counts as stuck.
-pub const STUCK_AFTER: Duration = Duration::from_secs(30);
+/// Bytes that the kernel keeps for each connection in each direction: requests are small.
+pub const KERNEL_BUFFERS: u32 = 32 << 10;
 
-/// What is asked.
-pub struct Status {
-    /// Why this replica should get no traffic now, or `Ok`.
-    pub ready: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
-    /// Why this process should be started anew, or `Ok`.
-    pub live: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
-    /// What is measured.
-    pub metrics: Registry,
+/// A port with its bounds and its counters.
+#[derive(Debug)]
+pub struct Port {
+    listener: TcpListener,
+    limits: Limits,
+    counts: Arc<Counts>,
 }
 
-/// Serves until `shutdown`.
-pub async fn serve(listener: TcpListener, status: Arc<Status>, shutdown: CancellationToken) {
-    let serve = |stream| connection(stream, Arc::clone(&status));
-    listener::accept(listener, CONNECTIONS, shutdown, serve).await;
-}
+impl Port {
+    /// Listens on an address.
+    pub fn bind(address: SocketAddr, limits: Limits) -> anyhow::Result<Port> {
+        Ok(Port {
+            listener: bind(address, &limits)?,
+            limits,
+            counts: Arc::default(),
+        })
+    }
 
-async fn connection(stream: TcpStream, status: Arc<Status>) {
-    let answer = service_fn(move |request: Request<Incoming>| {
-        let status = Arc::clone(&status);
-        async move { Ok::<_, Infallible>(respond(&request, &status)) }
-    });
-    if let Err(error) = listener::http().serve_connection(TokioIo::new(stream), answer).await {
-        tracing::debug!(%error, "an http connection broke");
+    /// What it counts.
+    pub fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.counts)
+    }
+
+    /// What it is served with until `shutdown`.
+    fn settings(self, shutdown: CancellationToken) -> (TcpListener, Settings) {
+        let settings = Settings {
+            limits: self.limits,
+            tls: None,
+            counts: self.counts,
+            shutdown: Shutdown {
+                begin: shutdown,
+                linger: Duration::ZERO,
+                drain: DRAIN,
+            },
+        };
+        (self.listener, settings)
+    }
+
+    /// Serves what answers at once, until `shutdown`.
+    pub async fn serve<A, R>(self, shutdown: CancellationToken, answer: A)
+    where
+        A: Fn(hyper::Request<hyper::body::Incoming>) -> R + Send + Sync + 'static,
+        R: Future<Output = Response<Full<Bytes>>> + Send + 'static,
+    {
+        let (listener, settings) = self.settings(shutdown);
+        catamaran_listener::serve(listener, settings, answer).await;
     }
 }
 
-fn respond(request: &Request<Incoming>, status: &Status) -> Response<Full<Bytes>> {
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
-        response
-            .headers_mut()
-            .insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
-        return response;
-    }
-    match request.uri().path() {
-        "/livez" => verdict((status.live)()),
-        "/readyz" => verdict((status.ready)()),
-        "/metrics" => metrics(&status.metrics),
-        _ => text(
-            StatusCode::NOT_FOUND,
-            "there are /livez, /readyz and /metrics\n".to_owned(),
-        ),
+/// Listens on an address, with the buffers of these limits.
+pub fn bind(address: SocketAddr, limits: &Limits) -> anyhow::Result<TcpListener> {
+    catamaran_listener::bind(address, limits.kernel_buffers).with_context(|| format!("failed to listen on {address}"))
+}
+
+/// Bounds of a port whose requests have no body and are answered at once: one request, and the connection is closed.
+fn limits(connections: usize, per_address: usize, rate: Rate) -> Limits {
+    let patience = Duration::from_secs(5);
+    Limits {
+        connections,
+        per_address,
+        rate,
+        handshake: patience,
+        head: patience,
+        request: patience,
+        write: 2 * patience,
+        idle: patience,
+        keep_alive: KeepAlive::Off,
+        head_size: 16 << 10,
+        kernel_buffers: KERNEL_BUFFERS,
     }
 }
 
-fn verdict(verdict: Result<(), String>) -> Response<Full<Bytes>> {
-    match verdict {
-        Ok(()) => text(StatusCode::OK, "ok\n".to_owned()),
-        Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")),
+/// An answer for a method that only reads; `None` for one that may go on.
+fn refuse(method: &Method) -> Option<Response<Full<Bytes>>> {
+    if method == Method::GET || method == Method::HEAD {
+        return None;
     }
-}
-
-fn metrics(registry: &Registry) -> Response<Full<Bytes>> {
-    let mut body = String::new();
-    if prometheus_client::encoding::text::encode(&mut body, registry).is_err() {
-        return text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "failed to write the metrics\n".to_owned(),
-        );
-    }
-    let mut response = text(StatusCode::OK, body);
-    let open_metrics = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
     response
         .headers_mut()
-        .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(open_metrics));
-    response
+        .insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    Some(response)
 }
 
-fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
     *response.status_mut() = status;
-    let plain = hyper::header::HeaderValue::from_static("text/plain; charset=utf-8");
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, plain);
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,6 @@ mod diff;
 mod exit;
 mod exposition;
 mod http;
-mod listener;
 mod output;
 #[cfg(test)]
 mod reference;

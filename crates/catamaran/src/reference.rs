@@ -351,6 +351,9 @@ fn process() -> exposition::Process {
         view: Arc::new(catamaran_webhook::View::new(Instant::now())),
         leadership: watch::channel(Leadership::NONE).1,
         certificate: Arc::new(ServingCertificate::new("catamaran", "catamaran-system")),
+        listeners: ["webhook", "health", "metrics", "notifications"]
+            .map(|name| (name, Arc::default()))
+            .to_vec(),
     }
 }
 

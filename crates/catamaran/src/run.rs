@@ -20,9 +20,11 @@ use catamaran_controller::writes::WriteLimits;
 use catamaran_core::routing::RouteTable;
 use catamaran_lease::{Leadership, LeaseSettings};
 use catamaran_registry::Budgets;
+use catamaran_webhook::server::{AllowedClients, Tls, connection_limits};
 use catamaran_webhook::{Admission, View};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::client::ClientBuilder;
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::watch;
@@ -33,9 +35,11 @@ use account::Account;
 use notifications::Notifications;
 
 use crate::cli::{Certificates, RunArguments};
-use crate::{exposition, http, listener, telemetry};
+use crate::http::{self, Port, health, metrics};
+use crate::{exposition, telemetry};
 
 mod account;
+mod clients;
 mod notifications;
 mod pulse;
 
@@ -140,7 +144,9 @@ struct Parts {
     owner: Option<OwnerReference>,
     certificate: Arc<ServingCertificate>,
     webhook: std::net::TcpListener,
-    http: TcpListener,
+    health: Port,
+    metrics: Port,
+    clients: Option<AllowedClients>,
     notifications: Option<Notifications>,
 }
 
@@ -196,7 +202,7 @@ impl Parts {
             &arguments.namespace,
         ));
         let tasks = Arc::default();
-        let notifications = notifications::listen(arguments, &context, &tasks).await?;
+        let notifications = notifications::listen(arguments, &context, &tasks)?;
         Ok(Parts {
             context,
             mirrors: Arc::new(mirrors),
@@ -216,38 +222,52 @@ impl Parts {
             certificates: certificate_settings(arguments, account.owner.clone())?,
             owner: account.owner,
             certificate,
-            webhook: listener::bind(arguments.webhook_address).await?.into_std()?,
-            http: listener::bind(arguments.http_address).await?,
+            webhook: http::bind(arguments.webhook_address, &connection_limits())?.into_std()?,
+            health: Port::bind(arguments.health_address, health::limits())?,
+            metrics: Port::bind(arguments.metrics_address, metrics::limits())?,
+            clients: clients::allowed(arguments)?,
             notifications,
         })
     }
 
-    /// What the kubelet and Prometheus ask for.
-    fn status(&self, tokens: &Tokens) -> http::Status {
+    /// What the kubelet asks for.
+    fn health(&self, tokens: &Tokens) -> health::Health {
         let clock = self.context.clock;
         let pulse = pulse::Pulse::start();
-        let process = exposition::Process {
-            webhook: Arc::clone(&self.counted),
-            view: Arc::clone(&self.view),
-            leadership: self.context.leadership.clone(),
-            certificate: Arc::clone(&self.certificate),
-        };
         let (seen, certificate, stopping) = (
             self.published.clone(),
             Arc::clone(&self.certificate),
             tokens.stopping.clone(),
         );
-        http::Status {
+        health::Health {
             ready: Box::new(move || readiness(&stopping, &seen, &certificate, clock.now())),
             live: Box::new(move || pulse.check()),
-            metrics: exposition::registry(&self.context.metrics, &self.snapshot_metrics, process),
         }
+    }
+
+    /// What Prometheus asks for.
+    fn measured(&self) -> Registry {
+        let mut listeners = vec![
+            ("webhook", self.counted.listener()),
+            ("health", self.health.counts()),
+            ("metrics", self.metrics.counts()),
+        ];
+        let notifications = self.notifications.as_ref();
+        listeners.extend(notifications.map(|port| ("notifications", port.counts())));
+        let process = exposition::Process {
+            webhook: Arc::clone(&self.counted),
+            view: Arc::clone(&self.view),
+            leadership: self.context.leadership.clone(),
+            certificate: Arc::clone(&self.certificate),
+            listeners,
+        };
+        exposition::registry(&self.context.metrics, &self.snapshot_metrics, process)
     }
 
     #[expect(clippy::too_many_lines, reason = "wiring: a line or two for each part")]
     fn start(self, arguments: &RunArguments, webhook: &Handle) -> Running {
         let tokens = Tokens::default();
-        let status = Arc::new(self.status(&tokens));
+        let (health, measured) = (self.health(&tokens), self.measured());
         let clock = self.context.clock;
         let now = move || clock.now();
         let client = || self.context.client.clone();
@@ -261,7 +281,8 @@ impl Parts {
                 show(self.view, self.table),
             )),
             tokio::spawn(self.census.run()),
-            tokio::spawn(http::serve(self.http, status, tokens.end.clone())),
+            tokio::spawn(health::serve(self.health, health, tokens.end.clone())),
+            tokio::spawn(metrics::serve(self.metrics, measured, tokens.end.clone())),
             tokio::spawn(catamaran_certificates::run(
                 client(),
                 self.certificates,
@@ -310,7 +331,10 @@ impl Parts {
             now,
             tokens.release.clone(),
         ));
-        let tls: Arc<dyn rustls::server::ResolvesServerCert> = self.certificate;
+        let tls = Tls {
+            certificates: self.certificate,
+            clients: self.clients,
+        };
         let drain = arguments.drain_seconds;
         // Converted on the runtime that serves it: a listener belongs to the one that it was made on.
         let served = webhook.spawn(serve_webhook(self.webhook, tls, self.admission, stopping(), drain));
@@ -326,7 +350,7 @@ impl Parts {
 
 async fn serve_webhook(
     listener: std::net::TcpListener,
-    tls: Arc<dyn rustls::server::ResolvesServerCert>,
+    tls: Tls,
     admission: Arc<Admission>,
     stopping: CancellationToken,
     drain: Duration,

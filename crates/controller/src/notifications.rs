@@ -34,7 +34,7 @@ pub use leader::{LeaderAddress, LeaderLookup};
 pub use rate_limit::RateLimit;
 pub use read::{Message, MovedTag, ReadError};
 pub use sender::Sender;
-pub use server::{MAX_CONNECTIONS, NotificationServer};
+pub use server::NotificationServer;
 
 /// The largest notification that is read, in bytes.
 pub const LARGEST: usize = 256 * 1024;

@@ -9,7 +9,7 @@ use arc_swap::{ArcSwap, Guard};
 use catamaran_core::routing::RouteTable;
 
 use crate::metrics::{Metrics, Outcome, Tally};
-use crate::review::{Reviewed, panicked, review};
+use crate::review::{Reviewed, overloaded, panicked, review};
 
 /// How old a view may get before Pods are left as they are. Watches time out within 30 s, so a feed that is well is
 /// heard from twice in that time.
@@ -96,6 +96,14 @@ impl Admission {
             review(body, table.as_deref().map(|table| &**table), &self.own_user)
         });
         self.metrics.reviewed(reviewed.outcome, &reviewed.images, now.elapsed());
+        reviewed
+    }
+
+    /// Answers a review that there is no room or no time for, by its beginning: the object is admitted as it is.
+    pub(crate) fn overloaded(&self, beginning: &[u8], begun: Instant) -> Reviewed {
+        let reviewed = guarded(beginning, overloaded);
+        self.metrics
+            .reviewed(reviewed.outcome, &reviewed.images, begun.elapsed());
         reviewed
     }
 }

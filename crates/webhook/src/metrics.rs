@@ -1,10 +1,12 @@
 //! What the webhook counts: plain atomics over closed enums, for the binary to register with its exporter.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use catamaran_core::pod::Exclusion;
 use catamaran_core::routing::{KeepReason, RewriteReason};
+use catamaran_listener::Counts;
 
 /// Defines a closed enum with the labels it is exported under.
 macro_rules! labels {
@@ -42,6 +44,8 @@ labels! {
         Unreadable = "unreadable",
         /// A Pod with more containers, volumes or labels than are read.
         TooLong = "too_long",
+        /// A large review that could not be had in time, because of others.
+        Overloaded = "overloaded",
         /// A review of a version or an object of a kind that this webhook doesn't know.
         Unsupported = "unsupported",
         /// A bug: the review ended in a panic.
@@ -158,12 +162,8 @@ impl From<KeepReason> for ImageOutcome {
 }
 
 labels! {
-    /// Why a connection or a request ended without a review.
+    /// Why a request ended without a review.
     Refusal {
-        /// The TLS handshake failed.
-        HandshakeFailed = "handshake_failed",
-        /// The TLS handshake took too long.
-        HandshakeTimeout = "handshake_timeout",
         /// A path other than the webhook's (404).
         NotFound = "not_found",
         /// A method other than POST (405).
@@ -176,10 +176,6 @@ labels! {
         BodyTimeout = "body_timeout",
         /// A body that ended early (400).
         BodyBroken = "body_broken",
-        /// Headers, an answer or the next request took too long.
-        ConnectionTimeout = "connection_timeout",
-        /// Not HTTP, or a connection that broke.
-        ConnectionBroken = "connection_broken",
     }
 }
 
@@ -224,15 +220,14 @@ impl Durations {
     }
 }
 
-/// Everything the webhook counts. Counters only grow; the gauge of open connections is at least 0.
+/// Everything the webhook counts. Counters only grow.
 #[derive(Debug, Default)]
 pub struct Metrics {
     reviews: [AtomicU64; Outcome::ALL.len()],
     images: [AtomicU64; ImageOutcome::ALL.len()],
     refusals: [AtomicU64; Refusal::ALL.len()],
     durations: Durations,
-    connections: AtomicI64,
-    accepted: AtomicU64,
+    listener: Arc<Counts>,
 }
 
 impl Metrics {
@@ -256,14 +251,9 @@ impl Metrics {
         &self.durations
     }
 
-    /// Connections that are open now.
-    pub fn connections(&self) -> i64 {
-        self.connections.load(Ordering::Relaxed)
-    }
-
-    /// Connections that were ever accepted.
-    pub fn accepted(&self) -> u64 {
-        self.accepted.load(Ordering::Relaxed)
+    /// What its listener counts.
+    pub fn listener(&self) -> Arc<Counts> {
+        Arc::clone(&self.listener)
     }
 
     pub(crate) fn reviewed(&self, outcome: Outcome, images: &Tally, took: Duration) {
@@ -278,15 +268,6 @@ impl Metrics {
 
     pub(crate) fn refused(&self, refusal: Refusal) {
         self.refusals[refusal as usize].fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn opened(&self) {
-        self.accepted.fetch_add(1, Ordering::Relaxed);
-        self.connections.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn closed(&self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

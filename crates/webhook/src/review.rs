@@ -94,6 +94,15 @@ pub(crate) fn panicked(body: &[u8]) -> Reviewed {
     )
 }
 
+/// The answer to a review that there is no room or no time for; of its body the beginning is enough.
+pub(crate) fn overloaded(body: &[u8]) -> Reviewed {
+    salvaged(
+        body,
+        Outcome::Overloaded,
+        "catamaran left the object as it is: it had no time for so large a review".to_owned(),
+    )
+}
+
 fn unreadable(body: &[u8], why: &str) -> Reviewed {
     salvaged(
         body,

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use catamaran_core::side::Side;
+use catamaran_listener::Closed;
 use catamaran_webhook::metrics::{Metrics, Outcome, Refusal};
-use catamaran_webhook::server::{Limits, serve_within};
+use catamaran_webhook::server::{Limits, Tls, connection_limits, serve_within};
 use catamaran_webhook::{Admission, View};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{PrivateKeyDer, ServerName};
@@ -30,6 +31,13 @@ struct Always(Arc<CertifiedKey>);
 impl ResolvesServerCert for Always {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(Arc::clone(&self.0))
+    }
+}
+
+fn with_connections(connections: catamaran_listener::Limits) -> Limits {
+    Limits {
+        connections,
+        ..Limits::default()
     }
 }
 
@@ -69,13 +77,11 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(serve_within(
-            limits,
-            listener,
-            Arc::new(Always(Arc::new(key))),
-            admission,
-            shutdown.clone(),
-        ));
+        let tls = Tls {
+            certificates: Arc::new(Always(Arc::new(key))),
+            clients: None,
+        };
+        let task = tokio::spawn(serve_within(limits, listener, tls, admission, shutdown.clone()));
         Server {
             address,
             connector: TlsConnector::from(Arc::new(client)),
@@ -104,7 +110,7 @@ impl Server {
     /// Waits until no connection is open any more.
     async fn quiet(&self) {
         let closed = async {
-            while self.metrics.connections() > 0 {
+            while self.metrics.listener().open() > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
@@ -185,7 +191,10 @@ async fn one_connection_answers_review_after_review() {
     }
     assert_eq!(server.metrics.reviews(Outcome::Patched), 3);
     assert_eq!(server.metrics.durations().snapshot().buckets.iter().sum::<u64>(), 3);
-    assert_eq!((server.metrics.accepted(), server.metrics.connections()), (1, 1));
+    assert_eq!(
+        (server.metrics.listener().accepted(), server.metrics.listener().open()),
+        (1, 1)
+    );
 }
 
 #[tokio::test]
@@ -219,29 +228,31 @@ async fn pipelined_requests_are_answered_in_order() {
 async fn what_is_no_review_is_refused_and_closed() {
     let server = Server::start(Limits::default()).await;
     let long = format!("POST /mutate HTTP/1.1\r\nx: {}", "y".repeat(17 << 10));
+    let refused = |refusal| server.metrics.refusals(refusal);
     for (head, status, refusal) in [
-        ("POST / HTTP/1.1", 404, Refusal::NotFound),
-        ("POST /mutate/ HTTP/1.1", 404, Refusal::NotFound),
-        ("GET /mutate HTTP/1.1", 405, Refusal::MethodNotAllowed),
+        ("POST / HTTP/1.1", 404, Some(Refusal::NotFound)),
+        ("POST /mutate/ HTTP/1.1", 404, Some(Refusal::NotFound)),
+        ("GET /mutate HTTP/1.1", 405, Some(Refusal::MethodNotAllowed)),
         (
             "POST /mutate HTTP/1.1\r\ncontent-encoding: gzip",
             415,
-            Refusal::EncodedBody,
+            Some(Refusal::EncodedBody),
         ),
         (
             "POST /mutate HTTP/1.1\r\ncontent-encoding: identity\r\ncontent-encoding: br",
             415,
-            Refusal::EncodedBody,
+            Some(Refusal::EncodedBody),
         ),
-        (&long, 431, Refusal::ConnectionBroken),
-        ("nonsense", 400, Refusal::ConnectionBroken),
+        (&long, 431, None),
+        ("nonsense", 400, None),
     ] {
-        let before = server.metrics.refusals(refusal);
+        let counted = || refusal.map_or_else(|| server.metrics.listener().closed(Closed::Broken), refused);
+        let before = counted();
         let response = server.ask(&request(head, "x")).await;
         assert_eq!(response.status, status, "{response:?}");
         assert!(response.closes(), "{response:?}");
         server.quiet().await;
-        assert_eq!(server.metrics.refusals(refusal) - before, 1, "{head}");
+        assert_eq!(counted() - before, 1, "{head}");
     }
     assert!(
         server
@@ -323,59 +334,66 @@ async fn a_body_may_come_in_pieces_but_not_for_ever() {
 }
 
 #[tokio::test]
-async fn large_bodies_wait_for_room_and_small_ones_don_t() {
+async fn large_review_without_room_is_admitted_unchanged() {
     let limits = Limits {
         bodies: 7 << 20,
-        body_read: Duration::from_secs(2),
+        body_read: Duration::from_secs(20),
+        patience: Duration::from_millis(300),
         ..Limits::default()
     };
     let server = Server::start(limits).await;
     let mut hog = server.connect().await;
-    hog.write_all(
-        format!(
-            "POST /mutate HTTP/1.1\r\nhost: w\r\ncontent-length: {}\r\n\r\n{{",
-            7 << 20
-        )
-        .as_bytes(),
-    )
-    .await
-    .unwrap();
+    let head = format!(
+        "POST /mutate HTTP/1.1\r\nhost: w\r\ncontent-length: {}\r\n\r\n{{",
+        7 << 20
+    );
+    hog.write_all(head.as_bytes()).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     assert!(server.ask(&review()).await.is_review(), "a small one goes by");
-    let begun = Instant::now();
     let large = server.ask(&request("POST /mutate HTTP/1.1", &padded(100_000))).await;
-    assert!(large.is_review() || large.status == 408, "{large:?}");
-    assert!(
-        begun.elapsed() >= Duration::from_secs(1),
-        "a large one had to wait for the hog's end"
-    );
-    assert_eq!(Response::read(&mut hog).await.unwrap().status, 408);
-    assert!(
-        server
-            .ask(&request("POST /mutate HTTP/1.1", &padded(100_000)))
-            .await
-            .is_review(),
-        "room is given back"
-    );
+    let answer: Value = serde_json::from_slice(&large.body).unwrap();
+    assert_eq!(answer["response"]["allowed"], true);
+    assert_eq!(answer["response"]["uid"], "0df28fbd-5f5f-11e8-bc74-36e6bb280816");
+    assert_eq!(answer["response"]["patch"], Value::Null);
+    assert!(answer["response"]["warnings"][0].as_str().unwrap().contains("no time"));
+    assert_eq!(server.metrics.reviews(Outcome::Overloaded), 1);
+    drop(hog);
+    server.quiet().await;
+    let large = server.ask(&request("POST /mutate HTTP/1.1", &padded(100_000))).await;
+    assert!(large.is_review(), "room is given back");
+}
+
+#[tokio::test]
+async fn large_review_without_a_turn_is_admitted_unchanged() {
+    let limits = Limits {
+        reviews: 0,
+        patience: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let server = Server::start(limits).await;
+    let large = server.ask(&request("POST /mutate HTTP/1.1", &padded(100_000))).await;
+    assert!(!large.is_review() && large.status == 200, "{large:?}");
+    assert_eq!(server.metrics.reviews(Outcome::Overloaded), 1);
+    assert!(server.ask(&review()).await.is_review(), "a small one needs none");
 }
 
 #[tokio::test]
 async fn a_peer_that_falls_silent_is_let_go() {
-    let limits = Limits {
+    let limits = with_connections(catamaran_listener::Limits {
         handshake: Duration::from_millis(300),
-        head_read: Duration::from_secs(1),
+        head: Duration::from_secs(1),
         idle: Duration::from_secs(2),
-        ..Limits::default()
-    };
+        ..connection_limits()
+    });
     let server = Server::start(limits).await;
     let mut half_open = TcpStream::connect(server.address).await.unwrap();
     assert_eq!(half_open.read(&mut [0]).await.unwrap(), 0, "no handshake");
-    assert_eq!(server.metrics.refusals(Refusal::HandshakeTimeout), 1);
+    assert_eq!(server.metrics.listener().closed(Closed::Timeout), 1);
     let mut plain = TcpStream::connect(server.address).await.unwrap();
     plain.write_all(b"POST /mutate HTTP/1.1\r\n\r\n").await.unwrap();
     plain.read_to_end(&mut Vec::new()).await.unwrap();
     server.quiet().await;
-    assert_eq!(server.metrics.refusals(Refusal::HandshakeFailed), 1);
+    assert_eq!(server.metrics.listener().closed(Closed::HandshakeFailed), 1);
 
     for begun in [&b""[..], b"POST /mutate HTTP/1.1\r\nhost: "] {
         let mut stream = server.connect().await;
@@ -387,22 +405,22 @@ async fn a_peer_that_falls_silent_is_let_go() {
     let mut slow = server.connect().await;
     let begun = Instant::now();
     for byte in std::iter::repeat_n(b"POST /mutate HTTP/1.1\r\nx: y", 20).flatten() {
-        if slow.write_all(&[*byte]).await.is_err() || server.metrics.connections() == 0 {
+        if slow.write_all(&[*byte]).await.is_err() || server.metrics.listener().open() == 0 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
     server.quiet().await;
-    assert_eq!(server.metrics.refusals(Refusal::ConnectionTimeout), 3);
+    assert_eq!(server.metrics.listener().closed(Closed::Timeout), 4);
 }
 
 #[tokio::test]
 async fn a_peer_that_does_not_take_its_answers_is_let_go() {
-    let server = Server::start(Limits {
+    let server = Server::start(with_connections(catamaran_listener::Limits {
         write: Duration::from_secs(1),
-        ..Limits::default()
-    })
+        ..connection_limits()
+    }))
     .await;
     let mut stream = server.connect().await;
     let mut requests = Vec::new();
@@ -415,28 +433,29 @@ async fn a_peer_that_does_not_take_its_answers_is_let_go() {
         .await
         .expect("the connection is ended");
     server.quiet().await;
-    assert_eq!(server.metrics.refusals(Refusal::ConnectionTimeout), 1);
+    assert_eq!(server.metrics.listener().closed(Closed::Timeout), 1);
 }
 
 #[tokio::test]
-async fn a_connection_too_many_waits_for_its_turn() {
-    let server = Server::start(Limits {
+async fn connection_too_many_takes_the_place_of_the_longest_idle() {
+    let server = Server::start(with_connections(catamaran_listener::Limits {
         connections: 2,
-        ..Limits::default()
-    })
+        per_address: 2,
+        ..connection_limits()
+    }))
     .await;
-    let (first, _second) = (server.connect().await, server.connect().await);
-    let request = review();
-    let third = server.ask(&request);
-    tokio::pin!(third);
-    assert!(
-        tokio::time::timeout(Duration::from_millis(200), &mut third)
-            .await
-            .is_err(),
-        "it waits"
+    let (mut first, mut second) = (server.connect().await, server.connect().await);
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    second.write_all(&review()).await.unwrap();
+    assert!(Response::read(&mut second).await.unwrap().is_review());
+    assert!(server.ask(&review()).await.is_review(), "it does not wait");
+    assert_eq!(
+        first.read(&mut [0]).await.unwrap_or_default(),
+        0,
+        "the first has made room"
     );
-    drop(first);
-    assert!(third.await.is_review());
+    second.write_all(&review()).await.unwrap();
+    assert!(Response::read(&mut second).await.unwrap().is_review());
 }
 
 #[tokio::test]
@@ -474,7 +493,7 @@ async fn shutdown_goes_on_serving_then_drains_and_returns() {
         TcpStream::connect(server.address).await.is_err(),
         "nobody listens any more"
     );
-    assert_eq!(server.metrics.connections(), 0);
+    assert_eq!(server.metrics.listener().open(), 0);
 }
 
 #[tokio::test]
@@ -494,7 +513,7 @@ async fn what_does_not_drain_is_aborted() {
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(server.metrics.connections(), 0);
+    assert_eq!(server.metrics.listener().open(), 0);
     drop(handshaking);
 }
 
@@ -533,7 +552,16 @@ fn thousands_of_connections_leave_nothing_behind() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let server = Server::start(Limits::default()).await;
+        // All of them are from one address.
+        let rate = catamaran_listener::Rate {
+            burst: 10_000,
+            per_second: 10_000,
+        };
+        let connections = catamaran_listener::Limits {
+            rate,
+            ..connection_limits()
+        };
+        let server = Server::start(with_connections(connections)).await;
         let round = async |connections: usize| {
             for number in 0..connections {
                 match number % 4 {

@@ -9,8 +9,9 @@
 //! (the release as Helm keeps it), [`manifests`] (what a user applies), [`watch`] (what is seen, and when), [`view`] (how objects
 //! are read), [`interrupt`] (Ctrl-C), and then [`chart`] (the chart alone), [`case`], [`runner`] and [`busy`] for the tests,
 //! [`audit`] (what the operator asked the API server for), [`replica`] (its replicas one by one), [`evidence`] (what it has written
-//! down), [`load`] (admissions without end, and many pods at once), [`unserved`] (a node for pods that wait), [`timeline`] for the demo.
+//! down), [`load`] (admissions without end, and many pods at once), [`attack`] (what a pod can do to ports), [`unserved`] (a node for pods that wait), [`timeline`] for the demo.
 
+pub mod attack;
 pub mod audit;
 pub mod busy;
 pub mod case;

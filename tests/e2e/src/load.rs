@@ -71,7 +71,7 @@ pub struct Load {
 impl Load {
     /// Starts one.
     pub fn start(cluster: &Cluster, order: &Order) -> anyhow::Result<Self> {
-        let mut words = self::order(cluster);
+        let mut words = access(cluster);
         words["namespace"] = json!(order.namespace);
         words["image"] = json!(order.image);
         words["expected"] = json!(order.expected);
@@ -189,13 +189,13 @@ fn work(word: &str, order: Option<String>) -> anyhow::Result<()> {
 }
 
 /// Where the API server is, and how to prove oneself: the beginning of each order.
-fn order(cluster: &Cluster) -> Value {
+pub(crate) fn access(cluster: &Cluster) -> Value {
     let access = cluster.access();
     json!({"url": access.url, "authority": access.authority, "certificate": access.certificate, "key": access.key})
 }
 
 /// A connection of its own: a client of HTTP/1.1 that is shared would open more connections than it has askers.
-fn connection(order: &Value) -> anyhow::Result<Client> {
+pub(crate) fn connection(order: &Value) -> anyhow::Result<Client> {
     let file = |key: &str| -> anyhow::Result<Vec<u8>> { Ok(fs::read(word(order, key)?)?) };
     let identity = [file("certificate")?, file("key")?].concat();
     let client = Client::builder()
@@ -205,6 +205,12 @@ fn connection(order: &Value) -> anyhow::Result<Client> {
         .no_proxy()
         .timeout(PATIENCE);
     Ok(client.build()?)
+}
+
+/// Where pods are created for show.
+pub(crate) fn pods_url(order: &Value) -> anyhow::Result<String> {
+    let (url, namespace) = (word(order, "url")?, word(order, "namespace")?);
+    Ok(format!("{url}/api/v1/namespaces/{namespace}/pods?dryRun=All"))
 }
 
 fn word<'o>(order: &'o Value, key: &str) -> anyhow::Result<&'o str> {
@@ -223,11 +229,7 @@ struct Job {
 
 async fn admit(order: &Value) -> anyhow::Result<Tally> {
     let job = Arc::new(Job {
-        url: format!(
-            "{}/api/v1/namespaces/{}/pods?dryRun=All",
-            word(order, "url")?,
-            word(order, "namespace")?
-        ),
+        url: pods_url(order)?,
         body: pod(word(order, "image")?).to_string(),
         // As the API server prints it; the annotations of a rewritten pod hold the old one, too.
         expected: format!("\"image\":\"{}\"", word(order, "expected")?),

@@ -11,6 +11,7 @@ mod chart;
 mod crd;
 mod failback;
 mod flips;
+mod floods;
 mod flux;
 mod helm;
 mod hints;
@@ -41,7 +42,7 @@ use std::time::Instant;
 use anyhow::{Context as _, anyhow};
 use catamaran_cluster::{Cluster, Options};
 use catamaran_e2e::runner::{self, Scenario, Tally};
-use catamaran_e2e::{Ground, interrupt, load, operator};
+use catamaran_e2e::{Ground, attack, interrupt, load, operator};
 
 /// The cluster unless `CATAMARAN_CLUSTER` names another: runs beside each other need clusters of their own.
 const CLUSTER: &str = "catamaran-e2e";
@@ -51,6 +52,9 @@ fn main() -> ExitCode {
     // Scenarios start this program again inside the cluster, as one of these.
     if let Some(admitted) = load::client() {
         return ended(admitted);
+    }
+    if let Some(attacked) = attack::attacker() {
+        return ended(attacked);
     }
     if arguments.first().is_some_and(|word| word == private::EMULATOR) {
         return private::emulate(arguments);
@@ -176,6 +180,7 @@ fn lanes() -> Vec<Lane> {
         rollouts::ALONE,
         rescue::ALONE,
         quiet::ALONE,
+        floods::ALONE,
         // It looks back at all before it, which had the same rights.
         rights::SCENARIOS,
     ];

@@ -298,6 +298,16 @@ const NONSENSE: &[(&str, &str, &str)] = &[
         "at '/extraEnv/0': missing property 'name'",
     ),
     (
+        "names of clients without a CA",
+        "webhook.clients.names={api-server}",
+        "webhook.clients.names needs webhook.clients.secretName or webhook.clients.configMapName",
+    ),
+    (
+        "a CA of clients from two places",
+        "webhook.clients.secretName=a,webhook.clients.configMapName=b",
+        "from secretName or from configMapName, not from both",
+    ),
+    (
         "a drain without end",
         "shutdown.drainSeconds=600",
         "at '/shutdown/drainSeconds': maximum: got 600, want 60",
@@ -478,8 +488,13 @@ fn exposed() -> BTreeSet<String> {
     for (name, _) in literals(&process, "gauge(&mutencoder,\"") {
         add(name, &[""]);
     }
-    for (name, _) in literals(&process, "encoder.encode_descriptor(\"") {
-        add(name, &histogram);
+    for (name, after) in literals(&process, "encoder.encode_descriptor(\"") {
+        let kind = after.split_once("MetricType::").map_or("", |(_, kind)| kind);
+        match kind {
+            kind if kind.starts_with("Counter") => add(name, &counter),
+            kind if kind.starts_with("Histogram") => add(name, &histogram),
+            _ => add(name, &[""]),
+        }
     }
     names
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::http::STUCK_AFTER;
+use crate::http::health::STUCK_AFTER;
 
 /// Beats once a second from within the runtime.
 pub struct Pulse {

@@ -3,7 +3,6 @@
 //! Every replica takes notifications. One that does not lead forwards them to the leader, because only the leader's reads
 //! count. What can't be forwarded is answered with 503, for senders that try again; the next pass finds the rest.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,23 +11,14 @@ use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER as RETRY_AFTER_HEADER};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::leader::{self, FORWARDED, LeaderAddress};
 use super::{Answer, Inbox, KeyFile, LARGEST, RETRY_AFTER, Sender};
 use crate::context::Context;
 use crate::mirrors::MirrorTasks;
 
-/// Connections that should be served at a time; with the largest bodies that is 4 MiB.
-pub const MAX_CONNECTIONS: usize = 16;
-
 /// How long a client may take to send its body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long one connection may live: a sender sends one notification and leaves.
-const CONNECTION_TIMEOUT: Duration = Duration::from_mins(1);
 /// A longer origin is no host.
 const LONGEST_ORIGIN: usize = 253;
 
@@ -62,21 +52,8 @@ impl NotificationServer {
         NotificationServer { judge, leader }
     }
 
-    /// Serves one connection, at most a minute. `http` bounds the size of a request's head, and the time that it takes.
-    pub async fn serve(self: Arc<Self>, http: http1::Builder, stream: TcpStream) {
-        let answer = service_fn(|request: Request<Incoming>| {
-            let server = Arc::clone(&self);
-            async move { Ok::<_, Infallible>(server.respond(request).await) }
-        });
-        let served = http.serve_connection(TokioIo::new(stream), answer);
-        match tokio::time::timeout(CONNECTION_TIMEOUT, served).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%error, "the connection of a sender of notifications broke"),
-            Err(_) => tracing::debug!("a sender of notifications took too long"),
-        }
-    }
-
-    async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    /// Answers one request.
+    pub async fn respond(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let Some(sender) = Sender::of_path(request.uri().path()) else {
             return text(StatusCode::NOT_FOUND, "there are /azure, /github and /events\n");
         };

@@ -1,7 +1,8 @@
 //! The routes of one pod.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 
 use super::evidence::{Knowledge, Presence};
 use super::mapping::selects_tag;
@@ -22,6 +23,9 @@ pub struct PodRoutes<'t> {
     labels: Cow<'t, Labels>,
     labels_known: bool,
     excluded: bool,
+    /// What each mirror that was asked for says of the pod, by its place in memory: a pod may have hundreds of images and of
+    /// labels, and each is read once.
+    exclusions: RefCell<HashMap<usize, Option<Exclusion>>>,
 }
 
 /// Where a reference points, in terms of the mirror that owns it.
@@ -47,6 +51,7 @@ impl<'t> PodRoutes<'t> {
             labels,
             labels_known: known.is_some() || table.namespaces.is_empty(),
             excluded: is_excluded_namespace(facts.namespace, &table.excluded),
+            exclusions: RefCell::default(),
         }
     }
 
@@ -126,7 +131,10 @@ impl<'t> PodRoutes<'t> {
 
     /// Why this mirror does not rewrite this pod.
     pub(crate) fn exclusion_from(&self, route: &Route) -> Option<Exclusion> {
-        eligibility(&self.facts, &self.namespace(), &route.policy.rewrite)
+        let mut known = self.exclusions.borrow_mut();
+        *known
+            .entry(std::ptr::from_ref(route).addr())
+            .or_insert_with(|| eligibility(&self.facts, &self.namespace(), &route.policy.rewrite))
     }
 
     fn namespace(&self) -> NamespaceFacts<'_> {

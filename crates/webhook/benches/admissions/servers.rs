@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use catamaran_core::side::Side;
 use catamaran_webhook::metrics::Metrics;
-use catamaran_webhook::server::{Limits, serve_within};
+use catamaran_webhook::server::{Limits, Tls, serve_within};
 use catamaran_webhook::{Admission, View};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -112,7 +112,10 @@ async fn catamaran(listener: TcpListener, resolver: Arc<Always>) {
     serve_within(
         Limits::default(),
         listener,
-        resolver,
+        Tls {
+            certificates: resolver,
+            clients: None,
+        },
         admission,
         CancellationToken::new(),
     )

@@ -1,21 +1,42 @@
 //! Reading a request's body within its limits.
 
-use bytes::Bytes;
+use std::net::IpAddr;
+
+use bytes::{Bytes, BytesMut};
+use catamaran_listener::PeerAddress;
 use http::Request;
 use http::header::CONTENT_LENGTH;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use tokio::sync::SemaphorePermit;
 
+use super::room::Taken;
 use super::shared::Shared;
 
-/// Bodies up to this size don't wait for room: 256 of them are 16 MiB.
-const SMALL: usize = 64 << 10;
+/// Bodies up to this size don't wait for room, and are reviewed at once: all connections' together are 12 MiB.
+pub(super) const SMALL: usize = 32 << 10;
+
+/// What is kept of a body that there is no room for: its uid stands at its beginning.
+const BEGINNING: usize = 16 << 10;
 
 /// A body in memory, and the room that it takes.
-pub(super) struct Held<'a> {
+pub(super) struct Held {
     pub(super) bytes: Bytes,
-    _room: Option<SemaphorePermit<'a>>,
+    room: Option<Taken>,
+}
+
+impl Held {
+    /// It needed room, so it may need time as well.
+    pub(super) fn is_large(&self) -> bool {
+        self.room.is_some()
+    }
+}
+
+/// What became of a body.
+pub(super) enum Read {
+    /// All of it.
+    Whole(Held),
+    /// There was no room in time: its beginning, the rest was dropped.
+    NoRoom(Bytes),
 }
 
 /// Why a body could not be read.
@@ -26,44 +47,64 @@ pub(super) enum BodyError {
     Broken,
 }
 
-/// Reads the whole body.
-pub(super) async fn read(request: Request<Incoming>, shared: &Shared) -> Result<Held<'_>, BodyError> {
-    tokio::time::timeout(shared.limits.body_read, collect(request, shared))
-        .await
-        .unwrap_or(Err(BodyError::TimedOut))
-}
-
-async fn collect(request: Request<Incoming>, shared: &Shared) -> Result<Held<'_>, BodyError> {
+/// Reads the body.
+pub(super) async fn read(request: Request<Incoming>, shared: &Shared) -> Result<Read, BodyError> {
     let limit = shared.limits.body;
     let declared = request.headers().contains_key(CONTENT_LENGTH);
     let waits = request.headers().contains_key(http::header::EXPECT);
+    let peer = request.extensions().get::<PeerAddress>().copied();
     let mut body = request.into_body();
     let size = if declared {
         usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX)
     } else {
         limit
     };
-    if size > limit {
-        // A peer that asks before it sends is told at once; another one would not listen before it has sent it all.
-        if !waits {
-            discard(&mut body, limit).await;
+    let read = async {
+        if size > limit {
+            // A peer that asks before it sends is told at once; another one would not listen before it has sent it all.
+            if !waits {
+                discard(&mut body, limit).await;
+            }
+            return Err(BodyError::TooLarge);
         }
-        return Err(BodyError::TooLarge);
-    }
-    let room = if size <= SMALL {
-        None
-    } else {
-        let kibibytes = u32::try_from(size.div_ceil(1024)).unwrap_or(u32::MAX);
-        Some(
-            shared
-                .room
-                .acquire_many(kibibytes)
-                .await
-                .map_err(|_| BodyError::Broken)?,
-        )
+        let Ok(room) = room(peer, size, shared).await else {
+            return Ok(Read::NoRoom(beginning(&mut body, limit).await?));
+        };
+        let bytes = gather(&mut body, if declared { size } else { 0 }, limit).await?;
+        Ok(Read::Whole(Held { bytes, room }))
     };
-    let bytes = gather(&mut body, if declared { size } else { 0 }, limit).await?;
-    Ok(Held { bytes, _room: room })
+    tokio::time::timeout(shared.limits.body_read, read)
+        .await
+        .unwrap_or(Err(BodyError::TimedOut))
+}
+
+/// There is no room, and there was none for a while.
+struct NoRoom;
+
+async fn room(peer: Option<PeerAddress>, size: usize, shared: &Shared) -> Result<Option<Taken>, NoRoom> {
+    if size <= SMALL {
+        return Ok(None);
+    }
+    let address = peer.map_or(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), |PeerAddress(address)| {
+        address
+    });
+    let taken = tokio::time::timeout(shared.limits.patience, shared.room.take(address, size)).await;
+    taken.ok().flatten().map(Some).ok_or(NoRoom)
+}
+
+/// The beginning of a body; the rest is taken off the wire, so that the peer gets to read the answer.
+async fn beginning(body: &mut Incoming, limit: usize) -> Result<Bytes, BodyError> {
+    let mut kept = BytesMut::new();
+    let mut seen = 0;
+    while let Some(piece) = next(body).await? {
+        seen += piece.len();
+        if seen > limit {
+            return Err(BodyError::TooLarge);
+        }
+        let rest = BEGINNING.saturating_sub(kept.len()).min(piece.len());
+        kept.extend_from_slice(&piece[..rest]);
+    }
+    Ok(kept.freeze())
 }
 
 /// Most bodies come in one piece and stay where they are; others are copied together.

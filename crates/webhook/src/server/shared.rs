@@ -1,38 +1,31 @@
-//! What all connections share.
+//! What all requests share.
 
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
 use super::limits::Limits;
+use super::room::Room;
 use crate::admission::Admission;
 use crate::metrics::Refusal;
 
-/// What all connections share.
+/// What all requests share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) admission: Arc<Admission>,
+    pub(super) room: Room,
+    /// Turns of large reviews.
+    pub(super) turns: Arc<Semaphore>,
     pub(super) limits: Limits,
-    /// Room for bodies, in KiB.
-    pub(super) room: Semaphore,
-    /// Answers close their connections from here on.
-    pub(super) closing: CancellationToken,
-    /// Idle connections are closed from here on.
-    pub(super) finish: CancellationToken,
-    /// Connections are dropped as they are.
-    pub(super) abort: CancellationToken,
 }
 
 impl Shared {
-    pub(super) fn new(admission: Arc<Admission>, limits: Limits, closing: CancellationToken) -> Self {
+    pub(super) fn new(admission: Arc<Admission>, limits: Limits) -> Self {
         Shared {
             admission,
-            room: Semaphore::new(limits.bodies.div_ceil(1024)),
+            room: Room::new(limits.bodies, limits.body),
+            turns: Arc::new(Semaphore::new(limits.reviews)),
             limits,
-            closing,
-            finish: CancellationToken::new(),
-            abort: CancellationToken::new(),
         }
     }
 

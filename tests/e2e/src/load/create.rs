@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use catamaran_cluster::Cluster;
 use serde_json::{Value, json};
 
-use super::{connection, order, program, word};
+use super::{access, connection, program, word};
 
 /// The first argument of a program that is to create them.
 pub(super) const ARGUMENT: &str = "--create";
@@ -17,7 +17,7 @@ const CONNECTIONS: usize = 8;
 
 /// Creates so many pods like this one, each with a number behind its name.
 pub fn create(cluster: &Cluster, namespace: &str, pod: &Value, count: u64) -> anyhow::Result<()> {
-    let mut words = order(cluster);
+    let mut words = access(cluster);
     words["namespace"] = json!(namespace);
     words["pod"] = pod.clone();
     words["count"] = json!(count);

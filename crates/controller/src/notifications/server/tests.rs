@@ -1,9 +1,13 @@
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -33,7 +37,12 @@ async fn server(answer: Answer, leader: Option<SocketAddr>) -> Running {
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            tokio::spawn(Arc::clone(&server).serve(http1::Builder::new(), stream));
+            let server = Arc::clone(&server);
+            let answer = service_fn(move |request| {
+                let server = Arc::clone(&server);
+                async move { Ok::<_, Infallible>(server.respond(request).await) }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));
         }
     });
     Running {
