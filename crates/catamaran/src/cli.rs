@@ -11,6 +11,10 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::output;
 
+mod cluster;
+
+pub use cluster::{ClusterArguments, ExplainArguments};
+
 /// Keeps two container registries interchangeable and moves the cluster between them.
 #[derive(Debug, Parser)]
 #[command(
@@ -52,6 +56,14 @@ pub enum Command {
     /// Exits with 0 when every rung holds, with 1 when one failed, and with 2 when that could not be told: a mistake in the
     /// arguments, no cluster, a Secret that may not be read.
     Check(CheckArguments),
+    /// Explain where an image, or the images of a pod, are sent, rule by rule
+    ///
+    /// Prints the rules that admission and rescue go by, in their order, which of them applies, and what it goes by: the active side,
+    /// what is known of the tag or digest on both sides and since when, selectors and exclusions. Reads mirrors, evidence,
+    /// namespace and pod with your own rights, and says what it could not read.
+    ///
+    /// Exits with 0 when everything was read, and with 2 when something could not be, or when there is no such pod.
+    Explain(ExplainArguments),
     /// Print the CustomResourceDefinition
     Crd,
     /// Print the version
@@ -263,17 +275,6 @@ pub struct CheckArguments {
     /// Where to find the cluster
     #[command(flatten)]
     pub cluster: ClusterArguments,
-}
-
-/// Which cluster is asked.
-#[derive(Args, Debug)]
-pub struct ClusterArguments {
-    /// The kubeconfig to use; absent: $KUBECONFIG, ~/.kube/config, or the cluster this runs in
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// The context of the kubeconfig to use
-    #[arg(long, value_name = "NAME")]
-    pub context: Option<String>,
 }
 
 /// Arguments of `version`.

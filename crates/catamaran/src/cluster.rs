@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context as _, anyhow};
 use catamaran_api::mirror::RegistryMirror;
 use kube::api::{Api, ListParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -22,6 +22,8 @@ pub struct Cluster {
     pub client: Client,
     /// Its API server's address.
     pub server: String,
+    /// The namespace that the kubeconfig's context names; `default` where it names none.
+    pub namespace: String,
 }
 
 impl Cluster {
@@ -31,9 +33,14 @@ impl Cluster {
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = Some(ANSWER);
         let server = config.cluster_url.to_string();
+        let namespace = config.default_namespace.clone();
         let client =
             Client::try_from(config).map_err(|error| anyhow!("failed to set up the client for {server}: {error}"))?;
-        Ok(Cluster { client, server })
+        Ok(Cluster {
+            client,
+            server,
+            namespace,
+        })
     }
 
     /// One mirror. Who may not get it may list it, as the operator itself.
@@ -63,6 +70,18 @@ impl Cluster {
     }
 }
 
+/// Runs what asks a cluster to its end.
+pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    // Fails only when there is a provider already, which would be this one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.context("failed to start the runtime")?;
+    let done = runtime.block_on(work);
+    // A name that is still being resolved can't be interrupted, and nobody waits for it any more.
+    runtime.shutdown_background();
+    done
+}
+
 /// The messages of kube's errors end with their sources already.
 async fn config(arguments: &ClusterArguments) -> anyhow::Result<Config> {
     let options = KubeConfigOptions {
@@ -84,8 +103,23 @@ async fn config(arguments: &ClusterArguments) -> anyhow::Result<Config> {
     }
 }
 
+/// In what words a request that failed is reported: what was asked for, and the cause. A refusal names the right that is missing.
+pub fn reason(error: &kube::Error, server: &str) -> String {
+    match error {
+        kube::Error::Api(status) if status.code == 401 => {
+            format!(
+                "the API server at {server} does not accept the credentials: {}",
+                status.message
+            )
+        }
+        kube::Error::Api(status) => status.message.clone(),
+        kube::Error::SerdeError(error) => format!("failed to understand the answer of {server}: {error}"),
+        error => format!("failed to reach the API server at {server}: {}", root_cause(error)),
+    }
+}
+
 /// What a person can do about it.
-fn explain(error: &kube::Error, server: &str, name: Option<&str>) -> anyhow::Error {
+pub fn explain(error: &kube::Error, server: &str, name: Option<&str>) -> anyhow::Error {
     match error {
         kube::Error::Api(status) => match (status.code, name) {
             (404, Some(name)) if is_about(status, name) => anyhow!("there is no RegistryMirror '{name}'"),

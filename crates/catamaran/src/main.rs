@@ -5,7 +5,8 @@
 //!
 //! Reading order: [`cli`] is what can be typed; [`run`] is the operator, with [`http`], [`telemetry`] and
 //! [`exposition`] around it; [`diff`] compares two repositories without a cluster; [`check`] says what stands between here and an image; [`status`]
-//! shows mirrors as a table; [`cluster`] is where mirrors are; [`table`] and [`output`] are how they print,
+//! shows mirrors as a table; [`explain`] says where an image goes, by what [`view`] reads of the cluster, with the words of [`why`];
+//! [`cluster`] is where mirrors are; [`near`] suggests names; [`table`] and [`output`] are how they print,
 //! and [`exit`] how they end.
 
 use std::process::ExitCode;
@@ -17,9 +18,11 @@ mod cli;
 mod cluster;
 mod diff;
 mod exit;
+mod explain;
 mod exposition;
 mod http;
 mod listener;
+mod near;
 mod output;
 #[cfg(test)]
 mod reference;
@@ -27,6 +30,8 @@ mod run;
 mod status;
 mod table;
 mod telemetry;
+mod view;
+mod why;
 
 use cli::{Cli, Command};
 
@@ -37,6 +42,7 @@ fn main() -> ExitCode {
         Command::Crd => output::text(&catamaran_api::crd::crd_yaml()).map(|()| ExitCode::SUCCESS),
         Command::Check(arguments) => check::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Status(arguments) => status::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Version(arguments) => cli::print_version(&arguments).map(|()| ExitCode::SUCCESS),
     };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_api::annotations;
-use catamaran_core::routing::{Route, RouteTable};
+use catamaran_core::routing::RouteTable;
 use futures::stream::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::Api;
@@ -349,15 +349,7 @@ impl State {
         let routes = self.mirrors.iter().filter_map(|(uid, mirror)| {
             let (policy, status) = mirror.in_force()?;
             let evidence = local(uid).or_else(|| self.stored.by_mirror.get(uid));
-            let (active, unavailable) = status.under(policy);
-            Some(Route {
-                policy: Arc::clone(policy),
-                active,
-                epoch: status.epoch,
-                evidence: evidence.cloned().unwrap_or_default(),
-                observed: Arc::clone(&status.observed),
-                unavailable,
-            })
+            Some(status.route(policy, evidence.cloned().unwrap_or_default()))
         });
         let (labels, excluded) = (self.namespaces.labels(), Arc::clone(&self.publisher.excluded));
         let before = Arc::clone(&self.publisher.snapshots.borrow().table);
