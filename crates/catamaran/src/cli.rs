@@ -13,7 +13,7 @@ use crate::output;
 
 mod cluster;
 
-pub use cluster::{ClusterArguments, ExplainArguments};
+pub use cluster::{ChangeArguments, ClusterArguments, ExplainArguments, FailbackArguments, FailoverArguments};
 
 /// Keeps two container registries interchangeable and moves the cluster between them.
 #[derive(Debug, Parser)]
@@ -64,6 +64,20 @@ pub enum Command {
     ///
     /// Exits with 0 when everything was read, and with 2 when something could not be, or when there is no such pod.
     Explain(ExplainArguments),
+    /// Send pods to the fallback, whatever its health
+    ///
+    /// Sets spec.active to Fallback, and waits until the operator has followed. Without --for that stays so until `failback`.
+    /// New pods, and pods that wait for an image, are sent to the fallback; pods that run are left as they are.
+    ///
+    /// Exits with 0 when the operator has followed, with 1 when it has not within --timeout, and with 2 when nothing could be changed.
+    Failover(FailoverArguments),
+    /// End an override, and have the operator go back to the primary when that is safe
+    ///
+    /// Sets spec.active to Auto: the operator goes back once the primary is stable and holds what is in use. With --force it
+    /// sets spec.active to Primary, and pods are sent there at once.
+    ///
+    /// Exits with 0 when the operator has followed, with 1 when it has not within --timeout, and with 2 when nothing could be changed.
+    Failback(FailbackArguments),
     /// Print the CustomResourceDefinition
     Crd,
     /// Print the version

@@ -14,7 +14,7 @@ use catamaran_core::routing::RouteTable;
 use catamaran_core::routing::explain::{Candidate, Explanation};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
-use kube::api::{Api, ListParams};
+use kube::api::Api;
 
 use crate::cli::{ExplainArguments, Output};
 use crate::cluster::{self, Cluster};
@@ -29,8 +29,6 @@ mod target;
 use document::{Document, Explained};
 use target::Target;
 
-/// The most names that are looked at for suggestions.
-const MOST_NAMES: u32 = 500;
 /// The most names that are shown.
 const MOST_SHOWN: usize = 10;
 
@@ -59,7 +57,7 @@ async fn explain(arguments: &ExplainArguments, target: &Target) -> anyhow::Resul
         let api: Api<Namespace> = Api::all(cluster.client.clone());
         bail!(
             "there is no namespace '{namespace}'{}",
-            suggest(namespace, &names(&api).await)
+            suggest(namespace, &cluster::names(&api).await)
         );
     }
     let subject = match target {
@@ -203,7 +201,7 @@ async fn pod(cluster: &Cluster, namespace: &str, name: &str) -> anyhow::Result<S
             let api: Api<Pod> = Api::namespaced(cluster.client.clone(), namespace);
             Err(anyhow!(
                 "there is no pod '{name}' in namespace '{namespace}'{}",
-                suggest(name, &names(&api).await)
+                suggest(name, &cluster::names(&api).await)
             ))
         }
         Err(error) => Err(anyhow!(
@@ -211,17 +209,6 @@ async fn pod(cluster: &Cluster, namespace: &str, name: &str) -> anyhow::Result<S
             cluster::reason(&error, &cluster.server)
         )),
     }
-}
-
-/// The names of what there is, as far as a first page has them; none where they may not be listed.
-pub async fn names<K>(api: &Api<K>) -> Vec<String>
-where
-    K: kube::Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
-{
-    let params = ListParams::default().limit(MOST_NAMES);
-    let listed = api.list_metadata(&params).await;
-    let items = listed.map(|list| list.items).unwrap_or_default();
-    items.into_iter().filter_map(|item| item.metadata.name).collect()
 }
 
 fn suggest(typed: &str, names: &[String]) -> String {

@@ -6,7 +6,7 @@
 //! Reading order: [`cli`] is what can be typed; [`run`] is the operator, with [`http`], [`telemetry`] and
 //! [`exposition`] around it; [`diff`] compares two repositories without a cluster; [`check`] says what stands between here and an image; [`status`]
 //! shows mirrors as a table; [`explain`] says where an image goes, by what [`view`] reads of the cluster, with the words of [`why`];
-//! [`cluster`] is where mirrors are; [`near`] suggests names; [`table`] and [`output`] are how they print,
+//! [`flip`] overrides which side is active; [`cluster`] is where mirrors are; [`near`] suggests names; [`table`] and [`output`] are how they print,
 //! and [`exit`] how they end.
 
 use std::process::ExitCode;
@@ -20,6 +20,7 @@ mod diff;
 mod exit;
 mod explain;
 mod exposition;
+mod flip;
 mod http;
 mod listener;
 mod near;
@@ -43,6 +44,8 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Diff(arguments) => diff::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Failover(arguments) => flip::failover(&arguments),
+        Command::Failback(arguments) => flip::failback(&arguments),
         Command::Status(arguments) => status::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Version(arguments) => cli::print_version(&arguments).map(|()| ExitCode::SUCCESS),
     };

@@ -11,6 +11,7 @@ use catamaran_controller::publish::Mirror;
 use catamaran_controller::publish::once::{self, ReadEvidence};
 use catamaran_core::routing::{Route, RouteTable};
 use catamaran_core::selector::Labels;
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{Api, ListParams};
@@ -68,7 +69,7 @@ impl View {
             operator: operator.to_owned(),
         };
         let listed = each(&api, ListParams::default(), |mirror: Mirror| view.add(&mirror)).await;
-        listed.map_err(|error| cluster::explain(&error, &cluster.server, None))?;
+        listed.map_err(|error| cluster::explain(&error, &cluster.server))?;
         view.read_exclusions(cluster).await;
         Ok(view)
     }
@@ -82,7 +83,7 @@ impl View {
             Ok(decoded) => decoded,
             Err(error) => return self.unread.push(refused(error.to_owned())),
         };
-        match once::route(decoded, &Arc::default()) {
+        match once::route(decoded, &Arc::default(), Timestamp::now()) {
             Ok(route) => self.routes.push(route),
             Err(error) => self.unread.push(refused(error.to_string())),
         }

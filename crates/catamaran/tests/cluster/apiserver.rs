@@ -1,6 +1,6 @@
 //! An API server that answers from a script, and a kubeconfig for it.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
@@ -15,6 +15,7 @@ pub struct Asked {
     pub method: String,
     pub path: String,
     pub query: String,
+    pub body: Value,
 }
 
 /// The status code, and the body.
@@ -84,6 +85,13 @@ fn serve(mut stream: &TcpStream, answer: impl FnOnce(Asked) -> Answer) {
         }
         head.push(line.trim_end().to_owned());
     }
+    let length = head.iter().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        let is_length = name.eq_ignore_ascii_case("content-length");
+        is_length.then(|| value.trim().parse().unwrap())
+    });
+    let mut body = vec![0; length.unwrap_or_default()];
+    reader.read_exact(&mut body).unwrap();
     let mut words = head.first().unwrap().split(' ');
     let (method, target) = (words.next().unwrap(), words.next().unwrap());
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
@@ -91,6 +99,7 @@ fn serve(mut stream: &TcpStream, answer: impl FnOnce(Asked) -> Answer) {
         method: method.to_owned(),
         path: path.to_owned(),
         query: query.to_owned(),
+        body: serde_json::from_slice(&body).unwrap_or_default(),
     });
     let (body, length) = (body.to_string(), body.to_string().len());
     // A client that has seen enough may be gone.

@@ -8,6 +8,7 @@
 
 mod apiserver;
 mod explain;
+mod flip;
 mod objects;
 #[path = "../support/mod.rs"]
 mod support;

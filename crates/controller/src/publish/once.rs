@@ -31,12 +31,13 @@ pub struct ReadEvidence {
     pub groups: (usize, usize),
 }
 
-/// The route of a mirror.
+/// The route of a mirror; an override that has ended by `now` is over.
 ///
 /// # Errors
 /// A [`PolicyError`] for a spec that makes no sense.
-pub fn route(mirror: &RegistryMirror, evidence: &Arc<Evidence>) -> Result<Route, PolicyError> {
-    let policy = Arc::new(policy(mirror)?);
+pub fn route(mirror: &RegistryMirror, evidence: &Arc<Evidence>, now: Timestamp) -> Result<Route, PolicyError> {
+    let policy = policy(mirror)?;
+    let policy = Arc::new(policy.after_override(now).unwrap_or(policy));
     Ok(RouteStatus::of(mirror).route(&policy, Arc::clone(evidence)))
 }
 

@@ -31,6 +31,7 @@ use super::namespaces::Namespaces;
 use super::news::{self, NewsReceiver, NewsSender};
 use super::store::EvidenceStore;
 use super::watched::{Watches, watched};
+use crate::clock::Clock;
 
 /// How long nothing has to change before the snapshot is built, where it is more than evidence that did.
 const QUIET: Duration = Duration::from_millis(5);
@@ -70,6 +71,8 @@ pub struct Published {
 pub struct SnapshotPublisher {
     replica: Replica,
     excluded: Arc<BTreeSet<String>>,
+    /// Overrides end by it.
+    clock: Clock,
     freshness: WatchFreshness,
     watches: Watches,
     store: Arc<EvidenceStore>,
@@ -93,6 +96,7 @@ impl SnapshotPublisher {
         let publisher = SnapshotPublisher {
             replica: replica.clone(),
             excluded,
+            clock: Clock::start(),
             watches: Watches::new(freshness.clone()),
             freshness,
             store,
@@ -315,12 +319,13 @@ impl State {
         if self.lag.is_overdue(self.mirrors.versions(), Instant::now()) {
             self.restart("the watch of mirrors lags behind");
         }
+        let ended = self.mirrors.end_overrides(self.publisher.clock.now());
         let Some(answered) = self.publisher.freshness.answered(WatchedKind::Mirrors) else {
-            return Effect::None;
+            return Effect::routes(ended);
         };
         let settled = self.mirrors.settle(|_, status| status.settle(answered));
         self.doubt();
-        Effect::routes(settled)
+        Effect::routes(settled || ended)
     }
 
     fn restart(&self, why: &str) {
@@ -330,6 +335,7 @@ impl State {
     }
 
     fn publish(&mut self) {
+        self.mirrors.end_overrides(self.publisher.clock.now());
         let is_told = |told: &Arc<_>| Arc::ptr_eq(told, self.mirrors.names());
         if self.mirrors.listed() && !self.told.as_ref().is_some_and(is_told) {
             let uids = self.mirrors.uids();

@@ -1,5 +1,6 @@
 //! The routes and the evidence of objects that were read once.
 
+use catamaran_core::policy::ActiveSide;
 use catamaran_core::side::Side;
 use serde_json::json;
 
@@ -14,9 +15,19 @@ fn config_map(index: u16) -> ConfigMap {
 #[test]
 fn route_is_what_the_status_says_and_a_bad_spec_has_none() {
     let mirror = testserver::mirror("apps", "Fallback", 7);
-    let route = |mirror: &serde_json::Value| route(&serde_json::from_value(mirror.clone()).unwrap(), &Arc::default());
+    let now = "2026-12-01T04:00:00Z".parse().unwrap();
+    let route = |mirror: &serde_json::Value| {
+        super::route(&serde_json::from_value(mirror.clone()).unwrap(), &Arc::default(), now)
+    };
     let found = route(&mirror).unwrap();
     assert_eq!((found.active, found.epoch), (Side::Fallback, 7));
+    let mut pinned = mirror.clone();
+    pinned["spec"]["active"] = json!("Fallback");
+    pinned["spec"]["activeUntil"] = json!("2026-12-01T04:00:01Z");
+    let override_of = |mirror: &serde_json::Value| route(mirror).unwrap().policy.failover.active;
+    assert_eq!(override_of(&pinned), ActiveSide::Fixed(Side::Fallback));
+    pinned["spec"]["activeUntil"] = json!("2026-12-01T04:00:00Z");
+    assert_eq!(override_of(&pinned), ActiveSide::Auto);
     let mut bad = mirror;
     bad["spec"]["primary"]["registry"] = json!("https://kracr.azurecr.io/");
     assert!(route(&bad).is_err());
