@@ -78,6 +78,11 @@ pub enum Command {
     ///
     /// Exits with 0 when the operator has followed, with 1 when it has not within --timeout, and with 2 when nothing could be changed.
     Failback(FailbackArguments),
+    /// Print a script that completes commands in a shell
+    ///
+    /// For bash: `source <(catamaran completion bash)`. As a plugin of kubectl, `kubectl catamaran` is completed by an executable named
+    /// kubectl_complete-catamaran in the path: a link to this one.
+    Completion(CompletionArguments),
     /// Print the CustomResourceDefinition
     Crd,
     /// Print the version
@@ -289,6 +294,13 @@ pub struct CheckArguments {
     /// Where to find the cluster
     #[command(flatten)]
     pub cluster: ClusterArguments,
+}
+
+/// Arguments of `completion`.
+#[derive(Args, Debug)]
+pub struct CompletionArguments {
+    /// The shell
+    pub shell: clap_complete::Shell,
 }
 
 /// Arguments of `version`.
