@@ -13,7 +13,9 @@ use crate::output;
 
 mod cluster;
 
-pub use cluster::{ChangeArguments, ClusterArguments, ExplainArguments, FailbackArguments, FailoverArguments};
+pub use cluster::{
+    ChangeArguments, ClusterArguments, ExplainArguments, FailbackArguments, FailoverArguments, SimulateArguments,
+};
 
 /// Keeps two container registries interchangeable and moves the cluster between them.
 #[derive(Debug, Parser)]
@@ -64,6 +66,14 @@ pub enum Command {
     ///
     /// Exits with 0 when everything was read, and with 2 when something could not be, or when there is no such pod.
     Explain(ExplainArguments),
+    /// Tell which workloads would start from the fallback if the primary were down
+    ///
+    /// Goes over the running pods and the templates of Deployments, StatefulSets, DaemonSets, Jobs and CronJobs, also of those that are
+    /// scaled to zero or suspended, by the rules of admission. For each image of a mirror: whether a new pod could pull it from the
+    /// fallback, why not, and what to do. Nothing is changed. Reads with your own rights, and says what it could not read.
+    ///
+    /// Exits with 0 when all would start, with 1 when some would not, and with 2 when that could not be told of some.
+    Simulate(SimulateArguments),
     /// Send pods to the fallback, whatever its health
     ///
     /// Sets spec.active to Fallback, and waits until the operator has followed. Without --for that stays so until `failback`.

@@ -6,7 +6,7 @@
 //! Reading order: [`cli`] is what can be typed; [`run`] is the operator, with [`http`], [`telemetry`] and
 //! [`exposition`] around it; [`diff`] compares two repositories without a cluster; [`check`] says what stands between here and an image; [`status`]
 //! shows mirrors as a table; [`explain`] says where an image goes, by what [`view`] reads of the cluster, with the words of [`why`];
-//! [`flip`] overrides which side is active; [`cluster`] is where mirrors are; [`completion`] answers shells and kubectl; [`near`] suggests names; [`table`] and [`output`] are how they print,
+//! [`simulate`] tells what would start from the fallback; [`flip`] overrides which side is active; [`cluster`] is where mirrors are; [`completion`] answers shells and kubectl; [`near`] suggests names; [`table`] and [`output`] are how they print,
 //! and [`exit`] how they end.
 
 use std::process::ExitCode;
@@ -27,6 +27,7 @@ mod output;
 #[cfg(test)]
 mod reference;
 mod run;
+mod simulate;
 mod status;
 mod table;
 mod telemetry;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Failover(arguments) => flip::failover(&arguments),
         Command::Failback(arguments) => flip::failback(&arguments),
+        Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Status(arguments) => status::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Version(arguments) => cli::print_version(&arguments).map(|()| ExitCode::SUCCESS),
     };

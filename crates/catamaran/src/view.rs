@@ -134,6 +134,23 @@ impl View {
         }
     }
 
+    /// Reads the labels of all namespaces.
+    pub async fn read_namespaces(&mut self, cluster: &Cluster) {
+        let api: Api<Namespace> = Api::all(cluster.client.clone());
+        let mut labels = BTreeMap::new();
+        let listed = each(&api, ListParams::default(), |namespace: Namespace| {
+            labels.insert(namespace.name_any(), namespace.metadata.labels.unwrap_or_default());
+        });
+        if let Err(error) = listed.await {
+            labels.clear();
+            self.unread.push(Unread {
+                what: "namespaces (their labels; they are taken to have none)".to_owned(),
+                why: cluster::reason(&error, &cluster.server),
+            });
+        }
+        self.namespaces = Arc::new(labels);
+    }
+
     /// Reads the evidence of these mirrors.
     pub async fn read_evidence(&mut self, cluster: &Cluster, mirrors: &BTreeSet<String>) {
         let api: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), &self.operator);

@@ -38,6 +38,28 @@ pub struct ExplainArguments {
     pub cluster: ClusterArguments,
 }
 
+/// Arguments of `simulate`.
+#[derive(Args, Debug)]
+pub struct SimulateArguments {
+    /// Only this mirror
+    pub name: Option<String>,
+    /// Suppose that the primary is unavailable
+    #[arg(long, required = true)]
+    pub primary_down: bool,
+    /// Only workloads of this namespace; absent: all namespaces
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// The operator's namespace, where the evidence is
+    #[arg(long, default_value = "catamaran-system", value_name = "NAME")]
+    pub operator_namespace: String,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Where to find the cluster
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+}
+
 /// Arguments of `failover`.
 #[derive(Args, Debug)]
 pub struct FailoverArguments {

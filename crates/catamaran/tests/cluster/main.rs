@@ -10,5 +10,6 @@ mod apiserver;
 mod explain;
 mod flip;
 mod objects;
+mod simulate;
 #[path = "../support/mod.rs"]
 mod support;
