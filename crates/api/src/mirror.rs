@@ -7,15 +7,15 @@
 #![allow(clippy::doc_markdown)]
 
 use catamaran_core::policy::Provider;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::{
     DNS_SUBDOMAIN, ID, IDENTITY_RULES, MAX_ID, MAX_PATTERN, MAX_PATTERNS, MAX_PREFIX, MAX_PULL_SECRETS, MAX_REGISTRY,
-    MAX_REPOSITORIES, MAX_RESOURCE_ID, MAX_TOKEN_HOSTS, PATH_RULES, PATTERN_RULES, PREFIX_RULES, REGISTRY_RULES,
-    REQUESTS_PER_MINUTE, RESOURCE_ID, SIDE_RULES, SPEC_RULES, TOKEN_HOST_RULES, rules,
+    MAX_REPOSITORIES, MAX_RESOURCE_ID, MAX_TIME, MAX_TOKEN_HOSTS, PATH_RULES, PATTERN_RULES, PREFIX_RULES,
+    REGISTRY_RULES, REQUESTS_PER_MINUTE, RESOURCE_ID, SIDE_RULES, SPEC_RULES, TOKEN_HOST_RULES, rules,
 };
 pub use crate::settings::{
     ActiveSideName, Canary, ControllerOwnedPodsName, Failback, FailbackModeName, HealthCheck, MismatchedTagsName,
@@ -85,6 +85,12 @@ pub struct RegistryMirrorSpec {
     /// that side regardless of its health until this is set back to Auto.
     #[serde(default)]
     pub active: ActiveSideName,
+
+    /// When the override by active ends, as 2026-12-01T04:00:00Z; from then on the operator decides as with Auto, and active need not be
+    /// changed. Absent: the override lasts until active is set back. Without meaning while active is Auto.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxLength" = MAX_TIME))]
+    pub active_until: Option<Time>,
 
     /// When to go back to the primary after a failover.
     #[serde(default)]

@@ -168,6 +168,7 @@ fn failover(spec: &RegistryMirrorSpec) -> Result<FailoverPolicy, PolicyError> {
             ActiveSideName::Primary => ActiveSide::Fixed(Side::Primary),
             ActiveSideName::Fallback => ActiveSide::Fixed(Side::Fallback),
         },
+        active_until: spec.active_until.as_ref().map(|time| time.0),
         failback: match spec.failback.mode {
             FailbackModeName::Automatic => FailbackMode::Automatic,
             FailbackModeName::Manual => FailbackMode::Manual,

@@ -40,6 +40,8 @@ pub(crate) const MAX_TOKEN_HOSTS: usize = 4;
 pub(crate) const MAX_PULL_SECRETS: usize = 8;
 /// Characters of an identity's ids: GUIDs, and names of tenants.
 pub(crate) const MAX_ID: usize = 128;
+/// The longest time, with nanoseconds and a zone.
+pub(crate) const MAX_TIME: usize = 40;
 /// Characters of an Azure resource id.
 pub(crate) const MAX_RESOURCE_ID: usize = 512;
 /// Ids are GUIDs; a tenant may also be a domain.

@@ -11,6 +11,12 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::output;
 
+mod cluster;
+
+pub use cluster::{
+    ChangeArguments, ClusterArguments, ExplainArguments, FailbackArguments, FailoverArguments, SimulateArguments,
+};
+
 /// Keeps two container registries interchangeable and moves the cluster between them.
 #[derive(Debug, Parser)]
 #[command(
@@ -52,6 +58,41 @@ pub enum Command {
     /// Exits with 0 when every rung holds, with 1 when one failed, and with 2 when that could not be told: a mistake in the
     /// arguments, no cluster, a Secret that may not be read.
     Check(CheckArguments),
+    /// Explain where an image, or the images of a pod, are sent, rule by rule
+    ///
+    /// Prints the rules that admission and rescue go by, in their order, which of them applies, and what it goes by: the active side,
+    /// what is known of the tag or digest on both sides and since when, selectors and exclusions. Reads mirrors, evidence,
+    /// namespace and pod with your own rights, and says what it could not read.
+    ///
+    /// Exits with 0 when everything was read, and with 2 when something could not be, or when there is no such pod.
+    Explain(ExplainArguments),
+    /// Tell which workloads would start from the fallback if the primary were down
+    ///
+    /// Goes over the running pods and the templates of Deployments, StatefulSets, DaemonSets, Jobs and CronJobs, also of those that are
+    /// scaled to zero or suspended, by the rules of admission. For each image of a mirror: whether a new pod could pull it from the
+    /// fallback, why not, and what to do. Nothing is changed. Reads with your own rights, and says what it could not read.
+    ///
+    /// Exits with 0 when all would start, with 1 when some would not, and with 2 when that could not be told of some.
+    Simulate(SimulateArguments),
+    /// Send pods to the fallback, whatever its health
+    ///
+    /// Sets spec.active to Fallback, and waits until the operator has followed. Without --for that stays so until `failback`.
+    /// New pods, and pods that wait for an image, are sent to the fallback; pods that run are left as they are.
+    ///
+    /// Exits with 0 when the operator has followed, with 1 when it has not within --timeout, and with 2 when nothing could be changed.
+    Failover(FailoverArguments),
+    /// End an override, and have the operator go back to the primary when that is safe
+    ///
+    /// Sets spec.active to Auto: the operator goes back once the primary is stable and holds what is in use. With --force it
+    /// sets spec.active to Primary, and pods are sent there at once.
+    ///
+    /// Exits with 0 when the operator has followed, with 1 when it has not within --timeout, and with 2 when nothing could be changed.
+    Failback(FailbackArguments),
+    /// Print a script that completes commands in a shell
+    ///
+    /// For bash: `source <(catamaran completion bash)`. As a plugin of kubectl, `kubectl catamaran` is completed by an executable named
+    /// kubectl_complete-catamaran in the path: a link to this one.
+    Completion(CompletionArguments),
     /// Print the CustomResourceDefinition
     Crd,
     /// Print the version
@@ -278,15 +319,11 @@ pub struct CheckArguments {
     pub cluster: ClusterArguments,
 }
 
-/// Which cluster is asked.
+/// Arguments of `completion`.
 #[derive(Args, Debug)]
-pub struct ClusterArguments {
-    /// The kubeconfig to use; absent: $KUBECONFIG, ~/.kube/config, or the cluster this runs in
-    #[arg(long, value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
-    /// The context of the kubeconfig to use
-    #[arg(long, value_name = "NAME")]
-    pub context: Option<String>,
+pub struct CompletionArguments {
+    /// The shell
+    pub shell: clap_complete::Shell,
 }
 
 /// Arguments of `version`.

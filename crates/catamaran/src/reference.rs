@@ -84,7 +84,7 @@ const ENVIRONMENT: &[(&str, &str, &str)] = &[
         "The folder of the config.json with credentials; absent: `.docker` in HOME.",
     ),
     (
-        "`status`, `check`",
+        "`status`, `check`, `explain`, `simulate`, `failover`, `failback`",
         "KUBECONFIG",
         "The kubeconfig; absent: `~/.kube/config`, or the cluster that the command runs in.",
     ),

@@ -1,25 +1,17 @@
 //! `catamaran status`: the mirrors of a cluster, in one line each.
 
-use anyhow::Context as _;
 use catamaran_api::conditions::{self, find_condition};
 use catamaran_api::mirror::{RegistryMirror, RegistrySide};
 use kube::ResourceExt as _;
 use serde_json::json;
 
 use crate::cli::{Output, StatusArguments};
-use crate::cluster::Cluster;
+use crate::cluster::{self, Cluster};
 use crate::{output, table};
 
 /// Prints the mirrors, or the one that was named.
 pub fn run(arguments: &StatusArguments) -> anyhow::Result<()> {
-    // Fails only when there is a provider already, which would be this one.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.context("failed to start the runtime")?;
-    let fetched = runtime.block_on(fetch(arguments));
-    // A name that is still being resolved can't be interrupted, and nobody waits for it any more.
-    runtime.shutdown_background();
-    let mirrors = fetched?;
+    let mirrors = cluster::block_on(fetch(arguments))?;
     let document = || match mirrors.as_slice() {
         [mirror] if arguments.name.is_some() => json!(mirror),
         all => json!({ "apiVersion": "v1", "kind": "List", "items": all }),

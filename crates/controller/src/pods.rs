@@ -7,12 +7,14 @@
 //! each pod (`wire` are the fields it looks at, `scope` says which pods concern a mirror), `hints` finds pods that run and wait
 //! again, `waiting` keeps the records within bounds, `queue` puts them in order, `rescue` has the core plan and carries it
 //! out (`patch`, `answer`, `refusals`, `memory`, `pace`, `wanted`), `words` publishes Events. `pulls` tells mirrors which pulls failed.
+//! `once` reads pods and templates for commands, by the same reader.
 
 mod answer;
 mod follow;
 mod hints;
 mod in_use;
 mod memory;
+pub mod once;
 mod pace;
 mod pages;
 mod patch;
@@ -46,6 +48,7 @@ use crate::metrics::Metrics;
 use catamaran_lease::{self as lease, Leadership};
 
 pub use in_use::{Census, CensusError, CensusTask, census};
+pub use pages::ListError;
 
 /// The name under which pods are patched.
 const FIELD_MANAGER: &str = "catamaran";

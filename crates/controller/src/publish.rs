@@ -8,6 +8,7 @@
 //! * [`news`]: what happens to mirrors, for the tasks that run them.
 //! * [`freshness`]: when each watch was last answered; [`view`]: passes snapshots and their age on to the webhook.
 //! * [`store`]: writes the leader's evidence to `ConfigMaps`.
+//! * [`once`]: the routes of a cluster that a command reads once, by the same decoding.
 //!
 //! A changed mirror goes watch → `mirrors` → snapshot → webhook, and as news to its task. A verified tag goes from the
 //! mirror's task to [`LocalEvidence`] and to the [`EvidenceStore`], and from the ConfigMap to all other replicas.
@@ -26,6 +27,7 @@ mod metrics;
 mod mirrors;
 mod namespaces;
 pub mod news;
+pub mod once;
 pub mod snapshot;
 pub mod store;
 #[cfg(test)]
@@ -34,7 +36,7 @@ pub(crate) mod testserver;
 pub mod view;
 mod watched;
 
-pub(crate) use decode::Mirror;
+pub use decode::Mirror;
 pub use freshness::{FreshnessLayer, WATCH_SECONDS, WatchFreshness, WatchedKind};
 pub use local::LocalEvidence;
 pub use metrics::SnapshotMetrics;

@@ -87,6 +87,17 @@ impl MirrorPolicy {
             repair: RepairPolicy::default(),
         }
     }
+
+    /// The same without its override, where that has ended; none where it has none, or it goes on.
+    pub fn after_override(&self, now: Timestamp) -> Option<MirrorPolicy> {
+        let active = self.failover.active_at(now);
+        let ended = active != self.failover.active;
+        ended.then(|| {
+            let mut policy = self.clone();
+            policy.failover.active = active;
+            policy
+        })
+    }
 }
 
 /// One registry of a mirror.
@@ -245,6 +256,8 @@ pub enum Trigger {
 pub struct FailoverPolicy {
     /// Whether the operator decides or a person has.
     pub active: ActiveSide,
+    /// When what a person has decided ends; none: never.
+    pub active_until: Option<Timestamp>,
     /// Whether to go back to the primary without being told.
     pub failback: FailbackMode,
     /// How long the primary must have been reachable without a break; at least 60 s.
@@ -257,9 +270,20 @@ impl Default for FailoverPolicy {
     fn default() -> FailoverPolicy {
         FailoverPolicy {
             active: ActiveSide::Auto,
+            active_until: None,
             failback: FailbackMode::Automatic,
             stable: Duration::from_mins(5),
             on_mismatch: OnMismatch::Wait,
+        }
+    }
+}
+
+impl FailoverPolicy {
+    /// Who decides at this time: the operator again once an override has ended.
+    pub fn active_at(&self, now: Timestamp) -> ActiveSide {
+        match self.active_until {
+            Some(end) if end <= now => ActiveSide::Auto,
+            _ => self.active,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 mod conflicts;
 pub mod evidence;
+pub mod explain;
 mod index;
 pub mod mapping;
 mod pod;
@@ -21,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 
 use crate::pod::{Exclusion, PodFacts, is_excluded_namespace};
-use crate::policy::{MirrorId, MirrorPolicy, RewriteMode};
+use crate::policy::{ActiveSide, MirrorId, MirrorPolicy, RewriteMode};
 use crate::routing::evidence::{Evidence, MappingId};
 use crate::selector::Labels;
 use crate::side::{Side, Sides};
@@ -237,6 +238,20 @@ impl RouteTable {
         for route in &mut table.routes {
             route.active = side;
             route.unavailable = Sides::default();
+        }
+        table
+    }
+
+    /// The same snapshot as it would be after this side of these mirrors became unavailable and those that may had flipped: a
+    /// side that a person has chosen stays active.
+    #[must_use]
+    pub fn with_outage(&self, side: Side, concerns: impl Fn(&MirrorPolicy) -> bool) -> RouteTable {
+        let mut table = self.clone();
+        for route in table.routes.iter_mut().filter(|route| concerns(&route.policy)) {
+            route.unavailable = Sides::from_fn(|it| it == side);
+            if route.policy.failover.active == ActiveSide::Auto {
+                route.active = side.other();
+            }
         }
         table
     }

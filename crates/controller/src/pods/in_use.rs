@@ -18,10 +18,10 @@ use super::pages::{ListError, Listing};
 use super::reader::PodObject;
 use super::record::PodRecord;
 use super::scope::{Scope, ScopedTable};
-use super::wire::WireWorkload;
+use super::wire::{WireTemplate, WireWorkload};
 
 /// Objects of a page. A page is streamed, so this bounds only the work of one request.
-const PAGE: u32 = 500;
+pub(super) const PAGE: u32 = 500;
 
 /// How long askers are gathered before a list begins.
 const GATHER: Duration = Duration::from_millis(200);
@@ -33,30 +33,42 @@ const ATTEMPTS: u32 = 3;
 const MOST_WAITING: usize = 1_024;
 
 /// The pods that use images, in the API server's words.
-const NOT_OVER: &str = "status.phase!=Succeeded,status.phase!=Failed";
+pub(super) const NOT_OVER: &str = "status.phase!=Succeeded,status.phase!=Failed";
 
 /// A kind of workload whose templates are read.
-struct Workloads {
-    path: &'static str,
+#[derive(Clone, Copy)]
+pub(super) struct Workloads {
+    /// Its kind.
+    pub(super) kind: &'static str,
+    pub(super) path: &'static str,
     /// The owner of the pods that are made of the template.
-    owner: Owner<'static>,
+    pub(super) owner: Owner<'static>,
 }
 
 const APPS: &str = "apps/v1";
 const BATCH: &str = "batch/v1";
 
-const WORKLOADS: [Workloads; 5] = [
-    workloads("/apis/apps/v1/deployments", APPS, "ReplicaSet"),
-    workloads("/apis/apps/v1/statefulsets", APPS, "StatefulSet"),
-    workloads("/apis/apps/v1/daemonsets", APPS, "DaemonSet"),
-    workloads("/apis/batch/v1/jobs", BATCH, "Job"),
-    workloads("/apis/batch/v1/cronjobs", BATCH, "Job"),
+pub(super) const WORKLOADS: [Workloads; 5] = [
+    workloads("Deployment", "/apis/apps/v1/deployments", APPS, "ReplicaSet"),
+    workloads("StatefulSet", "/apis/apps/v1/statefulsets", APPS, "StatefulSet"),
+    workloads("DaemonSet", "/apis/apps/v1/daemonsets", APPS, "DaemonSet"),
+    workloads("Job", "/apis/batch/v1/jobs", BATCH, "Job"),
+    workloads("CronJob", "/apis/batch/v1/cronjobs", BATCH, "Job"),
 ];
 
-const fn workloads(path: &'static str, api_version: &'static str, kind: &'static str) -> Workloads {
+const fn workloads(
+    kind: &'static str,
+    path: &'static str,
+    api_version: &'static str,
+    owner: &'static str,
+) -> Workloads {
     Workloads {
+        kind,
         path,
-        owner: Owner { api_version, kind },
+        owner: Owner {
+            api_version,
+            kind: owner,
+        },
     }
 }
 
@@ -236,7 +248,7 @@ impl CensusTask {
             return Ok(WorkloadsRead::Disabled);
         }
         let mut read = WorkloadsRead::Read;
-        for Workloads { path, owner } in WORKLOADS {
+        for Workloads { path, owner, .. } in WORKLOADS {
             let params = ListParams::default().limit(PAGE);
             let listed = self.each(path, params, |workload: WireWorkload| {
                 if let Some(pod) = template(workload, owner) {
@@ -279,6 +291,12 @@ fn add(count: &mut UsageCount, pod: PodRecord, scope: &Scope, is_template: bool)
 
 /// The pod that a workload makes; none of one that makes no more.
 fn template(workload: WireWorkload, owner: Owner<'_>) -> Option<PodRecord> {
+    let namespace = workload.metadata.namespace.clone();
+    Some(PodRecord::of_template(namespace, owner, pod_template(workload, owner)?))
+}
+
+/// The template of a workload; none of one that makes no more pods.
+pub(super) fn pod_template(workload: WireWorkload, owner: Owner<'_>) -> Option<WireTemplate> {
     let conditions = workload.status.and_then(|status| status.conditions).unwrap_or_default();
     let ends = |kind: &str| matches!(kind, "Complete" | "Failed");
     let has_ended = owner.kind == "Job" && conditions.iter().any(|it| ends(&it.kind) && &*it.status == "True");
@@ -286,8 +304,7 @@ fn template(workload: WireWorkload, owner: Owner<'_>) -> Option<PodRecord> {
         return None;
     }
     let spec = workload.spec?;
-    let template = spec.job_template.and_then(|job| job.spec.template).or(spec.template)?;
-    Some(PodRecord::of_template(workload.metadata.namespace, owner, template))
+    spec.job_template.and_then(|job| job.spec.template).or(spec.template)
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ const LARGEST_METADATA: usize = 64 << 10;
 
 /// Why a list could not be read to its end.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ListError {
+pub enum ListError {
     /// The API server refused, or could not be reached.
     #[error("failed to list {what}: {source}")]
     Request {
@@ -47,7 +47,7 @@ pub(crate) enum ListError {
 
 impl ListError {
     /// The HTTP status that the API server answered with; 0 if there is none.
-    pub(crate) fn code(&self) -> u16 {
+    pub fn code(&self) -> u16 {
         match self {
             ListError::Request {
                 source: kube::Error::Api(status),

@@ -74,7 +74,7 @@ impl From<WirePod> for PodObject {
 }
 
 impl PodRecord {
-    fn read(pod: WirePod) -> PodRecord {
+    pub(super) fn read(pod: WirePod) -> PodRecord {
         let WirePod { metadata, spec, status } = pod;
         let spec = spec.unwrap_or_default();
         let status = status.unwrap_or_default();

@@ -143,7 +143,7 @@ impl PodRecord {
     }
 
     /// What decides whether the pod is rewritten; `labels` are its own.
-    fn facts<'a>(&'a self, labels: &'a [(&'a str, &'a str)]) -> PodFacts<'a> {
+    pub(super) fn facts<'a>(&'a self, labels: &'a [(&'a str, &'a str)]) -> PodFacts<'a> {
         PodFacts {
             namespace: &self.namespace,
             labels,

@@ -30,6 +30,8 @@ pub(super) struct WireWorkload {
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct WireWorkloadSpec {
+    pub(super) replicas: Option<i64>,
+    pub(super) suspend: Option<bool>,
     pub(super) template: Option<WireTemplate>,
     pub(super) job_template: Option<WireJobTemplate>,
 }
@@ -93,6 +95,7 @@ pub(super) struct WireSpec {
     pub(super) ephemeral_containers: Option<Vec<WireContainer>>,
     pub(super) volumes: Option<Vec<WireVolume>>,
     pub(super) image_pull_secrets: Option<Vec<WireName>>,
+    pub(super) service_account_name: Option<Box<str>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

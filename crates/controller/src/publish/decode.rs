@@ -20,7 +20,17 @@ const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// A mirror; one that can't be decoded must not disturb the others.
 #[derive(Clone, Debug)]
-pub(crate) struct Mirror(pub(crate) Result<RegistryMirror, InvalidObject>);
+pub struct Mirror(pub(crate) Result<RegistryMirror, InvalidObject>);
+
+impl Mirror {
+    /// The mirror, or why it can't be decoded.
+    ///
+    /// # Errors
+    /// The decoder's words, for an object that is not what its definition says.
+    pub fn decoded(&self) -> Result<&RegistryMirror, &str> {
+        self.0.as_ref().map_err(|invalid| invalid.error.as_str())
+    }
+}
 
 impl<'de> Deserialize<'de> for Mirror {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Mirror, D::Error> {

@@ -17,7 +17,8 @@ use catamaran_api::conditions;
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_core::mirror::active_side;
 use catamaran_core::policy::MirrorPolicy;
-use catamaran_core::routing::evidence::MappingId;
+use catamaran_core::routing::Route;
+use catamaran_core::routing::evidence::{Evidence, MappingId};
 use catamaran_core::side::{Side, Sides};
 use tokio::time::Instant;
 
@@ -67,12 +68,25 @@ impl RouteStatus {
 
     /// The active side under this policy, and which sides are unavailable: both stay with their registries where the sides
     /// have changed places.
-    pub fn under(&self, policy: &MirrorPolicy) -> (Side, Sides<bool>) {
+    fn under(&self, policy: &MirrorPolicy) -> (Side, Sides<bool>) {
         let active = active_side(policy, self.active, self.registry.as_deref());
         if active == self.active {
             return (active, self.unavailable);
         }
         (active, Sides::from_fn(|side| self.unavailable[side.other()]))
+    }
+
+    /// The route of a mirror with this status.
+    pub fn route(&self, policy: &Arc<MirrorPolicy>, evidence: Arc<Evidence>) -> Route {
+        let (active, unavailable) = self.under(policy);
+        Route {
+            policy: Arc::clone(policy),
+            active,
+            epoch: self.epoch,
+            evidence,
+            observed: Arc::clone(&self.observed),
+            unavailable,
+        }
     }
 
     /// Whether a consistent read that shows `other` proves this one.

@@ -286,7 +286,7 @@ impl EvidenceCache {
 }
 
 /// Decodes the group of a ConfigMap; one under another name than its own is none of ours.
-fn read(config_map: &ConfigMap, name: &str) -> Result<Group, EvidenceError> {
+pub(super) fn read(config_map: &ConfigMap, name: &str) -> Result<Group, EvidenceError> {
     let bytes = config_map.binary_data.as_ref().and_then(|data| data.get(KEY));
     let group = Group::decode(&bytes.ok_or(EvidenceError::NoHeader)?.0)?;
     let mirror = config_map.labels().get(annotations::EVIDENCE);

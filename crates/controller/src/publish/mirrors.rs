@@ -11,6 +11,7 @@ use std::sync::Arc;
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::{PolicyError, policy};
 use catamaran_core::policy::MirrorPolicy;
+use jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::core::error_boundary::InvalidObject;
 use kube::runtime::watcher::Event;
@@ -28,7 +29,15 @@ pub(crate) struct SeenMirror {
     /// The last one that could be decoded, with what its spec says.
     parsed: Option<Parsed>,
     last_valid: Option<ValidPolicy>,
+    /// The valid policy whose override has ended, and the same without it.
+    ended: Option<Sequel>,
     status: Option<FollowedStatus>,
+}
+
+#[derive(Debug)]
+struct Sequel {
+    of: Arc<MirrorPolicy>,
+    policy: Arc<MirrorPolicy>,
 }
 
 #[derive(Debug)]
@@ -40,8 +49,27 @@ struct Parsed {
 impl SeenMirror {
     /// The policy and the status in force, if it has a route.
     pub fn in_force(&self) -> Option<(&Arc<MirrorPolicy>, &RouteStatus)> {
-        let policy = &self.last_valid.as_ref()?.policy;
+        let valid = &self.last_valid.as_ref()?.policy;
+        let ended = self.ended.as_ref().filter(|ended| Arc::ptr_eq(&ended.of, valid));
+        let policy = ended.map_or(valid, |ended| &ended.policy);
         Some((policy, self.status.as_ref()?.current()))
+    }
+
+    /// Takes the policy without its override into force once that has ended; whether it did so now.
+    fn end_override(&mut self, now: Timestamp) -> bool {
+        let Some(valid) = &self.last_valid else { return false };
+        if self
+            .ended
+            .as_ref()
+            .is_some_and(|ended| Arc::ptr_eq(&ended.of, &valid.policy))
+        {
+            return false;
+        }
+        self.ended = valid.policy.after_override(now).map(|policy| Sequel {
+            of: Arc::clone(&valid.policy),
+            policy: Arc::new(policy),
+        });
+        self.ended.is_some()
     }
 
     fn apply(&mut self, mirror: RegistryMirror, now: Instant) -> MirrorNews {
@@ -185,6 +213,15 @@ impl SeenMirrors {
             self.news.deleted(uid);
         }
         removed
+    }
+
+    /// Ends the overrides whose time is over; whether a route has changed.
+    pub fn end_overrides(&mut self, now: Timestamp) -> bool {
+        let ended = self
+            .mirrors
+            .values_mut()
+            .filter_map(|seen| seen.end_override(now).then_some(()));
+        ended.count() > 0
     }
 
     /// Whether they were listed once.

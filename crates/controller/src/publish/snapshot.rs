@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_api::annotations;
-use catamaran_core::routing::{Route, RouteTable};
+use catamaran_core::routing::RouteTable;
 use futures::stream::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::Api;
@@ -31,6 +31,7 @@ use super::namespaces::Namespaces;
 use super::news::{self, NewsReceiver, NewsSender};
 use super::store::EvidenceStore;
 use super::watched::{Watches, watched};
+use crate::clock::Clock;
 
 /// How long nothing has to change before the snapshot is built, where it is more than evidence that did.
 const QUIET: Duration = Duration::from_millis(5);
@@ -70,6 +71,8 @@ pub struct Published {
 pub struct SnapshotPublisher {
     replica: Replica,
     excluded: Arc<BTreeSet<String>>,
+    /// Overrides end by it.
+    clock: Clock,
     freshness: WatchFreshness,
     watches: Watches,
     store: Arc<EvidenceStore>,
@@ -93,6 +96,7 @@ impl SnapshotPublisher {
         let publisher = SnapshotPublisher {
             replica: replica.clone(),
             excluded,
+            clock: Clock::start(),
             watches: Watches::new(freshness.clone()),
             freshness,
             store,
@@ -315,12 +319,13 @@ impl State {
         if self.lag.is_overdue(self.mirrors.versions(), Instant::now()) {
             self.restart("the watch of mirrors lags behind");
         }
+        let ended = self.mirrors.end_overrides(self.publisher.clock.now());
         let Some(answered) = self.publisher.freshness.answered(WatchedKind::Mirrors) else {
-            return Effect::None;
+            return Effect::routes(ended);
         };
         let settled = self.mirrors.settle(|_, status| status.settle(answered));
         self.doubt();
-        Effect::routes(settled)
+        Effect::routes(settled || ended)
     }
 
     fn restart(&self, why: &str) {
@@ -330,6 +335,7 @@ impl State {
     }
 
     fn publish(&mut self) {
+        self.mirrors.end_overrides(self.publisher.clock.now());
         let is_told = |told: &Arc<_>| Arc::ptr_eq(told, self.mirrors.names());
         if self.mirrors.listed() && !self.told.as_ref().is_some_and(is_told) {
             let uids = self.mirrors.uids();
@@ -349,15 +355,7 @@ impl State {
         let routes = self.mirrors.iter().filter_map(|(uid, mirror)| {
             let (policy, status) = mirror.in_force()?;
             let evidence = local(uid).or_else(|| self.stored.by_mirror.get(uid));
-            let (active, unavailable) = status.under(policy);
-            Some(Route {
-                policy: Arc::clone(policy),
-                active,
-                epoch: status.epoch,
-                evidence: evidence.cloned().unwrap_or_default(),
-                observed: Arc::clone(&status.observed),
-                unavailable,
-            })
+            Some(status.route(policy, evidence.cloned().unwrap_or_default()))
         });
         let (labels, excluded) = (self.namespaces.labels(), Arc::clone(&self.publisher.excluded));
         let before = Arc::clone(&self.publisher.snapshots.borrow().table);

@@ -228,8 +228,13 @@ pub fn decide(input: &Input<'_>, now: Timestamp) -> Decision {
 }
 
 fn judge(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdict {
-    match input.policy.failover.active {
-        ActiveSide::Fixed(side) if side == input.standing.active => return Reason::Overridden.into(),
+    match input.policy.failover.active_at(now) {
+        ActiveSide::Fixed(side) if side == input.standing.active => {
+            return Verdict {
+                until: input.policy.failover.active_until,
+                ..Reason::Overridden.into()
+            };
+        }
         ActiveSide::Fixed(_) => return Reason::Flipped(FlipReason::Requested).into(),
         ActiveSide::Auto => {}
     }

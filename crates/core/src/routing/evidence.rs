@@ -239,6 +239,12 @@ impl Evidence {
         known.map(Knowledge::of_digest)
     }
 
+    /// The places of the groups that say something of a reference: of a digest also those of tags that stand for it.
+    pub fn places(&self, key: Key) -> Vec<GroupPlace> {
+        let says = |group: &&Arc<Group>| group.tag(key).is_some() || group.digest(key).is_some();
+        self.groups.iter().filter(says).map(|group| group.place()).collect()
+    }
+
     /// Whether both sides had this digest under a tag.
     pub(crate) fn stands_for(&self, tag: Key, digest: Key) -> bool {
         let mut groups = self.own_groups(tag).filter_map(|group| group.stands_for(tag, digest));

@@ -66,6 +66,18 @@ impl<'t> PodRoutes<'t> {
         let Some(located) = self.locate(&reference) else {
             return ImageRoute::Untouched;
         };
+        let question = self.question(image, never, &reference, &located);
+        self.outcome(&reference, &located, rules::decide(&question).answer)
+    }
+
+    /// All that the rules go by.
+    pub(super) fn question(
+        &self,
+        image: &str,
+        never: bool,
+        reference: &Reference<'_>,
+        located: &Located<'t, '_>,
+    ) -> Question<'t> {
         let route = located.route;
         let excluded_pod = self.exclusion_from(route).map(KeepReason::Excluded);
         let unknown = || (!self.labels_known).then_some(KeepReason::NamespaceUnknown);
@@ -76,17 +88,27 @@ impl<'t> PodRoutes<'t> {
                 .excludes_image(image)
                 .then_some(KeepReason::ExcludedImage)
         };
-        let question = Question {
+        Question {
             never,
             excluded: excluded_pod.or_else(unknown).or_else(excluded_image),
-            ..located.question(&reference)
-        };
-        let (to, reason) = match rules::decide(&question).answer {
+            ..located.question(reference)
+        }
+    }
+
+    /// What follows from the answer of a rule.
+    pub(super) fn outcome(
+        &self,
+        reference: &Reference<'_>,
+        located: &Located<'t, '_>,
+        answer: Answer,
+    ) -> ImageRoute<'t> {
+        let route = located.route;
+        let (to, reason) = match answer {
             Answer::OnActive => return ImageRoute::OnActive { route },
             Answer::Stays(reason) => return ImageRoute::Kept { route, reason },
             Answer::Goes(to, reason) => (to, reason),
         };
-        match self.counterpart(&reference, &located, to) {
+        match self.counterpart(reference, located, to) {
             Some(image) => match route.policy.rewrite.mode {
                 RewriteMode::Rewrite => ImageRoute::Rewritten { route, image, reason },
                 RewriteMode::Audit => ImageRoute::Audited { route, image, reason },
@@ -168,7 +190,7 @@ fn labels_of_unknown(namespace: &str) -> Labels {
     Labels::from([("kubernetes.io/metadata.name".to_owned(), namespace.to_owned())])
 }
 
-impl Located<'_, '_> {
+impl<'t> Located<'t, '_> {
     /// What is known of a reference that points here; its tag and its digest.
     pub fn knowledge(&self, reference: &Reference<'_>) -> (Option<Knowledge>, Option<Knowledge>) {
         let evidence = &self.route.evidence;
@@ -190,7 +212,7 @@ impl Located<'_, '_> {
     }
 
     /// The question where such a reference goes, as far as the pod does not matter.
-    fn question(&self, reference: &Reference<'_>) -> Question<'_> {
+    fn question(&self, reference: &Reference<'_>) -> Question<'t> {
         let Route {
             policy,
             active,

@@ -53,43 +53,92 @@ pub enum Answer {
     Goes(Side, RewriteReason),
 }
 
-/// A rule: its name, and its answer where it has one.
-pub type Rule = (&'static str, fn(&Question<'_>) -> Option<Answer>);
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// Its name.
+    pub name: &'static str,
+    /// When it has an answer, in words for people: a clause.
+    pub when: &'static str,
+    /// Its answer where it has one.
+    pub(super) ask: fn(&Question<'_>) -> Option<Answer>,
+}
+
+const fn rule(name: &'static str, when: &'static str, ask: fn(&Question<'_>) -> Option<Answer>) -> Rule {
+    Rule { name, when, ask }
+}
 
 /// The rules, in order. Below them stands [`UNVERIFIED`], which always has an answer.
 pub const RULES: &[Rule] = &[
     // First, so that a pod that opted out stays for that reason only: it gets no pull secret and no annotation.
-    ("Excluded", |ask| ask.excluded.map(Answer::Stays)),
-    ("NotObservedYet", |ask| {
-        (!ask.observed).then_some(Answer::Stays(KeepReason::NotObservedYet))
+    rule("Excluded", "the pod, its namespace or the image is excluded", |ask| {
+        ask.excluded.map(Answer::Stays)
     }),
-    ("PullPolicyNever", |ask| {
+    rule(
+        "NotObservedYet",
+        "neither side has served an image of this repository under this mapping yet",
+        |ask| (!ask.observed).then_some(Answer::Stays(KeepReason::NotObservedYet)),
+    ),
+    rule("PullPolicyNever", "imagePullPolicy is Never", |ask| {
         ask.never.then_some(Answer::Stays(KeepReason::PullPolicyNever))
     }),
-    ("NotSelected", |ask| {
+    rule("NotSelected", "the mirror's tags do not select this tag", |ask| {
         let by_tag_only = ask.digest.is_none();
         (by_tag_only && !ask.selected).then_some(Answer::Stays(KeepReason::NotSelected))
     }),
-    ("OnlyOnOther", only_on_other),
-    ("OnActive", on_active),
-    ("MissingOnActive", missing_on_target),
+    rule(
+        "OnlyOnOther",
+        "it names the active side, which lacks it or a part of it, and the other side has it",
+        only_on_other,
+    ),
+    rule("OnActive", "it names the active side", on_active),
+    rule("MissingOnActive", "the active side does not have it", missing_on_target),
     // Before tags that differ: a setting may let those go.
-    ("UntrustedOnActive", untrusted_on_target),
-    ("DigestMismatch", mismatched),
-    ("BrokenOnActive", broken_on_target),
-    ("Rewritten", present_on_target),
-    ("NotCached", not_cached),
+    rule(
+        "UntrustedOnActive",
+        "the active side serves content that does not have its digest",
+        untrusted_on_target,
+    ),
+    rule(
+        "DigestMismatch",
+        "the sides have different digests for the tag",
+        mismatched,
+    ),
+    rule(
+        "BrokenOnActive",
+        "a manifest, a config or a layer of it is missing on the active side",
+        broken_on_target,
+    ),
+    rule(
+        "Rewritten",
+        "the active side has it, a tag with the same digest",
+        present_on_target,
+    ),
+    rule(
+        "NotCached",
+        "the active side is a pull-through cache without it, and pulls by digest do not fill it",
+        not_cached,
+    ),
 ];
 
-/// The name of the rule below [`RULES`].
-pub const UNVERIFIED: &str = "Unverified";
+/// The rule below [`RULES`]: too little is known, and the mirror's settings decide.
+pub const UNVERIFIED: Rule = rule(
+    "Unverified",
+    "nothing is known of it on the active side: rewrite.unverifiedTags decides",
+    |ask| Some(unverified(ask)),
+);
 
 /// Asks the rules in order.
 pub fn decide(question: &Question<'_>) -> Decision {
     let mut rules = RULES.iter();
-    let first = rules.find_map(|&(rule, ask)| ask(question).map(|answer| Decision { rule, answer }));
+    let first = rules.find_map(|rule| {
+        (rule.ask)(question).map(|answer| Decision {
+            rule: rule.name,
+            answer,
+        })
+    });
     first.unwrap_or_else(|| Decision {
-        rule: UNVERIFIED,
+        rule: UNVERIFIED.name,
         answer: unverified(question),
     })
 }

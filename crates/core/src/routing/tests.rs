@@ -1,5 +1,6 @@
 //! Decisions about whole images, by the rules and what lies around them, then what must always hold.
 
+mod explain;
 mod overlap;
 mod properties;
 

@@ -91,7 +91,7 @@ async fn refused_look_is_no_absence_where_registries_are_compared() {
             primary: FROM,
             fallback: FROM,
         };
-        let found = inspect(clients, paths, &digest).await;
+        let found = inspect(clients.map(Some), paths, "1.0", &digest).await;
         assert_eq!(found.primary, Ok(None));
         assert!(found.fallback.is_err(), "unknown, and nothing is missing");
         to.clear_faults();

@@ -1,5 +1,6 @@
 //! The policy and status in force, and the news, as mirrors are edited.
 
+use catamaran_core::policy::ActiveSide;
 use catamaran_core::side::Side;
 use futures::FutureExt as _;
 use serde_json::{Value, json};
@@ -190,4 +191,30 @@ fn status_conditions_and_mappings_reach_the_route() {
     assert!(status.unavailable.primary);
     assert!(!status.unavailable.fallback);
     assert_eq!(status.observed.len(), 1);
+}
+
+#[test]
+fn override_that_has_ended_leaves_the_route_once() {
+    let (mut mirrors, _news) = seen();
+    let mut mirror = failed_over();
+    mirror["spec"]["active"] = json!("Fallback");
+    mirror["spec"]["activeUntil"] = json!("2026-12-01T04:00:00Z");
+    apply(&mut mirrors, &mirror);
+    let active = |mirrors: &SeenMirrors| in_force(mirrors).unwrap().0.failover.active;
+    let at = |time: &str| time.parse().unwrap();
+    assert!(!mirrors.end_overrides(at("2026-12-01T03:59:59Z")));
+    assert_eq!(active(&mirrors), ActiveSide::Fixed(Side::Fallback));
+    assert!(mirrors.end_overrides(at("2026-12-01T04:00:00Z")));
+    assert!(
+        !mirrors.end_overrides(at("2026-12-01T04:00:01Z")),
+        "it has ended already"
+    );
+    assert_eq!(active(&mirrors), ActiveSide::Auto);
+    mirror["status"]["epoch"] = json!(3);
+    assert!(apply(&mut mirrors, &mirror));
+    assert_eq!(active(&mirrors), ActiveSide::Auto, "a status does not bring it back");
+    mirror["metadata"]["generation"] = json!(2);
+    mirror["spec"]["activeUntil"] = json!("2026-12-01T05:00:00Z");
+    apply(&mut mirrors, &mirror);
+    assert_eq!(active(&mirrors), ActiveSide::Fixed(Side::Fallback));
 }

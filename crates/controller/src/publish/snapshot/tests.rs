@@ -1,6 +1,7 @@
 //! The whole publisher against an API server that fails in the ways that real ones do. Time is the runtime's.
 
 use catamaran_core::policy::MirrorId;
+use catamaran_core::routing::Route;
 use catamaran_core::routing::evidence::{Evidence, Group};
 use catamaran_core::side::Side;
 use tokio::task::JoinHandle;

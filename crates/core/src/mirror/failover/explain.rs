@@ -32,8 +32,10 @@ pub(super) fn message(input: &Input<'_>, verdict: &Verdict, failovers: &[Timesta
                 ActiveSide::Fixed(side) => side.as_str(),
                 ActiveSide::Auto => "Auto",
             };
+            let end = input.policy.failover.active_until;
+            let end = end.map_or_else(String::new, |end| format!(" until {end}"));
             format!(
-                "spec.active is {side}, so nothing flips by itself: {}",
+                "spec.active is {side}{end}, so nothing flips by itself: {}",
                 state(input, active, now)
             )
         }

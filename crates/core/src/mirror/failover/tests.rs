@@ -691,3 +691,23 @@ fn flip_reasons_are_read_back_from_status() {
         "failed to read the reason of a flip: \"Whim\" is not one"
     );
 }
+
+#[test]
+fn override_ends_at_its_time_and_the_operator_decides_again() {
+    let mut held = Situation::new(&[(0, UP), (2, UP)], &[(0, UP), (2, UP)]);
+    held.policy.failover.active = ActiveSide::Fixed(Side::Primary);
+    held.policy.failover.active_until = Some(at(60));
+    let decision = held.decide(3);
+    assert_eq!(
+        (decision.why.reason, decision.recheck_at),
+        (Reason::Overridden, Some(at(60)))
+    );
+    assert!(
+        decision.why.message.contains("until 2026-01-01T00:01:00Z"),
+        "{}",
+        decision.why.message
+    );
+    held.primary = history(&[(56, UP), (58, UP), (60, UP)]);
+    assert_eq!(held.reason(59), Reason::Overridden);
+    assert_eq!(held.reason(60), Reason::Steady);
+}

@@ -90,7 +90,7 @@ fn check(question: Question<'_>, rule: &str, answer: Answer) {
 
 #[test]
 fn rules_have_distinct_names() {
-    let mut names: Vec<_> = RULES.iter().map(|(name, _)| *name).chain([UNVERIFIED]).collect();
+    let mut names: Vec<_> = RULES.iter().chain([&UNVERIFIED]).map(|rule| rule.name).collect();
     let count = names.len();
     names.sort_unstable();
     names.dedup();

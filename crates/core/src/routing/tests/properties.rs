@@ -175,6 +175,20 @@ proptest! {
     }
 
     #[test]
+    fn explanation_has_the_outcome_of_admission_and_the_rule_of_the_table(table in tables(), image in image(), never: bool) {
+        use crate::routing::explain::StepResult;
+        let pod = table.pod(&PLAIN);
+        let explanation = pod.explain(&image, never);
+        prop_assert_eq!(words(&explanation.route), words(&pod.image(&image, never)));
+        let reached = explanation.steps.iter().rev().find(|step| step.result != StepResult::NotReached);
+        prop_assert_eq!(reached.map(|step| step.result), Some(StepResult::Applied));
+        if let Some(facts) = &explanation.facts {
+            let decided = crate::routing::rules::decide(&facts.question).rule;
+            prop_assert!(explanation.steps.iter().any(|step| step.rule == decided && step.result == StepResult::Applied));
+        }
+    }
+
+    #[test]
     fn one_mirror_alone_owns_exactly_what_it_locates(policy in policy(), image in image()) {
         let table = table(vec![route(policy.clone(), Side::Primary, Evidence::default())]);
         let pod = table.pod(&PLAIN);
