@@ -159,27 +159,7 @@ impl Metrics {
         );
         registry.register("epoch", "Flips so far, plus one", self.epoch.clone());
         registry.register("flips", "Changes of the active side, by reason", self.flips.clone());
-        registry.register("tags", "Verified tags, by state", self.tags.clone());
-        registry.register(
-            "broken_tags",
-            "Tags with the same digest on both sides that can't be pulled from one of them, because content is missing",
-            self.broken_tags.clone(),
-        );
-        registry.register(
-            "untrusted_tags",
-            "Tags of which a side serves a manifest that does not have the digest it was asked for by",
-            self.untrusted_tags.clone(),
-        );
-        registry.register(
-            "parity_pass_duration_seconds",
-            "How long the last pass took",
-            self.pass_duration.clone(),
-        );
-        registry.register(
-            "parity_last_pass_timestamp_seconds",
-            "When the last pass ended",
-            self.last_pass.clone(),
-        );
+        self.register_parity(registry);
         self.register_pods(registry);
         registry.register(
             "copies",
@@ -206,6 +186,30 @@ impl Metrics {
             "notifications",
             "Notifications of registries, by what became of them",
             self.notifications.clone(),
+        );
+    }
+
+    fn register_parity(&self, registry: &mut Registry) {
+        registry.register("tags", "Verified tags, by state", self.tags.clone());
+        registry.register(
+            "broken_tags",
+            "Tags with the same digest on both sides that can't be pulled from one of them, because content is missing",
+            self.broken_tags.clone(),
+        );
+        registry.register(
+            "untrusted_tags",
+            "Tags of which a side serves a manifest that does not have the digest it was asked for by",
+            self.untrusted_tags.clone(),
+        );
+        registry.register(
+            "parity_pass_duration_seconds",
+            "How long the last pass took",
+            self.pass_duration.clone(),
+        );
+        registry.register(
+            "parity_last_pass_timestamp_seconds",
+            "When the last pass ended",
+            self.last_pass.clone(),
         );
     }
 

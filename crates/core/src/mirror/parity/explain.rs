@@ -298,10 +298,10 @@ fn of(platforms: &[String]) -> String {
 }
 
 fn list(names: &[String]) -> String {
-    let named = names[..names.len().min(MOST_NAMED)].join(", ");
+    let first = names[..names.len().min(MOST_NAMED)].join(", ");
     match names.len().saturating_sub(MOST_NAMED) {
-        0 => named,
-        more => format!("{named} and {more} more"),
+        0 => first,
+        more => format!("{first} and {more} more"),
     }
 }
 

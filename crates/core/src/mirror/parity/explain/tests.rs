@@ -95,6 +95,7 @@ fn images_differ_in_layers_config_media_types_or_annotations() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn indexes_differ_in_what_is_gravest() {
     let amd64 = || ("linux/amd64", member("amd64", Oci, "c1", "app"));
     let arm64 = || ("linux/arm64", member("arm64", Oci, "c2", "app"));
