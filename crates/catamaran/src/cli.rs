@@ -192,7 +192,7 @@ pub struct RunArguments {
     /// Where /livez and /readyz are served, for the kubelet alone
     #[arg(long, default_value = "[::]:8082", value_name = "ADDRESS")]
     pub health_address: SocketAddr,
-    /// Where /metrics are served
+    /// Where /metrics is served
     #[arg(long, alias = "http-address", default_value = "[::]:8080", value_name = "ADDRESS")]
     pub metrics_address: SocketAddr,
     /// The file with the shared secrets of registries that notify us, one a line; absent: none may

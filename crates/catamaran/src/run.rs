@@ -83,7 +83,7 @@ async fn operate(arguments: &RunArguments, webhook: Handle) -> anyhow::Result<()
     let freshness = WatchFreshness::default();
     let client = client(&freshness).await?;
     let account = account::ask(&client, &arguments.namespace).await?;
-    let parts = Parts::build(arguments, client, freshness, account).await?;
+    let parts = Parts::build(arguments, client, freshness, account)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         replica = arguments.pod_name,
@@ -152,7 +152,7 @@ struct Parts {
 
 impl Parts {
     #[expect(clippy::too_many_lines, reason = "wiring: a line or two for each part")]
-    async fn build(
+    fn build(
         arguments: &RunArguments,
         client: kube::Client,
         freshness: WatchFreshness,

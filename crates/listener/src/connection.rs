@@ -21,9 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::counts::{Closed, Counts};
 use crate::limits::{KeepAlive, Limits};
-use crate::places::{Place, Tenant};
+use crate::places::{PeerAddress, Place, Tenant};
 use crate::progress::Phase;
-use crate::serve::PeerAddress;
 use crate::stream::Watched;
 
 /// The time between two looks at a connection.

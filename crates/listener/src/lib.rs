@@ -17,4 +17,5 @@ mod stream;
 
 pub use counts::{Closed, Counts};
 pub use limits::{KeepAlive, Limits, Rate, Shutdown};
-pub use serve::{PeerAddress, Settings, bind, serve};
+pub use places::PeerAddress;
+pub use serve::{Settings, bind, serve};

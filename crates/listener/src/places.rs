@@ -19,6 +19,10 @@ use crate::rate::Used;
 /// Addresses without a connection that are remembered for the sake of their rate.
 const REMEMBERED: usize = 4096;
 
+/// Who a request is from, in its extensions: an IPv4 address also where it came as IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerAddress(pub IpAddr);
+
 /// The places of a listener.
 #[derive(Debug)]
 pub(crate) struct Places {

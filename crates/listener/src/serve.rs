@@ -1,7 +1,7 @@
 //! The accept loop.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::connection::{self, Shared};
 use crate::counts::Counts;
 use crate::limits::{Limits, Shutdown};
-use crate::places::Places;
+use crate::places::{PeerAddress, Places};
 use crate::progress::Phase;
 
 /// Connections that the kernel completes before they are accepted. The loop never waits for anything else, so these are few.
@@ -25,10 +25,6 @@ const BACKLOG: u32 = 1024;
 
 /// The time without another attempt when descriptors or memory are short.
 const PAUSE: Duration = Duration::from_millis(50);
-
-/// Who a request is from, in its extensions: an IPv4 address also where it came as IPv6.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PeerAddress(pub IpAddr);
 
 /// What a listener serves by.
 pub struct Settings {

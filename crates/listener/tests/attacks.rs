@@ -84,7 +84,7 @@ fn tls() -> (TlsAcceptor, TlsConnector) {
 }
 
 impl Server {
-    async fn start(limits: Limits, encrypted: bool) -> Server {
+    fn start(limits: Limits, encrypted: bool) -> Server {
         let (acceptor, connector) = tls();
         let listener = bind(([127, 0, 0, 1], 0).into(), limits.kernel_buffers).unwrap();
         let address = listener.local_addr().unwrap();
@@ -173,7 +173,7 @@ async fn ask(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8]) ->
 
 #[tokio::test]
 async fn idle_connections_keep_nobody_out() {
-    let server = Server::start(limits(), false).await;
+    let server = Server::start(limits(), false);
     let _flood = server.flood(b"").await;
     server.serves_others().await;
     assert!(server.counts.closed(Closed::Evicted) >= 4);
@@ -185,7 +185,7 @@ async fn half_sent_heads_and_bodies_keep_nobody_out() {
         &b"GET / HTTP/1.1\r\nhost: "[..],
         b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nx",
     ] {
-        let server = Server::start(limits(), false).await;
+        let server = Server::start(limits(), false);
         let mut flood = Vec::new();
         for _ in 0..PLACES {
             let mut stream = server.connect(ATTACKER).await;
@@ -200,7 +200,7 @@ async fn half_sent_heads_and_bodies_keep_nobody_out() {
 
 #[tokio::test]
 async fn answers_that_nobody_reads_keep_nobody_out() {
-    let server = Server::start(limits(), false).await;
+    let server = Server::start(limits(), false);
     let _flood = server.flood(&GET_LARGE.repeat(100)).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     server.serves_others().await;
@@ -208,7 +208,7 @@ async fn answers_that_nobody_reads_keep_nobody_out() {
 
 #[tokio::test]
 async fn half_done_handshakes_keep_nobody_out() {
-    let server = Server::start(limits(), true).await;
+    let server = Server::start(limits(), true);
     let _flood = server.flood(b"\x16\x03\x01").await;
     for _ in 0..3 {
         let stream = server.connect(OTHER).await;
@@ -220,7 +220,7 @@ async fn half_done_handshakes_keep_nobody_out() {
 
 #[tokio::test]
 async fn address_keeps_its_connection_through_a_flood_of_another() {
-    let server = Server::start(limits(), false).await;
+    let server = Server::start(limits(), false);
     let mut kept = server.connect(OTHER).await;
     ask(&mut kept, GET).await;
     for _ in 0..10 {
@@ -240,7 +240,7 @@ async fn whoever_is_slow_is_closed_in_time() {
         idle: second,
         ..limits()
     };
-    let server = Server::start(limits.clone(), false).await;
+    let server = Server::start(limits.clone(), false);
     let mut all = Vec::new();
     for sent in [
         &b""[..],
@@ -253,7 +253,7 @@ async fn whoever_is_slow_is_closed_in_time() {
         all.push(stream);
     }
     server.closed(Closed::Timeout, 4).await;
-    let encrypted = Server::start(limits, true).await;
+    let encrypted = Server::start(limits, true);
     let _half = encrypted.connect(ATTACKER).await;
     encrypted.closed(Closed::Timeout, 1).await;
 }
@@ -266,8 +266,7 @@ async fn bytes_that_trickle_in_are_no_progress() {
             ..limits()
         },
         false,
-    )
-    .await;
+    );
     let mut stream = server.connect(ATTACKER).await;
     let begun = Instant::now();
     for byte in b"GET / HTTP/1.1\r\nx: ".iter().chain(std::iter::repeat(&b'y')) {
@@ -288,8 +287,7 @@ async fn requests_without_end_end_with_the_age_of_the_connection() {
             ..limits()
         },
         false,
-    )
-    .await;
+    );
     let stream = server.connect(ATTACKER).await;
     let (mut reads, mut writes) = stream.into_split();
     let asks = tokio::spawn(async move { while writes.write_all(GET).await.is_ok() {} });
@@ -306,8 +304,7 @@ async fn requests_without_end_end_with_the_age_of_the_connection() {
             ..limits()
         },
         false,
-    )
-    .await;
+    );
     let mut stream = once.connect(ATTACKER).await;
     stream.write_all(&GET.repeat(2)).await.unwrap();
     let mut answers = Vec::new();
@@ -321,7 +318,7 @@ async fn address_that_connects_too_often_is_reset() {
         burst: 4,
         per_second: 1,
     };
-    let server = Server::start(Limits { rate, ..limits() }, false).await;
+    let server = Server::start(Limits { rate, ..limits() }, false);
     for _ in 0..20 {
         if let Ok(mut stream) = server.try_connect(ATTACKER).await {
             let _ = stream.write_all(GET).await;
@@ -333,7 +330,7 @@ async fn address_that_connects_too_often_is_reset() {
 
 #[tokio::test]
 async fn shutdown_serves_on_then_drains_then_aborts() {
-    let server = Server::start(limits(), false).await;
+    let server = Server::start(limits(), false);
     let (mut known, mut idle, mut stuck) = (
         server.connect(OTHER).await,
         server.connect(OTHER).await,

@@ -158,7 +158,10 @@ async fn listen(admission: Admission) -> (u16, String) {
     let port = listener.local_addr().expect("it is bound").port();
     tokio::spawn(catamaran_webhook::server::serve(
         listener,
-        resolver,
+        catamaran_webhook::server::Tls {
+            certificates: resolver,
+            clients: None,
+        },
         Arc::new(admission),
         CancellationToken::new(),
         Duration::from_secs(1),
