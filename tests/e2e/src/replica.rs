@@ -75,6 +75,15 @@ fn in_folder(cluster: &Cluster, pod: &str, script: &str) -> anyhow::Result<Strin
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Metrics are written at most so often.
+const METRICS_FRESH: Duration = Duration::from_secs(1);
+
+/// The same as [`counted`], with all that was counted until now.
+pub fn counted_by_now(cluster: &Cluster, metric: &str, labels: &[&str]) -> anyhow::Result<f64> {
+    std::thread::sleep(METRICS_FRESH);
+    counted(cluster, metric, labels)
+}
+
 /// The sum of a metric over all replicas and all of its samples that have these labels, each as `key="value"`.
 pub fn counted(cluster: &Cluster, metric: &str, labels: &[&str]) -> anyhow::Result<f64> {
     let mut sum = 0.0;

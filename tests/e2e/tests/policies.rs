@@ -227,7 +227,7 @@ fn audit_mode_changes_nothing(case: &Case<'_>) -> anyhow::Result<()> {
     let begun = Timestamp::now();
     let counted = || {
         let labels = [r#"outcome="audited_rewritten""#];
-        replica::counted(&case.ground.cluster, "catamaran_admission_images_total", &labels)
+        replica::counted_by_now(&case.ground.cluster, "catamaran_admission_images_total", &labels)
     };
     let before = counted()?;
     let written = case.image(Registry::Ghcr, "v1");

@@ -198,7 +198,7 @@ fn is_reported_once(case: &Case<'_>, pod: &str, words: &str) -> anyhow::Result<(
 fn are_counted_as_failed(case: &Case<'_>) -> anyhow::Result<()> {
     let mirror = format!("mirror=\"{}\"", case.name);
     let labels = [r#"kind="failed""#, mirror.as_str()];
-    let failed = replica::counted(&case.ground.cluster, "catamaran_rescues_total", &labels)?;
+    let failed = replica::counted_by_now(&case.ground.cluster, "catamaran_rescues_total", &labels)?;
     ensure!(failed >= 2.0, "{failed} patches are counted as failed");
     let end = Instant::now() + PATIENCE;
     loop {
