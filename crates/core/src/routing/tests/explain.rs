@@ -49,7 +49,7 @@ fn rules_stand_in_order_and_those_below_the_answer_are_not_reached() {
     assert_eq!(passed.first(), Some(&"NotAnImage"));
     assert_eq!(passed.last(), Some(&"OnActive"));
     let below = rules(&explanation, StepResult::NotReached);
-    assert_eq!(below.first(), Some(&"DigestMismatch"));
+    assert_eq!(below.first(), Some(&"UntrustedOnActive"));
     assert_eq!(below.last(), Some(&"Audit"));
     let names: BTreeSet<_> = explanation.steps.iter().map(|step| step.rule).collect();
     assert_eq!(names.len(), explanation.steps.len(), "each rule has a name of its own");
