@@ -86,15 +86,21 @@ pub fn counted_by_now(cluster: &Cluster, metric: &str, labels: &[&str]) -> anyho
 
 /// The sum of a metric over all replicas and all of its samples that have these labels, each as `key="value"`.
 pub fn counted(cluster: &Cluster, metric: &str, labels: &[&str]) -> anyhow::Result<f64> {
-    let mut sum = 0.0;
-    for pod in pods(cluster)? {
-        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8080/proxy/metrics");
-        sum += sample(&cluster.kubectl(&["get", "--raw", &path])?, metric, labels)?;
-    }
-    Ok(sum)
+    sample(&metrics(cluster)?, metric, labels)
 }
 
-fn sample(metrics: &str, metric: &str, labels: &[&str]) -> anyhow::Result<f64> {
+/// The metrics of all replicas, one page after the other.
+pub fn metrics(cluster: &Cluster) -> anyhow::Result<String> {
+    let page = |pod: String| {
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{pod}:8080/proxy/metrics");
+        cluster.kubectl(&["get", "--raw", &path])
+    };
+    let pages: Vec<String> = pods(cluster)?.into_iter().map(page).collect::<Result<_, _>>()?;
+    Ok(pages.join("\n"))
+}
+
+/// The sum of a metric over all samples of these pages that have these labels, each as `key="value"`.
+pub fn sample(metrics: &str, metric: &str, labels: &[&str]) -> anyhow::Result<f64> {
     let samples = metrics
         .lines()
         .filter_map(|line| line.strip_prefix(metric)?.strip_prefix('{'));
