@@ -36,7 +36,7 @@ const MOST_SHOWN: usize = 10;
 pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
     let target = target::parse(&arguments.target)?;
     let document = cluster::block_on(explain(arguments, &target))?;
-    match arguments.output {
+    match arguments.read.output {
         Output::Table => output::text(&print::text(&document, Timestamp::now()))?,
         Output::Json => output::json(&document)?,
         Output::Yaml => output::yaml(&document)?,
@@ -50,9 +50,9 @@ pub fn run(arguments: &ExplainArguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn explain(arguments: &ExplainArguments, target: &Target) -> anyhow::Result<Document> {
-    let cluster = Cluster::find(&arguments.cluster).await?;
+    let cluster = Cluster::find(&arguments.read.cluster).await?;
     let namespace = arguments.namespace.as_ref().unwrap_or(&cluster.namespace);
-    let mut view = View::read(&cluster, &arguments.operator_namespace).await?;
+    let mut view = View::read(&cluster, &arguments.read.operator_namespace).await?;
     if !view.read_namespace(&cluster, namespace).await {
         let api: Api<Namespace> = Api::all(cluster.client.clone());
         bail!(

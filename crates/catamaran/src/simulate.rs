@@ -74,7 +74,7 @@ struct Document {
 /// Simulates, and says by the exit code whether all would start.
 pub fn run(arguments: &SimulateArguments) -> anyhow::Result<ExitCode> {
     let document = cluster::block_on(simulate(arguments))?;
-    match arguments.output {
+    match arguments.read.output {
         Output::Table => output::text(&print::text(&document))?,
         Output::Json => output::json(&document)?,
         Output::Yaml => output::yaml(&document)?,
@@ -90,8 +90,8 @@ pub fn run(arguments: &SimulateArguments) -> anyhow::Result<ExitCode> {
 }
 
 async fn simulate(arguments: &SimulateArguments) -> anyhow::Result<Document> {
-    let cluster = Cluster::find(&arguments.cluster).await?;
-    let mut view = View::read(&cluster, &arguments.operator_namespace).await?;
+    let cluster = Cluster::find(&arguments.read.cluster).await?;
+    let mut view = View::read(&cluster, &arguments.read.operator_namespace).await?;
     let mirrors = mirrors(&view, arguments.name.as_deref())?;
     match &arguments.namespace {
         Some(name) => {

@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn exclusions_are_read_in_both_spellings_and_from_all_containers() {
+    fn exclusions_are_read_in_both_spellings() {
         let deployment: Deployment = serde_json::from_value(json!({
             "metadata": {"name": "catamaran"},
             "spec": {"selector": {}, "template": {"spec": {"containers": [

@@ -18,15 +18,9 @@ pub struct ClusterArguments {
     pub context: Option<String>,
 }
 
-/// Arguments of `explain`.
+/// What of a cluster is read by those who change nothing, and how it is printed.
 #[derive(Args, Debug)]
-pub struct ExplainArguments {
-    /// An image such as kracr.azurecr.io/kevinryan-io:3f2a91c, or a pod as pod/NAME
-    #[arg(value_name = "IMAGE|pod/NAME")]
-    pub target: String,
-    /// The namespace of the pod, or that a pod with the image would be in; absent: the context's
-    #[arg(short, long, value_name = "NAME")]
-    pub namespace: Option<String>,
+pub struct ReadArguments {
     /// The operator's namespace, where the evidence is
     #[arg(long, default_value = "catamaran-system", value_name = "NAME")]
     pub operator_namespace: String,
@@ -36,6 +30,20 @@ pub struct ExplainArguments {
     /// Where to find the cluster
     #[command(flatten)]
     pub cluster: ClusterArguments,
+}
+
+/// Arguments of `explain`.
+#[derive(Args, Debug)]
+pub struct ExplainArguments {
+    /// An image such as kracr.azurecr.io/kevinryan-io:3f2a91c, or a pod as pod/NAME
+    #[arg(value_name = "IMAGE|pod/NAME")]
+    pub target: String,
+    /// The namespace of the pod, or that a pod with the image would be in; absent: the context's
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// What is read, and how it is printed
+    #[command(flatten)]
+    pub read: ReadArguments,
 }
 
 /// Arguments of `simulate`.
@@ -49,15 +57,9 @@ pub struct SimulateArguments {
     /// Only workloads of this namespace; absent: all namespaces
     #[arg(short, long, value_name = "NAME")]
     pub namespace: Option<String>,
-    /// The operator's namespace, where the evidence is
-    #[arg(long, default_value = "catamaran-system", value_name = "NAME")]
-    pub operator_namespace: String,
-    /// How to print it
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: Output,
-    /// Where to find the cluster
+    /// What is read, and how it is printed
     #[command(flatten)]
-    pub cluster: ClusterArguments,
+    pub read: ReadArguments,
 }
 
 /// Arguments of `failover`.

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_read_from_both_types_of_pull_secret_and_from_nothing_else() {
+    fn hosts_are_read_from_pull_secrets_of_both_types_only() {
         let secret = |key: &str, value: &str| Secret {
             data: Some([(key.to_owned(), ByteString(value.as_bytes().to_vec()))].into()),
             ..Secret::default()

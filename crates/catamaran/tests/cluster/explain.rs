@@ -264,7 +264,7 @@ fn excluded_namespaces_are_read_from_the_operators_arguments() {
 }
 
 #[test]
-fn nothing_is_written_and_only_evidence_of_mirrors_that_match_is_read() {
+fn evidence_of_matching_mirrors_only_is_read() {
     let mut world = world();
     let mut elsewhere = mirror("elsewhere", "Primary");
     elsewhere["spec"]["primary"]["registry"] = json!("other.example");

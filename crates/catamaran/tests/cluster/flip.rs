@@ -138,7 +138,7 @@ fn dry_run_is_checked_by_the_api_server_and_changes_nothing() {
 }
 
 #[test]
-fn failback_ends_the_override_and_says_what_the_operator_waits_for() {
+fn failback_ends_override_and_names_what_is_waited_for() {
     let mut overridden = mirror("apps", "Fallback");
     overridden["spec"]["active"] = json!("Fallback");
     overridden["status"]["conditions"]

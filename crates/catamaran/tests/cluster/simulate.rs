@@ -117,7 +117,7 @@ fn each_reason_not_to_start_is_told_with_what_to_do() {
 }
 
 #[test]
-fn pods_of_a_template_are_not_named_again_but_what_was_injected_is() {
+fn pod_of_a_template_is_left_out_but_for_injected_images() {
     let mut world = world();
     world.put(DEPLOYMENTS, &deployment("web", "kracr.azurecr.io/web:1", 1));
     let mut controlled = pod("web-x", "kracr.azurecr.io/web:1");
@@ -139,7 +139,7 @@ fn pods_of_a_template_are_not_named_again_but_what_was_injected_is() {
 }
 
 #[test]
-fn pull_secret_must_be_in_the_namespace_or_of_the_service_account() {
+fn pull_secret_is_of_the_namespace_or_service_account() {
     let mut world = world();
     world.put(DEPLOYMENTS, &deployment("web", "kracr.azurecr.io/web:1", 1));
     // One of the right name for another host is none.

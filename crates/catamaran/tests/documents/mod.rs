@@ -192,7 +192,7 @@ fn workflows_run_pinned_actions_with_no_more_rights_than_they_name() {
         );
         assert!(
             !text.contains("pull_request_target"),
-            "{path}: a stranger's change would run with our rights"
+            "{path}: a change from outside would run with our rights"
         );
         for action in lines
             .by_ref()

@@ -1,7 +1,8 @@
 //! Whether both sides hold the same.
 
 use catamaran_api::conditions::{self, Statement, Truth, reason};
-use catamaran_core::mirror::{FlawedContent, FlawedPart, Observation, PassResult};
+use catamaran_core::mirror::parity::Held;
+use catamaran_core::mirror::{FlawedPart, Observation, PassResult};
 use catamaran_core::routing::evidence::Flaw;
 use catamaran_core::side::Side;
 
@@ -64,45 +65,49 @@ fn unread(pass: &PassResult) -> Option<(&'static str, String)> {
 
 fn broken(observation: &Observation) -> String {
     let count = tags(observation.summary.broken);
-    let first = first_flawed(&observation.broken, Flaw::Broken).map(|(side, part, held)| {
-        format!(
-            ": {} lacks the {} of {held}",
-            observation.policy.sides[side].registry,
-            named(part)
-        )
-    });
-    let first = first.unwrap_or_default();
+    let first = first_flawed(observation, Flaw::Broken, "lacks the");
     format!("{count} can't be pulled from one of the sides{first}")
 }
 
 fn untrusted(observation: &Observation) -> String {
     let count = tags(observation.summary.untrusted);
-    let first = first_flawed(&observation.untrusted, Flaw::Untrusted).map(|(side, part, held)| {
-        format!(
-            ": {} serves other content as the {} of {held}",
-            observation.policy.sides[side].registry,
-            named(part)
-        )
-    });
-    let first = first.unwrap_or_default();
+    let first = first_flawed(observation, Flaw::Untrusted, "serves other content as the");
     format!("{count} can't be trusted on one of the sides{first}")
 }
 
-/// The first side and part with this flaw, and the reference that it was found under.
-fn first_flawed(contents: &[FlawedContent], flaw: Flaw) -> Option<(Side, &FlawedPart, String)> {
-    let content = contents.first()?;
-    let side = Side::ALL.into_iter().find(|side| content.has(*side, flaw))?;
-    let part = content.parts[side].as_ref()?;
-    let held = &content.held;
-    let separator = if held.reference.contains(':') { '@' } else { ':' };
-    let platform = part.platform.as_ref().map(|platform| format!(" for {platform}"));
-    let platform = platform.unwrap_or_default();
-    let held = format!("{}{separator}{}{platform}", held.repository, held.reference);
-    Some((side, part, held))
+/// What is wrong with the first content of these that has this flaw, to follow a count; empty where none is known.
+fn first_flawed(observation: &Observation, flaw: Flaw, what: &str) -> String {
+    let contents = match flaw {
+        Flaw::Broken => &observation.broken,
+        Flaw::Untrusted => &observation.untrusted,
+    };
+    let first = contents.first().and_then(|content| {
+        let side = Side::ALL.into_iter().find(|side| content.has(*side, flaw))?;
+        let part = content.parts[side].as_ref()?;
+        let registry = &observation.policy.sides[side].registry;
+        Some(format!(
+            ": {registry} {what} {} of {}",
+            named(part),
+            place(&content.held, part)
+        ))
+    });
+    first.unwrap_or_default()
 }
 
 fn named(part: &FlawedPart) -> String {
     format!("{} {}", part.part.as_str().to_lowercase(), part.digest)
+}
+
+/// The reference that a part was found under, and the platform that needs it.
+fn place(held: &Held, part: &FlawedPart) -> String {
+    let separator = if held.reference.contains(':') { '@' } else { ':' };
+    let platform = part.platform.as_ref().map(|platform| format!(" for {platform}"));
+    format!(
+        "{}{separator}{}{}",
+        held.repository,
+        held.reference,
+        platform.unwrap_or_default()
+    )
 }
 
 fn differences(observation: &Observation, differing: usize) -> String {
