@@ -111,8 +111,8 @@ struct Version {
 #[derive(Debug, Deserialize)]
 struct Page<K> {
     metadata: ListMeta,
-    #[serde(default = "Vec::new")]
-    items: Vec<K>,
+    /// Null in a list of the metadata of no objects at all.
+    items: Option<Vec<K>>,
 }
 
 async fn versions(client: &kube::Client, watches: &Watches) -> kube::Result<Reading> {
@@ -125,7 +125,7 @@ async fn versions(client: &kube::Client, watches: &Watches) -> kube::Result<Read
         let request = kube::core::Request::new(&*url).list_metadata(&params);
         let page: Page<Versioned> = client.request(request.map_err(kube::Error::BuildRequest)?).await?;
         let version = |mirror: Versioned| (mirror.metadata.uid.into(), mirror.metadata.resource_version);
-        mirrors.extend(page.items.into_iter().map(version));
+        mirrors.extend(page.items.into_iter().flatten().map(version));
         list = list.or(page.metadata.resource_version);
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
@@ -258,6 +258,24 @@ mod tests {
             asked.len() == 2 && asked.iter().all(|query| query.contains("limit=50")),
             "{asked:?}"
         );
+    }
+
+    #[tokio::test]
+    async fn list_of_no_mirrors_is_read() {
+        // As Kubernetes 1.36 answers while there is none.
+        let api = api_server(|_, _, _| {
+            let list = json!({
+                "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+                "metadata": {"resourceVersion": "15962"}, "items": null,
+            });
+            (200, list.to_string().into_bytes())
+        });
+        let read = super::versions(&api, &Watches::new(WatchFreshness::default())).await;
+        let Ok(Reading::Versions { mirrors, list, .. }) = read else {
+            panic!("{read:?}")
+        };
+        assert!(mirrors.is_empty());
+        assert_eq!(list, Some(15_962));
     }
 
     fn versions(pairs: &[(&str, &str)]) -> Versions {
