@@ -35,7 +35,7 @@ pub use event::{
     CacheRule, CopyDone, CopyEnded, CopyFailure, Event, LARGEST_PIECE, Listed, ListedTag, Listing, PrewarmOutcome,
     Probed, ReadFailure, ReferenceName, RequestId, Resolved, StatusRead, WriteProblem,
 };
-pub use flips::active_side;
+pub use flips::{active_side, latest};
 pub use machine::Mirror;
 pub use pass::PassResult;
 pub use view::{MAX_DIVERGENCES, MAX_FLAWED, Observation, Subject, View};

@@ -16,6 +16,8 @@
     reason = "a world of small numbers, whose checks end a test by a panic that prints the history"
 )]
 
+#[path = "simulator/apart.rs"]
+mod apart;
 #[path = "simulator/api.rs"]
 mod api;
 #[path = "simulator/bench.rs"]

@@ -95,6 +95,9 @@ pub enum Event {
         /// Whether the status says now what it should.
         result: Result<(), WriteProblem>,
     },
+    /// The flip that a write of the status was to carry out is stored apart from it, and holds: [`Event::Status`] came before this
+    /// with what stands now. The status itself is still to say so.
+    FlipStored(RequestId),
     /// Whether the evidence could be stored.
     EvidenceStored(Result<(), String>),
     /// So many waiting pods were re-pointed.

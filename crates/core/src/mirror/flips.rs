@@ -152,6 +152,16 @@ pub fn active_side(policy: &MirrorPolicy, active: Side, registry: Option<&str>) 
     }
 }
 
+/// What stands by a status and by a flip that is stored apart from it: the later one. A flip of which the status does not tell yet is
+/// stored apart where many mirrors flip at once.
+pub fn latest(status: Option<Standing>, apart: Option<&Standing>) -> Option<Standing> {
+    let epoch = status.as_ref().map_or(0, |standing| standing.epoch);
+    match apart {
+        Some(apart) if apart.epoch > epoch => Some(apart.clone()),
+        _ => status,
+    }
+}
+
 /// Whether a status has gone back in time: restored from a backup, or wiped.
 pub(super) fn regressed(known: &Standing, read: Option<&Standing>) -> bool {
     read.is_none_or(|read| {

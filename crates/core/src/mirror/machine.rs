@@ -163,6 +163,7 @@ impl Mirror {
             Event::Rule { request, rule } => self.rule_read(request, *rule, now),
             Event::WriteBegins(request) => self.write_begins(request),
             Event::StatusWritten { request, result } => self.status_written(request, result, now),
+            Event::FlipStored(request) => self.flip_stored(request, now),
             Event::EvidenceStored(result) => self.evidence_stored(result),
             Event::Rescued(count) => self.rescued(count),
             Event::Conflicts(conflicts) => self.conflicts_read(conflicts),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::contents::FlawedContent;
 use super::event::CacheRule;
 use super::failback::Blockers;
-use super::failover::{Decision, Flip};
+use super::failover::{Decision, Flip, Standing};
 use super::in_use::WorkloadsRead;
 use super::machine::Mirror;
 use super::parity::{Canary, Divergence, Summary, Verdict};
@@ -115,6 +115,18 @@ impl Observation {
             probe.is_some_and(|probe| self.asked[side] || probe.outcome != Outcome::CredentialsUnavailable)
                 || self.problems[side].is_some()
         })
+    }
+
+    /// What stands once this is written.
+    pub fn standing(&self) -> Standing {
+        let decision = &self.decision;
+        Standing {
+            active: decision.active,
+            registry: Some(self.policy.sides[decision.active].name()),
+            epoch: decision.epoch,
+            last_flip: self.last_flip.clone(),
+            failovers: decision.failovers.clone(),
+        }
     }
 
     /// Whether a side has served a manifest under every mapping of the spec in force, or at least one where repositories are found

@@ -78,6 +78,18 @@ fn whole(at: Timestamp) -> Timestamp {
     Timestamp::from_second(at.as_second()).expect("within range")
 }
 
+/// As the API server keeps it.
+pub fn whole_seconds(standing: Standing) -> Standing {
+    Standing {
+        last_flip: standing.last_flip.map(|flip| Flip {
+            at: whole(flip.at),
+            ..flip
+        }),
+        failovers: standing.failovers.into_iter().map(whole).collect(),
+        ..standing
+    }
+}
+
 impl Said {
     fn of(view: &View) -> Said {
         let watched = match &view.in_force {
@@ -146,21 +158,11 @@ impl Status {
         let Some((_, Subject::Watched(observation))) = &view.in_force else {
             return status;
         };
-        let decision = &observation.decision;
-        let before = self.standing.clone().unwrap_or_default();
+        let before = self.standing.as_ref().map_or(1, |standing| standing.epoch);
+        let standing = observation.standing();
         status.standing = Some(Standing {
-            active: decision.active,
-            registry: Some(observation.policy.sides[decision.active].name()),
-            epoch: before.epoch.max(decision.epoch),
-            last_flip: decision
-                .flip
-                .as_ref()
-                .map(|flip| Flip {
-                    at: whole(flip.at),
-                    ..flip.clone()
-                })
-                .or(before.last_flip),
-            failovers: decision.failovers.iter().copied().map(whole).collect(),
+            epoch: before.max(standing.epoch),
+            ..whole_seconds(standing)
         });
         status.observed.clone_from(&observation.observed);
         status.canary = observation.canary.clone().or(status.canary);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use catamaran_core::endpoint::Outcome;
 use catamaran_core::mirror::Subject;
-use catamaran_core::mirror::View;
 use catamaran_core::mirror::failover::{FlipReason, Standing};
 use catamaran_core::mirror::pulls::{LEAST_NODES, LEAST_PODS};
+use catamaran_core::mirror::{View, latest};
 use catamaran_core::policy::{
     ActiveSide, FailbackMode, MirrorPolicy, OnMismatch, OnPullsFailing, Repositories, Trigger,
 };
@@ -113,11 +113,16 @@ impl World {
 
     /// A status that is about to be stored.
     pub fn check_write(&mut self, replica: usize, base: &Object, status: &Status) {
-        let Some(standing) = status.standing.clone() else {
-            return;
-        };
+        let standing = latest(status.standing.clone(), self.apart.as_ref());
+        if let Some(standing) = standing {
+            self.check_standing(replica, base, &standing);
+        }
+    }
+
+    /// What is about to stand.
+    pub fn check_standing(&mut self, replica: usize, base: &Object, standing: &Standing) {
         let registry = standing.registry.clone().unwrap_or_default();
-        let before = base.status.standing.clone();
+        let before = latest(base.status.standing.clone(), self.apart.as_ref());
         if standing.epoch < self.checks.highest {
             let message = format!("epoch {} follows {}", standing.epoch, self.checks.highest);
             self.fail("I1", message);

@@ -28,6 +28,8 @@ pub fn steps(dice: &mut Dice, count: usize) -> Vec<Step> {
     let crowded = dice.percent(70);
     let pulling = dice.percent(50);
     let mut steps = Vec::with_capacity(count);
+    let apart = dice.percent(40);
+    steps.extend(apart.then_some(Step::StoreApart(true)));
     while steps.len() < count {
         let step = match dice.below(100) {
             0..50 => wait(dice),
@@ -50,6 +52,7 @@ pub fn steps(dice: &mut Dice, count: usize) -> Vec<Step> {
                 steps.extend(scene(dice, faulty, edited));
                 continue;
             }
+            99 if apart => Step::StoreApart(dice.percent(60)),
             _ => continue,
         };
         steps.push(step);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use catamaran_core::endpoint::Ended;
+use catamaran_core::mirror::failover::Standing;
 use catamaran_core::mirror::repair::Errand;
 use catamaran_core::mirror::{Effect, Event, Finding, Inspect, Inspected, RequestId, Resolve, WriteProblem};
 use catamaran_core::policy::MirrorPolicy;
@@ -53,6 +54,11 @@ pub enum Job {
         base: Arc<Object>,
         status: Box<Status>,
     },
+    Flip {
+        request: RequestId,
+        base: Arc<Object>,
+        standing: Box<Standing>,
+    },
     Store {
         groups: BTreeMap<GroupPlace, Arc<Group>>,
         all: BTreeSet<GroupPlace>,
@@ -79,6 +85,8 @@ pub enum Answer {
         object: Option<Arc<Object>>,
         result: Result<(), WriteProblem>,
     },
+    /// A flip was stored apart, or is what stands already.
+    Flip(RequestId, Result<(), WriteProblem>, Option<Standing>),
     Stored(Result<(), String>, BTreeMap<GroupPlace, Arc<Group>>),
 }
 
@@ -187,6 +195,11 @@ impl World {
                 self.answer(replica, begun, Kind::Copy, event, (Some(policy), self.now));
             }
             Job::Status { request, base, status } => self.status_written(replica, begun.0, request, &base, *status),
+            Job::Flip {
+                request,
+                base,
+                standing,
+            } => self.flip_stored(replica, begun.0, request, &base, &standing),
             Job::Store { groups, all, facts } => self.stored(replica, begun.0, groups, &all, facts),
         }
     }
@@ -283,6 +296,7 @@ impl World {
                 }
                 self.feed(replica, Event::StatusWritten { request, result });
             }
+            Answer::Flip(request, result, standing) => self.flip_ended(replica, request, result, standing),
             Answer::Stored(result, groups) => self.store_ended(replica, result, groups),
             Answer::Ended(key, serial, ended) => self.probe_arrives(replica, &key, serial, *ended),
         }

@@ -95,6 +95,7 @@ impl World {
         self.replicas[replica].woken = self.now;
         self.replicas[replica].seen = self.stored.clone();
         self.show(replica, Arc::clone(&self.object));
+        self.replicas[replica].apart.clone_from(&self.apart);
     }
 
     /// A process stands still for a while. Its lease ends meanwhile, if that is long enough.

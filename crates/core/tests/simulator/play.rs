@@ -130,6 +130,7 @@ impl Play {
             Step::RefuseStatus(times) => world.refuse_status = u32::from(times % 5),
             Step::RefuseEvidence(times) => world.refuse_evidence = u32::from(times % 5),
             Step::Touch => world.put(|_| {}),
+            Step::StoreApart(apart) => world.stores_apart = apart,
             Step::Restore(versions) => self.restore(Some(versions)),
             Step::Wipe => self.restore(None),
             Step::Edit(edit) => self.edit(edit),
@@ -368,6 +369,7 @@ impl Play {
             }
         };
         self.world.checks.restored(status.standing.as_ref());
+        self.world.apart = None;
         self.world.put(|object| object.status = status);
     }
 

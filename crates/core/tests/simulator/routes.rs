@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use catamaran_core::digest::Digest;
-use catamaran_core::mirror::active_side;
 use catamaran_core::mirror::failover::FlipReason;
+use catamaran_core::mirror::{active_side, latest};
 use catamaran_core::pod::PodFacts;
 use catamaran_core::policy::{ActiveSide, MirrorPolicy};
 use catamaran_core::reference::Reference;
@@ -28,7 +28,7 @@ impl World {
         let one = &self.replicas[replica];
         let object = one.object.as_ref()?;
         let policy = one.policy()?;
-        let standing = object.status.standing.clone().unwrap_or_default();
+        let standing = latest(object.status.standing.clone(), one.apart.as_ref()).unwrap_or_default();
         let route = Route {
             policy: Arc::clone(policy),
             active: active_side(policy, standing.active, standing.registry.as_deref()),

@@ -92,6 +92,8 @@ pub enum Step {
     RefuseEvidence(u8),
     /// Somebody else changes the object: the next write conflicts.
     Touch,
+    /// From now on flips are stored apart from the status, as where many mirrors flip at once; or with it again.
+    StoreApart(bool),
     /// The status is restored as it was so many versions ago.
     Restore(u8),
     /// The status is wiped.

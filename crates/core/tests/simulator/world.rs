@@ -9,7 +9,7 @@ use catamaran_core::digest::Digest;
 use catamaran_core::endpoint::{Outcome, Report};
 use catamaran_core::mirror::failover::{FlipReason, Standing};
 use catamaran_core::mirror::in_use::InUse;
-use catamaran_core::mirror::{Effect, Event, Mirror};
+use catamaran_core::mirror::{Effect, Event, Mirror, StatusRead, latest};
 use catamaran_core::policy::{MirrorId, MirrorPolicy};
 use catamaran_core::routing::RouteTable;
 use catamaran_core::routing::evidence::{Group, GroupPlace};
@@ -45,6 +45,10 @@ pub enum Item {
     ReadAgain(usize),
     /// The watch shows the evidence.
     ShownEvidence(usize),
+    /// The watch shows what is stored apart from the status.
+    ShownApart(usize),
+    /// What a status says is no longer stored apart.
+    DropApart,
     /// A job comes to what it finds out. It was begun in this life and this term of its replica.
     Found(usize, (u32, u32), Box<Job>),
     /// The answer of a job arrives.
@@ -111,6 +115,8 @@ pub struct Replica {
     /// The object as it knows it, and the last spec that made sense.
     pub object: Option<Arc<Object>>,
     pub valid: Option<ValidPolicy>,
+    /// The flip that is stored apart, as it has heard of it.
+    pub apart: Option<Standing>,
     pub pieces: (u64, BTreeMap<String, Pieces>),
     /// The stored evidence as its watch has it.
     pub seen: Stored,
@@ -177,6 +183,9 @@ pub struct World {
     /// Who may write.
     pub lease: Option<usize>,
     pub object: Arc<Object>,
+    /// A flip that is stored apart from the status, and whether the next one will be.
+    pub apart: Option<Standing>,
+    pub stores_apart: bool,
     /// Objects as they were.
     pub history: Vec<Arc<Object>>,
     pub stored: Stored,
@@ -252,6 +261,7 @@ impl Replica {
             wakes: (0, 0),
             object: None,
             valid: None,
+            apart: None,
             pieces: (0, BTreeMap::new()),
             seen: Stored::default(),
             local: None,
@@ -305,6 +315,8 @@ impl World {
             id,
             lease: None,
             object,
+            apart: None,
+            stores_apart: false,
             history: Vec::new(),
             stored: Stored::default(),
             workloads: BTreeMap::new(),
@@ -458,10 +470,11 @@ impl World {
             Item::Shown(replica, _)
             | Item::ReadAgain(replica)
             | Item::ShownEvidence(replica)
+            | Item::ShownApart(replica)
             | Item::Arrives(replica, ..)
             | Item::Heard(replica, ..)
             | Item::Store(replica, _) => Some(*replica),
-            Item::Found(..) | Item::Resume(_) | Item::Elect | Item::Create | Item::Pull(_) => None,
+            Item::Found(..) | Item::DropApart | Item::Resume(_) | Item::Elect | Item::Create | Item::Pull(_) => None,
         };
         if let Some(replica) = replica.filter(|replica| self.replicas[*replica].paused) {
             self.replicas[replica].backlog.push(item);
@@ -471,6 +484,8 @@ impl World {
             Item::Shown(replica, object) => self.shown(replica, &object),
             Item::ReadAgain(replica) => self.adopt(replica, &Arc::clone(&self.object)),
             Item::ShownEvidence(replica) => self.shown_evidence(replica),
+            Item::ShownApart(replica) => self.shown_apart(replica),
+            Item::DropApart => self.drop_apart(),
             Item::Found(replica, begun, job) => self.found(replica, begun, *job),
             Item::Arrives(replica, life, answer) => {
                 if self.replicas[replica].life == life {
@@ -567,23 +582,33 @@ impl World {
         let one = &mut self.replicas[replica];
         one.object = Some(Arc::clone(object));
         one.table = None;
+        let standing = latest(object.status.standing.clone(), one.apart.as_ref());
         if let Some(Standing {
             epoch,
             active,
             registry: Some(registry),
             ..
-        }) = &object.status.standing
+        }) = &standing
         {
             one.epochs.insert(*epoch, (*active, registry.clone()));
         }
-        self.feed(replica, Event::Status(Box::new(object.status.read())));
+        let read = StatusRead {
+            standing,
+            ..object.status.read()
+        };
+        self.feed(replica, Event::Status(Box::new(read)));
     }
 
     /// Has the watch of a replica show an object.
     pub fn show(&mut self, replica: usize, object: Arc<Object>) {
-        let held = self.held.get(&replica).copied().unwrap_or_default();
-        let time = (self.now + WATCH).max(held);
+        let time = self.shown_at(replica);
         self.schedule(time, Item::Shown(replica, object));
+    }
+
+    /// When a watch of a replica shows what happens now.
+    pub fn shown_at(&self, replica: usize) -> Ms {
+        let held = self.held.get(&replica).copied().unwrap_or_default();
+        (self.now + WATCH).max(held)
     }
 
     /// Puts another object in place of the one that is there.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use catamaran_core::mirror::{Event, RequestId, WriteProblem};
 use catamaran_core::routing::evidence::{Evidence, Group, GroupPlace};
 
+use crate::apart::flip_of;
 use crate::api::{Object, Status, Stored};
 use crate::clock::SECOND;
 use crate::facts::Facts;
@@ -37,10 +38,17 @@ impl World {
             let time = self.now;
             return self.schedule(time, Item::Arrives(replica, life, Box::new(answer)));
         }
-        let job = Job::Status {
-            request,
-            base,
-            status: Box::new(status),
+        let job = match flip_of(&view).filter(|_| self.stores_apart) {
+            Some(standing) => Job::Flip {
+                request,
+                base,
+                standing: Box::new(standing),
+            },
+            None => Job::Status {
+                request,
+                base,
+                status: Box::new(status),
+            },
         };
         let time = self.now + API;
         let begun = (life, self.replicas[replica].term);
@@ -59,6 +67,7 @@ impl World {
             self.check_write(replica, base, &status);
             self.writes += 1;
             self.put(|object| object.status = status);
+            self.drop_what_is_said();
             (Some(Arc::clone(&self.object)), Ok(()))
         } else {
             (Some(Arc::clone(&self.object)), Err(WriteProblem { conflict: true }))

@@ -252,3 +252,23 @@ fn status_of_the_past_is_recognized() {
     let restored = restored(&known);
     assert_eq!((restored.epoch, restored.active), (6, Side::Fallback));
 }
+
+#[test]
+fn flip_that_is_stored_apart_stands_until_a_status_says_it() {
+    let standing = |active: Side, epoch: u64| Standing {
+        active,
+        epoch,
+        ..Standing::default()
+    };
+    let flip = standing(Side::Fallback, 2);
+    assert_eq!(latest(None, Some(&flip)), Some(flip.clone()));
+    assert_eq!(
+        latest(Some(standing(Side::Primary, 1)), Some(&flip)),
+        Some(flip.clone())
+    );
+    // Another flip has followed, or the status was lifted above what was restored.
+    for written in [standing(Side::Primary, 3), standing(Side::Primary, 2)] {
+        assert_eq!(latest(Some(written.clone()), Some(&flip)), Some(written.clone()));
+        assert_eq!(latest(Some(written.clone()), None), Some(written));
+    }
+}

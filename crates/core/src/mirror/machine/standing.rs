@@ -192,6 +192,13 @@ impl Mirror {
         Vec::new()
     }
 
+    pub(super) fn flip_stored(&mut self, request: RequestId, now: Timestamp) -> Vec<Effect> {
+        if self.write.is_under_way(request) {
+            self.write.want();
+        }
+        self.status_written(request, Ok(()), now)
+    }
+
     pub(super) fn evidence_stored(&mut self, result: Result<(), String>) -> Vec<Effect> {
         let problem = result.err();
         if self.evidence_problem.is_some() != problem.is_some() {

@@ -256,13 +256,7 @@ impl Bench {
         };
         if let Some((_, Subject::Watched(seen))) = &view.in_force {
             let read = StatusRead {
-                standing: Some(Standing {
-                    active: seen.decision.active,
-                    registry: Some(seen.policy.sides[seen.decision.active].name()),
-                    epoch: seen.decision.epoch,
-                    last_flip: seen.decision.flip.clone(),
-                    failovers: seen.decision.failovers.clone(),
-                }),
+                standing: Some(seen.standing()),
                 observed: seen.observed.clone(),
                 canary: seen.canary.clone(),
                 rescued: seen.rescued,

@@ -27,6 +27,37 @@ fn failover_is_written_at_once_and_alone() {
 }
 
 #[test]
+fn flip_that_is_stored_apart_is_said_by_the_next_status() {
+    let mut bench = ready();
+    while !bench.mirror.is_flipping() {
+        bench.settle();
+        bench.probes(1, DOWN, UP);
+    }
+    let (request, view) = bench.writing().unwrap();
+    let Some((_, Subject::Watched(seen))) = view.in_force else {
+        panic!()
+    };
+    let read = StatusRead {
+        standing: Some(seen.standing()),
+        observed: seen.observed.clone(),
+        ..StatusRead::default()
+    };
+    bench.status(read);
+    assert_eq!(bench.active(), (Side::Fallback, 2));
+    assert!(!bench.mirror.is_flipping() && bench.writing().is_none());
+    bench.feed(Event::FlipStored(foreign()));
+    assert!(bench.writing().is_none(), "that is another write");
+    bench.feed(Event::FlipStored(request));
+    let (_, view) = bench.writing().unwrap();
+    let Some((_, Subject::Watched(said))) = view.in_force else {
+        panic!()
+    };
+    assert_eq!(said.standing(), seen.standing());
+    assert_eq!(said.decision.flip, None, "it is announced once");
+    assert_eq!(said.last_flip, seen.decision.flip);
+}
+
+#[test]
 fn flip_decided_while_a_write_waits_goes_with_it() {
     let mut bench = ready();
     bench.probes(2, DOWN, UP);
