@@ -48,6 +48,9 @@ words! {
     /// Annotation of ConfigMaps: a hash over this part of the evidence. The leader writes only those parts whose hash differs.
     REVISION = "catamaran.dev/revision";
 
+    /// Label of ConfigMaps: flips that many mirrors carried out at once, until their statuses say so.
+    FLIPS = "catamaran.dev/flips";
+
     /// Label of ConfigMaps: this is a part of the evidence of the mirror that the value names.
     EVIDENCE = "catamaran.dev/evidence";
 }

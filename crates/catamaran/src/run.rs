@@ -179,6 +179,7 @@ impl Parts {
             table,
             local: ends.local,
             store,
+            flips: ends.flips,
             recorder: context::recorder(client.clone(), &arguments.pod_name),
             writes: WriteLimits::default(),
             metrics: Arc::default(),

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::events::CONTROLLER;
 use crate::metrics::Metrics;
-use crate::publish::{EvidenceStore, LocalEvidence};
+use crate::publish::{EvidenceStore, FlipStore, LocalEvidence};
 use crate::writes::WriteLimits;
 
 /// What the parts of the controller share.
@@ -33,6 +33,8 @@ pub struct Context {
     pub local: LocalEvidence,
     /// Stores evidence for the webhooks of other replicas.
     pub store: Arc<EvidenceStore>,
+    /// Stores flips of many mirrors together.
+    pub flips: Arc<FlipStore>,
     /// Writes Events in the operator's name.
     pub recorder: Recorder,
     /// How many writes are under way at a time.

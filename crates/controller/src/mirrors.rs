@@ -188,6 +188,7 @@ fn take(context: &Arc<MirrorsContext>, tasks: &MirrorTasks, news: MirrorNews) {
             mirror,
             policy,
             last_valid,
+            flip,
         } => {
             let (Some(uid), name) = (mirror.uid().map(Arc::from), mirror.name_any()) else {
                 return;
@@ -196,6 +197,7 @@ fn take(context: &Arc<MirrorsContext>, tasks: &MirrorTasks, news: MirrorNews) {
                 mirror,
                 policy,
                 last_valid,
+                flip,
                 evidence_lost: 0,
             };
             applied(context, tasks, uid, name, object);

@@ -7,6 +7,7 @@
 //!   - `decode`: a mirror as it is read; `watched`: one watched collection; `lag`: detects watches that deliver nothing.
 //! * [`news`]: what happens to mirrors, for the tasks that run them.
 //! * [`freshness`]: when each watch was last answered; [`view`]: passes snapshots and their age on to the webhook.
+//! * [`flips`]: flips that are stored together, ahead of the statuses that say them.
 //! * [`store`]: writes the leader's evidence to `ConfigMaps`.
 //! * [`once`]: the routes of a cluster that a command reads once, by the same decoding.
 //!
@@ -20,6 +21,7 @@ use catamaran_lease::Leadership;
 mod decode;
 mod epoch;
 mod evidence;
+pub mod flips;
 pub mod freshness;
 mod lag;
 mod local;
@@ -37,6 +39,7 @@ pub mod view;
 mod watched;
 
 pub use decode::Mirror;
+pub use flips::FlipStore;
 pub use freshness::{FreshnessLayer, WATCH_SECONDS, WatchFreshness, WatchedKind};
 pub use local::LocalEvidence;
 pub use metrics::SnapshotMetrics;

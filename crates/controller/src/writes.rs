@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 
-/// Flips that are written at a time.
+/// Flips that are written at a time, each to its mirror's status. What is more is stored together ([`crate::publish::FlipStore`]).
 const FLIPS: usize = 16;
 
 /// Everything else that is written at a time: other news in a status, Events.
@@ -62,6 +62,15 @@ impl Default for WriteLimits {
 }
 
 impl WriteLimits {
+    /// For a flip, if it may be written at once.
+    pub(crate) fn flip_now(&self) -> Option<Turn> {
+        let permit = Arc::clone(&self.flips).try_acquire_owned().ok()?;
+        Some(Turn {
+            _permit: Some(permit),
+            _flipping: Some(Flipping::begin(&self.flipping)),
+        })
+    }
+
     /// Until a flip may be written.
     pub(crate) async fn flip(&self) -> Turn {
         let flipping = Flipping::begin(&self.flipping);

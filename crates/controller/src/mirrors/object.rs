@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::PolicyError;
+use catamaran_core::mirror::failover::Standing;
 use catamaran_core::policy::MirrorPolicy;
 use kube::core::error_boundary::InvalidObject;
 
@@ -17,6 +18,8 @@ pub(super) enum Object {
         mirror: Arc<RegistryMirror>,
         policy: Result<Arc<MirrorPolicy>, PolicyError>,
         last_valid: Option<ValidPolicy>,
+        /// A flip of it that is stored apart from its status.
+        flip: Option<Arc<Standing>>,
         /// How often its evidence was found deleted or changed by others.
         evidence_lost: u64,
     },

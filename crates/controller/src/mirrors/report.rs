@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use catamaran_api::conditions::{self, Statement, reason};
 use catamaran_api::mirror::{RegistryMirror, RegistryMirrorStatus};
-use catamaran_core::mirror::failover::{Flip, FlipReason, Standing};
+use catamaran_core::mirror::failover::{Flip, Standing};
 use catamaran_core::mirror::parity::Canary;
 use catamaran_core::mirror::{Observation, StatusRead, Subject, View};
 use catamaran_core::side::Side;
 use jiff::Timestamp;
 
 use crate::events;
+use crate::publish::flips::{as_stored, flip};
 
 mod statements;
 mod status;
@@ -28,7 +29,18 @@ pub(crate) struct Report {
     /// What to announce once the status is written.
     pub(crate) announcements: Vec<Announcement>,
     /// The flip that the status carries out.
-    pub(crate) flip: Option<Flip>,
+    pub(crate) flip: Option<Flipped>,
+}
+
+/// A flip that is carried out.
+#[derive(Clone, Debug)]
+pub(crate) struct Flipped {
+    /// What was decided.
+    pub(crate) flip: Flip,
+    /// What stands once it is stored.
+    pub(crate) standing: Standing,
+    /// How it is announced.
+    pub(crate) announcement: Announcement,
 }
 
 /// An Event to be.
@@ -62,7 +74,7 @@ pub(crate) fn report(mirror: &RegistryMirror, view: &View, now: Timestamp) -> Re
     Report {
         announcements: announcements(&before, &after, observation),
         changed: before != after,
-        flip: observation.and_then(|observation| observation.decision.flip.clone()),
+        flip: observation.and_then(flipped),
         status: after,
     }
 }
@@ -87,20 +99,11 @@ pub(crate) fn read_status(mirror: &RegistryMirror) -> StatusRead {
 }
 
 fn standing(status: &RegistryMirrorStatus, active: Side) -> Standing {
-    let flip = status.last_flip.as_ref().and_then(|flip| {
-        let reason = flip.reason.parse::<FlipReason>().ok()?;
-        Some(Flip {
-            at: flip.time.0,
-            from: flip.from,
-            to: flip.to,
-            reason,
-        })
-    });
     Standing {
         active,
         registry: status.active_registry.clone(),
         epoch: u64::try_from(status.epoch).unwrap_or(0).max(1),
-        last_flip: flip,
+        last_flip: status.last_flip.as_ref().and_then(flip),
         failovers: status.recent_failovers.iter().map(|time| time.0).collect(),
     }
 }
@@ -134,8 +137,6 @@ fn announcements(
     after: &RegistryMirrorStatus,
     observation: Option<&Observation>,
 ) -> Vec<Announcement> {
-    let flip = observation.and_then(|observation| observation.decision.flip.as_ref());
-    let flip = flip.map(|flip| flipped(flip, observation));
     let changes = CHANGES.iter().filter_map(|change| {
         let status = |status: &RegistryMirrorStatus| {
             let found = conditions::find_condition(&status.conditions, change.condition)?;
@@ -156,7 +157,7 @@ fn announcements(
             note: detailed(note, change.condition, observation),
         })
     });
-    flip.into_iter().chain(changes).collect()
+    changes.collect()
 }
 
 /// Conditions keep to words that stay the same while nothing changes; an Event carries the details.
@@ -219,13 +220,18 @@ static CHANGES: [Change; 11] = [
     Change::bad(conditions::EVIDENCE_STORED, "False", &events::EVIDENCE_NOT_STORED),
 ];
 
-fn flipped(flip: &Flip, observation: Option<&Observation>) -> Announcement {
+fn flipped(observation: &Observation) -> Option<Flipped> {
+    let flip = observation.decision.flip.clone()?;
     let event = match flip.to {
         Side::Fallback => &events::FAILED_OVER,
         Side::Primary => &events::FAILED_BACK,
     };
-    let registry = observation.map_or("", |observation| &observation.policy.sides[flip.to].registry);
-    let message = observation.map_or("", |observation| &observation.decision.why.message);
+    let registry = &observation.policy.sides[flip.to].registry;
+    let message = &observation.decision.why.message;
     let note = format!("pods are sent to {registry} ({}): {message}", flip.to);
-    Announcement { event, note }
+    Some(Flipped {
+        flip,
+        standing: as_stored(&observation.standing()),
+        announcement: Announcement { event, note },
+    })
 }

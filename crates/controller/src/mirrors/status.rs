@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use catamaran_api::conditions::{self, Statement, Truth, reason};
 use catamaran_api::mirror::RegistryMirror;
+use catamaran_core::mirror::failover::Flip;
 use catamaran_core::mirror::{Announcement, View};
 use catamaran_core::policy::MirrorId;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -148,18 +149,29 @@ async fn replace(context: &Context, mirror: &RegistryMirror, report: &Report) ->
 /// What follows a status that was written: metrics and Events. A lost Event is not worth repeating a write for.
 async fn announced(context: &Context, mirror: &RegistryMirror, report: &Report) {
     let name = mirror.name_any();
-    if let Some(flip) = &report.flip {
-        context.metrics.flipped(&name, flip);
-        tracing::info!(mirror = name, from = %flip.from, to = %flip.to, reason = flip.reason.as_str(), "flipped");
+    if let Some(flipped) = &report.flip {
+        count_flip(context, &name, &flipped.flip);
     }
     context.metrics.reported(&name, &report.status);
-    let regarding = mirror.object_ref(&());
-    for announcement in &report.announcements {
-        let event = announcement.event.event(&announcement.note);
-        let _turn = context.writes.other().await;
-        if let Err(error) = Box::pin(context.recorder.publish(&event, &regarding)).await {
-            tracing::warn!(mirror = name, reason = announcement.event.reason, %error, "failed to publish an event");
-        }
+    let flip = report.flip.iter().map(|flipped| &flipped.announcement);
+    for announcement in flip.chain(&report.announcements) {
+        publish_event(context, mirror, announcement).await;
+    }
+}
+
+/// What the log and the metrics say of a flip that is stored.
+pub(super) fn count_flip(context: &Context, mirror: &str, flip: &Flip) {
+    context.metrics.flipped(mirror, flip);
+    tracing::info!(mirror, from = %flip.from, to = %flip.to, reason = flip.reason.as_str(), "flipped");
+}
+
+/// Publishes an Event that follows from what was stored.
+pub(super) async fn publish_event(context: &Context, mirror: &RegistryMirror, announcement: &report::Announcement) {
+    let event = announcement.event.event(&announcement.note);
+    let _turn = context.writes.other().await;
+    if let Err(error) = Box::pin(context.recorder.publish(&event, &mirror.object_ref(&()))).await {
+        let (mirror, reason) = (mirror.name_any(), announcement.event.reason);
+        tracing::warn!(mirror, reason, %error, "failed to publish an event");
     }
 }
 

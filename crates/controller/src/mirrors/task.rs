@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_api::mirror::RegistryMirror;
-use catamaran_core::mirror::{Event, Mirror, RequestId};
+use catamaran_core::mirror::failover::Standing;
+use catamaran_core::mirror::{Event, Mirror, RequestId, latest};
 use catamaran_core::policy::{MirrorId, MirrorPolicy};
 use catamaran_core::routing::evidence::{Evidence, Group};
 use catamaran_core::side::{Side, Sides};
@@ -17,12 +18,13 @@ use tokio::task::JoinSet;
 use super::evidence::{EvidenceOut, Groups};
 use super::object::Object;
 use super::reading::PassReading;
-use super::report::read_status;
+use super::report::{Flipped, read_status};
 use super::sources::Sources;
 use super::status::{self, Unread, Written};
 use super::{Hanging, MirrorsContext, copying};
 use crate::clock::sleep;
 use crate::endpoints::{READINGS, Subscription};
+use crate::publish::flips::FlipWriteError;
 use crate::publish::{EvidenceWriteError, ValidPolicy, Written as Stored};
 use writing::Writing;
 
@@ -38,6 +40,8 @@ enum Outcome {
     /// The mirror of this name, as it was read.
     Read(String, Result<Option<Arc<RegistryMirror>>, Unread>),
     Stored(Result<Stored, EvidenceWriteError>, Groups),
+    /// A flip was stored together with those of other mirrors, or not.
+    Flipped(RequestId, Box<Flipped>, Result<(), FlipWriteError>),
 }
 
 /// One mirror's task.
@@ -47,6 +51,8 @@ pub(super) struct Task {
     mirror: Mirror,
     objects: watch::Receiver<Object>,
     object: Option<Arc<RegistryMirror>>,
+    /// A flip that is stored apart from the status and that the status does not say yet.
+    flip: Option<Arc<Standing>>,
     policy: Option<Arc<MirrorPolicy>>,
     events: mpsc::Sender<Event>,
     queue: mpsc::Receiver<Event>,
@@ -88,6 +94,7 @@ impl Task {
             mirror: Mirror::new(id),
             objects,
             object: None,
+            flip: None,
             policy: None,
             events,
             queue,
@@ -164,8 +171,10 @@ impl Task {
                 mirror,
                 policy,
                 last_valid,
+                flip,
                 evidence_lost,
             } => {
+                self.hear_flip(flip);
                 if evidence_lost > self.evidence_lost {
                     self.evidence.lost();
                     self.store();
@@ -209,9 +218,20 @@ impl Task {
     }
 
     fn adopt(&mut self, mirror: Arc<RegistryMirror>) {
-        let read = read_status(&mirror);
+        let mut read = read_status(&mirror);
+        let epoch = read.standing.as_ref().map_or(0, |standing| standing.epoch);
+        self.flip.take_if(|flip| flip.epoch <= epoch);
+        read.standing = latest(read.standing, self.flip.as_deref());
         self.object = Some(mirror);
         self.feed(Event::Status(Box::new(read)));
+    }
+
+    /// Takes a flip that is stored apart. One that was heard of stays until a status says it.
+    fn hear_flip(&mut self, flip: Option<Arc<Standing>>) {
+        let epoch = self.flip.as_ref().map_or(0, |known| known.epoch);
+        if let Some(flip) = flip.filter(|flip| flip.epoch > epoch) {
+            self.flip = Some(flip);
+        }
     }
 
     /// Whether this is not older than what is known: the answer to a write comes before the watch shows earlier ones.
@@ -273,6 +293,7 @@ impl Task {
     fn take(&mut self, outcome: Outcome) {
         match outcome {
             Outcome::Written(request, written) => self.written(request, written),
+            Outcome::Flipped(request, flipped, result) => self.flipped(request, *flipped, result),
             Outcome::Read(_, Ok(Some(mirror))) => self.follow(mirror),
             Outcome::Read(name, Err(Unread)) if self.is_shown_older() => self.read_again(name),
             // It is gone, or was read meanwhile.

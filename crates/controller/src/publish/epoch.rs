@@ -16,6 +16,7 @@ use std::time::Duration;
 use catamaran_api::conditions;
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_core::mirror::active_side;
+use catamaran_core::mirror::failover::Standing;
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::routing::Route;
 use catamaran_core::routing::evidence::{Evidence, MappingId};
@@ -63,6 +64,19 @@ impl RouteStatus {
                     .filter_map(|id| id.parse().ok())
                     .collect(),
             ),
+        }
+    }
+
+    /// The same with a flip that is stored apart from the status, if that is later.
+    pub fn with(self, flip: Option<&Standing>) -> RouteStatus {
+        match flip {
+            Some(flip) if flip.epoch > self.epoch => RouteStatus {
+                active: flip.active,
+                registry: flip.registry.clone(),
+                epoch: flip.epoch,
+                ..self
+            },
+            _ => self,
         }
     }
 
@@ -183,6 +197,23 @@ mod tests {
         followed.settle(now + STANDS);
         assert!(!followed.is_in_doubt());
         assert_eq!(followed.current(), &status(Side::Fallback, 7));
+    }
+
+    #[test]
+    fn flip_that_is_stored_apart_is_followed_until_a_status_says_it() {
+        let flip = Standing {
+            active: Side::Fallback,
+            registry: Some("ghcr.io/devopskev".to_owned()),
+            epoch: 7,
+            ..Standing::default()
+        };
+        let shown = status(Side::Primary, 6).with(Some(&flip));
+        assert_eq!((shown.active, shown.epoch), (Side::Fallback, 7));
+        assert_eq!(shown.registry, flip.registry);
+        for (active, epoch) in [(Side::Fallback, 7), (Side::Primary, 8)] {
+            assert_eq!(status(active, epoch).with(Some(&flip)), status(active, epoch));
+        }
+        assert_eq!(status(Side::Primary, 6).with(None), status(Side::Primary, 6));
     }
 
     #[test]

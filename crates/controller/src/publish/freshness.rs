@@ -2,7 +2,7 @@
 //!
 //! A connection that dies silently leaves a replica in the past. Every watch therefore ends within [`WATCH_SECONDS`] and is
 //! requested again, and a layer around the client notes when one was answered: a snapshot is as old as the oldest answer of
-//! its three watches. Lists and reads of single objects are not noted: they say nothing about what a watch delivers.
+//! its four watches. Lists and reads of single objects are not noted: they say nothing about what a watch delivers.
 //!
 //! The layer also sees when a watch is refused, or requested again long before its end: the API server may have been restarted, and
 //! with it the store that the watches are about.
@@ -24,6 +24,9 @@ pub const WATCH_SECONDS: u32 = 25;
 /// A watch that is requested again so soon after it was answered did not end by its time.
 const INTERRUPTED_WITHIN: Duration = Duration::from_secs(20);
 
+/// What the query of the watch of flips has, and of no other one.
+const FLIPS: &str = "catamaran.dev%2Fflips";
+
 /// A collection that the snapshot is built from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WatchedKind {
@@ -33,11 +36,18 @@ pub enum WatchedKind {
     Evidence,
     /// Namespaces.
     Namespaces,
+    /// The `ConfigMap` with flips that are stored together.
+    Flips,
 }
 
 impl WatchedKind {
     /// All of them.
-    pub const ALL: [WatchedKind; 3] = [WatchedKind::Mirrors, WatchedKind::Evidence, WatchedKind::Namespaces];
+    pub const ALL: [WatchedKind; 4] = [
+        WatchedKind::Mirrors,
+        WatchedKind::Evidence,
+        WatchedKind::Namespaces,
+        WatchedKind::Flips,
+    ];
 
     /// The collection that a request begins to watch, if it is one of them.
     fn of_watch(method: &Method, uri: &Uri) -> Option<WatchedKind> {
@@ -48,6 +58,8 @@ impl WatchedKind {
         let path = uri.path().trim_end_matches('/');
         match path.rsplit('/').next()? {
             "registrymirrors" => Some(WatchedKind::Mirrors),
+            // Two watches of one collection, by the label that each selects.
+            "configmaps" if uri.query().unwrap_or_default().contains(FLIPS) => Some(WatchedKind::Flips),
             "configmaps" => Some(WatchedKind::Evidence),
             "namespaces" => Some(WatchedKind::Namespaces),
             _ => None,
@@ -60,7 +72,7 @@ impl WatchedKind {
 pub struct WatchFreshness {
     origin: Instant,
     /// Milliseconds since `origin`, plus one; zero while a watch was not answered.
-    answered: Arc<[AtomicU64; 3]>,
+    answered: Arc<[AtomicU64; 4]>,
     interrupted: Arc<Notify>,
 }
 
@@ -179,6 +191,8 @@ mod tests {
 
     const MIRRORS: &str = "/apis/catamaran.dev/v1alpha1/registrymirrors?&watch=true&timeoutSeconds=25";
     const EVIDENCE: &str = "/api/v1/namespaces/catamaran-system/configmaps?&watch=true";
+    const FLIPS: &str =
+        "/api/v1/namespaces/catamaran-system/configmaps?&labelSelector=catamaran.dev%2Fflips&watch=true";
     const NAMESPACES: &str = "/api/v1/namespaces?watch=1";
 
     async fn ask(freshness: &WatchFreshness, uri: &str, status: u16) {
@@ -198,6 +212,8 @@ mod tests {
         assert_eq!(freshness.oldest(), None, "namespaces were not answered yet");
         tokio::time::advance(Duration::from_secs(5)).await;
         ask(&freshness, NAMESPACES, 200).await;
+        assert_eq!(freshness.oldest(), None, "nor were flips");
+        ask(&freshness, FLIPS, 200).await;
         ask(&freshness, MIRRORS, 200).await;
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(freshness.oldest(), Some(Duration::from_secs(7)));

@@ -5,11 +5,12 @@
 //!   away. A replica that starts while the spec makes no sense knows none, and leaves pods alone.
 //! * A mirror that is deleted has no route from that moment.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::{PolicyError, policy};
+use catamaran_core::mirror::failover::Standing;
 use catamaran_core::policy::MirrorPolicy;
 use jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -19,6 +20,7 @@ use tokio::time::Instant;
 
 use super::Mirror;
 use super::epoch::{FollowedStatus, RouteStatus};
+use super::flips::Flips;
 use super::lag::Versions;
 use super::news::{MirrorNews, NewsSender, ValidPolicy};
 
@@ -72,7 +74,7 @@ impl SeenMirror {
         self.ended.is_some()
     }
 
-    fn apply(&mut self, mirror: RegistryMirror, now: Instant) -> MirrorNews {
+    fn apply(&mut self, mirror: RegistryMirror, flip: Option<&Arc<Standing>>, now: Instant) -> MirrorNews {
         let mirror = Arc::new(mirror);
         let generation = mirror.metadata.generation.unwrap_or_default();
         // After a restore of etcd another spec may get the same generation.
@@ -92,20 +94,43 @@ impl SeenMirror {
             }
             Err(error) => tracing::debug!(mirror = mirror.name_any(), %error, "the last valid spec stays in force"),
         }
-        let status = RouteStatus::of(&mirror);
+        let parsed = Parsed { mirror, policy };
+        self.observe(&parsed, flip, now);
+        let news = self.applied(&parsed, flip);
+        self.parsed = Some(parsed);
+        news
+    }
+
+    fn observe(&mut self, parsed: &Parsed, flip: Option<&Arc<Standing>>, now: Instant) {
+        let status = RouteStatus::of(&parsed.mirror).with(flip.map(Arc::as_ref));
         match &mut self.status {
             Some(followed) => followed.observe(status, now),
             None => self.status = Some(FollowedStatus::new(status)),
         }
-        self.parsed = Some(Parsed {
-            mirror: Arc::clone(&mirror),
-            policy: policy.clone(),
-        });
+    }
+
+    fn applied(&self, parsed: &Parsed, flip: Option<&Arc<Standing>>) -> MirrorNews {
         MirrorNews::Applied {
-            mirror,
-            policy,
+            mirror: Arc::clone(&parsed.mirror),
+            policy: parsed.policy.clone(),
             last_valid: self.last_valid.clone(),
+            flip: flip.cloned(),
         }
+    }
+
+    /// Takes a flip that is stored apart from the status; what its task is to hear.
+    fn flip(&mut self, flip: &Arc<Standing>, now: Instant) -> Option<MirrorNews> {
+        let parsed = self.parsed.take()?;
+        self.observe(&parsed, Some(flip), now);
+        let news = self.applied(&parsed, Some(flip));
+        self.parsed = Some(parsed);
+        Some(news)
+    }
+
+    /// The epoch that the status itself says.
+    fn epoch(&self) -> Option<u64> {
+        let parsed = self.parsed.as_ref()?;
+        Some(RouteStatus::of(&parsed.mirror).epoch)
     }
 
     fn refuse(&self, invalid: InvalidObject) -> MirrorNews {
@@ -130,6 +155,9 @@ pub(crate) struct SeenMirrors {
     names: Arc<HashMap<String, String>>,
     /// UIDs of those of which a lower epoch is held back.
     doubtful: HashSet<Arc<str>>,
+    /// Flips that are stored apart from statuses, and the UIDs of the mirrors whose status does not say so yet.
+    flips: Flips,
+    unsaid: HashSet<Arc<str>>,
     versions: Versions,
     /// UIDs that a list in progress has shown.
     listing: Option<HashSet<Arc<str>>>,
@@ -144,6 +172,8 @@ impl SeenMirrors {
             mirrors: HashMap::new(),
             names: Arc::default(),
             doubtful: HashSet::new(),
+            flips: Flips::new(),
+            unsaid: HashSet::new(),
             versions: Versions::new(),
             listing: None,
             listed: false,
@@ -191,10 +221,16 @@ impl SeenMirrors {
             Arc::make_mut(&mut self.names).insert(uid.as_ref().to_owned(), name.clone());
         }
         seen.name = name;
+        let flip = self.flips.get(&uid);
         let news = match mirror.0 {
-            Ok(mirror) => seen.apply(mirror, now),
+            Ok(mirror) => seen.apply(mirror, flip, now),
             Err(invalid) => seen.refuse(invalid),
         };
+        if flip.is_some_and(|flip| seen.epoch() < Some(flip.epoch)) {
+            self.unsaid.insert(Arc::clone(&uid));
+        } else {
+            self.unsaid.remove(&uid);
+        }
         if seen.status.as_ref().is_some_and(FollowedStatus::is_in_doubt) {
             self.doubtful.insert(Arc::clone(&uid));
         } else {
@@ -210,9 +246,51 @@ impl SeenMirrors {
         if removed {
             Arc::make_mut(&mut self.names).remove(uid.as_ref());
             self.doubtful.remove(uid);
+            self.unsaid.remove(uid);
             self.news.deleted(uid);
         }
         removed
+    }
+
+    /// Takes the flips that are stored apart from statuses now; whether a route may have changed. One that is gone says nothing: its
+    /// status says it, or both were restored.
+    pub fn take_flips(&mut self, flips: Flips, now: Instant) -> bool {
+        let before = std::mem::replace(&mut self.flips, flips);
+        self.unsaid.clear();
+        let mut relevant = false;
+        for (uid, flip) in &self.flips {
+            let Some(seen) = self.mirrors.get_mut(uid) else {
+                continue;
+            };
+            if seen.epoch() >= Some(flip.epoch) {
+                continue;
+            }
+            self.unsaid.insert(Arc::clone(uid));
+            if before.get(uid) != Some(flip)
+                && let Some(news) = seen.flip(flip, now)
+            {
+                self.news.exists(uid, news);
+                relevant = true;
+            }
+        }
+        relevant
+    }
+
+    /// Whether flips are stored apart, and each status says its own.
+    pub fn are_flips_said(&self) -> bool {
+        self.listed && !self.flips.is_empty() && self.unsaid.is_empty()
+    }
+
+    /// What a consistent read has shown of a mirror's status, with its flip that is stored apart.
+    pub fn confirm(&mut self, statuses: &BTreeMap<Arc<str>, RouteStatus>) -> bool {
+        let flips = std::mem::take(&mut self.flips);
+        let changed = self.settle(|uid, status| {
+            if let Some(read) = statuses.get(uid) {
+                status.confirm(&read.clone().with(flips.get(uid).map(Arc::as_ref)));
+            }
+        });
+        self.flips = flips;
+        changed
     }
 
     /// Ends the overrides whose time is over; whether a route has changed.

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::PolicyError;
+use catamaran_core::mirror::failover::Standing;
 use catamaran_core::policy::MirrorPolicy;
 use kube::core::error_boundary::InvalidObject;
 use tokio::sync::Notify;
@@ -22,6 +23,8 @@ pub enum MirrorNews {
         policy: Result<Arc<MirrorPolicy>, PolicyError>,
         /// The last spec of this mirror that made sense, which stays in force while `policy` is an error.
         last_valid: Option<ValidPolicy>,
+        /// A flip of it that is stored apart from its status.
+        flip: Option<Arc<Standing>>,
     },
     /// It is there, but can't be decoded.
     Unreadable {

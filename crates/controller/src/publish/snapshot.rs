@@ -22,6 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Mirror;
 use super::Replica;
 use super::evidence::{self, Existing, StoredEvidence};
+use super::flips::{FlipStore, SeenFlips};
 use super::freshness::{WatchFreshness, WatchedKind};
 use super::lag::{self, LagDetector, Reading};
 use super::local::{EvidenceByMirror, LocalEvidence};
@@ -60,13 +61,15 @@ pub struct Published {
     pub news: NewsReceiver,
     /// Where a leader's tasks hand in what they know.
     pub local: LocalEvidence,
+    /// Where they store flips together.
+    pub flips: Arc<FlipStore>,
     /// What is counted.
     pub metrics: Arc<SnapshotMetrics>,
     /// Changes when all watches have to begin with a list again, because the store was restored or they deliver nothing.
     pub restarts: watch::Receiver<u64>,
 }
 
-/// Watches mirrors, evidence and namespaces; the only watch of mirrors in the process.
+/// Watches mirrors, flips, evidence and namespaces; the only watch of mirrors in the process.
 #[derive(Debug)]
 pub struct SnapshotPublisher {
     replica: Replica,
@@ -76,6 +79,7 @@ pub struct SnapshotPublisher {
     freshness: WatchFreshness,
     watches: Watches,
     store: Arc<EvidenceStore>,
+    flips: Arc<FlipStore>,
     snapshots: watch::Sender<Snapshot>,
     news: NewsSender,
     local: LocalEvidence,
@@ -100,6 +104,7 @@ impl SnapshotPublisher {
             watches: Watches::new(freshness.clone()),
             freshness,
             store,
+            flips: Arc::new(FlipStore::new(replica)),
             snapshots,
             news,
             local: LocalEvidence::new(replica.leadership.clone()),
@@ -109,6 +114,7 @@ impl SnapshotPublisher {
             snapshots: snapshots_receiver,
             news: news_receiver,
             local: publisher.local.clone(),
+            flips: Arc::clone(&publisher.flips),
             metrics: Arc::clone(&publisher.metrics),
             restarts: publisher.watches.restarts(),
         };
@@ -125,7 +131,7 @@ impl SnapshotPublisher {
         let wanted = Arc::new(Notify::new());
         let config_maps: Api<ConfigMap> = Api::namespaced(client(), &self.replica.namespace);
         let evidence = evidence::run(
-            watched(config_maps, annotations::EVIDENCE, &watches),
+            watched(config_maps.clone(), annotations::EVIDENCE, &watches),
             existing_receiver,
             stored,
             Arc::clone(&self.store),
@@ -142,8 +148,10 @@ impl SnapshotPublisher {
                 readings,
             ))),
             AbortOnDropHandle::new(tokio::spawn(self.local.clone().clear_with_the_lease())),
+            AbortOnDropHandle::new(tokio::spawn(Arc::clone(&self.flips).run())),
         ];
         let inputs = Inputs {
+            flips: watched(config_maps, annotations::FLIPS, &watches).boxed(),
             mirrors: watched(Api::<Mirror>::all(client()), "", &watches).boxed(),
             namespaces: watched(Api::all(client()), "", &watches).boxed(),
             stored: stored_receiver,
@@ -153,6 +161,7 @@ impl SnapshotPublisher {
         };
         let state = State {
             mirrors: SeenMirrors::new(self.news.clone()),
+            flips: SeenFlips::default(),
             namespaces: Namespaces::default(),
             stored: StoredEvidence::default(),
             local: EvidenceByMirror::default(),
@@ -176,6 +185,7 @@ type Events<K> = std::pin::Pin<Box<dyn Stream<Item = Event<K>> + Send>>;
 
 /// Where changes come from, what matters most first.
 struct Inputs {
+    flips: Events<ConfigMap>,
     mirrors: Events<Mirror>,
     readings: mpsc::Receiver<Reading>,
     namespaces: Events<PartialObjectMeta<Namespace>>,
@@ -186,6 +196,7 @@ struct Inputs {
 
 enum Change {
     Mirror(Box<Event<Mirror>>),
+    Flips(Box<Event<ConfigMap>>),
     Reading(Reading),
     Namespace(Box<Event<PartialObjectMeta<Namespace>>>),
     Stored(StoredEvidence),
@@ -198,6 +209,7 @@ impl Inputs {
     async fn next(&mut self) -> Option<Change> {
         tokio::select! {
             biased;
+            event = self.flips.next() => event.map(|event| Change::Flips(Box::new(event))),
             event = self.mirrors.next() => event.map(|event| Change::Mirror(Box::new(event))),
             reading = self.readings.recv() => reading.map(Change::Reading),
             event = self.namespaces.next() => event.map(|event| Change::Namespace(Box::new(event))),
@@ -228,6 +240,7 @@ impl Effect {
 /// Everything that the snapshot is made of.
 struct State {
     mirrors: SeenMirrors,
+    flips: SeenFlips,
     namespaces: Namespaces,
     stored: StoredEvidence,
     local: EvidenceByMirror,
@@ -270,8 +283,10 @@ impl State {
             Change::Mirror(event) => {
                 let relevant = self.mirrors.take(*event, Instant::now());
                 self.doubt();
+                self.drop_flips();
                 Effect::routes(relevant)
             }
+            Change::Flips(event) => self.flips(*event),
             Change::Reading(reading) => self.reading(reading),
             Change::Namespace(event) => Effect::routes(self.namespaces.take(*event)),
             Change::Stored(stored) => {
@@ -293,6 +308,26 @@ impl State {
         }
     }
 
+    fn flips(&mut self, event: Event<ConfigMap>) -> Effect {
+        let was_listed = self.flips.listed();
+        if !self.flips.take(event) {
+            return Effect::None;
+        }
+        let there = self.flips.there();
+        let flips = there.map(|there| there.flips().clone()).unwrap_or_default();
+        self.publisher.flips.seen(there.cloned());
+        let relevant = self.mirrors.take_flips(flips, Instant::now());
+        self.drop_flips();
+        Effect::routes(relevant || !was_listed)
+    }
+
+    /// Flips that every status says need not be stored apart.
+    fn drop_flips(&self) {
+        if self.mirrors.are_flips_said() && self.publisher.replica.leads() {
+            self.publisher.flips.said();
+        }
+    }
+
     fn reading(&mut self, reading: Reading) -> Effect {
         match reading {
             Reading::Versions {
@@ -307,11 +342,7 @@ impl State {
                 }
                 Effect::None
             }
-            Reading::Statuses(statuses) => Effect::routes(self.mirrors.settle(|uid, status| {
-                if let Some(read) = statuses.get(uid) {
-                    status.confirm(read);
-                }
-            })),
+            Reading::Statuses(statuses) => Effect::routes(self.mirrors.confirm(&statuses)),
         }
     }
 
@@ -319,6 +350,7 @@ impl State {
         if self.lag.is_overdue(self.mirrors.versions(), Instant::now()) {
             self.restart("the watch of mirrors lags behind");
         }
+        self.drop_flips();
         let ended = self.mirrors.end_overrides(self.publisher.clock.now());
         let Some(answered) = self.publisher.freshness.answered(WatchedKind::Mirrors) else {
             return Effect::routes(ended);
@@ -344,7 +376,7 @@ impl State {
             self.told = Some(Arc::clone(self.mirrors.names()));
         }
         // Parts of a first list are no snapshot.
-        if self.mirrors.listed() && self.stored.listed && self.namespaces.listed() {
+        if self.mirrors.listed() && self.stored.listed && self.namespaces.listed() && self.flips.listed() {
             self.publisher.snapshots.send_replace(self.snapshot());
         }
     }

@@ -155,6 +155,7 @@ impl World {
             mirror: Arc::clone(&self.mirror),
             policy: Ok(Arc::clone(&self.policy)),
             last_valid: Some(valid),
+            flip: None,
         };
         news.exists(&self.policy.id.uid, applied);
         news

@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::context::{Context, recorder};
 use crate::metrics::Metrics;
-use crate::publish::{EvidenceStore, LocalEvidence, Replica};
+use crate::publish::{EvidenceStore, FlipStore, LocalEvidence, Replica};
 
 /// An API server that answers as `answer` says: from the method, the URI and the body to a status and a body.
 pub(crate) fn api_server(
@@ -78,6 +78,7 @@ pub(crate) fn context(
         table,
         local: LocalEvidence::new(leadership.clone()),
         store: Arc::new(EvidenceStore::new(&replica)),
+        flips: Arc::new(FlipStore::new(&replica)),
         recorder: recorder(client.clone(), "catamaran-0"),
         writes: crate::writes::WriteLimits::default(),
         metrics: Arc::default(),

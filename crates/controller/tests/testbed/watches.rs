@@ -116,17 +116,10 @@ impl State {
 
     fn list(&mut self, collection: &str, query: &str) -> Value {
         let items = self.objects.iter().filter(|((of, name), object)| {
-            let label = &object["metadata"]["labels"][annotations::EVIDENCE];
-            let named = query.contains(&format!("metadata.name%3D{name}"));
-            of == collection
-                && match query.split('&').find_map(|pair| pair.strip_prefix("labelSelector=")) {
-                    None => true,
-                    Some(selector) if selector.starts_with("%21") => label.is_null() && named,
-                    Some(selector) => match selector.split_once("%3D") {
-                        Some((_, value)) => label == value,
-                        None => !label.is_null(),
-                    },
-                }
+            let named = query
+                .split('&')
+                .find_map(|pair| pair.strip_prefix("fieldSelector=metadata.name%3D"));
+            of == collection && named.is_none_or(|named| named == name) && is_selected(query, object)
         });
         let items: Vec<Value> = items.map(|(_, object)| object.clone()).collect();
         let version = self.version.to_string();
@@ -160,6 +153,20 @@ impl State {
         }
         sent["metadata"]["name"] = json!(name);
         (200, self.put(collection, sent))
+    }
+}
+
+/// Whether the labels of an object are as the selector of a query asks, if it has one.
+fn is_selected(query: &str, object: &Value) -> bool {
+    let Some(selector) = query.split('&').find_map(|pair| pair.strip_prefix("labelSelector=")) else {
+        return true;
+    };
+    let selector = selector.replace("%2F", "/");
+    let label = |key: &str| &object["metadata"]["labels"][key];
+    match (selector.strip_prefix("%21"), selector.split_once("%3D")) {
+        (Some(key), _) => label(key).is_null(),
+        (None, Some((key, value))) => label(key) == value,
+        (None, None) => !label(&selector).is_null(),
     }
 }
 
@@ -253,6 +260,7 @@ impl ApiServer {
             changed: self.changed.subscribe(),
             connection: self.lock().connection,
             collection: collection.to_owned(),
+            query: query.to_owned(),
             after: parameter("resourceVersion").unwrap(),
             until: Instant::now() + seconds,
         };
@@ -270,6 +278,7 @@ struct Watching {
     changed: watch::Receiver<()>,
     connection: u64,
     collection: String,
+    query: String,
     after: u64,
     until: Instant,
 }
@@ -289,6 +298,9 @@ impl Watching {
             };
             if let Some(change) = found {
                 self.after = change.version;
+                if !is_selected(&self.query, &change.event["object"]) {
+                    continue;
+                }
                 return Some(Bytes::from(format!("{}\n", change.event)));
             }
             tokio::select! {

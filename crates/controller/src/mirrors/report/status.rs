@@ -2,7 +2,7 @@
 
 use catamaran_api::mirror::{
     CanaryStatus, Divergence, DivergenceState, FailbackBlocker, FailbackBlockerReason, FailbackStatus, FlawedContent,
-    FlawedPart, LastFlip, ParityStatus, PlannedCopy, PodCounts, RegistryMirrorStatus, RepairStatus,
+    FlawedPart, ParityStatus, PlannedCopy, PodCounts, RegistryMirrorStatus, RepairStatus,
 };
 use catamaran_core::mirror::failback::{BlockReason, Blocker, Blockers};
 use catamaran_core::mirror::parity::{self, Summary, Verdict};
@@ -11,8 +11,8 @@ use catamaran_core::mirror::{self, MAX_FLAWED, Observation, Part, PassResult};
 use catamaran_core::policy::RepairMode;
 use catamaran_core::routing::evidence::Flaw;
 use catamaran_core::side::Side;
-use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::publish::flips::{last_flip, whole};
 
 /// Writes what was observed into `status`.
 pub(super) fn observe(status: &mut RegistryMirrorStatus, observation: &Observation) {
@@ -23,14 +23,8 @@ pub(super) fn observe(status: &mut RegistryMirrorStatus, observation: &Observati
     // Two leaders by accident must never take an epoch back.
     status.epoch = status.epoch.max(i64::try_from(decision.epoch).unwrap_or(i64::MAX));
     status.recent_failovers = decision.failovers.iter().copied().map(whole).collect();
-    if let Some(flip) = &decision.flip {
-        let reason = flip.reason.as_str().to_owned();
-        status.last_flip = Some(LastFlip {
-            time: whole(flip.at),
-            from: flip.from,
-            to: flip.to,
-            reason,
-        });
+    if let Some(flip) = &observation.last_flip {
+        status.last_flip = Some(last_flip(flip));
     }
     if let Some(canary) = &observation.canary {
         let digest = canary.digest.to_string();
@@ -59,11 +53,6 @@ pub(super) fn observe(status: &mut RegistryMirrorStatus, observation: &Observati
         rescued: i64::try_from(observation.rescued).unwrap_or(i64::MAX),
         failing: i64::try_from(observation.pods_failing).unwrap_or(i64::MAX),
     });
-}
-
-/// Whole seconds, as the API server keeps them: a status that is read back says what was written.
-fn whole(at: Timestamp) -> Time {
-    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
 
 fn failback(blockers: &Blockers) -> Option<FailbackStatus> {

@@ -20,6 +20,7 @@ use crate::publish::news::{self, NewsSender};
 use crate::publish::store::Sighting;
 use crate::testbed;
 
+mod flips;
 mod specs;
 
 const HOSTS: Sides<&str> = Sides {
@@ -43,6 +44,7 @@ struct Api {
     fail_lists: u32,
     /// Whose leading ends while the next status is being written.
     ends: Option<watch::Sender<Leadership>>,
+    events: Vec<Value>,
     /// Method and path of each request, and the status of its answer.
     requests: Vec<(String, u16)>,
 }
@@ -71,6 +73,10 @@ impl Api {
             "POST" if path.ends_with("/configmaps") => {
                 let name = sent["metadata"]["name"].as_str().unwrap().to_owned();
                 self.put_config_map(name, sent)
+            }
+            "POST" if path.ends_with("/events") => {
+                self.events.push(sent.clone());
+                (201, sent)
             }
             "PATCH" if path.contains("/configmaps/") => self.put_config_map(name, sent),
             _ => (200, sent),
@@ -198,6 +204,7 @@ impl Bed {
         let (tasks, (news, receiver)) = (Arc::<MirrorTasks>::default(), news::channel());
         let mut work = JoinSet::new();
         work.spawn(census_task.run());
+        work.spawn(Arc::clone(&context.flips).run());
         let stop = CancellationToken::new();
         work.spawn(run(Arc::clone(&context), Arc::clone(&tasks), receiver, stop));
         let bed = Bed {
@@ -242,6 +249,11 @@ impl Bed {
 
     /// The watch shows the mirror as it is now.
     fn apply(&self) {
+        self.apply_with(None);
+    }
+
+    /// The same, with a flip that is stored apart.
+    fn apply_with(&self, flip: Option<Arc<Standing>>) {
         let (mirror, policy) = (self.object(), self.policy());
         let generation = mirror.metadata.generation.unwrap();
         let valid = ValidPolicy {
@@ -252,6 +264,7 @@ impl Bed {
             mirror,
             policy: Ok(policy),
             last_valid: Some(valid),
+            flip,
         };
         self.news.exists(&uid(), news);
     }

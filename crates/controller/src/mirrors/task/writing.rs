@@ -8,7 +8,9 @@ use tokio::task::JoinSet;
 
 use super::{Outcome, Task};
 use crate::mirrors::object::Object;
+use crate::mirrors::report::{Flipped, Report};
 use crate::mirrors::status::{self, Written};
+use crate::publish::flips::FlipWriteError;
 use crate::writes::Turn;
 
 /// How long a write waits for its turn: less than the machine waits for the write.
@@ -17,6 +19,8 @@ const MOST_WAIT: Duration = Duration::from_secs(45);
 /// A write of the status that waits for its turn.
 #[derive(Debug, Default)]
 pub(super) struct Writing {
+    /// Flips could not be stored together the last time.
+    alone: bool,
     /// Which, and whether it carries out a flip.
     waits: Option<(RequestId, bool)>,
     turns: JoinSet<Come>,
@@ -26,7 +30,16 @@ pub(super) struct Writing {
 #[derive(Debug)]
 pub(super) struct Come {
     request: RequestId,
-    turn: Option<Turn>,
+    place: Option<Place>,
+}
+
+/// Where a write goes.
+#[derive(Debug)]
+enum Place {
+    /// To the status.
+    Status(Turn),
+    /// More mirrors flip than statuses are written at a time: the flip is stored together with theirs.
+    Together,
 }
 
 impl Writing {
@@ -62,7 +75,7 @@ impl Task {
             return;
         };
         match status::news(&context, &mirror, &view) {
-            Some(report) => self.wait_for_turn(request, report.flip.is_some()),
+            Some(report) => self.wait_for_place(request, report.flip.is_some()),
             None => {
                 self.outcomes
                     .spawn(async move { Outcome::Written(request, Written::Done(mirror)) });
@@ -70,20 +83,23 @@ impl Task {
         }
     }
 
-    fn wait_for_turn(&mut self, request: RequestId, flips: bool) {
+    fn wait_for_place(&mut self, request: RequestId, flips: bool) {
         self.writing.turns.abort_all();
         self.writing.waits = Some((request, flips));
-        let context = Arc::clone(&self.context);
+        let (context, alone) = (Arc::clone(&self.context), self.writing.alone);
         self.writing.turns.spawn(async move {
-            let turn = async {
-                if flips {
-                    context.writes.flip().await
-                } else {
-                    context.writes.other().await
+            let place = async {
+                if !flips {
+                    return Place::Status(context.writes.other().await);
+                }
+                match context.writes.flip_now() {
+                    Some(turn) => Place::Status(turn),
+                    None if alone => Place::Status(context.writes.flip().await),
+                    None => Place::Together,
                 }
             };
-            let turn = tokio::time::timeout(MOST_WAIT, turn).await.ok();
-            Come { request, turn }
+            let place = tokio::time::timeout(MOST_WAIT, place).await.ok();
+            Come { request, place }
         });
     }
 
@@ -92,17 +108,17 @@ impl Task {
         if let Some((request, false)) = self.writing.waits
             && self.mirror.is_flipping()
         {
-            self.wait_for_turn(request, true);
+            self.wait_for_place(request, true);
         }
     }
 
-    pub(super) fn write_now(&mut self, Come { request, turn }: Come) {
+    pub(super) fn write_now(&mut self, Come { request, place }: Come) {
         // Where another write waits, this one is no longer waited for.
         if self.writing.waits.take_if(|(waits, _)| *waits == request).is_none() {
             return;
         }
         let name = &self.mirror.id().name;
-        let Some(turn) = turn else {
+        let Some(place) = place else {
             status::complain(
                 &self.context,
                 name,
@@ -119,10 +135,54 @@ impl Task {
             return self.written(request, Written::Done(mirror));
         };
         let (context, again) = (Arc::clone(&self.context), self.refused);
-        self.outcomes.spawn(async move {
-            let written = status::write(&context, mirror, report, turn, again).await;
-            Outcome::Written(request, written)
-        });
+        match (place, report.flip) {
+            (Place::Status(turn), flip) => {
+                let report = Report { flip, ..report };
+                self.outcomes.spawn(async move {
+                    let written = status::write(&context, mirror, report, turn, again).await;
+                    Outcome::Written(request, written)
+                });
+            }
+            (Place::Together, Some(flipped)) => {
+                let uid = Arc::clone(&self.mirror.id().uid);
+                self.outcomes.spawn(async move {
+                    let standing = Arc::new(flipped.standing.clone());
+                    let result = context.flips.store(&uid, standing).await;
+                    Outcome::Flipped(request, Box::new(flipped), result)
+                });
+            }
+            // It was decided otherwise meanwhile.
+            (Place::Together, None) => self.wait_for_place(request, false),
+        }
+    }
+
+    /// A flip was stored together with those of other mirrors: it holds, and the status says so in its turn.
+    pub(super) fn flipped(&mut self, request: RequestId, flipped: Flipped, result: Result<(), FlipWriteError>) {
+        let context = Arc::clone(&self.context);
+        let Some(mirror) = self.object.clone() else {
+            return self.written(request, Written::Refused);
+        };
+        match result {
+            Ok(()) => {
+                self.writing.alone = false;
+                status::count_flip(&context, &self.mirror.id().name, &flipped.flip);
+                self.hear_flip(Some(Arc::new(flipped.standing)));
+                self.adopt(Arc::clone(&mirror));
+                self.feed(Event::FlipStored(request));
+                self.jobs
+                    .spawn(async move { status::publish_event(&context, &mirror, &flipped.announcement).await });
+            }
+            Err(FlipWriteError::Conflict(there)) => {
+                self.hear_flip(Some(there));
+                self.written(request, Written::Conflict(Some(mirror)));
+            }
+            Err(FlipWriteError::NotLeading) => self.written(request, Written::Conflict(None)),
+            Err(error @ FlipWriteError::Refused(_)) => {
+                tracing::debug!(mirror = %self.mirror.id(), %error, "the flip is written to the status");
+                self.writing.alone = true;
+                self.wait_for_place(request, true);
+            }
+        }
     }
 
     pub(super) fn written(&mut self, request: RequestId, written: Written) {

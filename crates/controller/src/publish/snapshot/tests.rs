@@ -151,6 +151,84 @@ async fn flip_is_published_while_evidence_floods_in() {
     assert!(took <= COLLECT * 2, "{took:?}");
 }
 
+/// The ConfigMap with flips that are stored together.
+fn flips(uid: &str, active: &str, epoch: u64) -> serde_json::Value {
+    let flips = serde_json::json!({uid: {"active": active, "epoch": epoch}});
+    serde_json::json!({
+        "metadata": {"name": "catamaran-flips", "labels": {annotations::FLIPS: ""}}, "data": {"flips": flips.to_string()},
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn flip_that_is_stored_apart_is_followed_at_once() {
+    let mut running = running(false).await;
+    running
+        .server
+        .with(|state| state.put(CONFIG_MAPS, flips("uid-apps", "Primary", 3)));
+    let flipped = |snapshot: &Snapshot| active(snapshot) == Some((Side::Primary, 3));
+    running.until(Duration::from_millis(100), flipped).await;
+    // The status says something else first, and what is asked of it stays.
+    running.flip("Fallback", 2);
+    sleep(STANDS * 2).await;
+    assert!(flipped(&running.snapshot()));
+    running.flip("Primary", 3);
+    running
+        .server
+        .with(|state| state.delete(CONFIG_MAPS, "catamaran-flips"));
+    sleep(STANDS * 2).await;
+    assert!(flipped(&running.snapshot()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn flip_that_was_restored_away_is_not_followed_for_ever() {
+    let mut running = running(false).await;
+    running
+        .server
+        .with(|state| state.put(CONFIG_MAPS, flips("uid-apps", "Primary", 3)));
+    running
+        .until(Duration::from_millis(100), |snapshot| {
+            active(snapshot) == Some((Side::Primary, 3))
+        })
+        .await;
+    running
+        .server
+        .with(|state| state.delete(CONFIG_MAPS, "catamaran-flips"));
+    running.flip("Fallback", 2);
+    running
+        .until(STANDS, |snapshot| active(snapshot) == Some((Side::Fallback, 2)))
+        .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn leader_deletes_flips_that_every_status_says() {
+    let mut running = running(true).await;
+    running
+        .server
+        .with(|state| state.put(CONFIG_MAPS, flips("uid-apps", "Primary", 3)));
+    running
+        .until(Duration::from_millis(100), |snapshot| {
+            active(snapshot) == Some((Side::Primary, 3))
+        })
+        .await;
+    sleep(Duration::from_secs(10)).await;
+    let is_there = |running: &Running| {
+        let there = running
+            .server
+            .with(|state| state.get(CONFIG_MAPS, "catamaran-flips").cloned());
+        there.is_some()
+    };
+    assert!(is_there(&running), "the status does not say it yet");
+    running.flip("Primary", 3);
+    sleep(Duration::from_secs(1)).await;
+    assert!(!is_there(&running));
+    // What is stored for mirrors that are gone is not kept for them.
+    running
+        .server
+        .with(|state| state.put(CONFIG_MAPS, flips("uid-gone", "Primary", 3)));
+    sleep(Duration::from_secs(2)).await;
+    assert!(!is_there(&running));
+}
+
 #[tokio::test(start_paused = true)]
 async fn new_namespace_is_published_within_its_quiet_time() {
     let mut running = running(false).await;

@@ -360,7 +360,8 @@ impl World {
         self.writes += usize::from(report.changed);
         let stored = serde_json::to_value(&report.status).unwrap();
         self.mirror.status = Some(serde_json::from_value(stored).unwrap());
-        self.events.extend(report.announcements);
+        let flip = report.flip.map(|flipped| flipped.announcement);
+        self.events.extend(flip.into_iter().chain(report.announcements));
     }
 
     fn listing(&self, pass: u64, repository: String) -> Option<Listed> {

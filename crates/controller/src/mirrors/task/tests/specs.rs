@@ -23,6 +23,7 @@ impl Bed {
             policy: Err(catamaran_api::policy::policy(&mirror).unwrap_err()),
             mirror,
             last_valid: Some(valid),
+            flip: None,
         };
         self.news.exists(&uid(), news);
     }
