@@ -5,6 +5,7 @@ mod crowds;
 mod mistakes;
 mod restores;
 mod thousand;
+mod together;
 
 use catamaran_e2e::runner::Scenario;
 

@@ -8,12 +8,13 @@ use anyhow::{Context as _, bail, ensure};
 use catamaran_cluster::{Fault, Registry};
 use catamaran_e2e::audit::Request;
 use catamaran_e2e::replica::Usage;
-use catamaran_e2e::view::{condition, name};
+use catamaran_e2e::view::{self, condition, name};
 use catamaran_e2e::{Case, audit, manifests, operator, replica};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::crowds::{inspected, requests_since};
+use super::together::Together;
 
 /// How many mirrors there are, unless `MIRRORS` says another number. Without it the way back is left out, which takes minutes.
 const MIRRORS: usize = 100;
@@ -33,9 +34,8 @@ const COUNTED: Duration = Duration::from_secs(20);
 /// How long the outage is watched after the last mirror has flipped.
 const OUTAGE: Duration = Duration::from_secs(20);
 
-/// From the first flip to the last, for each hundred of them: the API server stores some forty statuses a second on two processors
-/// that others use as well, however many it is given at a time.
-const SPREAD: Duration = Duration::from_secs(3);
+/// From the first flip to the last.
+const SPREAD: Duration = Duration::from_secs(2);
 
 /// What a mirror may add to a replica that does not lead: memory in bytes, and time of a processor in a second.
 const MEMORY_EACH: u64 = 40_000;
@@ -78,13 +78,17 @@ fn flip_and_back(case: &Case<'_>, missed: &Missed) -> anyhow::Result<()> {
     light(case, missed, "while they were created")?;
     inspected(case)?;
     std::thread::sleep(SETTLE);
+    // Pods of this scenario are the last mirror's.
+    let team = format!("team={}", count - 1);
+    case.ground
+        .cluster
+        .kubectl(&["label", "namespace", &case.name, &team, "--overwrite"])?;
     let many = idle(case, count)?;
     growth(case, missed, count, &one, &many)?;
     let since = Timestamp::now();
     flip(case, count, Fault::Refused)?;
     light(case, missed, "in the outage")?;
     writes(case, missed, since, count, "failover")?;
-    spread(case, since, count)?;
     if std::env::var_os("MIRRORS").is_some() {
         fail_back(case, missed, count)?;
     }
@@ -265,15 +269,45 @@ fn flip(case: &Case<'_>, count: usize, fault: Fault) -> anyhow::Result<()> {
     for pod in operator::pods(&case.ground.cluster)? {
         replica::forget_peak(&case.ground.cluster, &pod)?;
     }
+    let together = Together::watch(case)?;
     let since = case.ground.fault(Registry::Acr, fault)?;
+    let flips = together.flipped(case, count)?;
+    admitted(case, count, since)?;
+    let (Some(first), Some(last)) = (flips.values().min(), flips.values().max()) else {
+        bail!("no mirror has flipped");
+    };
+    case.note(format!(
+        "{count} mirrors: outage -> all flipped: {:.2} s, {} of them together with others",
+        last.saturating_duration_since(since).as_secs_f64(),
+        together.seen()?.len()
+    ));
+    case.bar(
+        &format!("the first to the last of {count} failovers"),
+        last.saturating_duration_since(*first),
+        SPREAD,
+    )?;
     all(case, count, "on their fallback", |mirror| {
         mirror["status"]["active"] == "Fallback"
     })?;
     case.note(format!(
-        "{count} mirrors: outage -> all seen on their fallback by a watch: {:.2} s",
+        "{count} mirrors: outage -> all statuses say so: {:.2} s",
         since.elapsed().as_secs_f64()
     ));
+    together.gone()?;
     std::thread::sleep(OUTAGE);
+    Ok(())
+}
+
+/// Pods of the last of the mirrors are sent to the fallback, whatever its status says by now.
+fn admitted(case: &Case<'_>, count: usize, since: Instant) -> anyhow::Result<()> {
+    let image = |registry: Registry| manifests::image(registry, &repository(case, count - 1), "v1");
+    let pod = manifests::pod("next", &image(Registry::Acr));
+    let sent = |pod: &Value| view::image(pod, "app") == image(Registry::Ghcr);
+    case.admitted_as(&pod, "sent to the fallback", since, PATIENCE, sent)?;
+    case.note(format!(
+        "{count} mirrors: outage -> a pod of the last one is sent to the fallback: {:.2} s",
+        since.elapsed().as_secs_f64()
+    ));
     Ok(())
 }
 
@@ -342,25 +376,6 @@ fn writes(case: &Case<'_>, missed: &Missed, since: Timestamp, count: usize, what
         format!("{what}: a mirror was written {most} times")
     });
     Ok(())
-}
-
-/// A failover is written before anything else, so it is the first write of each mirror: by the API server's clock.
-fn spread(case: &Case<'_>, since: Timestamp, count: usize) -> anyhow::Result<()> {
-    let requests = audit::since(&case.ground.cluster, since)?;
-    let mut flips = BTreeMap::<&str, Timestamp>::new();
-    let written = |request: &&Request| request.resource == "registrymirrors/status" && request.succeeded();
-    for request in requests.iter().filter(written) {
-        let at = flips.entry(&request.name).or_insert(request.answered);
-        *at = request.answered.min(*at);
-    }
-    let (Some(first), Some(last)) = (flips.values().min(), flips.values().max()) else {
-        bail!("no mirror was written");
-    };
-    case.bar(
-        &format!("the first to the last of {count} failovers that the API server has stored"),
-        last.duration_since(*first).unsigned_abs(),
-        SPREAD * u32::try_from(count.div_ceil(100))?,
-    )
 }
 
 fn megabytes(bytes: u64) -> f64 {
