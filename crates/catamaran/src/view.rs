@@ -154,6 +154,9 @@ impl View {
     /// Reads the evidence of these mirrors.
     pub async fn read_evidence(&mut self, cluster: &Cluster, mirrors: &BTreeSet<String>) {
         let api: Api<ConfigMap> = Api::namespaced(cluster.client.clone(), &self.operator);
+        if !mirrors.is_empty() {
+            self.read_flips(&api, cluster).await;
+        }
         for name in mirrors {
             let params = ListParams::default().labels(&format!("{}={name}", annotations::EVIDENCE));
             let mut config_maps = Vec::new();
@@ -165,6 +168,19 @@ impl View {
                 continue;
             }
             self.take_evidence(name, &config_maps);
+        }
+    }
+
+    /// Reads the flips that are stored together, ahead of the statuses that will say them.
+    async fn read_flips(&mut self, api: &Api<ConfigMap>, cluster: &Cluster) {
+        let labelled = ListParams::default().labels(annotations::FLIPS);
+        let routes = &mut self.routes;
+        let read = each(api, labelled, |config_map| once::flip(routes.iter_mut(), &config_map)).await;
+        if let Err(error) = read {
+            self.unread.push(Unread {
+                what: format!("configmaps in {} (flips that no status says yet)", self.operator),
+                why: cluster::reason(&error, &cluster.server),
+            });
         }
     }
 

@@ -206,6 +206,27 @@ fn what_may_not_be_read_is_named_and_the_rest_is_told() {
 }
 
 #[test]
+fn flip_that_no_status_says_yet_is_in_force() {
+    let mut world = World::new(&mirror("apps", "Primary"), &[("web", "1", IN_SYNC)]);
+    assert_eq!(
+        applied(&document(world.clone(), "kracr.azurecr.io/web:1").1),
+        ["OnActive"]
+    );
+    let uid = mirror("apps", "Primary")["metadata"]["uid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let flips = json!({uid: {"active": "Fallback", "epoch": 99}});
+    let stored = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "data": {"flips": flips.to_string()},
+        "metadata": {"name": "catamaran-flips", "labels": {"catamaran.dev/flips": ""}},
+    });
+    world.put(CONFIG_MAPS, &stored);
+    let (_, document) = document(world, "kracr.azurecr.io/web:1");
+    assert_eq!(applied(&document), ["Rewritten"]);
+}
+
+#[test]
 fn damaged_evidence_is_named() {
     let mut world = world();
     let mut damaged = crate::objects::evidence(&mirror("apps", "Fallback"), &[]);
@@ -275,7 +296,9 @@ fn evidence_of_matching_mirrors_only_is_read() {
     assert_eq!(ran.code, 0, "{ran:?}");
     let asked = server.asked();
     assert!(asked.iter().all(|asked| asked.method == "GET"), "{asked:?}");
-    let of_evidence = asked.iter().filter(|asked| asked.path == CONFIG_MAPS);
+    let of_evidence = asked
+        .iter()
+        .filter(|asked| asked.path == CONFIG_MAPS && asked.query.contains("evidence"));
     let queries: Vec<_> = of_evidence
         .map(|asked| asked.query.contains("evidence%3Dapps"))
         .collect();

@@ -169,14 +169,15 @@ impl World {
     }
 }
 
-/// Whether an object has the label that a query asks for as `name=value`.
+/// Whether an object has the label that a query asks for as `name` or `name=value`.
 fn labelled(object: &Value, query: &str) -> bool {
     let Some(selector) = query.split('&').find_map(|pair| pair.strip_prefix("labelSelector=")) else {
         return true;
     };
     let selector = selector.replace("%3D", "=").replace("%2F", "/");
-    let (name, value) = selector.split_once('=').unwrap();
-    object["metadata"]["labels"]
-        .get(name)
-        .is_none_or(|label| label == value)
+    let labels = &object["metadata"]["labels"];
+    match selector.split_once('=') {
+        Some((name, value)) => labels.get(name).is_none_or(|label| label == value),
+        None => labels.get(&selector).is_some(),
+    }
 }

@@ -98,16 +98,20 @@ pub(crate) struct There {
 }
 
 impl There {
-    /// What a ConfigMap holds. What can't be read is missing: the status has it, or will.
     fn of(config_map: &ConfigMap) -> There {
         There {
             version: config_map.resource_version().unwrap_or_default(),
-            flips: entry::decode(config_map).unwrap_or_else(|error| {
-                tracing::warn!(%error, name = NAME, "failed to read flips that were stored together");
-                Flips::new()
-            }),
+            flips: stored(config_map),
         }
     }
+}
+
+/// What a ConfigMap holds. What can't be read is missing: the status has it, or will.
+pub(super) fn stored(config_map: &ConfigMap) -> Flips {
+    entry::decode(config_map).unwrap_or_else(|error| {
+        tracing::warn!(%error, name = NAME, "failed to read flips that were stored together");
+        Flips::new()
+    })
 }
 
 impl FlipStore {

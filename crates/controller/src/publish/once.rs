@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::{PolicyError, policy};
+use catamaran_core::mirror::active_side;
 use catamaran_core::routing::Route;
 use catamaran_core::routing::evidence::{Evidence, GroupPlace};
 use jiff::Timestamp;
@@ -15,6 +16,7 @@ use kube::ResourceExt as _;
 
 use super::epoch::RouteStatus;
 use super::evidence::read;
+use super::flips;
 use super::store::mirror_uid;
 use crate::events::CONTROLLER;
 
@@ -39,6 +41,18 @@ pub fn route(mirror: &RegistryMirror, evidence: &Arc<Evidence>, now: Timestamp) 
     let policy = policy(mirror)?;
     let policy = Arc::new(policy.after_override(now).unwrap_or(policy));
     Ok(RouteStatus::of(mirror).route(&policy, Arc::clone(evidence)))
+}
+
+/// Takes the flips into account that a ConfigMap holds for statuses that do not say them yet.
+pub fn flip<'r>(routes: impl IntoIterator<Item = &'r mut Route>, config_map: &ConfigMap) {
+    let flips = flips::stored(config_map);
+    for route in routes {
+        let flip = flips.get(&route.policy.id.uid).filter(|flip| flip.epoch > route.epoch);
+        if let Some(flip) = flip {
+            route.active = active_side(&route.policy, flip.active, flip.registry.as_deref());
+            route.epoch = flip.epoch;
+        }
+    }
 }
 
 /// The evidence that these `ConfigMaps` hold, by the UID of the mirror.

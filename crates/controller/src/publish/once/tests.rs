@@ -34,6 +34,28 @@ fn route_is_what_the_status_says_and_a_bad_spec_has_none() {
 }
 
 #[test]
+fn flip_that_no_status_says_yet_is_in_force() {
+    let mirror = serde_json::from_value(testserver::mirror("apps", "Primary", 1)).unwrap();
+    let now = "2026-12-01T04:00:00Z".parse().unwrap();
+    let mut routes = [super::route(&mirror, &Arc::default(), now).unwrap()];
+    let stored = |epoch: u64| -> ConfigMap {
+        let flips =
+            json!({"uid-apps": {"active": "Fallback", "epoch": epoch}, "uid-gone": {"active": "Primary", "epoch": 9}});
+        serde_json::from_value(json!({"data": {"flips": flips.to_string()}})).unwrap()
+    };
+    flip(&mut routes, &stored(1));
+    assert_eq!(
+        (routes[0].active, routes[0].epoch),
+        (Side::Primary, 1),
+        "the status is as late"
+    );
+    flip(&mut routes, &stored(2));
+    assert_eq!((routes[0].active, routes[0].epoch), (Side::Fallback, 2));
+    flip(&mut routes, &ConfigMap::default());
+    assert_eq!(routes[0].epoch, 2);
+}
+
+#[test]
 fn evidence_says_when_each_group_was_written_and_which_are_missing() {
     let mut first = config_map(0);
     first.metadata.managed_fields = serde_json::from_value(json!([
