@@ -27,6 +27,29 @@ fn what_was_released_is_still_accepted_and_means_the_same() {
     }
 }
 
+/// The version of a released definition, by its file's name `v1alpha1-X.Y.Z.yaml`.
+fn version(file: &str) -> [u64; 3] {
+    let name = std::path::Path::new(file).file_stem().unwrap().to_str().unwrap();
+    numbers(name.rsplit_once('-').unwrap().1)
+}
+
+fn numbers(version: &str) -> [u64; 3] {
+    let numbers: Vec<u64> = version.split('.').map(|number| number.parse().unwrap()).collect();
+    numbers.try_into().unwrap()
+}
+
+#[test]
+fn definition_changes_only_with_the_version() {
+    let today = serde_json::to_value(crd()).unwrap();
+    let version_of_the_tree = numbers(env!("CARGO_PKG_VERSION"));
+    for (file, before) in released() {
+        let released = version(&file);
+        assert!(released <= version_of_the_tree, "{file} is of a later version than the tree");
+        let same = released < version_of_the_tree || today["spec"] == before["spec"];
+        assert!(same, "{file} was released, and the tree has another definition: give it a new version");
+    }
+}
+
 /// Ways to break a promise: what is put where in the released definition, as JSON. `V` is its version, `S` the schema of its spec.
 const BROKEN: &[(&str, &str, &str)] = &[
     ("another group", "/spec/group", r#""example.com""#),
