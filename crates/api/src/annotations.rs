@@ -30,7 +30,14 @@ words! {
     /// `apps@7`. A container is moved once an epoch only, unless the side that it is on is known not to serve its image.
     RESCUED_EPOCH = "catamaran.dev/rescued-epoch";
 
-    /// Label of Secrets: `catamaran` on those that the operator makes: the webhook's certificate and minted pull secrets.
+    /// Annotation of mirrors: asks for everything to be verified and proven now. Any value that is not the one of
+    /// `status.lastHandledReconcileAt`; `kubectl catamaran reconcile` sets the time. You set it.
+    RECONCILE_REQUESTED_AT = "catamaran.dev/reconcile-requested-at";
+
+    /// Label of pods: a proof pod of the mirror that the value names. It exempts a pod from nothing.
+    PROOF = "catamaran.dev/proof";
+
+    /// Label of Secrets and pods: `catamaran` on those that the operator makes: the webhook's certificate and minted pull secrets; of proof pods likewise.
     MANAGED_BY = "app.kubernetes.io/managed-by";
 
     /// Annotation of minted pull secrets: when the operator minted this one.
@@ -42,7 +49,7 @@ words! {
     /// Annotation of minted pull secrets: the registry that this one is for, as `host[:port]`.
     REGISTRY = "catamaran.dev/registry";
 
-    /// Annotation of ConfigMaps: the replica that wrote this part of the evidence.
+    /// Annotation of ConfigMaps and proof pods: the replica that wrote this part of the evidence, or made the pod.
     WRITTEN_BY = "catamaran.dev/written-by";
 
     /// Annotation of ConfigMaps: a hash over this part of the evidence. The leader writes only those parts whose hash differs.

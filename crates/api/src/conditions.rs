@@ -27,6 +27,8 @@ words! {
     IN_SYNC = "InSync";
     /// Pods are sent to the fallback.
     FAILED_OVER = "FailedOver";
+    /// Proof pods could pull from the fallback on each node, with the credentials of each namespace. Absent while proof.mode is Off.
+    FALLBACK_PROVEN = "FallbackProven";
     /// A side that is a pull-through cache lies where the cloud's rule caches the other side. Absent unless its provider is aws, with an
     /// identity.
     PULL_THROUGH_RULE = "PullThroughRule";
@@ -105,6 +107,22 @@ pub const VOCABULARY: &[(&str, Truth, &[&str])] = &[
             reason::FALLBACK_UNAVAILABLE,
             reason::PULLS_FAILING,
             reason::REQUESTED,
+        ],
+    ),
+    (FALLBACK_PROVEN, Truth::True, &[reason::PROVEN]),
+    (
+        FALLBACK_PROVEN,
+        Truth::False,
+        &[reason::PULLS_FAIL, reason::POD_REFUSED],
+    ),
+    (
+        FALLBACK_PROVEN,
+        Truth::Unknown,
+        &[
+            reason::NOT_PROVEN_YET,
+            reason::PODS_NOT_RUN,
+            reason::FORBIDDEN,
+            reason::NOTHING_TO_PROVE,
         ],
     ),
     (PULL_THROUGH_RULE, Truth::True, &[reason::RULE_FITS]),

@@ -18,13 +18,14 @@ use crate::rules::{
     REGISTRY_RULES, REQUESTS_PER_MINUTE, RESOURCE_ID, SIDE_RULES, SPEC_RULES, TOKEN_HOST_RULES, rules,
 };
 pub use crate::settings::{
-    ActiveSideName, Canary, ControllerOwnedPodsName, Failback, FailbackModeName, HealthCheck, MismatchedTagsName,
-    MissingTags, OnMismatchName, OnPullsFailingName, OwnerKindName, Parity, Repair, RepairDirectionName, Rescue,
-    RescueModeName, Rewrite, RewriteModeName, TriggerName, UnverifiedTagsName,
+    ActiveSideName, Canary, ControllerOwnedPodsName, Failback, FailbackModeName, Failover, HealthCheck,
+    MismatchedTagsName, MissingTags, OnMismatchName, OnPullsFailingName, OwnerKindName, Parity, Proof, ProofModeName,
+    Repair, RepairDirectionName, Rescue, RescueModeName, Rewrite, RewriteModeName, TriggerName, UnverifiedTagsName,
 };
 pub use crate::status::{
     CanaryStatus, Divergence, DivergenceState, FailbackBlocker, FailbackBlockerReason, FailbackStatus, FlawedContent,
-    FlawedPart, LastFlip, ParityStatus, PlannedCopy, PodCounts, RegistryMirrorStatus, RepairStatus,
+    FlawedPart, LastFlip, ParityStatus, PlannedCopy, PodCounts, ProofFailure, ProofStatus, RegistryMirrorStatus,
+    RepairStatus,
 };
 
 /// Two registries that hold the same images, and how to move between them.
@@ -92,6 +93,10 @@ pub struct RegistryMirrorSpec {
     #[schemars(extend("maxLength" = MAX_TIME))]
     pub active_until: Option<Time>,
 
+    /// When the operator sends pods to the fallback.
+    #[serde(default)]
+    pub failover: Failover,
+
     /// When to go back to the primary after a failover.
     #[serde(default)]
     pub failback: Failback,
@@ -111,6 +116,10 @@ pub struct RegistryMirrorSpec {
     /// What is done about tags that only one side has.
     #[serde(default)]
     pub repair: Repair,
+
+    /// How it is proven, before an outage, that nodes can pull from the fallback.
+    #[serde(default)]
+    pub proof: Proof,
 }
 
 /// One of the two registries.

@@ -5,7 +5,7 @@
 
 use catamaran_core::policy::{
     ActiveSide, FailbackMode, FailoverPolicy, HealthPolicy, MirrorId, MirrorPolicy, OnMismatch, OnPullsFailing,
-    ParityPolicy, RescueMode, Trigger,
+    ParityPolicy, ProofMode, ProofPolicy, RescueMode, Trigger,
 };
 use catamaran_core::reference::{is_repository_path, is_tag};
 use catamaran_core::side::{Side, Sides};
@@ -13,12 +13,12 @@ use catamaran_core::tags::TagPatterns;
 use jiff::Timestamp;
 
 use crate::mirror::{
-    ActiveSideName, FailbackModeName, HealthCheck, OnMismatchName, OnPullsFailingName, Parity, RegistryMirror,
-    RegistryMirrorSpec, RescueModeName, TriggerName,
+    ActiveSideName, FailbackModeName, HealthCheck, OnMismatchName, OnPullsFailingName, Parity, ProofModeName,
+    RegistryMirror, RegistryMirrorSpec, RescueModeName, TriggerName,
 };
 use crate::rules::{
-    FAILURE_THRESHOLD, GRACE_PERIOD, INTERVAL, MAX_NAME, PERIOD_SECONDS, SETTLED_INTERVAL, STABLE_SECONDS,
-    SUCCESS_THRESHOLD, TIMEOUT_SECONDS,
+    FAILURE_THRESHOLD, GRACE_PERIOD, INTERVAL, MAX_NAME, PERIOD_SECONDS, PROOF_INTERVAL, SETTLED_INTERVAL,
+    STABLE_SECONDS, SUCCESS_THRESHOLD, TIMEOUT_SECONDS,
 };
 
 mod checks;
@@ -64,6 +64,7 @@ pub fn policy(mirror: &RegistryMirror) -> Result<MirrorPolicy, PolicyError> {
             RescueModeName::Off => RescueMode::Off,
         },
         repair: repair::repair(spec)?,
+        proof: proof(spec)?,
     })
 }
 
@@ -182,6 +183,24 @@ fn failover(spec: &RegistryMirrorSpec) -> Result<FailoverPolicy, PolicyError> {
             OnMismatchName::Wait => OnMismatch::Wait,
             OnMismatchName::Proceed => OnMismatch::Proceed,
         },
+        require_proof: spec.failover.require_proof,
+    })
+}
+
+fn proof(spec: &RegistryMirrorSpec) -> Result<ProofPolicy, PolicyError> {
+    let mode = match spec.proof.mode {
+        ProofModeName::Off => ProofMode::Off,
+        ProofModeName::Pull => ProofMode::Pull,
+    };
+    if spec.failover.require_proof && mode == ProofMode::Off {
+        return Err(PolicyError::new(
+            "spec.failover.requireProof",
+            "needs proof.mode Pull: without it nothing is ever proven",
+        ));
+    }
+    Ok(ProofPolicy {
+        mode,
+        interval: length(&spec.proof.interval, &PROOF_INTERVAL, "spec.proof.interval")?,
     })
 }
 

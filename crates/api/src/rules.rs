@@ -84,6 +84,8 @@ pub(crate) const BYTES_PER_SECOND: RangeInclusive<i64> = 65_536..=100_000_000_00
 pub(crate) const INTERVAL: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_hours(24);
 /// The same as [`GRACE_RULES`].
 pub(crate) const GRACE_PERIOD: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_hours(1);
+/// The same as [`PROOF_INTERVAL_RULES`].
+pub(crate) const PROOF_INTERVAL: RangeInclusive<Duration> = Duration::from_mins(10)..=Duration::from_hours(168);
 /// The same as [`SETTLED_RULES`].
 pub(crate) const SETTLED_INTERVAL: RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_hours(168);
 
@@ -96,6 +98,10 @@ pub(crate) const SPEC_RULES: &[Rule] = &[
     (
         "self.primary.registry != self.fallback.registry || self.primary.prefix != self.fallback.prefix",
         "primary and fallback must differ in registry or prefix",
+    ),
+    (
+        "!self.failover.requireProof || self.proof.mode == 'Pull'",
+        "failover.requireProof needs proof.mode Pull: without it nothing is ever proven",
     ),
     (
         "!self.primary.pullThroughCache || !self.fallback.pullThroughCache",
@@ -223,6 +229,11 @@ pub(crate) const INTERVAL_RULES: &[Rule] = &[(
 )];
 
 pub(crate) const GRACE_RULES: &[Rule] = &[("duration(self) <= duration('1h')", "gracePeriod must be at most 1h")];
+
+pub(crate) const PROOF_INTERVAL_RULES: &[Rule] = &[(
+    "duration(self) >= duration('10m') && duration(self) <= duration('168h')",
+    "interval must be between 10m and 168h",
+)];
 
 pub(crate) const SETTLED_RULES: &[Rule] = &[(
     "duration(self) >= duration('10s') && duration(self) <= duration('168h')",

@@ -11,8 +11,10 @@ use crate::rules::{
     PERIOD_SECONDS, SETTLED_RULES, STABLE_SECONDS, SUCCESS_THRESHOLD, TAG, TIMEOUT_SECONDS, rules,
 };
 
+mod proof;
 mod rewrite;
 
+pub use self::proof::{Failover, Proof, ProofModeName};
 pub use self::rewrite::{
     ControllerOwnedPodsName, MismatchedTagsName, OwnerKindName, Rewrite, RewriteModeName, UnverifiedTagsName,
 };

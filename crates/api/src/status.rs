@@ -8,6 +8,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
+mod proof;
+
+pub use self::proof::{MAX_FAILING, ProofFailure, ProofStatus};
+
 /// The value of `observedGeneration` before the operator has seen the object.
 ///
 /// No generation has it, so that tools which judge by kstatus (Flux, Helm) never take a new object for a finished one.
@@ -90,7 +94,16 @@ pub struct RegistryMirrorStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pods: Option<PodCounts>,
 
-    /// Ready, PrimaryAvailable, FallbackAvailable, PullsFailing, InSync and FailedOver; PullThroughRule where there is one to compare with; EvidenceStored
+    /// What proof pods found, while proof.mode is Pull.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proof: Option<ProofStatus>,
+
+    /// The value of the annotation catamaran.dev/reconcile-requested-at that was followed last: a comparison, and proof pods, that began
+    /// after it have ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_handled_reconcile_at: Option<String>,
+
+    /// Ready, PrimaryAvailable, FallbackAvailable, PullsFailing, InSync and FailedOver; FallbackProven while proof.mode is Pull; PullThroughRule where there is one to compare with; EvidenceStored
     /// and WorkloadsRead while they are False; Reconciling and Stalled while they are True.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
@@ -115,6 +128,8 @@ impl Default for RegistryMirrorStatus {
             untrusted: Vec::new(),
             repair: None,
             pods: None,
+            proof: None,
+            last_handled_reconcile_at: None,
             conditions: Vec::new(),
         }
     }

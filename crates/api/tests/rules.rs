@@ -111,6 +111,7 @@ fn a_new_object_shows_its_defaults_and_an_observed_generation_that_no_object_has
                 "triggers": ["Unavailable"], "onPullsFailing": "Failover",
             },
             "active": "Auto",
+            "failover": {"requireProof": false},
             "failback": {"mode": "Automatic", "stableSeconds": 300, "onMismatch": "Wait"},
             "parity": {"interval": "5m", "gracePeriod": "2m", "settledInterval": "24h"},
             "rewrite": {
@@ -124,6 +125,7 @@ fn a_new_object_shows_its_defaults_and_an_observed_generation_that_no_object_has
             },
             "rescue": {"mode": "Patch"},
             "repair": {"missingTags": "Off", "direction": "Both", "referrers": false, "concurrency": 2},
+            "proof": {"mode": "Off", "interval": "24h"},
         })
     );
     assert_eq!(

@@ -14,7 +14,8 @@ use crate::output;
 mod cluster;
 
 pub use cluster::{
-    ChangeArguments, ClusterArguments, ExplainArguments, FailbackArguments, FailoverArguments, SimulateArguments,
+    ChangeArguments, ClusterArguments, ExplainArguments, FailbackArguments, FailoverArguments, ReconcileArguments,
+    SimulateArguments,
 };
 
 /// Keeps two container registries interchangeable and moves the cluster between them.
@@ -88,6 +89,14 @@ pub enum Command {
     ///
     /// Exits with 0 when the operator has followed, with 1 when it has not within --timeout, and with 2 when nothing could be changed.
     Failback(FailbackArguments),
+    /// Verify a mirror now, and prove the fallback, instead of at the next interval
+    ///
+    /// Sets the annotation catamaran.dev/reconcile-requested-at, and waits until a comparison of the tags, and with proof.mode Pull the
+    /// proof pods, that began after it have ended.
+    ///
+    /// Exits with 0 when no problem was found, with 1 when Ready, InSync or FallbackProven is not True, or the operator has not
+    /// followed within --timeout, and with 2 when nothing could be asked for.
+    Reconcile(ReconcileArguments),
     /// Print a script that completes commands in a shell
     ///
     /// For bash: `source <(catamaran completion bash)`. As a plugin of kubectl, `kubectl catamaran` is completed by an executable named
@@ -207,6 +216,9 @@ pub struct RunArguments {
     /// A name that minted pull secrets may have; may be given more than once
     #[arg(long = "pull-secret-name", value_name = "NAME")]
     pub pull_secret_names: Vec<String>,
+    /// A namespace that proof pods may be made in; may be given more than once
+    #[arg(long = "proof-namespace", value_name = "NAME")]
+    pub proof_namespaces: Vec<String>,
     /// A namespace whose pods are left alone, at admission and when they wait for an image, besides kube-system and the
     /// operator's own; may be given more than once
     #[arg(long = "excluded-namespace", value_name = "NAME")]

@@ -1,7 +1,7 @@
 //! `catamaran failover` and `failback`: a person overrides which side is active, or ends the override.
 //!
 //! They write `spec.active` and `spec.activeUntil` and nothing else; the operator decides and acts. `owner` says who would put the
-//! field back, `follow` waits for the operator.
+//! field back.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -21,9 +21,8 @@ use serde_json::json;
 
 use crate::cli::{ChangeArguments, FailbackArguments, FailoverArguments, Output};
 use crate::cluster::{self, Cluster};
-use crate::{exit, output, table};
+use crate::{exit, follow, output, table};
 
-mod follow;
 mod owner;
 
 /// The name under which the spec is changed.
@@ -159,7 +158,7 @@ async fn flip(
                 .is_none_or(|to| status.and_then(|status| status.active) == Some(to))
     };
     let (latest, followed) = if waits {
-        follow::follow(&cluster, after, arguments.timeout, has_followed).await?
+        follow::follow(&cluster, after, arguments.timeout, has_followed, active).await?
     } else {
         (after, false)
     };
@@ -177,6 +176,11 @@ async fn flip(
         message: message(&policy, &change, &status, arguments, followed),
         warnings: warnings(&before, &change),
     })
+}
+
+fn active(mirror: &RegistryMirror) -> String {
+    let active = mirror.status.as_ref().and_then(|status| status.active);
+    active.map_or_else(|| "not observed yet".to_owned(), |side| format!("{side} is active"))
 }
 
 /// Writes the override. A mirror that has it already is left as it is.

@@ -6,7 +6,7 @@
 //! Reading order: [`cli`] is what can be typed; [`run`] is the operator, with [`http`], [`telemetry`] and
 //! [`exposition`] around it; [`diff`] compares two repositories without a cluster; [`check`] says what stands between here and an image; [`status`]
 //! shows mirrors as a table; [`explain`] says where an image goes, by what [`view`] reads of the cluster, with the words of [`why`];
-//! [`simulate`] tells what would start from the fallback; [`flip`] overrides which side is active; [`cluster`] is where mirrors are; [`completion`] answers shells and kubectl; [`near`] suggests names; [`table`] and [`output`] are how they print,
+//! [`simulate`] tells what would start from the fallback; [`flip`] overrides which side is active, [`reconcile`] has everything verified now, and [`follow`] waits for the operator; [`cluster`] is where mirrors are; [`completion`] answers shells and kubectl; [`near`] suggests names; [`table`] and [`output`] are how they print,
 //! and [`exit`] how they end.
 
 use std::process::ExitCode;
@@ -20,9 +20,11 @@ mod exit;
 mod explain;
 mod exposition;
 mod flip;
+mod follow;
 mod http;
 mod near;
 mod output;
+mod reconcile;
 #[cfg(test)]
 mod reference;
 mod run;
@@ -53,6 +55,7 @@ fn main() -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Failover(arguments) => flip::failover(&arguments),
         Command::Failback(arguments) => flip::failback(&arguments),
+        Command::Reconcile(arguments) => reconcile::run(&arguments),
         Command::Simulate(arguments) => simulate::run(&arguments),
         Command::Status(arguments) => status::run(&arguments).map(|()| ExitCode::SUCCESS),
         Command::Version(arguments) => cli::print_version(&arguments).map(|()| ExitCode::SUCCESS),

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use catamaran_api::mirror::RegistryMirrorStatus;
+use catamaran_api::conditions;
+use catamaran_api::mirror::{ProofFailure, ProofStatus, RegistryMirrorStatus};
 use catamaran_certificates::ServingCertificate;
 use catamaran_controller::events;
 use catamaran_controller::metrics::Metrics;
@@ -16,10 +17,12 @@ use catamaran_core::endpoint::{Outcome, Unavailable};
 use catamaran_core::mirror::failover::{Flip, FlipReason};
 use catamaran_core::mirror::parity::Summary;
 use catamaran_core::mirror::prewarm::Holdings;
+use catamaran_core::mirror::proof::reading::Cause;
 use catamaran_core::side::Side;
 use catamaran_lease::Leadership;
 use clap::CommandFactory as _;
 use jiff::Timestamp;
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::{cli, exit, exposition};
@@ -84,7 +87,7 @@ const ENVIRONMENT: &[(&str, &str, &str)] = &[
         "The folder of the config.json with credentials; absent: `.docker` in HOME.",
     ),
     (
-        "`status`, `check`, `explain`, `simulate`, `failover`, `failback`",
+        "`status`, `check`, `explain`, `simulate`, `failover`, `failback`, `reconcile`",
         "KUBECONFIG",
         "The kubeconfig; absent: `~/.kube/config`, or the cluster that the command runs in.",
     ),
@@ -288,7 +291,7 @@ fn the_page_of_the_metrics_is_up_to_date() {
         let labels = metric.labels.iter().map(|(label, values)| {
             let values: Vec<String> = values.iter().map(|value| code(value)).collect();
             match &**label {
-                "mirror" => code(label),
+                "mirror" | "namespace" | "node" => code(label),
                 _ => format!("{}: {}", code(label), values.join(" ")),
             }
         });
@@ -357,6 +360,41 @@ fn process() -> exposition::Process {
     }
 }
 
+/// A status with one failure of each cause.
+fn unproven() -> RegistryMirrorStatus {
+    let failure = |cause: Cause| ProofFailure {
+        namespace: "shop".to_owned(),
+        node: "node-1".to_owned(),
+        reason: cause.as_str().to_owned(),
+        ..ProofFailure::default()
+    };
+    let condition = json!({
+        "type": conditions::FALLBACK_PROVEN, "status": "False", "reason": "PullsFail", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    });
+    RegistryMirrorStatus {
+        proof: Some(ProofStatus {
+            failing: Cause::ALL.map(failure).into(),
+            ..ProofStatus::default()
+        }),
+        conditions: vec![serde_json::from_value(condition).unwrap()],
+        ..RegistryMirrorStatus::default()
+    }
+}
+
+fn sample_proofs(metrics: &Metrics, mirror: &str) {
+    metrics.reported(mirror, &unproven());
+    for kind in ["Pulled", "PullsFail", "Skipped"] {
+        metrics.proof.ended(mirror, kind);
+    }
+    for cause in Cause::ALL
+        .into_iter()
+        .filter(|cause| !matches!(cause, Cause::Pull(_) | Cause::PullNotEnded))
+    {
+        metrics.proof.ended(mirror, cause.as_str());
+    }
+}
+
 /// Counts one of everything, so that every value of every label shows.
 fn sample(metrics: &Metrics) {
     let mirror = "apps";
@@ -385,7 +423,7 @@ fn sample(metrics: &Metrics) {
         );
     }
     metrics.scanned(mirror, &Summary::default(), now, now);
-    metrics.reported(mirror, &RegistryMirrorStatus::default());
+    sample_proofs(metrics, mirror);
     for kind in ["patched", "replaced", "failed"] {
         metrics.rescued(mirror, kind);
     }

@@ -11,6 +11,7 @@ use catamaran_controller::context::{self, Context};
 use catamaran_controller::endpoints::{self, Endpoints, ReplicaName};
 use catamaran_controller::mirrors::{self, MirrorTasks, MirrorsContext, Readings};
 use catamaran_controller::pods::{self, CensusTask, PodsContext};
+use catamaran_controller::proofs::{self, Proofs};
 use catamaran_controller::publish::{
     EvidenceStore, FreshnessLayer, NewsReceiver, Replica, Snapshot, SnapshotMetrics, SnapshotPublisher, ViewUpdate,
     WatchFreshness, serve_view,
@@ -170,10 +171,21 @@ impl Parts {
         let store = Arc::new(EvidenceStore::new(&replica));
         let (publisher, ends) =
             SnapshotPublisher::new(&replica, Arc::new(excluded), freshness.clone(), Arc::clone(&store));
-        let (census, census_task) = pods::census(client.clone(), table.clone(), arguments.read_workloads);
+        let clock = Clock::start();
+        let proofs = Arc::new(Proofs::new(
+            &arguments.pod_name,
+            arguments.proof_namespaces.iter().cloned(),
+            clock.now(),
+        ));
+        let (census, census_task) = pods::census(
+            client.clone(),
+            table.clone(),
+            arguments.read_workloads,
+            proofs.namespaces(),
+        );
         let context = Arc::new(Context {
             namespace: arguments.namespace.clone(),
-            clock: Clock::start(),
+            clock,
             leadership,
             connections: Connections::new(client.clone(), &arguments.namespace, Arc::new(Budgets::new())),
             table,
@@ -190,6 +202,7 @@ impl Parts {
             endpoints: Arc::new(Endpoints::on_node(&arguments.node_name)),
             readings: Readings::default(),
             census,
+            proofs,
         };
         let view = Arc::new(View::new(Instant::now()));
         let counted = Arc::<catamaran_webhook::metrics::Metrics>::default();
@@ -312,7 +325,9 @@ impl Parts {
             lease: arguments.lease.clone(),
         };
         let endpoints = Arc::clone(&self.mirrors.endpoints);
+        let proofs = Arc::clone(&self.mirrors.proofs);
         let leading = vec![
+            tokio::spawn(proofs::run(context(), proofs, stopping())),
             tokio::spawn(endpoints::run(context(), endpoints, name, stopping())),
             tokio::spawn(mirrors::run(self.mirrors, self.tasks, self.news, stopping())),
             tokio::spawn(pods::run(pods, stopping())),

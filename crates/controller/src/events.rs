@@ -95,6 +95,10 @@ events! {
     UNTRUSTED = Warning "Untrusted" of "RegistryMirror" by "Verify";
     /// All verified tags are the same again.
     TAGS_MATCH = Normal "TagsMatch" of "RegistryMirror" by "Verify";
+    /// Proof pods can't pull from the fallback, or policies refuse them; the message says where and why.
+    FALLBACK_NOT_PROVEN = Warning "FallbackNotProven" of "RegistryMirror" by "Prove";
+    /// Proof pods can pull from the fallback again, on each node and for each namespace.
+    FALLBACK_PROVEN = Normal "FallbackProven" of "RegistryMirror" by "Prove";
     /// The paths of a pull-through cache are not where the cloud caches the other side; the message says which prefix to set.
     PULL_THROUGH_RULE = Warning "PullThroughRule" of "RegistryMirror" by "Verify";
     /// What was verified can't be stored, so the webhooks of other replicas don't know it; the message says why.

@@ -5,7 +5,7 @@
 //!
 //! Modules in reading order: [`publish`] watches mirrors and keeps the snapshot and the evidence; [`mirrors`] runs one task for each
 //! mirror, which feeds its machine and carries out its effects; [`endpoints`] probes each registry once for all of them; [`pods`] reads pods, rescues those that wait for an image, and says
-//! what is in use; [`pull_secrets`] mints credentials for pods; [`notifications`] takes a registry's notification as a reason to look
+//! what is in use; [`proofs`] makes pods that pull from the fallback; [`pull_secrets`] mints credentials for pods; [`notifications`] takes a registry's notification as a reason to look
 //! at a tag. [`connections`] turns Secrets into registry clients; [`writes`] limits how many writes are under way; [`context`], [`clock`], [`events`] and [`metrics`] are shared.
 
 pub mod clock;
@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod mirrors;
 pub mod notifications;
 pub mod pods;
+pub mod proofs;
 pub mod publish;
 pub mod pull_secrets;
 #[cfg(test)]

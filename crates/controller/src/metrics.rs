@@ -21,6 +21,10 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+mod proof;
+
+pub use proof::{ProofLabels, ProofMetrics};
+
 /// Labels of what is told of one side of one mirror.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct SideLabels {
@@ -105,6 +109,8 @@ pub struct Metrics {
     prewarmed: Family<KindLabels, Counter>,
     reconcile_errors: Family<ErrorLabels, Counter>,
     notifications: Family<NotificationLabels, Counter>,
+    /// What proof pods found.
+    pub proof: ProofMetrics,
     known: Mutex<BTreeSet<String>>,
 }
 
@@ -138,6 +144,7 @@ impl Default for Metrics {
             prewarmed: Family::default(),
             reconcile_errors: Family::default(),
             notifications: Family::default(),
+            proof: ProofMetrics::default(),
             known: Mutex::default(),
         }
     }
@@ -177,6 +184,7 @@ impl Metrics {
             self.copied_bytes.clone(),
         );
         self.register_caches(registry);
+        self.proof.register(registry);
         registry.register(
             "reconcile_errors",
             "Reconciles whose writes failed",
@@ -368,6 +376,7 @@ impl Metrics {
         self.pulls_failing.get_or_create(&labels).set(i64::from(fail));
         let failing = status.pods.as_ref().map_or(0, |pods| pods.failing);
         self.failing_pods.get_or_create(&labels).set(failing);
+        self.proof.reported(mirror, status);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if !known.contains(mirror) {
             known.insert(mirror.to_owned());
@@ -428,6 +437,7 @@ impl Metrics {
         for mirror in known.extract_if(.., |mirror| !keep(mirror)) {
             let labels = MirrorLabels { mirror: mirror.clone() };
             self.epoch.remove(&labels);
+            self.proof.forget(&mirror);
             self.pulls_failing.remove(&labels);
             self.failing_pods.remove(&labels);
             self.broken_tags.remove(&labels);

@@ -37,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::Context;
 use crate::endpoints::Endpoints;
 use crate::pods::{Census, PodReports};
+use crate::proofs::Proofs;
 use crate::publish::{MirrorNews, NewsReceiver};
 pub use comparison::Comparison;
 pub use evidence::{EvidenceOut, Groups};
@@ -56,6 +57,8 @@ pub struct MirrorsContext {
     pub readings: Readings,
     /// What pods and workloads use.
     pub census: Census,
+    /// Who makes proof pods.
+    pub proofs: Arc<Proofs>,
 }
 
 impl Deref for MirrorsContext {

@@ -283,6 +283,8 @@ impl World {
             observed: seen.observed.clone(),
             canary: seen.canary.clone(),
             rescued: 0,
+            proof: None,
+            reconciled: None,
         };
     }
 }

@@ -3,7 +3,7 @@
 //! [`Mirror`] owns it all: [`Mirror::handle`] takes in an [`Event`] and returns [`Effect`]s, [`Mirror::view`] is what the status
 //! says. Each decision has a file of its own: which side is active ([`failover`]), whether going back is safe ([`failback`]), what was
 //! verified of each tag ([`parity`]), which manifest is probed (`canary`), which tags are copied ([`repair`]) and which a cache is asked
-//! for ([`prewarm`]).
+//! for ([`prewarm`]), what proof pods pull ([`proof`]).
 
 mod cache;
 mod canary;
@@ -24,7 +24,9 @@ mod pass;
 mod pause;
 pub mod prewarm;
 mod probes;
+pub mod proof;
 pub mod pulls;
+mod reconcile;
 pub mod repair;
 mod verification;
 mod view;
@@ -33,7 +35,7 @@ pub use contents::{Depth, Finding, FlawedContent, FlawedPart, Inspect, Inspected
 pub use effect::{Announcement, Effect, Expected, Resolve};
 pub use event::{
     CacheRule, CopyDone, CopyEnded, CopyFailure, Event, LARGEST_PIECE, Listed, ListedTag, Listing, PrewarmOutcome,
-    Probed, ReadFailure, ReferenceName, RequestId, Resolved, StatusRead, WriteProblem,
+    Probed, ProofEnded, ReadFailure, ReferenceName, RequestId, Resolved, StatusRead, WriteProblem,
 };
 pub use flips::{active_side, latest};
 pub use machine::Mirror;

@@ -21,6 +21,8 @@ pub const REWRITE_DISABLED: &str = "disabled";
 /// The annotation by which the kubelet marks the API's copy of a static pod.
 pub const STATIC_POD: &str = "kubernetes.io/config.mirror";
 
+/// The group of the mirrors, which own proof pods.
+const API_GROUP: &str = "catamaran.dev";
 /// The namespace of the cluster's own components, whose pods are never rewritten.
 const KUBE_SYSTEM: &str = "kube-system";
 /// What injectors replace at admission, whatever registry its name would lead to: Istio's for its sidecars and gateways.
@@ -92,7 +94,9 @@ impl Owner<'_> {
 
     /// Whether the mirror rewrites pods of such an owner.
     fn may_be_rewritten(&self, rewrite: &RewritePolicy) -> bool {
-        self.is_built_in() || rewrite.allows_owner(self.api_group(), self.kind)
+        // A proof pod names the side that it is about.
+        let is_mirror = self.api_group() == API_GROUP;
+        !is_mirror && (self.is_built_in() || rewrite.allows_owner(self.api_group(), self.kind))
     }
 
     /// Whether this is one of the built-in controllers, which never look at the images of their pods. The group counts:

@@ -14,11 +14,13 @@ use crate::tags::TagFilter;
 
 mod glob;
 mod health;
+mod proof;
 mod provider;
 mod rewrite;
 
 pub use self::glob::{ImageGlob, ImageGlobError};
 pub use self::health::OnPullsFailing;
+pub use self::proof::{ProofMode, ProofPolicy};
 pub use self::provider::{Provider, ProviderFacts};
 pub use self::rewrite::{
     ControllerOwnedPods, IMAGE_COMPARING_OPERATORS, MismatchedTags, OwnerKind, RewriteMode, RewritePolicy,
@@ -67,6 +69,8 @@ pub struct MirrorPolicy {
     pub rescue: RescueMode,
     /// What is done about tags that one side lacks.
     pub repair: RepairPolicy,
+    /// How it is proven that nodes can pull from the fallback.
+    pub proof: ProofPolicy,
 }
 
 impl MirrorPolicy {
@@ -85,6 +89,7 @@ impl MirrorPolicy {
             rewrite: RewritePolicy::default(),
             rescue: RescueMode::default(),
             repair: RepairPolicy::default(),
+            proof: ProofPolicy::default(),
         }
     }
 
@@ -264,6 +269,8 @@ pub struct FailoverPolicy {
     pub stable: Duration,
     /// Whether failback waits for references in use that the primary lacks or has with another digest.
     pub on_mismatch: OnMismatch,
+    /// Whether a failover by the operator needs pulls from the fallback to be proven.
+    pub require_proof: bool,
 }
 
 impl Default for FailoverPolicy {
@@ -274,6 +281,7 @@ impl Default for FailoverPolicy {
             failback: FailbackMode::Automatic,
             stable: Duration::from_mins(5),
             on_mismatch: OnMismatch::Wait,
+            require_proof: false,
         }
     }
 }

@@ -41,7 +41,7 @@ impl Reviewed {
 /// Answers one review. Never refuses: what can't be read or is not a Pod is allowed as it is, with a warning.
 ///
 /// Without a table (the view of the mirrors is too old to act on) Pods are left as they are, and so are those that the
-/// operator itself changes, which goes by the name `own_user`.
+/// operator itself changes, which goes by the name `own_user`; those that it makes only get pull secrets.
 pub fn review(body: &[u8], table: Option<&RouteTable>, own_user: &str) -> Reviewed {
     let review: Review<'_> = match Reader::from_bytes(body).and_then(Reader::whole) {
         Ok(review) => review,
@@ -166,11 +166,13 @@ fn conclude(request: &Request<'_>, table: Option<&RouteTable>, own_user: &str) -
             "catamaran left the object as it is: it is not a Pod of v1",
         );
     }
-    if request.user.username.as_str() == own_user {
-        return Conclusion::Pass(Outcome::Exempt);
-    }
-    let Some(scope) = Scope::of(request) else {
-        return Conclusion::Pass(Outcome::NotApplicable);
+    let is_own = request.user.username.as_str() == own_user;
+    let Some(scope) = Scope::of(request).filter(|scope| !is_own || scope.may_add_secrets()) else {
+        return Conclusion::Pass(if is_own {
+            Outcome::Exempt
+        } else {
+            Outcome::NotApplicable
+        });
     };
     let Some(pod) = &request.object else {
         return Conclusion::Warn(
@@ -186,8 +188,24 @@ fn conclude(request: &Request<'_>, table: Option<&RouteTable>, own_user: &str) -
         return Conclusion::Pass(Outcome::Exempt);
     }
     let labels = labels(pod.metadata.as_ref());
-    let routes = table.pod(&facts(namespace, pod.metadata.as_ref(), &labels));
-    change(pod, &scope, &routes)
+    let facts = facts(namespace, pod.metadata.as_ref(), &labels);
+    if is_own {
+        return prepare_proof(pod, &scope, &table.pod(&PodFacts { owner: None, ..facts }));
+    }
+    change(pod, &scope, &table.pod(&facts))
+}
+
+/// A proof pod of the operator's own is to pull what it names, with the pull secrets that any other pod would get.
+fn prepare_proof(pod: &Pod<'_>, scope: &Scope<'_>, routes: &PodRoutes<'_>) -> Conclusion {
+    let mut patch = Patch::default();
+    let sites = sites::of(&pod.spec, scope).into_iter();
+    let decided: Vec<ImageRoute<'_>> = sites.map(|site| routes.image(site.image, site.never)).collect();
+    add_secrets(
+        &routes.pull_secrets(&decided),
+        pod.spec.pull_secrets.as_ref(),
+        &mut patch,
+    );
+    Conclusion::Change(patch, Tally::default())
 }
 
 fn labels<'a>(metadata: Option<&'a Metadata<'_>>) -> Vec<(&'a str, &'a str)> {

@@ -581,17 +581,57 @@ fn pods_that_no_mirror_matches_are_left_byte_for_byte() {
 }
 
 #[test]
-fn the_operators_own_requests_and_exempt_namespaces_are_left_alone() {
-    for (pointer, value) in [
-        ("//namespace", "kube-system"),
-        ("//namespace", "catamaran"),
-        ("//userInfo/username", "system:serviceaccount:catamaran:catamaran"),
-    ] {
+fn the_operators_own_changes_and_exempt_namespaces_are_left_alone() {
+    for (pointer, value) in [("//namespace", "kube-system"), ("//namespace", "catamaran")] {
         let body = with(CREATE, &[(pointer, value.into())]);
         let answered = answer(body.as_bytes(), Some(&table(Side::Fallback)));
         assert_eq!(answered.outcome, Outcome::Exempt, "{pointer} {value}");
         assert_eq!(answered.patch.0, []);
     }
+    let body = with(UPDATE, &[("//userInfo/username", support::OWN_USER.into())]);
+    let answered = answer(body.as_bytes(), Some(&table(Side::Fallback)));
+    assert_eq!(answered.outcome, Outcome::Exempt);
+    assert_eq!(answered.patch.0, []);
+}
+
+/// A proof pod of the mirror `apps`, as the operator makes it while the primary is active; as whom it is made.
+fn proof_pod(user: &str) -> String {
+    let owner = json!([{"apiVersion": "catamaran.dev/v1alpha1", "kind": "RegistryMirror", "name": "apps", "uid": "u", "controller": true}]);
+    let changes = [
+        ("/metadata/ownerReferences", owner),
+        ("/metadata/labels", json!({"catamaran.dev/proof": "apps"})),
+        ("/spec/containers/0/image", json!("ghcr.io/devopskev/shop/web:3f2a91c")),
+        ("//userInfo/username", user.into()),
+    ];
+    with(CREATE, &changes)
+}
+
+#[test]
+fn proof_pod_of_the_operator_gets_pull_secrets_and_keeps_its_images() {
+    let body = proof_pod(support::OWN_USER);
+    let answered = answer(body.as_bytes(), Some(&table(Side::Primary)));
+    assert_eq!(
+        answered.at("/spec/containers/0/image"),
+        Some("ghcr.io/devopskev/shop/web:3f2a91c")
+    );
+    let secrets = answered.object["spec"]["imagePullSecrets"].to_string();
+    assert!(
+        secrets.contains("ghcr-pull") && secrets.contains("acr-pull"),
+        "{secrets}"
+    );
+    assert_eq!(answered.annotation("original-images"), None);
+}
+
+#[test]
+fn label_of_a_proof_pod_exempts_nobody_elses_pod() {
+    let labels = json!({"catamaran.dev/proof": "apps"});
+    let body = with(CREATE, &[("/metadata/labels", labels)]);
+    let answered = answer(body.as_bytes(), Some(&table(Side::Fallback)));
+    assert_eq!(
+        answered.at("/spec/containers/0/image"),
+        Some("ghcr.io/devopskev/shop/web:3f2a91c")
+    );
+    assert_eq!(answered.outcome, Outcome::Patched);
 }
 
 #[test]

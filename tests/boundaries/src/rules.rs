@@ -32,6 +32,7 @@ pub(crate) const ORDERS: &[(&str, Order)] = &[
             "publish",
             "context",
             "pods",
+            "proofs",
             "endpoints",
             "mirrors",
             "notifications",

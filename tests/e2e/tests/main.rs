@@ -22,6 +22,7 @@ mod nodes;
 mod parity;
 mod policies;
 mod private;
+mod proofs;
 mod quiet;
 mod release;
 mod repair;
@@ -215,7 +216,7 @@ fn lanes() -> Vec<Lane> {
     let nodes = Suite {
         cluster: format!("{cluster}-nodes"),
         nodes: 2,
-        beside: [nodes::SCENARIOS, serial::SCENARIOS].concat(),
+        beside: [nodes::SCENARIOS, serial::SCENARIOS, proofs::SCENARIOS].concat(),
         alone: Vec::new(),
     };
     vec![vec![first], vec![releases, nodes]]

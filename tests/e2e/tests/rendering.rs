@@ -468,6 +468,7 @@ fn exposed() -> BTreeSet<String> {
     let (counter, histogram) = (["_total"], ["_bucket", "_sum", "_count"]);
     for (path, definition) in [
         ("crates/controller/src/metrics.rs", "pubstructMetrics{"),
+        ("crates/controller/src/metrics/proof.rs", "pubstructProofMetrics{"),
         ("crates/controller/src/publish/metrics.rs", "pubstructSnapshotMetrics{"),
     ] {
         let source = dense(path);

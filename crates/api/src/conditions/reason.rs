@@ -52,7 +52,7 @@ words! {
     /// The credentials are not accepted (401). Not an outage unless healthCheck.triggers lists Unauthorized. Fix the Secret or the
     /// identity.
     UNAUTHORIZED = UnknownReason::Unauthorized.as_str();
-    /// Access is denied (403): a right is missing. For a registry, not an outage unless healthCheck.triggers lists Forbidden.
+    /// Access is denied (403): a right is missing. Of FallbackProven: the operator may not make pods. For a registry, not an outage unless healthCheck.triggers lists Forbidden.
     FORBIDDEN = UnknownReason::Forbidden.as_str();
     /// The registry's firewall refuses this network (403). The message has the addresses that it saw. Not an outage unless
     /// healthCheck.triggers lists Forbidden.
@@ -103,6 +103,19 @@ words! {
     PRIMARY_RECOVERED = FlipReason::PrimaryRecovered.as_str();
     /// The last change: spec.active requested it.
     REQUESTED = FlipReason::Requested.as_str();
+
+    /// On each node a proof pod could pull from the fallback, with the credentials of each namespace.
+    PROVEN = "Proven";
+    /// Proof pods can't pull from the fallback: the message and status.proof have namespaces, nodes and causes.
+    PULLS_FAIL = "PullsFail";
+    /// A policy of the cluster refuses pods with the fallback's images; the message has its words. Real pods would be refused, too.
+    POD_REFUSED = "PodRefused";
+    /// Not all proof pods have ended for the first time.
+    NOT_PROVEN_YET = "NotProvenYet";
+    /// Some proof pods were not run: no room on the node, a node that is down. No pull is known to fail.
+    PODS_NOT_RUN = "PodsNotRun";
+    /// No namespace of the chart's proof.namespaces has pods of the mirror.
+    NOTHING_TO_PROVE = "NothingToProve";
 
     /// The mirror's paths are those of the cloud's rule.
     RULE_FITS = "RuleFits";

@@ -91,6 +91,22 @@ pub struct FailbackArguments {
     pub change: ChangeArguments,
 }
 
+/// Arguments of `reconcile`.
+#[derive(Args, Debug)]
+pub struct ReconcileArguments {
+    /// The mirror
+    pub name: String,
+    /// How long the operator is waited for; 0s: not at all
+    #[arg(long, default_value = "15m", value_parser = timeout, value_name = "DURATION")]
+    pub timeout: Duration,
+    /// How to print it
+    #[arg(short, long, value_enum, default_value_t)]
+    pub output: Output,
+    /// Where to find the cluster
+    #[command(flatten)]
+    pub cluster: ClusterArguments,
+}
+
 /// How a change is made and followed.
 #[derive(Args, Debug)]
 pub struct ChangeArguments {

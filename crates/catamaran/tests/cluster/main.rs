@@ -10,6 +10,7 @@ mod apiserver;
 mod explain;
 mod flip;
 mod objects;
+mod reconcile;
 mod simulate;
 #[path = "../support/mod.rs"]
 mod support;

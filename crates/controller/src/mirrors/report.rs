@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use crate::events;
 use crate::publish::flips::{as_stored, flip};
 
+mod proof;
 mod statements;
 mod status;
 #[cfg(test)]
@@ -64,8 +65,11 @@ pub(crate) fn report(mirror: &RegistryMirror, view: &View, now: Timestamp) -> Re
     if let Some(observation) = observation {
         status::observe(&mut after, observation);
     }
-    let statements = statements::of(view);
-    for kind in conditions_without(&statements) {
+    let mut statements = statements::of(view);
+    let proof_stands = observation.is_some_and(|observation| proof::stands(&before, observation));
+    let stands = |kind: &str| proof_stands && kind == conditions::FALLBACK_PROVEN;
+    statements.retain(|statement| !stands(statement.kind));
+    for kind in conditions_without(&statements).into_iter().filter(|kind| !stands(kind)) {
         conditions::remove_condition(&mut after.conditions, kind);
     }
     for statement in statements {
@@ -95,6 +99,8 @@ pub(crate) fn read_status(mirror: &RegistryMirror) -> StatusRead {
         observed,
         canary: canary(status),
         rescued: u64::try_from(rescued).unwrap_or_default(),
+        proof: status.proof.as_ref().map(proof::read),
+        reconciled: status.last_handled_reconcile_at.clone(),
     }
 }
 
@@ -122,6 +128,7 @@ fn conditions_without(statements: &[Statement]) -> Vec<&'static str> {
     let passing = [
         conditions::RECONCILING,
         conditions::STALLED,
+        conditions::FALLBACK_PROVEN,
         conditions::PULL_THROUGH_RULE,
         conditions::EVIDENCE_STORED,
         conditions::WORKLOADS_READ,
@@ -203,7 +210,7 @@ impl Change {
 }
 
 /// Every change that is announced.
-static CHANGES: [Change; 11] = [
+static CHANGES: [Change; 13] = [
     Change::bad(conditions::IN_SYNC, "False", &events::TAGS_DIFFER),
     Change::good(conditions::IN_SYNC, &events::TAGS_MATCH),
     Change::bad(conditions::PRIMARY_AVAILABLE, "False", &events::SIDE_UNAVAILABLE),
@@ -215,6 +222,8 @@ static CHANGES: [Change; 11] = [
         from: Some("True"),
         ..Change::bad(conditions::PULLS_FAILING, "False", &events::PULLS_WORK)
     },
+    Change::bad(conditions::FALLBACK_PROVEN, "False", &events::FALLBACK_NOT_PROVEN),
+    Change::good(conditions::FALLBACK_PROVEN, &events::FALLBACK_PROVEN),
     Change::bad(conditions::PULL_THROUGH_RULE, "False", &events::PULL_THROUGH_RULE),
     Change::bad(conditions::STALLED, "True", &events::STALLED),
     Change::bad(conditions::EVIDENCE_STORED, "False", &events::EVIDENCE_NOT_STORED),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use catamaran_api::annotations::RECONCILE_REQUESTED_AT;
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_core::mirror::failover::Standing;
 use catamaran_core::mirror::{Event, Mirror, RequestId, latest};
@@ -14,6 +15,7 @@ use catamaran_lease::Leadership;
 use kube::ResourceExt as _;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::evidence::{EvidenceOut, Groups};
 use super::object::Object;
@@ -33,6 +35,9 @@ mod writing;
 
 /// Before an object is read that the watch seems to have shown out of order.
 const SETTLE: Duration = Duration::from_secs(2);
+
+/// A longer word that asks to reconcile is ignored: it is repeated in the status.
+const LONGEST_WORD: usize = 256;
 
 /// What a job came back with.
 enum Outcome {
@@ -69,6 +74,8 @@ pub(super) struct Task {
     pass: PassReading,
     copies: JoinSet<()>,
     round: Arc<copying::Round>,
+    /// Cancelled to end the proof pods that are under way.
+    proofs: CancellationToken,
     evidence: EvidenceOut,
     /// How often the evidence was found lost, as of the object that was read last.
     evidence_lost: u64,
@@ -108,6 +115,7 @@ impl Task {
             pass: PassReading::default(),
             copies: JoinSet::new(),
             round: Arc::default(),
+            proofs: CancellationToken::new(),
             evidence: EvidenceOut::default(),
             evidence_lost: 0,
             hanging,
@@ -222,8 +230,12 @@ impl Task {
         let epoch = read.standing.as_ref().map_or(0, |standing| standing.epoch);
         self.flip.take_if(|flip| flip.epoch <= epoch);
         read.standing = latest(read.standing, self.flip.as_deref());
+        let asked = mirror.annotations().get(RECONCILE_REQUESTED_AT).cloned();
         self.object = Some(mirror);
         self.feed(Event::Status(Box::new(read)));
+        if let Some(word) = asked.filter(|word| word.len() <= LONGEST_WORD) {
+            self.feed(Event::Reconcile(word));
+        }
     }
 
     /// Takes a flip that is stored apart. One that was heard of stays until a status says it.

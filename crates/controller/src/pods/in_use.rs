@@ -1,6 +1,6 @@
 //! Which images the cluster uses: one list of pods, and one of each kind of workload, for all mirrors together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,6 +102,8 @@ pub struct CensusTask {
     client: kube::Client,
     table: watch::Receiver<Arc<RouteTable>>,
     reads_workloads: bool,
+    /// Where proof pods may be made.
+    provable: Arc<BTreeSet<String>>,
     asked: mpsc::Receiver<Asked>,
     last: Option<Count>,
     /// Lists that failed in a row.
@@ -117,17 +119,19 @@ struct Count {
 }
 
 /// A census over the mirrors of `table`. Templates of workloads are read if `reads_workloads`; the second value does the
-/// work.
+/// work. What proof pods would pull is counted for these namespaces.
 pub fn census(
     client: kube::Client,
     table: watch::Receiver<Arc<RouteTable>>,
     reads_workloads: bool,
+    provable: Arc<BTreeSet<String>>,
 ) -> (Census, CensusTask) {
     let (sender, asked) = mpsc::channel(MOST_WAITING);
     let task = CensusTask {
         client,
         table,
         reads_workloads,
+        provable,
         asked,
         last: None,
         failures: 0,
@@ -223,7 +227,7 @@ impl CensusTask {
     async fn count(&self) -> Result<Count, ListError> {
         let begun = Instant::now();
         let table = ScopedTable::new(&self.table.borrow());
-        let mut count = UsageCount::new(&table.table);
+        let mut count = UsageCount::new(&table.table).proving_in(Arc::clone(&self.provable));
         let params = ListParams::default().limit(PAGE).fields(NOT_OVER);
         self.each("/api/v1/pods", params, |pod: PodObject| {
             if !pod.record.node.is_empty() {

@@ -115,6 +115,7 @@ impl PodRecord {
             is_static: metadata.annotations.is_static,
             has_annotations: metadata.annotations.exist,
             image_volumes,
+            service_account: spec.service_account_name.unwrap_or_default(),
             pull_secrets: spec
                 .image_pull_secrets
                 .into_iter()

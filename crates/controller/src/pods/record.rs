@@ -33,6 +33,8 @@ pub(super) struct PodRecord {
     pub(super) containers: Box<[ContainerRecord]>,
     pub(super) image_volumes: Box<[VolumeRecord]>,
     pub(super) pull_secrets: Box<[Box<str>]>,
+    /// Its service account; empty: the default one.
+    pub(super) service_account: Box<str>,
 }
 
 /// How far a pod has got.
@@ -119,8 +121,12 @@ impl PodRecord {
         let secrets = self.pull_secrets.iter().map(|name| size_of::<Box<str>>() + name.len());
         let owner = self.owner.as_ref();
         let owner = owner.map_or(0, |owner| owner.api_version.len() + owner.kind.len() + owner.uid.len());
-        let names =
-            self.uid.len() + self.resource_version.len() + self.namespace.len() + self.name.len() + self.node.len();
+        let names = self.uid.len()
+            + self.resource_version.len()
+            + self.namespace.len()
+            + self.name.len()
+            + self.node.len()
+            + self.service_account.len();
         let lists: usize = containers.chain(volumes).chain(labels).chain(secrets).sum();
         size_of::<PodRecord>() + lists + owner + names
     }
@@ -190,6 +196,8 @@ impl PodRecord {
         UsedImages {
             facts: self.facts(labels),
             is_template: false,
+            service_account: &self.service_account,
+            pull_secrets: self.pull_secrets.iter().map(|name| &**name).collect(),
             images: containers.chain(volumes).collect(),
         }
     }

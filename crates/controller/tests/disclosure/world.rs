@@ -126,13 +126,14 @@ impl World {
     /// Runs the mirror's task and what watches pods.
     fn start(&self, work: &mut JoinSet<()>, stop: &CancellationToken) -> NewsSender {
         let context = &self.context;
-        let (census, task) = pods::census(context.client.clone(), context.table.clone(), false);
+        let (census, task) = pods::census(context.client.clone(), context.table.clone(), false, Arc::default());
         work.spawn(task.run());
         let mirrors = MirrorsContext {
             shared: Arc::clone(context),
             endpoints: Arc::default(),
             readings: Readings::default(),
             census,
+            proofs: Arc::new(crate::proofs::Proofs::new("replica", [], jiff::Timestamp::UNIX_EPOCH)),
         };
         let (news, receiver) = news::channel();
         let tasks = Arc::clone(&self.tasks);

@@ -320,6 +320,8 @@ impl World {
                 observed: seen.observed,
                 canary: seen.canary,
                 rescued: seen.rescued,
+                proof: None,
+                reconciled: seen.reconciled,
             };
         }
         self.queue.push_back(Event::Status(Box::new(self.status.clone())));

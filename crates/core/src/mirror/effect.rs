@@ -8,6 +8,7 @@ use super::contents::Inspect;
 use super::event::{ReferenceName, RequestId};
 use super::parity::Observed;
 use super::prewarm::Pull;
+use super::proof::ProofPod;
 use super::repair::Errand;
 use crate::endpoint::Watch;
 use crate::routing::evidence::GroupPlace;
@@ -78,6 +79,10 @@ pub enum Effect {
         /// The cache.
         side: Side,
     },
+    /// Make a proof pod, and delete it when it has ended; ends with `Proved`.
+    Prove(ProofPod),
+    /// Delete all proof pods that are under way; nothing of them is reported any more.
+    StopProofs,
     /// Write the status as [`super::Mirror::view`] has it now, unless it says the same; ends with `StatusWritten`.
     WriteStatus(RequestId),
     /// Publish these groups of the evidence to this replica's webhook, and store them; ends with `EvidenceStored`.

@@ -8,6 +8,8 @@ use super::failover::Standing;
 use super::in_use::InUse;
 use super::parity::{Canary, Observed};
 use super::prewarm::{Placement, Pull};
+use super::proof::ProofRead;
+use super::proof::reading::Outcome;
 use super::pulls::PodPulls;
 use super::repair::Errand;
 use crate::digest::Digest;
@@ -102,6 +104,10 @@ pub enum Event {
     EvidenceStored(Result<(), String>),
     /// So many waiting pods were re-pointed.
     Rescued(u64),
+    /// A proof pod ended.
+    Proved(Box<ProofEnded>),
+    /// Somebody asks for everything to be verified and proven now. A word that was asked for before changes nothing.
+    Reconcile(String),
     /// Which other mirrors claim repositories of this one and win.
     Conflicts(Vec<Conflict>),
     /// Time has passed: [`super::Mirror::wake_at`].
@@ -148,6 +154,19 @@ pub struct StatusRead {
     pub canary: Option<Canary>,
     /// Pods re-pointed since the mirror was created.
     pub rescued: u64,
+    /// What was proven of the fallback.
+    pub proof: Option<ProofRead>,
+    /// The request to reconcile that was followed last.
+    pub reconciled: Option<String>,
+}
+
+/// How a proof pod ended.
+#[derive(Clone, Debug)]
+pub struct ProofEnded {
+    /// The request that this answers.
+    pub request: RequestId,
+    /// What came of it.
+    pub outcome: Outcome,
 }
 
 /// What a probe found of a side.

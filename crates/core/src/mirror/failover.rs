@@ -11,6 +11,8 @@
 //! automatic flip away from a failing side counts: from the third within an hour on the other side must have been reachable
 //! for the stable time, doubled each time, so that two registries that fail in turn are damped as one is.
 //!
+//! With `failover.requireProof` proof pods must have pulled from the fallback on each node and for each namespace.
+//!
 //! Other replicas see the same registry from other nodes. While one of them reaches it, this one's failures are its own network's.
 //!
 //! **Pulls** that fail on nodes are a reason of their own, while probes pass or say nothing: [`super::pulls`] has the rule. The same
@@ -73,6 +75,8 @@ pub struct Input<'a> {
     pub serves: Sides<bool>,
     /// Whether pulls from each side fail on nodes.
     pub pulls: Sides<Option<PullOutage>>,
+    /// Whether proof pods could pull from the fallback on each node and for each namespace.
+    pub is_proven: bool,
     /// The latest check of what failback needs.
     pub check: Option<InUseCheck>,
 }
@@ -309,6 +313,9 @@ fn failover(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdi
     if !input.serves[active.other()] {
         return Reason::OtherEmpty.into();
     }
+    if lacks_proof(input) {
+        return Reason::OtherNotProven.into();
+    }
     let until = later(since, stable_wait(input.policy.failover.stable, failovers.len()));
     if failovers.len() >= UNDAMPED_FAILOVERS && now < until {
         return Verdict {
@@ -321,6 +328,11 @@ fn failover(input: &Input<'_>, failovers: &[Timestamp], now: Timestamp) -> Verdi
         Side::Fallback => FlipReason::FallbackUnavailable,
     })
     .into()
+}
+
+/// Whether the user wants pulls from the fallback to be proven first, and they are not.
+fn lacks_proof(input: &Input<'_>) -> bool {
+    input.policy.failover.require_proof && input.standing.active == Side::Primary && !input.is_proven
 }
 
 /// Since when the other side has been reachable without a break; else why it is nowhere to go.

@@ -6,12 +6,14 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
+use std::sync::Arc;
 
 use super::event::ReferenceName;
+use super::proof::usage::{Place, ProofCount, ProofUse, note_node};
 use crate::pod::{PodFacts, image_reference};
-use crate::policy::MirrorId;
+use crate::policy::{MirrorId, ProofMode};
 use crate::reference::Reference;
 use crate::rescue::is_movable;
 use crate::routing::{ImageRoute, Located, PodRoutes, RouteTable};
@@ -37,6 +39,8 @@ pub struct InUse {
     pub workloads: WorkloadsRead,
     /// References that were left out because there are too many.
     pub left_out: u64,
+    /// What proof pods pull, and where; empty unless the mirror has some.
+    pub proof: Arc<ProofUse>,
 }
 
 impl InUse {
@@ -100,6 +104,10 @@ pub struct UsedImages<'a> {
     pub facts: PodFacts<'a>,
     /// It is a template.
     pub is_template: bool,
+    /// Its service account; empty: the default one.
+    pub service_account: &'a str,
+    /// The pull secrets that it names.
+    pub pull_secrets: Vec<&'a str>,
     /// The images of all containers and image volumes.
     pub images: Vec<UsedImage<'a>>,
 }
@@ -127,16 +135,11 @@ pub struct UsageCount {
     /// How many references each namespace has brought.
     brought: BTreeMap<String, usize>,
     references: usize,
-    nodes: Nodes,
-}
-
-/// The nodes that pods run on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-enum Nodes {
-    #[default]
-    None,
-    One(String),
-    Several,
+    /// The nodes that pods run on.
+    nodes: BTreeSet<String>,
+    /// Namespaces where proof pods may be made, and what they would pull for each mirror that has some.
+    provable: Arc<BTreeSet<String>>,
+    proofs: BTreeMap<MirrorId, ProofCount>,
 }
 
 impl UsageCount {
@@ -148,17 +151,30 @@ impl UsageCount {
             found: ids.map(|id| (id, InUse::default())).collect(),
             brought: BTreeMap::new(),
             references: 0,
-            nodes: Nodes::None,
+            nodes: BTreeSet::new(),
+            provable: Arc::default(),
+            proofs: BTreeMap::new(),
+        }
+    }
+
+    /// Counts also what proof pods would pull, which may be made in these namespaces.
+    #[must_use]
+    pub fn proving_in(self, provable: Arc<BTreeSet<String>>) -> UsageCount {
+        let routes = self.tables.primary.routes().iter();
+        let proving = routes.filter(|route| route.policy.proof.mode == ProofMode::Pull);
+        let proofs = proving
+            .map(|route| (route.policy.id.clone(), ProofCount::default()))
+            .collect();
+        UsageCount {
+            provable,
+            proofs,
+            ..self
         }
     }
 
     /// Notes that a pod runs on this node, whatever it uses.
     pub fn note_node(&mut self, node: &str) {
-        match &self.nodes {
-            Nodes::None => self.nodes = Nodes::One(node.to_owned()),
-            Nodes::One(known) if known != node => self.nodes = Nodes::Several,
-            Nodes::One(_) | Nodes::Several => {}
-        }
+        note_node(&mut self.nodes, node);
     }
 
     /// Adds the images of one pod or template.
@@ -174,6 +190,7 @@ impl UsageCount {
             if counted.on_fallback && !used.is_template && !on_fallback.contains(&counted.mirror) {
                 on_fallback.push(counted.mirror.clone());
             }
+            self.count_proof(used, &counted);
             self.count(used.facts.namespace, counted);
         }
         for mirror in on_fallback {
@@ -185,11 +202,44 @@ impl UsageCount {
 
     /// What was found of each mirror of the table.
     pub fn finish(mut self, workloads: WorkloadsRead) -> BTreeMap<MirrorId, InUse> {
-        for found in self.found.values_mut() {
+        let nodes = Arc::new(self.nodes);
+        for (mirror, found) in &mut self.found {
             found.workloads = workloads;
-            found.is_single_node = matches!(self.nodes, Nodes::One(_));
+            found.is_single_node = nodes.len() == 1;
+            if let Some(proof) = self.proofs.remove(mirror) {
+                found.proof = Arc::new(proof.finish(Arc::clone(&nodes)));
+            }
         }
         self.found
+    }
+
+    fn count_proof(&mut self, used: &UsedImages<'_>, counted: &Counted) {
+        let Some(proof) = self.proofs.get_mut(&counted.mirror) else {
+            return;
+        };
+        let namespace = used.facts.namespace;
+        if !self.provable.contains(namespace) {
+            return proof.add_unlisted(namespace);
+        }
+        let Some(image) = &counted.proof_image else { return };
+        // Those of the mirror are added to a proof pod when it is admitted, like to any pod.
+        let added = |name: &&&str| !counted.added_secrets.iter().any(|added| added == *name);
+        let service_account = if used.service_account.is_empty() {
+            "default"
+        } else {
+            used.service_account
+        };
+        let place = Place {
+            namespace: namespace.to_owned(),
+            service_account: service_account.to_owned(),
+            pull_secrets: used
+                .pull_secrets
+                .iter()
+                .filter(added)
+                .map(|name| (*name).to_owned())
+                .collect(),
+        };
+        proof.add(&place, used.is_template, &counted.repository, image);
     }
 
     fn count(&mut self, namespace: &str, counted: Counted) {
@@ -254,6 +304,10 @@ struct Counted {
     tag: Option<String>,
     on_fallback: bool,
     used: Use,
+    /// Its name on the fallback; none where nothing is proven.
+    proof_image: Option<String>,
+    /// The pull secrets that admission adds.
+    added_secrets: Vec<String>,
 }
 
 /// What one image adds to what its mirror has in use; none where no mirror would move it. `pods` are the pod's routes with
@@ -275,7 +329,17 @@ fn judge(pods: &Sides<PodRoutes<'_>>, used: &UsedImage<'_>, is_template: bool) -
     if !Side::ALL.into_iter().all(is_movable) {
         return None;
     }
+    let proves = located.route.policy.proof.mode == ProofMode::Pull;
+    let sides = &located.route.policy.sides;
+    let added = Side::ALL
+        .into_iter()
+        .filter(|_| proves)
+        .flat_map(|side| &sides[side].image_pull_secrets);
     Some(Counted {
+        proof_image: proves
+            .then(|| pods.primary.counterpart(&reference, &located, Side::Fallback))
+            .flatten(),
+        added_secrets: added.cloned().collect(),
         mirror: located.route.policy.id.clone(),
         repository: located.repository.to_owned(),
         digest: reference.digest().map(str::to_owned),

@@ -22,13 +22,16 @@ use super::in_use::InUse;
 use super::parity::{Ledger, Rules};
 use super::pass::Passes;
 use super::probes::Probes;
+use super::proof::Proofs;
 use super::pulls::Pulls;
+use super::reconcile::Reconcile;
 use super::verification::Verification;
 use crate::policy::{MirrorId, MirrorPolicy};
 use crate::routing::Conflict;
 use crate::routing::evidence::{Group, GroupPlace, MappingId};
 
 mod leading;
+mod proving;
 mod reads;
 mod standing;
 #[cfg(test)]
@@ -54,6 +57,8 @@ pub struct Mirror {
     pub(super) copies: Copies,
     pub(super) cache: CacheCare,
     pub(super) failback: FailbackCheck,
+    pub(super) proofs: Proofs,
+    pub(super) reconcile: Reconcile,
     pub(super) decision: Option<Decision>,
     write: StatusWrite,
     requests: Requests,
@@ -126,6 +131,8 @@ impl Mirror {
             copies: Copies::default(),
             cache: CacheCare::default(),
             failback: FailbackCheck::default(),
+            proofs: Proofs::default(),
+            reconcile: Reconcile::default(),
             decision: None,
             write: StatusWrite::default(),
             requests: Requests::default(),
@@ -166,6 +173,8 @@ impl Mirror {
             Event::FlipStored(request) => self.flip_stored(request, now),
             Event::EvidenceStored(result) => self.evidence_stored(result),
             Event::Rescued(count) => self.rescued(count),
+            Event::Proved(ended) => self.proved(*ended, now),
+            Event::Reconcile(word) => self.reconcile_asked(&word, now),
             Event::Conflicts(conflicts) => self.conflicts_read(conflicts),
             Event::Time => Vec::new(),
         };
@@ -190,6 +199,7 @@ impl Mirror {
             self.verification.wake_at(),
             self.copies.wake_at(),
             self.contents.wake_at(),
+            self.proofs_wake_at(&spec.policy),
         ];
         let pulls = self.pulls.wake_at(now);
         let wakes = [write, pass, recheck, check, pulls].into_iter().chain(lost);
@@ -256,6 +266,9 @@ impl Mirror {
         }
         self.failback.give_up(now);
         self.contents.give_up(now);
+        if self.proofs.give_up(now) {
+            self.write.want();
+        }
         effects.extend(self.passes.give_up(now));
         if self.copies.give_up(now)
             && let Some(policy) = self.policy()
@@ -288,7 +301,8 @@ impl Mirror {
         self.contents.stop();
         self.failback.forget();
         let copies = self.copies.stop().then_some(Effect::StopCopies);
-        self.passes.abandon().into_iter().chain(copies).collect()
+        let proofs = self.proofs.stop().then_some(Effect::StopProofs);
+        self.passes.abandon().into_iter().chain(copies).chain(proofs).collect()
     }
 }
 

@@ -12,10 +12,11 @@ use super::machine::Mirror;
 use super::parity::{Canary, Divergence, Summary, Verdict};
 use super::pass::PassResult;
 use super::prewarm::{Holdings, holdings};
+use super::proof;
 use super::pulls::Failing;
 use super::repair::Progress;
 use crate::endpoint::{Availability, ClientProblem, Outcome, Probe, Unavailable, Vantages};
-use crate::policy::MirrorPolicy;
+use crate::policy::{MirrorPolicy, ProofMode};
 use crate::routing::Conflict;
 use crate::routing::evidence::{Flaw, MappingId};
 use crate::side::{Side, Sides};
@@ -101,6 +102,10 @@ pub struct Observation {
     pub last_flip: Option<Flip>,
     /// Mappings of which a side has served a manifest.
     pub observed: BTreeSet<MappingId>,
+    /// What is known of pulls from the fallback; none where nothing is to be proven.
+    pub proof: Option<proof::summary::Summary>,
+    /// The request to reconcile that was followed last.
+    pub reconciled: Option<String>,
     /// Why the evidence can't be stored.
     pub evidence_problem: Option<String>,
     /// Which side is active, and why.
@@ -201,6 +206,8 @@ impl Mirror {
             blockers: self.failback.blockers().clone(),
             last_flip: decision.flip.clone().or_else(|| self.status.standing.last_flip.clone()),
             observed: self.status.observed.clone(),
+            proof: (spec.policy.proof.mode == ProofMode::Pull).then(|| self.proofs.summary()),
+            reconciled: self.reconcile.handled().map(str::to_owned),
             evidence_problem: self.evidence_problem.clone(),
             decision,
         })

@@ -170,7 +170,7 @@ impl<'t> PodRoutes<'t> {
     ///
     /// It does not where another mirror claims that name, where the sides overlap, where the path gets too long, or where
     /// Docker Hub would read `library/` into it. Rewriting such an image would let a second pass rewrite it again.
-    fn counterpart(&self, reference: &Reference<'_>, located: &Located<'_, '_>, to: Side) -> Option<String> {
+    pub(crate) fn counterpart(&self, reference: &Reference<'_>, located: &Located<'_, '_>, to: Side) -> Option<String> {
         let target = &located.route.policy.sides[to];
         let path = match located.rule {
             Some(rule) => Cow::Borrowed(rule.paths[to].as_str()),

@@ -148,6 +148,8 @@ impl Status {
             observed: self.observed.clone(),
             canary: self.canary.clone(),
             rescued: self.rescued,
+            proof: None,
+            reconciled: None,
         }
     }
 

@@ -13,6 +13,7 @@ use catamaran_core::mirror::{CacheRule, Observation, Subject, View};
 use catamaran_core::policy::OnPullsFailing;
 use catamaran_core::side::Side;
 
+use super::proof;
 use super::words::{pulls_fail, unavailable, unknown};
 use parity::in_sync;
 
@@ -77,6 +78,7 @@ fn watched(observation: &Observation) -> Vec<Statement> {
         in_sync(observation),
         failed_over(observation),
     ];
+    statements.extend(proof::statement(observation));
     statements.extend(pull_through_rule(observation));
     statements.extend(evidence_stored(observation));
     statements.extend(workloads_read(observation));
@@ -241,6 +243,7 @@ fn substitute(observation: &Observation, other: Side) -> String {
     match observation.decision.why.reason {
         Reason::OtherEmpty => "it holds nothing that is in use".to_owned(),
         Reason::PartiallyReachable => "other replicas reach the active side from their nodes".to_owned(),
+        Reason::OtherNotProven => "failover.requireProof is set, and FallbackProven is not True".to_owned(),
         Reason::OtherUnstable => "it has failed within the last hour, too, and must be reachable for longer".to_owned(),
         Reason::Overridden => "spec.active holds the active side".to_owned(),
         Reason::PullsFailing => "the pods have not tried again yet".to_owned(),

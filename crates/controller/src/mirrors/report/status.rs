@@ -12,6 +12,7 @@ use catamaran_core::policy::RepairMode;
 use catamaran_core::routing::evidence::Flaw;
 use catamaran_core::side::Side;
 
+use super::proof;
 use crate::publish::flips::{last_flip, whole};
 
 /// Writes what was observed into `status`.
@@ -47,6 +48,10 @@ pub(super) fn observe(status: &mut RegistryMirrorStatus, observation: &Observati
         status.repair = Some(repair_status(progress));
     }
     status.failback = failback(&observation.blockers);
+    if !proof::stands(status, observation) {
+        status.proof = proof::status(observation);
+    }
+    status.last_handled_reconcile_at.clone_from(&observation.reconciled);
     let before = status.pods.clone().unwrap_or_default();
     status.pods = Some(PodCounts {
         on_fallback: observation.pods_on_fallback.map_or(before.on_fallback, i64::from),

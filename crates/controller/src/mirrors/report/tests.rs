@@ -22,6 +22,7 @@ use super::*;
 
 mod copies;
 mod flips;
+mod proof;
 mod pulls;
 mod vocabulary;
 mod world;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use catamaran_core::endpoint::{Watch, Watcher};
+use catamaran_core::mirror::proof::ProofPod;
 use catamaran_core::mirror::repair::Errand;
-use catamaran_core::mirror::{Effect, Event, Resolve, Subject};
+use catamaran_core::mirror::{Effect, Event, ProofEnded, Resolve, Subject};
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::side::Side;
 
@@ -21,6 +22,7 @@ impl Task {
             (Effect::WriteStatus(request), _) => self.write_status(request),
             (Effect::AbandonPass(_), _) => self.pass = PassReading::default(),
             (Effect::StopCopies, _) => self.stop_copies(),
+            (Effect::StopProofs, _) => std::mem::take(&mut self.proofs).cancel(),
             (Effect::Watch { side, watch: None }, _) => self.watched[side] = None,
             (Effect::ProbeNow { side, after }, _) => {
                 if let Some(watched) = &self.watched[side] {
@@ -79,6 +81,7 @@ impl Task {
                     rule: Box::new(caching::read_rule(&context, &policy, side).await),
                 });
             }
+            Effect::Prove(pod) => self.prove(pod),
             Effect::Measure => self.measure(),
             Effect::Announce(announcement) => {
                 let (context, id) = (Arc::clone(&self.context), self.mirror.id().clone());
@@ -87,6 +90,7 @@ impl Task {
             }
             Effect::AbandonPass(_)
             | Effect::StopCopies
+            | Effect::StopProofs
             | Effect::WriteStatus(_)
             | Effect::WriteEvidence(_)
             | Effect::Watch { .. }
@@ -153,6 +157,22 @@ impl Task {
         self.copies.spawn(async move {
             let ended = round.copy(&context, &policy, errand).await;
             let _ = events.send(ended).await;
+        });
+    }
+
+    fn prove(&mut self, pod: ProofPod) {
+        let (context, events) = (Arc::clone(&self.context), self.events.clone());
+        let (id, cancelled) = (self.mirror.id().clone(), self.proofs.clone());
+        self.jobs.spawn(async move {
+            let Some(outcome) = Box::pin(context.proofs.prove(&context, &id, &pod, &cancelled)).await else {
+                return;
+            };
+            context.metrics.proof.ended(&id.name, outcome.as_str());
+            let request = pod.request;
+            // The receiver is gone with its mirror.
+            let _ = events
+                .send(Event::Proved(Box::new(ProofEnded { request, outcome })))
+                .await;
         });
     }
 

@@ -194,12 +194,13 @@ impl Bed {
         context.connections.pinned = Side::ALL
             .map(|side| (HOSTS[side].to_owned(), registries[side].address()))
             .into();
-        let (census, census_task) = pods::census(client, in_route(&api), false);
+        let (census, census_task) = pods::census(client, in_route(&api), false, Arc::default());
         let context = Arc::new(MirrorsContext {
             shared: Arc::new(context),
             endpoints: Arc::default(),
             readings: Readings::default(),
             census,
+            proofs: Arc::new(crate::proofs::Proofs::new("replica", [], jiff::Timestamp::UNIX_EPOCH)),
         });
         let (tasks, (news, receiver)) = (Arc::<MirrorTasks>::default(), news::channel());
         let mut work = JoinSet::new();

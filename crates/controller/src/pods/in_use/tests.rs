@@ -15,7 +15,7 @@ fn apps_id() -> MirrorId {
 
 fn started(cluster: &Cluster, reads_workloads: bool) -> Census {
     let table = watch::channel(table(&apps("Patch"), Side::Primary)).1;
-    let (census, task) = census(cluster.client(), table, reads_workloads);
+    let (census, task) = census(cluster.client(), table, reads_workloads, Arc::default());
     tokio::spawn(task.run());
     census
 }

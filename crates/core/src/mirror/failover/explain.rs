@@ -25,6 +25,7 @@ pub(super) fn message(input: &Input<'_>, verdict: &Verdict, failovers: &[Timesta
         | Reason::BothUnavailable
         | Reason::OtherUnknown
         | Reason::OtherEmpty
+        | Reason::OtherNotProven
         | Reason::PartiallyReachable
         | Reason::OtherUnstable => about_the_other_side(input, verdict, now),
         Reason::Overridden => {
@@ -78,6 +79,9 @@ fn about_the_other_side(input: &Input<'_>, verdict: &Verdict, now: Timestamp) ->
             "; other replicas reach it from their nodes, so this is no outage of the registry"
         }
         Reason::OtherEmpty => " and holds nothing that is in use, so failing over would not help",
+        Reason::OtherNotProven => {
+            "; failover.requireProof is set and FallbackProven is not True, so nothing flips by itself"
+        }
         Reason::OtherUnstable if verdict.pulls.is_some() => {
             "; after the flips of the last hour, the next one for this reason waits"
         }

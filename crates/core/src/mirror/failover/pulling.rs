@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{FAILOVER_MEMORY, FlipReason, Input, Reason, Verdict, stable_wait, target};
+use super::{FAILOVER_MEMORY, FlipReason, Input, Reason, Verdict, lacks_proof, stable_wait, target};
 use crate::endpoint::later;
 use crate::mirror::pulls::PullOutage;
 use crate::policy::OnPullsFailing;
@@ -49,10 +49,12 @@ fn target_around(input: &Input<'_>, pivot: Timestamp, now: Timestamp) -> Result<
             ..Reason::Confirming.into()
         });
     }
-    if input.serves[other] {
-        Ok(())
-    } else {
+    if !input.serves[other] {
         Err(Reason::OtherEmpty.into())
+    } else if lacks_proof(input) {
+        Err(Reason::OtherNotProven.into())
+    } else {
+        Ok(())
     }
 }
 

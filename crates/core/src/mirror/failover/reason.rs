@@ -77,6 +77,8 @@ pub enum Reason {
     OtherUnknown,
     /// The active side is down, and the other one answers and holds nothing that is in use.
     OtherEmpty,
+    /// The active side is down, and `failover.requireProof` asks for a proof of the other one that there is not.
+    OtherNotProven,
     /// The active side is down; the other one has failed of late, too, and is not reachable for long enough.
     OtherUnstable,
     /// The active side fails for this replica, and another one reaches it from its node.
@@ -107,6 +109,7 @@ impl Reason {
             Reason::Confirming => "Confirming",
             Reason::OtherUnknown => "OtherUnknown",
             Reason::OtherEmpty => "OtherEmpty",
+            Reason::OtherNotProven => "OtherNotProven",
             Reason::OtherUnstable => "OtherUnstable",
             Reason::PartiallyReachable => "PartiallyReachable",
             Reason::BothUnavailable => "BothUnavailable",

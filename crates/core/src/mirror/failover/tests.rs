@@ -50,6 +50,7 @@ struct Situation {
     vantages: Sides<Vec<Vantage>>,
     serves: Sides<bool>,
     pulls: Sides<Option<PullOutage>>,
+    is_proven: bool,
     check: Option<InUseCheck>,
 }
 
@@ -63,6 +64,7 @@ impl Situation {
             vantages: Sides::default(),
             serves: BOTH,
             pulls: Sides::default(),
+            is_proven: false,
             check: None,
         }
     }
@@ -89,6 +91,7 @@ impl Situation {
             standing: &self.standing,
             serves: self.serves,
             pulls: self.pulls,
+            is_proven: self.is_proven,
             check: self.check.clone(),
         };
         decide(&input, at(now))
@@ -207,6 +210,26 @@ fn failover_needs_a_target_that_answered_before_and_after() {
         ("it was never asked", DEAD, &[], Reason::OtherUnknown),
         ("it went quiet", DEAD, &[(-3, UP)], Reason::OtherUnknown),
     ]);
+}
+
+#[test]
+fn failover_waits_for_a_proof_where_the_user_requires_one() {
+    let cases = [
+        (false, false, OVER),
+        (false, true, OVER),
+        (true, false, Reason::OtherNotProven),
+        (true, true, OVER),
+    ];
+    for (require, is_proven, reason) in cases {
+        let mut situation = Situation::new(DEAD, &up(0, 4));
+        situation.policy.failover.require_proof = require;
+        situation.is_proven = is_proven;
+        assert_eq!(situation.reason(4), reason, "required {require}, proven {is_proven}");
+        // Only the fallback is proven; whoever has to leave it goes.
+        let mut situation = Situation::new(&up(0, 4), DEAD).on_fallback();
+        situation.policy.failover.require_proof = require;
+        assert_eq!(situation.reason(4), AWAY, "away, required {require}");
+    }
 }
 
 #[test]

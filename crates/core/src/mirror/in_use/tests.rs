@@ -40,6 +40,7 @@ fn pod<'a>(images: &[UsedImage<'a>]) -> UsedImages<'a> {
         facts: facts(),
         is_template: false,
         images: images.to_vec(),
+        ..UsedImages::default()
     }
 }
 
@@ -265,4 +266,123 @@ fn every_mirror_of_the_table_is_answered() {
         ..InUse::default()
     };
     assert_eq!(empty.into_values().collect::<Vec<_>>(), [expected]);
+}
+
+fn proving() -> MirrorPolicy {
+    let mut policy = apps();
+    policy.proof.mode = ProofMode::Pull;
+    policy.sides.fallback.image_pull_secrets = vec!["ghcr-pull".to_owned()];
+    policy
+}
+
+/// What is to be proven, where proof pods may be made in `default` alone.
+fn provable(policy: MirrorPolicy, used: &[UsedImages<'_>]) -> ProofUse {
+    let mut count =
+        UsageCount::new(&table(vec![apps_route(policy)])).proving_in(Arc::new(BTreeSet::from(["default".to_owned()])));
+    count.note_node("node-1");
+    for used in used {
+        count.add(used);
+    }
+    let in_use = count.finish(WorkloadsRead::Read).into_values().next().unwrap();
+    ProofUse::clone(&in_use.proof)
+}
+
+fn with_secrets<'a>(service_account: &'a str, pull_secrets: &[&'a str], image: &'a str) -> UsedImages<'a> {
+    UsedImages {
+        service_account,
+        pull_secrets: pull_secrets.to_vec(),
+        ..pod(&[running(image)])
+    }
+}
+
+#[test]
+fn proof_pulls_the_fallbacks_names_once_for_each_set_of_credentials() {
+    let used = [
+        with_secrets("", &[], PRIMARY),
+        with_secrets("default", &["ghcr-pull"], "kracr.azurecr.io/web:newer"),
+        with_secrets("builder", &["own"], FALLBACK),
+        with_secrets("builder", &["own"], "nginx"),
+    ];
+    let found = provable(proving(), &used);
+    let places: Vec<_> = found
+        .places
+        .iter()
+        .map(|(place, images)| {
+            let images: Vec<_> = images.values().map(String::as_str).collect();
+            (
+                place.service_account.as_str(),
+                place.pull_secrets.join(","),
+                images.join(","),
+            )
+        })
+        .collect();
+    let newer = "ghcr.io/devopskev/web:newer".to_owned();
+    let expected = [
+        ("builder", "own".to_owned(), FALLBACK.to_owned()),
+        ("default", String::new(), newer),
+    ];
+    assert_eq!(
+        places, expected,
+        "admission adds the mirror's own secrets to each pod; one image of a repository is enough"
+    );
+    assert_eq!(*found.nodes, BTreeSet::from(["node-1".to_owned()]));
+}
+
+#[test]
+fn template_is_proven_with_the_credentials_of_its_pods() {
+    let template = |service_account, image| UsedImages {
+        is_template: true,
+        ..with_secrets(service_account, &[], image)
+    };
+    let used = [
+        with_secrets("default", &["of-the-account"], PRIMARY),
+        template("default", "kracr.azurecr.io/api:1"),
+        template("nightly", "kracr.azurecr.io/api:1"),
+    ];
+    let found = provable(proving(), &used);
+    let places: Vec<_> = found
+        .places
+        .iter()
+        .map(|(place, images)| (place.service_account.as_str(), place.pull_secrets.len(), images.len()))
+        .collect();
+    assert_eq!(places, [("default", 1, 2), ("nightly", 0, 1)]);
+}
+
+#[test]
+fn namespace_without_rights_is_counted_and_not_proven() {
+    let elsewhere = UsedImages {
+        facts: PodFacts {
+            namespace: "elsewhere",
+            ..PodFacts::default()
+        },
+        ..pod(&[running(PRIMARY)])
+    };
+    let found = provable(proving(), &[elsewhere.clone(), elsewhere]);
+    assert_eq!((found.places.len(), found.unlisted), (0, 1));
+    let off = provable(apps(), &[pod(&[running(PRIMARY)])]);
+    assert_eq!(
+        off,
+        ProofUse::default(),
+        "nothing is counted for a mirror that proves nothing"
+    );
+}
+
+#[test]
+fn proof_pod_is_neither_in_use_nor_moved() {
+    let mirror = Owner {
+        api_version: "catamaran.dev/v1alpha1",
+        kind: "RegistryMirror",
+    };
+    let mut policy = apps();
+    policy.rewrite.controller_owned = crate::policy::ControllerOwnedPods::Rewrite;
+    let proof = UsedImages {
+        facts: PodFacts {
+            owner: Some(mirror),
+            ..facts()
+        },
+        ..pod(&[running(FALLBACK)])
+    };
+    let in_use = count(policy, &[proof]);
+    assert!(in_use.references.is_empty());
+    assert_eq!(in_use.pods_on_fallback, 0);
 }

@@ -38,6 +38,7 @@ const MOST_LOOKED_AT: usize = 100;
 
 impl Mirror {
     pub(super) fn lead(&mut self, policy: &Arc<MirrorPolicy>, now: Timestamp, effects: &mut Vec<Effect>) {
+        self.follow_request(policy);
         let begun = self.passes.begin_if_due(policy, &self.ledger, &mut self.requests, now);
         effects.extend(begun.map(|request| Effect::ReadInUse {
             request,
@@ -48,6 +49,7 @@ impl Mirror {
         }
         effects.extend(self.verification.begin(&mut self.requests, now));
         effects.extend(self.contents.begin(&mut self.requests, now));
+        self.prove(policy, now, effects);
         let in_use = self.in_use.clone().unwrap_or_default();
         if self.failback.end_if_read(policy, &in_use, &self.ledger, now) {
             self.write.want();
@@ -242,6 +244,7 @@ impl Mirror {
                 standing: &self.status.standing,
                 serves: Sides::from_fn(serves),
                 pulls,
+                is_proven: self.proofs.is_proven(),
                 check: self.failback.result().cloned(),
             },
             now,

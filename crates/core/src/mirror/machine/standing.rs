@@ -60,6 +60,11 @@ impl Mirror {
             }
         }
         let mapping = |policy: &MirrorPolicy, name: &str| policy.mapping(name, policy.rule(name));
+        let credentials = |policy: &MirrorPolicy| policy.sides.as_ref().map(|side| side.image_pull_secrets.clone());
+        let fallback = |policy: &MirrorPolicy| policy.sides.fallback.name();
+        if credentials(before) != credentials(after) || fallback(before) != fallback(after) {
+            self.proofs.renew();
+        }
         self.canary
             .keep(|canary| mapping(before, &canary.repository) == mapping(after, &canary.repository));
         if mappings_by_name(before) == mappings_by_name(after) {
@@ -68,6 +73,7 @@ impl Mirror {
         self.copies.forget();
         self.cache.forget();
         self.contents.forget();
+        self.proofs.renew();
         self.passes.forget()
     }
 
@@ -90,6 +96,7 @@ impl Mirror {
         self.status
             .observed
             .extend(read.observed.iter().filter(in_force).copied());
+        self.reconcile.read(read.reconciled.as_deref());
         self.status.read = Some(read);
         self.resume_standing();
         let written = self.status.standing.epoch;
@@ -160,6 +167,8 @@ impl Mirror {
         effects.extend(self.passes.forget());
         self.cache.forget();
         self.contents.forget();
+        self.proofs.forget();
+        self.reconcile.forget();
         self.pulls.forget();
         self.in_use = None;
         self.has_prior = false;

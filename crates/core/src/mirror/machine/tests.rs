@@ -17,6 +17,7 @@ use crate::mirror::event::{
 use crate::mirror::failover::{FlipReason, Reason};
 use crate::mirror::fixtures::{RULES, at, content, foreign, listed, seen, used};
 use crate::mirror::parity::Canary;
+use crate::mirror::proof::ProofRead;
 use crate::mirror::repair::Errand;
 use crate::mirror::{Resolve, Subject, View};
 use crate::policy::{ActiveSide, RepairMode, SidePolicy};
@@ -24,6 +25,7 @@ use crate::routing::evidence::{Evidence, Knowledge, Presence};
 use crate::routing::fixtures::{apps, listing};
 use crate::side::{Side, Sides};
 
+mod proof_pods;
 mod proofs;
 mod pulls;
 mod writes;
@@ -260,6 +262,11 @@ impl Bench {
                 observed: seen.observed.clone(),
                 canary: seen.canary.clone(),
                 rescued: seen.rescued,
+                proof: seen
+                    .proof
+                    .as_ref()
+                    .map(|proof| ProofRead::of(proof, &seen.policy.sides.fallback.name())),
+                reconciled: seen.reconciled.clone(),
             };
             self.status(read);
         }

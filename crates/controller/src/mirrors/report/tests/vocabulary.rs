@@ -4,6 +4,7 @@
 use catamaran_core::mirror::in_use::WorkloadsRead;
 use catamaran_core::pod::message::PullFailure;
 
+use super::proof::worlds_with_proofs;
 use super::*;
 
 /// Type, status and reason of a condition.
@@ -35,6 +36,7 @@ fn words_of_conditions_are_all_reached_and_documented() {
     worlds.extend(worlds_that_stall());
     worlds.extend(worlds_of_the_cluster());
     worlds.extend(worlds_with_a_cache());
+    worlds.extend(worlds_with_proofs());
     let reached = all_that_is_said(&worlds);
     let unreached: Vec<&Said> = documented.difference(&reached).collect();
     assert!(unreached.is_empty(), "no case reaches {unreached:?}");

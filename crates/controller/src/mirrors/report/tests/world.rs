@@ -3,10 +3,12 @@
 use catamaran_api::mirror::RegistryMirrorSpec;
 use catamaran_core::endpoint::{Probe, Reading, Vantage, Vantages, Watch};
 use catamaran_core::mirror::in_use::{InUse, Use, WorkloadsRead};
+use catamaran_core::mirror::proof::ProofPod;
+use catamaran_core::mirror::proof::reading::Outcome as ProofOutcome;
 use catamaran_core::mirror::pulls::{FailedAttempt, PodPulls};
 use catamaran_core::mirror::{
     CopyDone, CopyEnded, Effect, Event, Finding, FlawedPart, Inspected, Listed, ListedTag, Listing, Mirror, Probed,
-    ReadFailure, Resolve, Resolved,
+    ProofEnded, ReadFailure, Resolve, Resolved,
 };
 use catamaran_core::pod::message::PullFailure;
 use catamaran_core::routing::evidence::Evidence;
@@ -33,6 +35,8 @@ pub(super) struct World {
     pub(super) flawed: Sides<Option<FlawedPart>>,
     pub(super) in_use: InUse,
     pub(super) rule: Option<Result<Option<&'static str>, &'static str>>,
+    /// How each proof pod ends; none does not.
+    pub(super) proved: Option<fn(&ProofPod) -> ProofOutcome>,
     pub(super) copies: Result<(), CopyFailure>,
     pub(super) stored: Result<(), String>,
     /// Statuses that were written.
@@ -98,6 +102,7 @@ impl World {
                 ..InUse::default()
             },
             rule: None,
+            proved: None,
             copies: Ok(()),
             stored: Ok(()),
             writes: 0,
@@ -186,6 +191,13 @@ impl World {
         }
         self.feed(spec(&self.mirror));
         self.feed(Event::Status(Box::new(read_status(&self.mirror))));
+        self.feed(Event::Prior(Evidence::default()));
+        self.feed(Event::Leading(true));
+    }
+
+    /// This replica leads again, and knows what the status says.
+    pub(super) fn lead_anew(&mut self) {
+        self.feed(Event::Leading(false));
         self.feed(Event::Prior(Evidence::default()));
         self.feed(Event::Leading(true));
     }
@@ -291,6 +303,13 @@ impl World {
                     },
                 ];
             }
+            Effect::Prove(pod) => match self.proved {
+                Some(end) => Event::Proved(Box::new(ProofEnded {
+                    request: pod.request,
+                    outcome: end(&pod),
+                })),
+                None => return Vec::new(),
+            },
             Effect::WriteEvidence(_) => Event::EvidenceStored(self.stored.clone()),
             _ => return Vec::new(),
         };

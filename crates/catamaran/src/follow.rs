@@ -1,4 +1,4 @@
-//! Waits until the operator has followed a change.
+//! Waits until the operator has followed a change or a request.
 
 use std::io::IsTerminal as _;
 use std::time::Duration;
@@ -12,12 +12,14 @@ use crate::cluster::Cluster;
 /// Between two looks at the mirror.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// The mirror once `followed` holds of it, else as it was last seen; whether it does. A request that fails is made again.
+/// The mirror once `followed` holds of it, else as it was last seen; whether it does. A request that fails is made again. Meanwhile
+/// `say` tells people how far it is.
 pub async fn follow(
     cluster: &Cluster,
     mirror: RegistryMirror,
     timeout: Duration,
     followed: impl Fn(&RegistryMirror) -> bool,
+    say: impl Fn(&RegistryMirror) -> String,
 ) -> anyhow::Result<(RegistryMirror, bool)> {
     let name = mirror.metadata.name.clone().unwrap_or_default();
     let end = Instant::now() + timeout;
@@ -37,7 +39,7 @@ pub async fn follow(
             Err(error) if Instant::now() >= end => return Err(error),
             Err(_) => {}
         }
-        progress.show(&latest);
+        progress.show(say(&latest));
     }
 }
 
@@ -54,11 +56,9 @@ impl Waiting {
         }))
     }
 
-    fn show(&self, mirror: &RegistryMirror) {
+    fn show(&self, message: String) {
         if let Some(bar) = &self.0 {
-            let active = mirror.status.as_ref().and_then(|status| status.active);
-            let active = active.map_or_else(|| "not observed yet".to_owned(), |side| format!("{side} is active"));
-            bar.set_message(active);
+            bar.set_message(message);
         }
     }
 }
