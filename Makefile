@@ -183,6 +183,32 @@ format: ## Format the sources
 image-binary: ## The static binary that goes into the operator's image
 	RUSTFLAGS="$(STATIC)" cargo build --release $(RELEASE) -p catamaran
 
+# What is released is the same wherever it is built: no folder of a machine is in it.
+CARGO_HOME ?= $(HOME)/.cargo
+REMAP := --remap-path-prefix=$(CURDIR)=/catamaran --remap-path-prefix=$(CARGO_HOME)=/cargo --remap-path-prefix=$(CARGO_TARGET_DIR)=/target
+REMAP_C := -ffile-prefix-map=$(CURDIR)=/catamaran -ffile-prefix-map=$(CARGO_HOME)=/cargo -ffile-prefix-map=$(CARGO_TARGET_DIR)=/target
+DIST := CFLAGS="$(REMAP_C)" cargo build --profile dist --locked -p catamaran
+ARM64 := aarch64-unknown-linux-gnu
+ARM64_GCC := aarch64-linux-gnu-gcc
+
+.PHONY: release-binaries release-amd64 release-arm64
+release-binaries: release-amd64 release-arm64 ## Static binaries for amd64 and arm64, the same bytes wherever they are built
+
+release-amd64:
+	RUSTFLAGS="$(STATIC) $(REMAP)" $(DIST) --target $(TARGET)
+	@ls -l "$(CARGO_TARGET_DIR)/$(TARGET)/dist/catamaran"
+
+release-arm64:
+	@command -v $(ARM64_GCC) >/dev/null || { echo "$(ARM64_GCC) is missing: as root, apt-get install gcc-aarch64-linux-gnu libc6-dev-arm64-cross"; exit 1; }
+	rustup target list --installed | grep -qx $(ARM64) || rustup target add $(ARM64)
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=$(ARM64_GCC) CC_aarch64_unknown_linux_gnu=$(ARM64_GCC) \
+	  RUSTFLAGS="-C target-feature=+crt-static $(REMAP)" $(DIST) --target $(ARM64)
+	@ls -l "$(CARGO_TARGET_DIR)/$(ARM64)/dist/catamaran"
+
+.PHONY: reproducible
+reproducible: ## Build the amd64 binary of this commit twice, in two folders, and compare the bytes (13 minutes)
+	tests/reproducible.sh
+
 .PHONY: cluster-build
 cluster-build: deps ## Build Kubernetes and what else the test cluster runs, once
 	$(CLUSTER) build
