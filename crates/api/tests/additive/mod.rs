@@ -44,9 +44,15 @@ fn definition_changes_only_with_the_version() {
     let version_of_the_tree = numbers(env!("CARGO_PKG_VERSION"));
     for (file, before) in released() {
         let released = version(&file);
-        assert!(released <= version_of_the_tree, "{file} is of a later version than the tree");
+        assert!(
+            released <= version_of_the_tree,
+            "{file} is of a later version than the tree"
+        );
         let same = released < version_of_the_tree || today["spec"] == before["spec"];
-        assert!(same, "{file} was released, and the tree has another definition: give it a new version");
+        assert!(
+            same,
+            "{file} was released, and the tree has another definition: give it a new version"
+        );
     }
 }
 
