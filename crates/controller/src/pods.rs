@@ -96,19 +96,6 @@ impl PodsContext {
 
 /// Watches and rescues until `shutdown`, whenever this replica leads.
 pub async fn run(context: PodsContext, shutdown: CancellationToken) {
-    let mut leadership = context.leadership.clone();
-    let work = async {
-        loop {
-            lease::gained(&mut leadership).await;
-            let mut until = leadership.clone();
-            tokio::select! {
-                () = Box::pin(watch::lead(&context)) => {}
-                () = lease::lost(&mut until) => {}
-            }
-        }
-    };
-    tokio::select! {
-        () = work => {}
-        () = shutdown.cancelled() => {}
-    }
+    let leadership = context.leadership.clone();
+    lease::in_each_term(leadership, &shutdown, || Box::pin(watch::lead(&context))).await;
 }

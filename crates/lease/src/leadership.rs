@@ -2,6 +2,7 @@
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 /// Whether this process leads, as an end that approaches: it needs no further message to stop being true.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,5 +62,28 @@ pub async fn lost(leadership: &mut watch::Receiver<Leadership>) {
                 sleep_until(end).await;
             }
         }
+    }
+}
+
+/// Does `work` from the beginning whenever this process begins to lead, and drops it when it ceases to, until `shutdown`. Work that
+/// ends is begun again.
+pub async fn in_each_term<W: Future<Output = ()>>(
+    mut leadership: watch::Receiver<Leadership>,
+    shutdown: &CancellationToken,
+    mut work: impl FnMut() -> W,
+) {
+    let terms = async {
+        loop {
+            gained(&mut leadership).await;
+            let mut until = leadership.clone();
+            tokio::select! {
+                () = work() => {}
+                () = lost(&mut until) => {}
+            }
+        }
+    };
+    tokio::select! {
+        () = terms => {}
+        () = shutdown.cancelled() => {}
     }
 }

@@ -28,7 +28,7 @@ mod leadership;
 mod settings;
 
 pub use candidate::run;
-pub use leadership::{Leadership, channel, gained, lost};
+pub use leadership::{Leadership, channel, gained, in_each_term, lost};
 pub use settings::{LeaseSettings, Timing, TimingError};
 
 #[cfg(test)]

@@ -24,21 +24,8 @@ const OLDEST: Duration = LIMIT.saturating_add(Duration::from_mins(5));
 
 /// Sweeps until `shutdown`: at once when this replica begins to lead, and from time to time.
 pub async fn run(context: Arc<Context>, proofs: Arc<Proofs>, shutdown: CancellationToken) {
-    let mut leadership = context.leadership.clone();
-    let work = async {
-        loop {
-            lease::gained(&mut leadership).await;
-            let mut until = leadership.clone();
-            tokio::select! {
-                () = lead(&context, &proofs) => {}
-                () = lease::lost(&mut until) => {}
-            }
-        }
-    };
-    tokio::select! {
-        () = work => {}
-        () = shutdown.cancelled() => {}
-    }
+    let leadership = context.leadership.clone();
+    lease::in_each_term(leadership, &shutdown, || lead(&context, &proofs)).await;
 }
 
 async fn lead(context: &Context, proofs: &Proofs) {
