@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use catamaran_api::mirror::RegistryMirror;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::Status;
 use kube::{Client, Config};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::cli::ClusterArguments;
 use crate::near;
@@ -17,6 +18,8 @@ use crate::near;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Until the API server has answered.
 const ANSWER: Duration = Duration::from_secs(30);
+/// The name under which commands write.
+const FIELD_MANAGER: &str = "catamaran-cli";
 /// The most names that are looked at for suggestions.
 const MOST_NAMES: u32 = 500;
 
@@ -85,6 +88,21 @@ impl Cluster {
         listed
             .map(|list| list.items)
             .map_err(|error| explain(&error, &self.server))
+    }
+
+    /// Merges this into a mirror; the mirror then.
+    ///
+    /// # Errors
+    /// Why it could not be done, for people.
+    pub async fn patch_mirror(&self, name: &str, patch: &Value, dry_run: bool) -> Result<RegistryMirror, String> {
+        let api: Api<RegistryMirror> = Api::all(self.client.clone());
+        let params = PatchParams {
+            dry_run,
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let patched = api.patch(name, &params, &Patch::Merge(patch)).await;
+        patched.map_err(|error| reason(&error, &self.server))
     }
 }
 

@@ -14,8 +14,6 @@ use catamaran_core::policy::{FailbackMode, MirrorPolicy, RescueMode, RewriteMode
 use catamaran_core::side::Side;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
 use serde::Serialize;
 use serde_json::json;
 
@@ -24,9 +22,6 @@ use crate::cluster::{self, Cluster};
 use crate::{exit, follow, output, table};
 
 mod owner;
-
-/// The name under which the spec is changed.
-const FIELD_MANAGER: &str = "catamaran-cli";
 
 /// What is asked for.
 struct Change {
@@ -195,19 +190,9 @@ async fn apply(
     if before.spec.active == change.active && before.spec.active_until == until {
         return Ok(before.clone());
     }
-    let api: Api<RegistryMirror> = Api::all(cluster.client.clone());
-    let params = PatchParams {
-        dry_run,
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
     let patch = json!({"spec": {"active": change.active, "activeUntil": until}});
-    api.patch(name, &params, &Patch::Merge(&patch)).await.map_err(|error| {
-        anyhow!(
-            "can't change mirror '{name}': {}",
-            cluster::reason(&error, &cluster.server)
-        )
-    })
+    let patched = cluster.patch_mirror(name, &patch, dry_run).await;
+    patched.map_err(|reason| anyhow!("can't change mirror '{name}': {reason}"))
 }
 
 fn word(active: ActiveSideName) -> &'static str {

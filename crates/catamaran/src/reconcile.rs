@@ -9,17 +9,12 @@ use catamaran_api::annotations::RECONCILE_REQUESTED_AT;
 use catamaran_api::conditions::{self, find_condition};
 use catamaran_api::mirror::{ProofModeName, RegistryMirror};
 use jiff::Timestamp;
-use kube::Api;
-use kube::api::{Patch, PatchParams};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::{Output, ReconcileArguments};
 use crate::cluster::{self, Cluster};
 use crate::{exit, follow, output, table};
-
-/// The name under which the annotation is written.
-const FIELD_MANAGER: &str = "catamaran-cli";
 
 /// What was found, as `-o json` prints it.
 #[derive(Clone, Debug, Serialize)]
@@ -97,18 +92,9 @@ async fn reconcile(arguments: &ReconcileArguments) -> anyhow::Result<Document> {
 }
 
 async fn ask(cluster: &Cluster, name: &str, word: &str) -> anyhow::Result<RegistryMirror> {
-    let api: Api<RegistryMirror> = Api::all(cluster.client.clone());
-    let params = PatchParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
     let patch = json!({"metadata": {"annotations": {RECONCILE_REQUESTED_AT: word}}});
-    api.patch(name, &params, &Patch::Merge(&patch)).await.map_err(|error| {
-        anyhow!(
-            "can't annotate mirror '{name}': {}",
-            cluster::reason(&error, &cluster.server)
-        )
-    })
+    let patched = cluster.patch_mirror(name, &patch, false).await;
+    patched.map_err(|reason| anyhow!("can't annotate mirror '{name}': {reason}"))
 }
 
 /// What is known while the operator works.
