@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// A wall clock that can't jump: the time at start plus what a monotonic clock has counted since.
 ///
@@ -32,6 +33,11 @@ impl Clock {
     pub fn until(&self, at: Timestamp) -> Duration {
         Duration::try_from(at.duration_since(self.now())).unwrap_or_default()
     }
+}
+
+/// As the API server keeps times: a status that is read back says what was written.
+pub(crate) fn whole_seconds(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
 
 /// Sleeps for so long, or for ever.

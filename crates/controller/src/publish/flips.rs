@@ -28,7 +28,7 @@ mod seen;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use entry::{as_stored, flip, last_flip, whole};
+pub(crate) use entry::{as_stored, flip, last_flip};
 pub(crate) use seen::SeenFlips;
 
 /// The ConfigMap that they are in, in the operator's namespace.
@@ -94,14 +94,14 @@ struct Waiting {
 #[derive(Clone, Debug)]
 pub(crate) struct There {
     version: String,
-    flips: Flips,
+    flips: Arc<Flips>,
 }
 
 impl There {
     fn of(config_map: &ConfigMap) -> There {
         There {
             version: config_map.resource_version().unwrap_or_default(),
-            flips: stored(config_map),
+            flips: Arc::new(stored(config_map)),
         }
     }
 }
@@ -176,7 +176,10 @@ impl FlipStore {
                 return answer(waiting, &Err(FlipWriteError::NotLeading));
             }
             let there = self.state().there.clone();
-            let mut flips = there.as_ref().map(|there| there.flips.clone()).unwrap_or_default();
+            let mut flips = there
+                .as_ref()
+                .map(|there| Flips::clone(&there.flips))
+                .unwrap_or_default();
             waiting = refuse_earlier(waiting, &flips);
             if waiting.is_empty() {
                 return;
@@ -195,7 +198,10 @@ impl FlipStore {
             let error = match written {
                 Ok(Ok(version)) => {
                     let mut state = self.state();
-                    state.there = Some(There { version, flips });
+                    state.there = Some(There {
+                        version,
+                        flips: Arc::new(flips),
+                    });
                     state.is_said = false;
                     drop(state);
                     return answer(waiting, &Ok(()));
@@ -306,6 +312,6 @@ fn answer(waiting: BTreeMap<Arc<str>, Waiting>, result: &Result<(), FlipWriteErr
 }
 
 fn answer_one(one: Waiting, result: Result<(), FlipWriteError>) {
-    // Whoever has ceased to wait is gone.
+    // A task that has ceased to wait is gone.
     let _ = one.done.send(result);
 }

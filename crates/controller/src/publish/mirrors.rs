@@ -156,7 +156,7 @@ pub(crate) struct SeenMirrors {
     /// UIDs of those of which a lower epoch is held back.
     doubtful: HashSet<Arc<str>>,
     /// Flips that are stored apart from statuses, and the UIDs of the mirrors whose status does not say so yet.
-    flips: Flips,
+    flips: Arc<Flips>,
     unsaid: HashSet<Arc<str>>,
     versions: Versions,
     /// UIDs that a list in progress has shown.
@@ -172,7 +172,7 @@ impl SeenMirrors {
             mirrors: HashMap::new(),
             names: Arc::default(),
             doubtful: HashSet::new(),
-            flips: Flips::new(),
+            flips: Arc::default(),
             unsaid: HashSet::new(),
             versions: Versions::new(),
             listing: None,
@@ -254,11 +254,11 @@ impl SeenMirrors {
 
     /// Takes the flips that are stored apart from statuses now; whether a route may have changed. One that is gone says nothing: its
     /// status says it, or both were restored.
-    pub fn take_flips(&mut self, flips: Flips, now: Instant) -> bool {
+    pub fn take_flips(&mut self, flips: Arc<Flips>, now: Instant) -> bool {
         let before = std::mem::replace(&mut self.flips, flips);
         self.unsaid.clear();
         let mut relevant = false;
-        for (uid, flip) in &self.flips {
+        for (uid, flip) in &*self.flips {
             let Some(seen) = self.mirrors.get_mut(uid) else {
                 continue;
             };
@@ -283,14 +283,12 @@ impl SeenMirrors {
 
     /// What a consistent read has shown of a mirror's status, with its flip that is stored apart.
     pub fn confirm(&mut self, statuses: &BTreeMap<Arc<str>, RouteStatus>) -> bool {
-        let flips = std::mem::take(&mut self.flips);
-        let changed = self.settle(|uid, status| {
+        let flips = Arc::clone(&self.flips);
+        self.settle(|uid, status| {
             if let Some(read) = statuses.get(uid) {
                 status.confirm(&read.clone().with(flips.get(uid).map(Arc::as_ref)));
             }
-        });
-        self.flips = flips;
-        changed
+        })
     }
 
     /// Ends the overrides whose time is over; whether a route has changed.

@@ -314,7 +314,7 @@ impl State {
             return Effect::None;
         }
         let there = self.flips.there();
-        let flips = there.map(|there| there.flips().clone()).unwrap_or_default();
+        let flips = there.map(|there| Arc::clone(there.flips())).unwrap_or_default();
         self.publisher.flips.seen(there.cloned());
         let relevant = self.mirrors.take_flips(flips, Instant::now());
         self.drop_flips();

@@ -25,7 +25,7 @@ use super::pause::Pause;
 use crate::policy::ProofPolicy;
 use reading::{Cause, LIMIT, Outcome, Problem};
 pub use records::{ProofPod, ProofRead};
-use summary::{Summary, Verdict, sum_up};
+use summary::{Extent, Summary, Verdict, sum_up};
 use usage::{Images, Place, ProofUse};
 
 /// Proof pods of a mirror at a time, each on another node.
@@ -118,10 +118,8 @@ impl Proofs {
 
     /// Goes on from what the status says, if that is about as many nodes, namespaces and images, and lists all that failed.
     fn resume(&mut self, before: &ProofRead) {
-        let summary = self.counted(Summary::default());
-        let is_same = (before.nodes, before.namespaces, before.images)
-            == (summary.nodes, summary.namespaces, summary.images)
-            && before.failing_total == before.failing.len();
+        let extent = self.counted(Summary::default()).extent;
+        let is_same = before.extent == extent && before.failing_total == before.failing.len();
         let Some(time) = before.time.filter(|_| is_same) else {
             return;
         };
@@ -312,9 +310,11 @@ impl Proofs {
         let pods = usage.places.len().saturating_mul(usage.nodes.len());
         Summary {
             time: self.completed,
-            nodes: nodes.len(),
-            namespaces: namespaces.len(),
-            images: images.len(),
+            extent: Extent {
+                nodes: nodes.len(),
+                namespaces: namespaces.len(),
+                images: images.len(),
+            },
             unlisted: usage.unlisted,
             left_out: usage.left_out + pods.saturating_sub(MOST_PODS),
             ..summary

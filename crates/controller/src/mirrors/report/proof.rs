@@ -5,10 +5,10 @@ use catamaran_api::mirror::{ProofFailure, ProofStatus, RegistryMirrorStatus};
 use catamaran_core::mirror::Observation;
 use catamaran_core::mirror::proof::ProofRead;
 use catamaran_core::mirror::proof::reading::{Cause, Problem};
-use catamaran_core::mirror::proof::summary::{Failing, Group, Names, Summary, Verdict};
+use catamaran_core::mirror::proof::summary::{Extent, Failing, Group, Names, Summary, Verdict};
 use catamaran_core::pod::message::PullFailure;
 
-use crate::publish::flips::whole;
+use crate::clock::whole_seconds;
 
 /// Characters of a policy's words that a condition repeats.
 const LONGEST_WORDS: usize = 256;
@@ -26,11 +26,11 @@ pub(super) fn status(observation: &Observation) -> Option<ProofStatus> {
     let proof = observation.proof.as_ref()?;
     let count = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     Some(ProofStatus {
-        time: proof.time.map(whole),
+        time: proof.time.map(whole_seconds),
         registry: observation.policy.sides.fallback.name(),
-        nodes: count(proof.nodes),
-        namespaces: count(proof.namespaces),
-        images: count(proof.images),
+        nodes: count(proof.extent.nodes),
+        namespaces: count(proof.extent.namespaces),
+        images: count(proof.extent.images),
         failed: count(proof.failing_total),
         failing: proof.failing.iter().map(failure).collect(),
     })
@@ -65,9 +65,11 @@ pub(super) fn read(status: &ProofStatus) -> ProofRead {
     ProofRead {
         registry: status.registry.clone(),
         time: status.time.as_ref().map(|time| time.0),
-        nodes: count(status.nodes),
-        namespaces: count(status.namespaces),
-        images: count(status.images),
+        extent: Extent {
+            nodes: count(status.nodes),
+            namespaces: count(status.namespaces),
+            images: count(status.images),
+        },
         failing: failing.collect(),
         failing_total: count(status.failed),
     }
@@ -94,9 +96,9 @@ fn words(proof: &Summary, registry: &str) -> String {
     match proof.verdict {
         Verdict::Proven => format!(
             "{} can pull {} from {registry} with the credentials of {}",
-            counted(proof.nodes, "node"),
-            counted(proof.images, "image"),
-            counted(proof.namespaces, "namespace"),
+            counted(proof.extent.nodes, "node"),
+            counted(proof.extent.images, "image"),
+            counted(proof.extent.namespaces, "namespace"),
         ),
         Verdict::Fails(_) => format!("pods could not be started from {registry}: {}", causes(proof)),
         Verdict::NotRun(_) => format!(

@@ -13,18 +13,19 @@ use catamaran_core::routing::evidence::Flaw;
 use catamaran_core::side::Side;
 
 use super::proof;
-use crate::publish::flips::{last_flip, whole};
+use crate::clock::whole_seconds;
+use crate::publish::flips::last_flip;
 
 /// Writes what was observed into `status`.
 pub(super) fn observe(status: &mut RegistryMirrorStatus, observation: &Observation) {
-    let decision = &observation.decision;
-    status.active = Some(decision.active);
-    status.active_registry = Some(observation.policy.sides[decision.active].name());
+    let standing = observation.standing();
+    status.active = Some(standing.active);
+    status.active_registry = standing.registry;
     status.observed_mappings = observation.observed.iter().map(ToString::to_string).collect();
     // Two leaders by accident must never take an epoch back.
-    status.epoch = status.epoch.max(i64::try_from(decision.epoch).unwrap_or(i64::MAX));
-    status.recent_failovers = decision.failovers.iter().copied().map(whole).collect();
-    if let Some(flip) = &observation.last_flip {
+    status.epoch = status.epoch.max(i64::try_from(standing.epoch).unwrap_or(i64::MAX));
+    status.recent_failovers = standing.failovers.into_iter().map(whole_seconds).collect();
+    if let Some(flip) = &standing.last_flip {
         status.last_flip = Some(last_flip(flip));
     }
     if let Some(canary) = &observation.canary {
@@ -99,8 +100,8 @@ fn parity_status(before: Option<&ParityStatus>, pass: &PassResult, summary: &Sum
         revision: (summary.tags > 0).then(|| summary.revision.clone()),
     };
     if pass.is_complete() && before.is_none_or(|before| *before != parity) {
-        parity.checked_time = Some(whole(pass.ended));
-        parity.oldest_check_time = summary.oldest_check.map(whole);
+        parity.checked_time = Some(whole_seconds(pass.ended));
+        parity.oldest_check_time = summary.oldest_check.map(whole_seconds);
     }
     parity
 }
@@ -116,7 +117,7 @@ fn divergence(divergence: &parity::Divergence) -> Divergence {
         },
         primary_digest: divergence.digests.primary.as_ref().map(ToString::to_string),
         fallback_digest: divergence.digests.fallback.as_ref().map(ToString::to_string),
-        since: whole(divergence.since),
+        since: whole_seconds(divergence.since),
     }
 }
 
@@ -141,7 +142,7 @@ fn on_side(content: &mirror::FlawedContent, side: Side, flaw: Flaw) -> Option<Fl
         },
         digest: part.digest.to_string(),
         platform: part.platform.clone(),
-        since: whole(content.since),
+        since: whole_seconds(content.since),
     })
 }
 
@@ -154,7 +155,7 @@ fn repair_status(progress: &Progress) -> RepairStatus {
         digest: errand.digest.to_string(),
     };
     RepairStatus {
-        last_time: progress.begun.map(whole),
+        last_time: progress.begun.map(whole_seconds),
         copied: count(progress.copied),
         failed: count(progress.failed),
         pending: count(progress.pending),

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use catamaran_api::mirror::LastFlip;
 use catamaran_core::mirror::failover::{Flip, Standing};
 use catamaran_core::side::Side;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
 use super::{Flips, KEY};
+use crate::clock::whole_seconds;
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -31,7 +31,7 @@ impl From<&Standing> for Entry {
             active_registry: standing.registry.clone(),
             epoch: standing.epoch,
             last_flip: standing.last_flip.as_ref().map(last_flip),
-            recent_failovers: standing.failovers.iter().copied().map(whole).collect(),
+            recent_failovers: standing.failovers.iter().copied().map(whole_seconds).collect(),
         }
     }
 }
@@ -56,7 +56,7 @@ pub(crate) fn as_stored(standing: &Standing) -> Standing {
 /// A flip as the status has it.
 pub(crate) fn last_flip(flip: &Flip) -> LastFlip {
     LastFlip {
-        time: whole(flip.at),
+        time: whole_seconds(flip.at),
         from: flip.from,
         to: flip.to,
         reason: flip.reason.as_str().to_owned(),
@@ -71,11 +71,6 @@ pub(crate) fn flip(last: &LastFlip) -> Option<Flip> {
         to: last.to,
         reason: last.reason.parse().ok()?,
     })
-}
-
-/// Whole seconds, as the API server keeps them: a status that is read back says what was written.
-pub(crate) fn whole(at: Timestamp) -> Time {
-    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
 }
 
 pub(super) fn encode(flips: &Flips) -> String {

@@ -1,5 +1,7 @@
 //! What the watch shows of flips that are stored together.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt as _;
 use kube::runtime::watcher::Event;
@@ -53,7 +55,7 @@ impl SeenFlips {
 }
 
 impl There {
-    pub(crate) fn flips(&self) -> &Flips {
+    pub(crate) fn flips(&self) -> &Arc<Flips> {
         &self.flips
     }
 }

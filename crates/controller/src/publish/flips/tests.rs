@@ -103,7 +103,7 @@ async fn what_is_read_back_is_what_was_stored() {
         data: Some(BTreeMap::from([(KEY.to_owned(), entry::encode(&flips))])),
         ..config_map
     });
-    assert_eq!(There::of(&config_map.unwrap()).flips, flips);
+    assert_eq!(There::of(&config_map.unwrap()).flips, Arc::new(flips));
     // The names of the status, for people who look.
     let text = entry::encode(&Flips::from([("a".into(), standing(2))]));
     let expected = json!({"a": {

@@ -83,6 +83,14 @@ impl Running {
             .with(|state| state.put(MIRRORS, mirror("apps", active, epoch)));
     }
 
+    /// Stores a flip of `apps` to its primary, in epoch 3, apart from its status, and waits until it is followed.
+    async fn flip_apart(&mut self) {
+        self.server
+            .with(|state| state.put(CONFIG_MAPS, flips("uid-apps", "Primary", 3)));
+        let flipped = |snapshot: &Snapshot| active(snapshot) == Some((Side::Primary, 3));
+        self.until(Duration::from_millis(100), flipped).await;
+    }
+
     fn change_evidence(&self, seed: u32) {
         let group = group("apps", place(0, 0), seed);
         self.server
@@ -162,11 +170,8 @@ fn flips(uid: &str, active: &str, epoch: u64) -> serde_json::Value {
 #[tokio::test(start_paused = true)]
 async fn flip_that_is_stored_apart_is_followed_at_once() {
     let mut running = running(false).await;
-    running
-        .server
-        .with(|state| state.put(CONFIG_MAPS, flips("uid-apps", "Primary", 3)));
+    running.flip_apart().await;
     let flipped = |snapshot: &Snapshot| active(snapshot) == Some((Side::Primary, 3));
-    running.until(Duration::from_millis(100), flipped).await;
     // The status says something else first, and what is asked of it stays.
     running.flip("Fallback", 2);
     sleep(STANDS * 2).await;
@@ -182,14 +187,7 @@ async fn flip_that_is_stored_apart_is_followed_at_once() {
 #[tokio::test(start_paused = true)]
 async fn flip_that_was_restored_away_is_not_followed_for_ever() {
     let mut running = running(false).await;
-    running
-        .server
-        .with(|state| state.put(CONFIG_MAPS, flips("uid-apps", "Primary", 3)));
-    running
-        .until(Duration::from_millis(100), |snapshot| {
-            active(snapshot) == Some((Side::Primary, 3))
-        })
-        .await;
+    running.flip_apart().await;
     running
         .server
         .with(|state| state.delete(CONFIG_MAPS, "catamaran-flips"));
@@ -202,14 +200,7 @@ async fn flip_that_was_restored_away_is_not_followed_for_ever() {
 #[tokio::test(start_paused = true)]
 async fn leader_deletes_flips_that_every_status_says() {
     let mut running = running(true).await;
-    running
-        .server
-        .with(|state| state.put(CONFIG_MAPS, flips("uid-apps", "Primary", 3)));
-    running
-        .until(Duration::from_millis(100), |snapshot| {
-            active(snapshot) == Some((Side::Primary, 3))
-        })
-        .await;
+    running.flip_apart().await;
     sleep(Duration::from_secs(10)).await;
     let is_there = |running: &Running| {
         let there = running

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::summary::{Failing, Summary};
+use super::summary::{Extent, Failing, Summary};
 use super::usage::Place;
 use crate::mirror::event::RequestId;
 
@@ -27,11 +27,7 @@ pub struct ProofRead {
     /// When the latest pods had all ended.
     pub time: Option<Timestamp>,
     /// What they were about.
-    pub nodes: usize,
-    /// See above.
-    pub namespaces: usize,
-    /// See above.
-    pub images: usize,
+    pub extent: Extent,
     /// What was not proven, as far as it is listed.
     pub failing: Vec<Failing>,
     /// How many there were.
@@ -44,9 +40,7 @@ impl ProofRead {
         ProofRead {
             registry: registry.to_owned(),
             time: summary.time,
-            nodes: summary.nodes,
-            namespaces: summary.namespaces,
-            images: summary.images,
+            extent: summary.extent,
             failing: summary.failing.clone(),
             failing_total: summary.failing_total,
         }

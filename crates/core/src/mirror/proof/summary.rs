@@ -65,6 +65,17 @@ pub enum Verdict {
     Nothing,
 }
 
+/// What proof pods are about, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Nodes that pull.
+    pub nodes: usize,
+    /// Namespaces whose credentials are used.
+    pub namespaces: usize,
+    /// Images that are pulled.
+    pub images: usize,
+}
+
 /// What is known of all pods together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -74,12 +85,8 @@ pub struct Summary {
     pub is_unread: bool,
     /// When the latest pods had all ended.
     pub time: Option<Timestamp>,
-    /// Nodes, namespaces and images that are proven, or are to be.
-    pub nodes: usize,
-    /// See above.
-    pub namespaces: usize,
-    /// See above.
-    pub images: usize,
+    /// What is proven, or is to be.
+    pub extent: Extent,
     /// What is not proven, at most [`MAX_FAILING`].
     pub failing: Vec<Failing>,
     /// How many there are.

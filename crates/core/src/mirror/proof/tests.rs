@@ -75,7 +75,7 @@ fn failed(pod: &ProofPod, cause: Cause) -> Outcome {
 }
 
 #[test]
-fn fallback_is_proven_once_each_node_has_pulled_for_each_namespace() {
+fn fallback_is_proven_once_each_node_pulled_for_each_namespace() {
     let mut bench = Bench::new(&usage(2, &["a", "b"]));
     assert_eq!(bench.verdict(), Verdict::NotYet);
     let first = bench.begin();
@@ -88,7 +88,12 @@ fn fallback_is_proven_once_each_node_has_pulled_for_each_namespace() {
     assert_eq!(bench.run(pulled), 2);
     let summary = bench.proofs.summary();
     assert_eq!((summary.verdict, summary.time), (Verdict::Proven, Some(at(2))));
-    assert_eq!((summary.nodes, summary.namespaces, summary.images), (2, 2, 1));
+    let Extent {
+        nodes,
+        namespaces,
+        images,
+    } = summary.extent;
+    assert_eq!((nodes, namespaces, images), (2, 2, 1));
     assert!(bench.proofs.is_idle());
 }
 
@@ -126,7 +131,7 @@ fn failure_is_named_by_namespace_node_and_cause() {
 }
 
 #[test]
-fn good_result_holds_for_the_interval_and_a_bad_one_is_tried_again_soon() {
+fn good_result_holds_for_the_interval_and_a_bad_one_is_retried() {
     let mut bench = Bench::new(&usage(1, &["a", "b"]));
     let by_namespace = |pod: &ProofPod| match &*pod.place.namespace {
         "a" => failed(pod, DENIED),
