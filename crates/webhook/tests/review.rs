@@ -581,7 +581,7 @@ fn pods_that_no_mirror_matches_are_left_byte_for_byte() {
 }
 
 #[test]
-fn the_operators_own_changes_and_exempt_namespaces_are_left_alone() {
+fn own_changes_and_exempt_namespaces_are_left_alone() {
     for (pointer, value) in [("//namespace", "kube-system"), ("//namespace", "catamaran")] {
         let body = with(CREATE, &[(pointer, value.into())]);
         let answered = answer(body.as_bytes(), Some(&table(Side::Fallback)));

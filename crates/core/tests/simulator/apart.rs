@@ -41,7 +41,7 @@ impl World {
         self.send(replica, life, Kind::Status, Answer::Flip(request, result, there));
     }
 
-    /// Its answer reaches whoever wrote it.
+    /// Its answer reaches the replica that wrote it.
     pub fn flip_ended(
         &mut self,
         replica: usize,

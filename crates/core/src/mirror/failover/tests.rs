@@ -225,7 +225,7 @@ fn failover_waits_for_a_proof_where_the_user_requires_one() {
         situation.policy.failover.require_proof = require;
         situation.is_proven = is_proven;
         assert_eq!(situation.reason(4), reason, "required {require}, proven {is_proven}");
-        // Only the fallback is proven; whoever has to leave it goes.
+        // Only the fallback is proven; leaving it needs no proof.
         let mut situation = Situation::new(&up(0, 4), DEAD).on_fallback();
         situation.policy.failover.require_proof = require;
         assert_eq!(situation.reason(4), AWAY, "away, required {require}");

@@ -296,7 +296,7 @@ fn with_secrets<'a>(service_account: &'a str, pull_secrets: &[&'a str], image: &
 }
 
 #[test]
-fn proof_pulls_the_fallbacks_names_once_for_each_set_of_credentials() {
+fn proof_pulls_fallback_names_once_for_each_set_of_credentials() {
     let used = [
         with_secrets("", &[], PRIMARY),
         with_secrets("default", &["ghcr-pull"], "kracr.azurecr.io/web:newer"),

@@ -146,7 +146,7 @@ fn status_is_read_back_as_it_was_written() {
 }
 
 #[test]
-fn new_leader_leaves_the_proof_alone_until_it_knows_what_is_in_use() {
+fn new_leader_keeps_the_proof_until_it_knows_what_is_in_use() {
     let mut world = proving(&["a"], Some(pulled));
     world.run(MINUTES);
     let said = |status: &RegistryMirrorStatus| {

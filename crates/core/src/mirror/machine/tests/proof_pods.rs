@@ -148,7 +148,7 @@ fn required_proof_holds_a_failover_up_until_it_is_there() {
 }
 
 #[test]
-fn request_is_over_when_a_pass_and_the_pods_that_follow_it_have_ended() {
+fn request_is_over_when_its_pass_and_proof_pods_have_ended() {
     let mut bench = begun(proving());
     bench.prove(true);
     bench.wait(5);
