@@ -7,7 +7,8 @@
 //!
 //! * at once, if the list has a lower version than an earlier list, or than an object that a watch had delivered before: only a
 //!   restore takes versions back;
-//! * if the watch has not delivered what the list showed [`LAG`] later.
+//! * if the watch has not delivered what the list showed [`LAG`] later. A watch that is ahead of the list, which takes a while where
+//!   there are many mirrors, has delivered all of that: it delivers in order.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,6 +42,42 @@ const PAGE: u32 = 50;
 
 /// The `resourceVersion` of each mirror, by UID.
 pub(crate) type Versions = BTreeMap<Arc<str>, String>;
+
+/// What the watch of mirrors has delivered since its list began.
+#[derive(Debug, Default)]
+pub(crate) struct Delivered {
+    versions: Versions,
+    latest: u64,
+}
+
+impl Delivered {
+    /// The watch begins anew, with a list.
+    pub fn restarted(&mut self) {
+        self.latest = 0;
+    }
+
+    /// A mirror was delivered.
+    pub fn exists(&mut self, uid: &Arc<str>, version: String) {
+        self.reached(&version);
+        self.versions.insert(Arc::clone(uid), version);
+    }
+
+    /// It was delivered that a mirror is gone: by an event of this version, or because a list does not show it.
+    pub fn gone(&mut self, uid: &str, version: Option<&str>) {
+        self.reached(version.unwrap_or_default());
+        self.versions.remove(uid);
+    }
+
+    /// Whether there is no mirror.
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.versions.is_empty()
+    }
+
+    fn reached(&mut self, version: &str) {
+        self.latest = self.latest.max(version.parse().unwrap_or_default());
+    }
+}
 
 /// What a consistent read has shown.
 #[derive(Debug)]
@@ -188,8 +225,13 @@ impl LagDetector {
         went_back
     }
 
-    /// Takes what a list has shown, and what the watch has delivered by now.
-    pub fn compare(&mut self, mirrors: &Versions, delivered: &Versions, now: Instant) {
+    /// Takes what a list of the version `list` has shown, and what the watch has delivered by now.
+    pub fn compare(&mut self, mirrors: &Versions, list: Option<u64>, delivered: &Delivered, now: Instant) {
+        if list.is_some_and(|list| delivered.latest > list) {
+            self.behind = None;
+            return;
+        }
+        let delivered = &delivered.versions;
         let uids = mirrors.keys().chain(delivered.keys());
         let differing = uids.filter(|uid| mirrors.get(*uid) != delivered.get(*uid));
         let delivered: BTreeMap<_, _> = differing
@@ -203,14 +245,14 @@ impl LagDetector {
     }
 
     /// Whether the watch has lagged behind for too long, so that all watches have to be restarted.
-    pub fn is_overdue(&mut self, delivered: &Versions, now: Instant) -> bool {
+    pub fn is_overdue(&mut self, delivered: &Delivered, now: Instant) -> bool {
         let Some(behind) = &mut self.behind else {
             return false;
         };
         // A version that was delivered since then is at least the one that the list showed.
         behind
             .delivered
-            .retain(|uid, before| delivered.get(uid) == before.as_ref());
+            .retain(|uid, before| delivered.versions.get(uid) == before.as_ref());
         let overdue = !behind.delivered.is_empty() && now >= behind.since + LAG;
         if overdue || behind.delivered.is_empty() {
             self.behind = None;
@@ -285,29 +327,39 @@ mod tests {
             .collect()
     }
 
+    fn delivered(pairs: &[(&str, &str)]) -> Delivered {
+        let mut delivered = Delivered::default();
+        for (uid, version) in versions(pairs) {
+            delivered.exists(&uid, version);
+        }
+        delivered
+    }
+
     #[test]
     fn watch_that_delivers_in_time_is_not_overdue() {
         let now = Instant::now();
         let mut lag = LagDetector::default();
-        let before = versions(&[("a", "5"), ("b", "6")]);
-        lag.compare(&versions(&[("a", "9"), ("b", "6")]), &before, now);
+        let before = delivered(&[("a", "5"), ("b", "6")]);
+        lag.compare(&versions(&[("a", "9"), ("b", "6")]), Some(9), &before, now);
         assert!(!lag.is_overdue(&before, now + LAG / 2));
-        assert!(!lag.is_overdue(&versions(&[("a", "9"), ("b", "6")]), now + LAG));
-        lag.compare(&versions(&[("a", "9")]), &versions(&[("a", "9")]), now + LAG);
-        assert!(!lag.is_overdue(&versions(&[("a", "9")]), now + LAG * 9));
+        let after = delivered(&[("a", "9"), ("b", "6")]);
+        assert!(!lag.is_overdue(&after, now + LAG));
+        let after = delivered(&[("a", "9")]);
+        lag.compare(&versions(&[("a", "9")]), Some(10), &after, now + LAG);
+        assert!(!lag.is_overdue(&after, now + LAG * 9));
     }
 
     #[test]
     fn watch_behind_a_list_for_too_long_is_overdue() {
         let now = Instant::now();
-        let delivered = versions(&[("a", "5")]);
+        let delivered = delivered(&[("a", "5")]);
         for (case, listed) in [
             ("changed", versions(&[("a", "9")])),
             ("created", versions(&[("a", "5"), ("b", "9")])),
             ("deleted", versions(&[])),
         ] {
             let mut lag = LagDetector::default();
-            lag.compare(&listed, &delivered, now);
+            lag.compare(&listed, Some(10), &delivered, now);
             assert!(
                 !lag.is_overdue(&delivered, now + LAG - Duration::from_millis(1)),
                 "{case}"
@@ -315,6 +367,34 @@ mod tests {
             assert!(lag.is_overdue(&delivered, now + LAG), "{case}");
             assert!(!lag.is_overdue(&delivered, now + LAG), "{case}: once");
         }
+    }
+
+    #[test]
+    fn watch_ahead_of_a_slow_list_is_not_overdue() {
+        let now = Instant::now();
+        let listed = versions(&[("a", "5"), ("b", "6")]);
+        let mut gone = delivered(&[("a", "5"), ("b", "6")]);
+        gone.gone("b", Some("11"));
+        for (case, delivered) in [
+            ("changed", delivered(&[("a", "5"), ("b", "11")])),
+            ("created", delivered(&[("a", "5"), ("b", "6"), ("c", "11")])),
+            ("deleted", gone),
+        ] {
+            let mut lag = LagDetector::default();
+            lag.compare(&listed, Some(10), &delivered, now);
+            assert!(!lag.is_overdue(&delivered, now + LAG), "{case}");
+        }
+    }
+
+    #[test]
+    fn what_was_delivered_before_a_restart_does_not_count() {
+        let now = Instant::now();
+        let mut delivered = delivered(&[("a", "11")]);
+        delivered.restarted();
+        delivered.exists(&Arc::from("a"), "5".to_owned());
+        let mut lag = LagDetector::default();
+        lag.compare(&versions(&[("a", "9")]), Some(10), &delivered, now);
+        assert!(lag.is_overdue(&delivered, now + LAG));
     }
 
     #[test]

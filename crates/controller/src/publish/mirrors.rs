@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::Mirror;
 use super::epoch::{FollowedStatus, RouteStatus};
 use super::flips::Flips;
-use super::lag::Versions;
+use super::lag::Delivered;
 use super::news::{MirrorNews, NewsSender, ValidPolicy};
 
 /// One mirror.
@@ -158,7 +158,7 @@ pub(crate) struct SeenMirrors {
     /// Flips that are stored apart from statuses, and the UIDs of the mirrors whose status does not say so yet.
     flips: Arc<Flips>,
     unsaid: HashSet<Arc<str>>,
-    versions: Versions,
+    delivered: Delivered,
     /// UIDs that a list in progress has shown.
     listing: Option<HashSet<Arc<str>>>,
     listed: bool,
@@ -174,7 +174,7 @@ impl SeenMirrors {
             doubtful: HashSet::new(),
             flips: Arc::default(),
             unsaid: HashSet::new(),
-            versions: Versions::new(),
+            delivered: Delivered::default(),
             listing: None,
             listed: false,
             news,
@@ -186,6 +186,7 @@ impl SeenMirrors {
         match event {
             Event::Init => {
                 self.listing = Some(HashSet::new());
+                self.delivered.restarted();
                 false
             }
             Event::InitApply(mirror) => {
@@ -200,20 +201,20 @@ impl SeenMirrors {
                 let gone: Vec<Arc<str>> = gone.cloned().collect();
                 let mut relevant = !std::mem::replace(&mut self.listed, true);
                 for uid in gone {
-                    relevant |= self.remove(&uid);
+                    relevant |= self.remove(&uid, None);
                 }
                 self.news.listed();
                 relevant
             }
             Event::Apply(mirror) => self.apply(mirror, now),
-            Event::Delete(mirror) => self.remove(&uid(&mirror)),
+            Event::Delete(mirror) => self.remove(&uid(&mirror), mirror.resource_version().as_deref()),
         }
     }
 
     fn apply(&mut self, mirror: Mirror, now: Instant) -> bool {
         let (uid, name) = (uid(&mirror), mirror.name_any());
-        self.versions
-            .insert(Arc::clone(&uid), mirror.resource_version().unwrap_or_default());
+        self.delivered
+            .exists(&uid, mirror.resource_version().unwrap_or_default());
         let is_new = !self.mirrors.contains_key(&uid);
         let seen = self.mirrors.entry(Arc::clone(&uid)).or_default();
         let before = seen.route_key();
@@ -240,8 +241,8 @@ impl SeenMirrors {
         is_new || seen.route_key() != before
     }
 
-    fn remove(&mut self, uid: &Arc<str>) -> bool {
-        self.versions.remove(uid);
+    fn remove(&mut self, uid: &Arc<str>, version: Option<&str>) -> bool {
+        self.delivered.gone(uid, version);
         let removed = self.mirrors.remove(uid).is_some();
         if removed {
             Arc::make_mut(&mut self.names).remove(uid.as_ref());
@@ -321,8 +322,8 @@ impl SeenMirrors {
     }
 
     /// What was delivered.
-    pub fn versions(&self) -> &Versions {
-        &self.versions
+    pub fn delivered(&self) -> &Delivered {
+        &self.delivered
     }
 
     /// Whether a lower epoch of one of them is held back.

@@ -338,7 +338,8 @@ impl State {
                 if self.lag.went_back(list, delivered) {
                     self.restart("etcd was restored from an older snapshot");
                 } else if self.mirrors.listed() {
-                    self.lag.compare(&mirrors, self.mirrors.versions(), Instant::now());
+                    self.lag
+                        .compare(&mirrors, list, self.mirrors.delivered(), Instant::now());
                 }
                 Effect::None
             }
@@ -347,7 +348,7 @@ impl State {
     }
 
     fn tick(&mut self) -> Effect {
-        if self.lag.is_overdue(self.mirrors.versions(), Instant::now()) {
+        if self.lag.is_overdue(self.mirrors.delivered(), Instant::now()) {
             self.restart("the watch of mirrors lags behind");
         }
         self.drop_flips();

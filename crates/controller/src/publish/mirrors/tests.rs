@@ -142,7 +142,7 @@ fn deleted_mirror_loses_its_route_at_once() {
             matches!(news(&mut receiver), MirrorNews::Deleted { uid } if &*uid == "uid-apps"),
             "{case}"
         );
-        assert!(mirrors.versions().is_empty(), "{case}");
+        assert!(mirrors.delivered().is_empty(), "{case}");
     }
 }
 
