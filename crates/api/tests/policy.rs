@@ -3,14 +3,15 @@
 // Helpers of a test fail by panicking, as the test does.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_api::mirror::{ControllerOwnedPodsName, RegistryMirror, RegistryMirrorSpec, TagRules};
 use catamaran_api::policy::{PolicyError, policy};
 use catamaran_core::policy::{
     ActiveSide, ControllerOwnedPods, FailbackMode, MirrorPolicy, MismatchedTags, OnMismatch, OnPullsFailing, Provider,
-    RepairDirection, RepairMode, RepairPolicy, Repositories, RepositoryRule, RescueMode, RewriteMode, Trigger,
-    UnverifiedTags,
+    RepairDirection, RepairMode, RepairPolicy, Repositories, RepositoryRule, RescueMode, RewriteMode, RewritePolicy,
+    Trigger, UnverifiedTags,
 };
 use catamaran_core::side::Side;
 use jiff::Timestamp;
@@ -268,6 +269,10 @@ fn operators_that_compare_images_are_excluded_by_default() {
         assert!(rewrite.excludes_pod(pod), "{label}: {value}");
     }
     assert!(!rewrite.excludes_pod(|key| (key == "app").then_some("web")));
+    assert!(
+        Arc::ptr_eq(&rewrite.exclude_pods, &RewritePolicy::default().exclude_pods),
+        "a thousand mirrors that leave it out share the selectors"
+    );
     let all = policy(&mirror(|spec| spec.rewrite.exclude_pods = Vec::new()))
         .unwrap()
         .rewrite;

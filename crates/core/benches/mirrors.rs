@@ -183,7 +183,9 @@ impl World {
             begun,
             at: end,
             outcome,
-            message: "HEAD https://kracr.azurecr.io/v2/app/manifests/1: connection refused".to_owned(),
+            message: "HEAD https://kracr.azurecr.io/v2/app/manifests/1: connection refused"
+                .to_owned()
+                .into(),
         };
         let ended = Ended {
             number: send.number,

@@ -10,6 +10,7 @@
 //! the second rule single lost probes would add up over hours of 401s.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -53,7 +54,7 @@ pub struct Probe {
     /// What it found.
     pub outcome: Outcome,
     /// For people: `GET https://kracr.azurecr.io/v2/: connection refused`.
-    pub message: String,
+    pub message: Arc<str>,
 }
 
 /// The age from which a side's latest probe says nothing any more: three periods, or three timeouts where these are longer (a side

@@ -19,6 +19,7 @@ mod fixtures;
 mod flips;
 pub mod in_use;
 mod machine;
+mod on_demand;
 pub mod parity;
 mod pass;
 mod pause;

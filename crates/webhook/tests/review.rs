@@ -320,7 +320,8 @@ fn pod_that_opted_out_stays_byte_for_byte() {
                 key: "tier".to_owned(),
                 operator: Operator::Exists,
             }],
-        }];
+        }]
+        .into();
     });
     let excluded = [
         (
@@ -362,7 +363,7 @@ fn pod_of_unknown_namespace_gets_only_the_pull_secrets() {
 #[test]
 fn mirror_that_excludes_a_pod_leaves_it_to_the_others() {
     let mut shop = mirror("shop", "shop");
-    shop.rewrite.exclude_pods = vec![Selector::default()];
+    shop.rewrite.exclude_pods = vec![Selector::default()].into();
     let table = table_of(vec![
         route(shop, Side::Fallback),
         route(mirror("platform", "platform"), Side::Fallback),

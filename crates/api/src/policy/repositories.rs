@@ -37,7 +37,9 @@ pub(super) fn repositories(
         .iter()
         .enumerate()
         .map(|(index, repository)| rule(index, repository, sides, patterns));
-    let rules = rules.collect::<Result<Vec<_>, _>>()?;
+    let mut rules = rules.collect::<Result<Vec<_>, _>>()?;
+    // They stay as long as the mirror, and most mirrors have few.
+    rules.shrink_to_fit();
     check_disjoint(&rules, sides)?;
     Ok(Repositories::Listed(rules))
 }

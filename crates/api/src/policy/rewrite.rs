@@ -1,5 +1,7 @@
 //! How references are rewritten.
 
+use std::sync::Arc;
+
 use catamaran_core::policy::{
     ControllerOwnedPods, ImageGlob, MismatchedTags, OwnerKind, RewriteMode, RewritePolicy, UnverifiedTags,
 };
@@ -84,7 +86,7 @@ fn images(patterns: &[String]) -> Result<Vec<ImageGlob>, PolicyError> {
     patterns.iter().enumerate().map(glob).collect()
 }
 
-fn pods(selectors: &[LabelSelector]) -> Result<Vec<Selector>, PolicyError> {
+fn pods(selectors: &[LabelSelector]) -> Result<Arc<[Selector]>, PolicyError> {
     const FIELD: &str = "spec.rewrite.excludePods";
     at_most(selectors.len(), MAX_EXCLUDED_PODS, FIELD)?;
     let parse = |(index, labels): (usize, &LabelSelector)| {
@@ -98,5 +100,6 @@ fn pods(selectors: &[LabelSelector]) -> Result<Vec<Selector>, PolicyError> {
         }
         Ok(parsed)
     };
-    selectors.iter().enumerate().map(parse).collect()
+    let parsed = selectors.iter().enumerate().map(parse).collect::<Result<_, _>>()?;
+    Ok(RewritePolicy::shared(parsed))
 }

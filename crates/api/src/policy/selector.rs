@@ -15,9 +15,10 @@ pub(super) fn selector(selector: &LabelSelector, field: &str) -> Result<Selector
     let expressions = selector.match_expressions.iter().flatten().enumerate();
     let expressions =
         expressions.map(|(index, expression)| requirement(expression, &format!("{field}.matchExpressions[{index}]")));
-    Ok(Selector {
-        requirements: labels.chain(expressions).collect::<Result<_, _>>()?,
-    })
+    let mut requirements = labels.chain(expressions).collect::<Result<Vec<_>, _>>()?;
+    // They stay as long as the mirror.
+    requirements.shrink_to_fit();
+    Ok(Selector { requirements })
 }
 
 fn requirement(expression: &LabelSelectorRequirement, field: &str) -> Result<Requirement, PolicyError> {

@@ -118,7 +118,7 @@ impl World {
                 begun: self.now,
                 at: self.now,
                 outcome,
-                message: String::new(),
+                message: Arc::default(),
             },
             target: watch.targets.first().cloned(),
             client: Ok(()),

@@ -7,7 +7,7 @@ use crate::policy::{HealthPolicy, Trigger};
 /// What one probe found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// Every rung answered, with the right digest.
+    /// Every stage answered, with the right digest.
     Reachable,
     /// The registry can't serve anyone.
     Unavailable(Unavailable),

@@ -26,7 +26,7 @@ fn history_under(policy: &HealthPolicy, probes: &Probes) -> ProbeHistory {
                 begun: at(*ms),
                 at: at(*ms),
                 outcome: *outcome,
-                message: String::new(),
+                message: Arc::default(),
             },
             policy,
         );
@@ -346,7 +346,7 @@ proptest! {
         let mut ms = 0;
         for (step, outcome) in probes {
             ms += step;
-            history.record(Probe { begun: at(ms), at: at(ms), outcome, message: String::new() }, &HealthPolicy::default());
+            history.record(Probe { begun: at(ms), at: at(ms), outcome, message: Arc::default() }, &HealthPolicy::default());
             prop_assert!(history.failures_in_row() == 0 || history.successes_in_row() == 0);
             prop_assert_eq!(history.reachable_since().is_some(), outcome == Outcome::Reachable);
             prop_assert_eq!(history.reachable_since().is_some(), history.successes_in_row() > 0);

@@ -19,6 +19,7 @@ use super::failback::FailbackCheck;
 use super::failover::{Decision, Standing};
 use super::flips::StatusWrite;
 use super::in_use::InUse;
+use super::on_demand::OnDemand;
 use super::parity::{Ledger, Rules};
 use super::pass::Passes;
 use super::probes::Probes;
@@ -47,17 +48,17 @@ pub struct Mirror {
     leading: bool,
     pub(super) status: Status,
     pub(super) probes: Probes,
-    pub(super) pulls: Pulls,
+    pub(super) pulls: OnDemand<Pulls>,
     pub(super) canary: CanaryChoice,
-    pub(super) ledger: Ledger,
-    pub(super) passes: Passes,
-    verification: Verification,
-    pub(super) contents: Contents,
+    pub(super) ledger: OnDemand<Ledger>,
+    pub(super) passes: OnDemand<Passes>,
+    verification: OnDemand<Verification>,
+    pub(super) contents: OnDemand<Contents>,
     pub(super) in_use: Option<Arc<InUse>>,
-    pub(super) copies: Copies,
-    pub(super) cache: CacheCare,
-    pub(super) failback: FailbackCheck,
-    pub(super) proofs: Proofs,
+    pub(super) copies: OnDemand<Copies>,
+    pub(super) cache: OnDemand<CacheCare>,
+    pub(super) failback: OnDemand<FailbackCheck>,
+    pub(super) proofs: OnDemand<Proofs>,
     pub(super) reconcile: Reconcile,
     pub(super) decision: Option<Decision>,
     write: StatusWrite,
@@ -79,7 +80,7 @@ pub(super) struct Spec {
 #[derive(Debug, Default)]
 pub(super) struct Status {
     /// As read last; none before the first time.
-    read: Option<StatusRead>,
+    read: Option<Box<StatusRead>>,
     /// What stands under the spec in force.
     pub(super) standing: Standing,
     /// What this leader has read since it leads: a status that is behind it was restored from a backup.
@@ -121,17 +122,17 @@ impl Mirror {
             leading: false,
             status: Status::default(),
             probes: Probes::default(),
-            pulls: Pulls::default(),
+            pulls: OnDemand::default(),
             canary: CanaryChoice::default(),
-            ledger: Ledger::new(),
-            passes: Passes::default(),
-            verification: Verification::default(),
-            contents: Contents::default(),
+            ledger: OnDemand::default(),
+            passes: OnDemand::default(),
+            verification: OnDemand::default(),
+            contents: OnDemand::default(),
             in_use: None,
-            copies: Copies::default(),
-            cache: CacheCare::default(),
-            failback: FailbackCheck::default(),
-            proofs: Proofs::default(),
+            copies: OnDemand::default(),
+            cache: OnDemand::default(),
+            failback: OnDemand::default(),
+            proofs: OnDemand::default(),
             reconcile: Reconcile::default(),
             decision: None,
             write: StatusWrite::default(),
@@ -147,7 +148,7 @@ impl Mirror {
         let mut effects = match event {
             Event::Spec { policy, generation } => self.spec_read(&policy, generation),
             Event::InvalidSpec { generation, problem } => self.spec_refused(generation, problem),
-            Event::Status(read) => self.status_read(*read),
+            Event::Status(read) => self.status_read(read),
             Event::Prior(evidence) => self.prior_read(evidence),
             Event::Leading(leading) => self.led(leading),
             Event::Probed(probed) => self.probed(&probed),
@@ -249,7 +250,9 @@ impl Mirror {
             effects.extend(self.probes.watch(&policy, generation, &self.canary));
         } else {
             self.decision = None;
-            self.pulls.forget();
+            if let Some(pulls) = self.pulls.there() {
+                pulls.forget();
+            }
             effects.extend(self.stop_work());
             effects.extend(self.probes.stop());
         }
@@ -260,6 +263,9 @@ impl Mirror {
     fn give_up(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         if self.write.give_up(now) {
             self.status.write_ended();
+        }
+        if !self.leading {
+            return;
         }
         for name in self.verification.give_up(now) {
             self.failback.not_read(&name);
@@ -297,12 +303,27 @@ impl Mirror {
 
     /// Ends what is under way.
     fn stop_work(&mut self) -> Vec<Effect> {
-        self.verification.forget();
-        self.contents.stop();
-        self.failback.forget();
-        let copies = self.copies.stop().then_some(Effect::StopCopies);
-        let proofs = self.proofs.stop().then_some(Effect::StopProofs);
-        self.passes.abandon().into_iter().chain(copies).chain(proofs).collect()
+        if let Some(verification) = self.verification.there() {
+            verification.forget();
+        }
+        if let Some(contents) = self.contents.there() {
+            contents.stop();
+        }
+        if let Some(failback) = self.failback.there() {
+            failback.forget();
+        }
+        let copies = self
+            .copies
+            .there()
+            .is_some_and(Copies::stop)
+            .then_some(Effect::StopCopies);
+        let proofs = self
+            .proofs
+            .there()
+            .is_some_and(Proofs::stop)
+            .then_some(Effect::StopProofs);
+        let pass = self.passes.there().and_then(Passes::abandon);
+        pass.into_iter().chain(copies).chain(proofs).collect()
     }
 }
 

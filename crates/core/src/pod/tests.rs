@@ -106,7 +106,8 @@ fn eligibility_follows_the_mirror_for_owners_and_selectors() {
             key: "tier".to_owned(),
             operator: Operator::In(vec!["batch".to_owned()]),
         }],
-    }];
+    }]
+    .into();
     assert_eq!(found(&rewrite), Some(Exclusion::PodSelector));
 }
 

@@ -1,5 +1,7 @@
 //! How references are rewritten, and which pods and images are left alone.
 
+use std::sync::{Arc, LazyLock};
+
 use crate::policy::ImageGlob;
 use crate::selector::{Operator, Requirement, Selector};
 
@@ -16,6 +18,17 @@ pub const IMAGE_COMPARING_OPERATORS: &[(&str, &str)] = &[
     ("app", "longhorn-manager"),
 ];
 
+/// Selectors of these pods.
+static OF_IMAGE_COMPARING_OPERATORS: LazyLock<Arc<[Selector]>> = LazyLock::new(|| {
+    let selectors = IMAGE_COMPARING_OPERATORS.iter().map(|(key, value)| Selector {
+        requirements: vec![Requirement {
+            key: (*key).to_owned(),
+            operator: Operator::In(vec![(*value).to_owned()]),
+        }],
+    });
+    selectors.collect()
+});
+
 /// How references are rewritten.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RewritePolicy {
@@ -30,32 +43,35 @@ pub struct RewritePolicy {
     /// Images that are never rewritten.
     pub exclude_images: Vec<ImageGlob>,
     /// Pods that are never rewritten: those that one of these selects.
-    pub exclude_pods: Vec<Selector>,
+    pub exclude_pods: Arc<[Selector]>,
     /// What to do with a tag that has different digests on the two sides.
     pub mismatched: MismatchedTags,
 }
 
 impl Default for RewritePolicy {
     fn default() -> RewritePolicy {
-        let exclude_pods = IMAGE_COMPARING_OPERATORS.iter().map(|(key, value)| Selector {
-            requirements: vec![Requirement {
-                key: (*key).to_owned(),
-                operator: Operator::In(vec![(*value).to_owned()]),
-            }],
-        });
         RewritePolicy {
             mode: RewriteMode::default(),
             unverified: UnverifiedTags::default(),
             controller_owned: ControllerOwnedPods::default(),
             owner_kinds: Vec::new(),
             exclude_images: Vec::new(),
-            exclude_pods: exclude_pods.collect(),
+            exclude_pods: Arc::clone(&OF_IMAGE_COMPARING_OPERATORS),
             mismatched: MismatchedTags::default(),
         }
     }
 }
 
 impl RewritePolicy {
+    /// The same selectors; those of the default, which most mirrors have, are there once.
+    pub fn shared(selectors: Vec<Selector>) -> Arc<[Selector]> {
+        let default = &*OF_IMAGE_COMPARING_OPERATORS;
+        if selectors[..] == default[..] {
+            return Arc::clone(default);
+        }
+        selectors.into()
+    }
+
     /// Whether this image, as a pod names it, is never rewritten.
     pub fn excludes_image(&self, image: &str) -> bool {
         ImageGlob::any_matches(&self.exclude_images, image)

@@ -311,7 +311,7 @@ impl World {
                 begun,
                 at: at(end + self.replicas[replica].clock),
                 outcome,
-                message: format!("at {end} ms: {}", outcome.as_str()),
+                message: format!("at {end} ms: {}", outcome.as_str()).into(),
             },
             layer,
             client: if no_client { Err(Some(problem)) } else { Ok(()) },

@@ -357,7 +357,7 @@ async fn record_of_another_scope_is_read_again_before_a_write() {
     // Kept when no mirror asked for this label.
     let pod: PodObject = serde_json::from_value(ground.cluster.pod("shop/web-1").unwrap()).unwrap();
     let mut unasking = (*apps("Patch")).clone();
-    unasking.rewrite.exclude_pods = Vec::new();
+    unasking.rewrite.exclude_pods = Arc::default();
     let before = ScopedTable::new(&table(&Arc::new(unasking), Side::Fallback));
     let record = pod.record.keep(&before.scope).unwrap();
     ground.waiting.lock().unwrap().put_pending(record);

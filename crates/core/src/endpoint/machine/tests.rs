@@ -103,7 +103,7 @@ impl Bench {
                 begun: at(begun),
                 at: at(self.now),
                 outcome,
-                message: String::new(),
+                message: Arc::default(),
             },
             layer,
             client: Ok(()),

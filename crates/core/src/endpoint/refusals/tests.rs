@@ -29,7 +29,7 @@ fn record(history: &mut ProbeHistory, at: Timestamp, outcome: Outcome) {
             begun,
             at,
             outcome,
-            message,
+            message: message.into(),
         },
         &policy(),
     );

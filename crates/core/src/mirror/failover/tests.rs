@@ -115,7 +115,7 @@ fn history_under(policy: &MirrorPolicy, probes: &Probes) -> ProbeHistory {
                 begun: at(*seconds),
                 at: at(*seconds),
                 outcome: *outcome,
-                message,
+                message: message.into(),
             },
             &policy.health,
         );
@@ -344,14 +344,14 @@ fn failover_needs_failures_for_long_enough() {
             begun: answer,
             at: answer,
             outcome: UP,
-            message: String::new(),
+            message: "".into(),
         };
         situation.fallback.record(answer, &situation.policy.health);
         let last = Probe {
             begun,
             at: begun,
             outcome: DOWN,
-            message: String::new(),
+            message: "".into(),
         };
         situation.primary.record(last, &situation.policy.health);
         situation.decide(5)

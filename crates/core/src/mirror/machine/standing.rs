@@ -9,7 +9,9 @@ use super::{Mirror, Spec};
 use crate::mirror::effect::Effect;
 use crate::mirror::event::{RequestId, StatusRead, WriteProblem};
 use crate::mirror::flips::{active_side, regressed, restored};
-use crate::mirror::parity::{Canary, Ledger};
+use crate::mirror::on_demand::OnDemand;
+use crate::mirror::parity::Canary;
+use crate::mirror::pass::Passes;
 use crate::policy::{MirrorPolicy, Repositories, RepositoryRule};
 use crate::routing::Conflict;
 use crate::routing::evidence::{Evidence, MappingId};
@@ -37,7 +39,9 @@ impl Mirror {
         }
         let verified = |canary: &Canary| policy.selects_tag(&canary.repository, &canary.tag);
         self.canary.keep(verified);
-        self.ledger.set_policy(policy);
+        if let Some(ledger) = self.ledger.there() {
+            ledger.set_policy(policy);
+        }
         let mappings = policy.mappings();
         self.status.observed.retain(|mapping| mappings.contains(mapping));
         self.resume_standing();
@@ -45,7 +49,9 @@ impl Mirror {
             // What was served came from another registry. No status names it yet, or pods would still be sent there.
             self.status.observed.clear();
         }
-        self.passes.want();
+        if let Some(passes) = self.passes.there() {
+            passes.want();
+        }
         effects
     }
 
@@ -70,11 +76,22 @@ impl Mirror {
         if mappings_by_name(before) == mappings_by_name(after) {
             return None;
         }
-        self.copies.forget();
-        self.cache.forget();
-        self.contents.forget();
+        if let Some(copies) = self.copies.there() {
+            copies.forget();
+        }
         self.proofs.renew();
-        self.passes.forget()
+        self.forget_reads()
+    }
+
+    /// Forgets what was read, but for the ledger.
+    fn forget_reads(&mut self) -> Option<Effect> {
+        if let Some(cache) = self.cache.there() {
+            cache.forget();
+        }
+        if let Some(contents) = self.contents.there() {
+            contents.forget();
+        }
+        self.passes.there().and_then(Passes::forget)
     }
 
     pub(super) fn spec_refused(&mut self, generation: i64, problem: String) -> Vec<Effect> {
@@ -87,7 +104,7 @@ impl Mirror {
     }
 
     /// The status that the API server holds is what decisions go on from.
-    pub(super) fn status_read(&mut self, read: StatusRead) -> Vec<Effect> {
+    pub(super) fn status_read(&mut self, read: Box<StatusRead>) -> Vec<Effect> {
         if let Some(canary) = read.canary.as_ref().filter(|_| !self.acts()) {
             self.canary.follow(canary);
         }
@@ -143,6 +160,7 @@ impl Mirror {
     }
 
     pub(super) fn prior_read(&mut self, evidence: Evidence) -> Vec<Effect> {
+        self.begin_ledger();
         self.ledger.seed(evidence);
         self.has_prior = true;
         Vec::new()
@@ -158,26 +176,33 @@ impl Mirror {
         self.status.write_ended();
         self.status.known = None;
         if leading {
+            self.begin_ledger();
             self.resume_standing();
             self.write.want();
             return Vec::new();
         }
         // What this replica knew is out of date when it leads again.
         let mut effects = self.stop_work();
-        effects.extend(self.passes.forget());
-        self.cache.forget();
-        self.contents.forget();
-        self.proofs.forget();
+        effects.extend(self.forget_reads());
+        if let Some(proofs) = self.proofs.there() {
+            proofs.forget();
+        }
         self.reconcile.forget();
-        self.pulls.forget();
+        if let Some(pulls) = self.pulls.there() {
+            pulls.forget();
+        }
         self.in_use = None;
         self.has_prior = false;
         self.evidence_problem = None;
-        self.ledger = Ledger::new();
+        self.ledger = OnDemand::default();
+        effects
+    }
+
+    /// What is put into the ledger from here on belongs to the spec in force.
+    fn begin_ledger(&mut self) {
         if let Some(spec) = &self.spec {
             self.ledger.set_policy(&spec.policy);
         }
-        effects
     }
 
     /// A flip that was decided on while the write waited goes with it.

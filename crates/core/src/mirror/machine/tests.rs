@@ -28,6 +28,7 @@ use crate::side::{Side, Sides};
 mod proof_pods;
 mod proofs;
 mod pulls;
+mod replicas;
 mod writes;
 
 const UP: Outcome = Outcome::Reachable;
@@ -50,7 +51,7 @@ fn probed(side: Side, outcome: Outcome, now: Timestamp, watch: &Watch) -> Event 
             begun: now,
             at: now,
             outcome,
-            message: format!("at {now}"),
+            message: format!("at {now}").into(),
         },
         target: watch.targets.first().cloned(),
         client: Ok(()),

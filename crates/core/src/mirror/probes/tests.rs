@@ -62,7 +62,7 @@ fn answer(side: Side, generation: i64, outcome: Outcome, now: i64) -> Probed {
             begun: at(now),
             at: at(now),
             outcome,
-            message: format!("at {now}"),
+            message: format!("at {now}").into(),
         },
         target: None,
         client: Ok(()),
