@@ -291,7 +291,7 @@ fn the_page_of_the_metrics_is_up_to_date() {
         let labels = metric.labels.iter().map(|(label, values)| {
             let values: Vec<String> = values.iter().map(|value| code(value)).collect();
             match &**label {
-                "mirror" | "namespace" | "node" => code(label),
+                "mirror" | "namespace" | "node" | "registry" => code(label),
                 _ => format!("{}: {}", code(label), values.join(" ")),
             }
         });
@@ -401,9 +401,10 @@ fn sample(metrics: &Metrics) {
     let now = Timestamp::UNIX_EPOCH;
     for side in Side::ALL {
         for outcome in OUTCOMES {
-            metrics.probed(mirror, side, outcome, Duration::ZERO);
+            metrics.probed(mirror, side, outcome);
         }
     }
+    metrics.probe_took("ghcr.io", Duration::ZERO);
     for reason in [
         FlipReason::PrimaryUnavailable,
         FlipReason::FallbackUnavailable,

@@ -17,10 +17,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use catamaran_core::endpoint::{Input, Report, Watch, Watcher};
 use catamaran_core::mirror::Event;
 use catamaran_core::policy::MirrorPolicy;
+use futures::channel::mpsc;
 use jiff::Timestamp;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use crate::context::Context;
+use crate::metrics::Metrics;
 pub(crate) use key::EndpointKey;
 use observer::{Observer, Sink};
 pub use replicas::{ReplicaName, run};
@@ -93,7 +95,7 @@ impl Endpoints {
             all.insert(key.clone(), Arc::clone(&observer));
             self.repeat_to(&observer);
             share(&all, &key);
-            tokio::spawn(Arc::clone(&observer).run(Arc::clone(context), self.end_of(key)));
+            tokio::spawn(Arc::clone(&observer).run(Arc::clone(context), self.end_of(key, &context.metrics)));
             observer
         });
         let sink = Sink {
@@ -114,14 +116,18 @@ impl Endpoints {
     }
 
     /// What an observer without watchers does at last; whether it may end.
-    fn end_of(&self, key: EndpointKey) -> impl Fn(&Observer) -> bool + Send + Sync + 'static {
-        let all = Arc::clone(&self.observers);
+    fn end_of(&self, key: EndpointKey, metrics: &Arc<Metrics>) -> impl Fn(&Observer) -> bool + Send + Sync + 'static {
+        let (all, metrics) = (Arc::clone(&self.observers), Arc::clone(metrics));
         move |observer| {
             let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
             let idle = observer.is_idle();
             if idle {
                 all.remove(&key);
                 share(&all, &key);
+                let registry = &key.side.registry;
+                if !all.keys().any(|other| other.side.registry == *registry) {
+                    metrics.forget_registry(registry);
+                }
             }
             idle
         }

@@ -8,6 +8,10 @@
 
 use std::cmp::Ordering;
 
+use catamaran_api::mirror::RegistryMirror;
+use catamaran_core::policy::MirrorId;
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource as _;
 use kube::runtime::events::{Event, EventType};
 
 /// The name under which this operator writes Events and fields.
@@ -15,6 +19,17 @@ pub(crate) const CONTROLLER: &str = "catamaran";
 
 /// The longest note that the API takes is 1,024 bytes; characters may have several, but ours are names and words.
 const MAX_NOTE: usize = 1000;
+
+/// A mirror as what an Event is about.
+pub(crate) fn regarding(mirror: &MirrorId) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(RegistryMirror::api_version(&()).into_owned()),
+        kind: Some(RegistryMirror::kind(&()).into_owned()),
+        name: Some(mirror.name.to_string()),
+        uid: Some(mirror.uid.to_string()),
+        ..ObjectReference::default()
+    }
+}
 
 /// One kind of Event.
 #[derive(Debug, PartialEq, Eq)]

@@ -34,6 +34,13 @@ pub struct SideLabels {
     pub side: &'static str,
 }
 
+/// Labels of what is told of one registry.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RegistryLabels {
+    /// Its host, with a port if it has one.
+    pub registry: String,
+}
+
 /// Labels of one kind of probe outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ProbeLabels {
@@ -81,7 +88,7 @@ pub struct ErrorLabels {
 const HOLDINGS: [&str; 3] = ["hit", "miss", "stale"];
 
 type Seconds = Gauge<f64, AtomicU64>;
-type HistogramFamily = Family<SideLabels, Histogram, fn() -> Histogram>;
+type HistogramFamily = Family<RegistryLabels, Histogram, fn() -> Histogram>;
 
 /// Everything the controller counts.
 #[derive(Debug)]
@@ -156,7 +163,7 @@ impl Metrics {
         registry.register("probes", "Probes of a registry, by outcome", self.probes.clone());
         registry.register(
             "probe_duration_seconds",
-            "How long probes took",
+            "How long probes of a registry took",
             self.probe_duration.clone(),
         );
         registry.register(
@@ -293,17 +300,23 @@ impl Metrics {
     }
 
     /// Counts a probe that a side of a mirror was told of.
-    pub fn probed(&self, mirror: &str, side: Side, outcome: &Outcome, took: Duration) {
-        let mirror = mirror.to_owned();
-        let side = side.as_str();
-        self.probe_duration
-            .get_or_create(&SideLabels {
-                mirror: mirror.clone(),
-                side,
-            })
-            .observe(took.as_secs_f64());
-        let outcome = outcome.as_str();
+    pub fn probed(&self, mirror: &str, side: Side, outcome: &Outcome) {
+        let (mirror, side, outcome) = (mirror.to_owned(), side.as_str(), outcome.as_str());
         self.probes.get_or_create(&ProbeLabels { mirror, side, outcome }).inc();
+    }
+
+    /// Notes how long a probe of a registry took. Mirrors share it: it counts once.
+    pub fn probe_took(&self, registry: &str, took: Duration) {
+        let registry = registry.to_owned();
+        self.probe_duration
+            .get_or_create(&RegistryLabels { registry })
+            .observe(took.as_secs_f64());
+    }
+
+    /// Forgets a registry that is probed no longer.
+    pub(crate) fn forget_registry(&self, registry: &str) {
+        let registry = registry.to_owned();
+        self.probe_duration.remove(&RegistryLabels { registry });
     }
 
     /// Notes a pass over the tags.

@@ -29,8 +29,8 @@ use catamaran_core::mirror::{Event, ReferenceName};
 use catamaran_core::policy::MirrorId;
 use catamaran_core::routing::{Conflict, RouteTable};
 use catamaran_core::side::{Side, Sides};
-use kube::ResourceExt as _;
-use tokio::sync::{mpsc, watch};
+use futures::channel::mpsc;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -104,8 +104,8 @@ impl MirrorTasks {
 
     /// Whether a task has heard it: one whose queue is full has news enough.
     fn send(&self, uid: &str, event: Event) -> bool {
-        let tasks = self.tasks();
-        let handle = tasks.get(uid);
+        let mut tasks = self.tasks();
+        let handle = tasks.get_mut(uid);
         handle.is_some_and(|handle| handle.events.try_send(event).is_ok())
     }
 
@@ -193,9 +193,7 @@ fn take(context: &Arc<MirrorsContext>, tasks: &MirrorTasks, news: MirrorNews) {
             last_valid,
             flip,
         } => {
-            let (Some(uid), name) = (mirror.uid().map(Arc::from), mirror.name_any()) else {
-                return;
-            };
+            let (uid, name) = (Arc::clone(&mirror.id.uid), mirror.id.name.to_string());
             let object = Object::Readable {
                 mirror,
                 policy,

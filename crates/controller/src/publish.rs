@@ -4,7 +4,7 @@
 //! * [`snapshot`]: the one task that watches mirrors, evidence and namespaces, and publishes the [`Snapshot`].
 //!   - `mirrors`: each mirror's policy and status in force; `epoch`: when a lower epoch is followed; `namespaces`: labels.
 //!   - `evidence`: the groups that the `ConfigMaps` hold; `local`: what the leader hands in before it is written.
-//!   - `decode`: a mirror as it is read; `watched`: one watched collection; `lag`: detects watches that deliver nothing.
+//!   - `decode`: a mirror as it is read; `object`: as it is kept; `watched`: one watched collection; `lag`: detects watches that deliver nothing.
 //! * [`news`]: what happens to mirrors, for the tasks that run them.
 //! * [`freshness`]: when each watch was last answered; [`view`]: passes snapshots and their age on to the webhook.
 //! * [`flips`]: flips that are stored together, ahead of the statuses that say them.
@@ -29,6 +29,7 @@ mod metrics;
 mod mirrors;
 mod namespaces;
 pub mod news;
+mod object;
 pub mod once;
 pub mod snapshot;
 pub mod store;
@@ -44,6 +45,7 @@ pub use freshness::{FreshnessLayer, WATCH_SECONDS, WatchFreshness, WatchedKind};
 pub use local::LocalEvidence;
 pub use metrics::SnapshotMetrics;
 pub use news::{MirrorNews, NewsReceiver, ValidPolicy};
+pub use object::MirrorObject;
 pub use snapshot::{Published, Snapshot, SnapshotPublisher};
 pub use store::{EvidenceStore, EvidenceWriteError, WriteFailure, Written};
 pub use view::{ViewUpdate, serve_view};

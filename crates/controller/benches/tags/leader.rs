@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use catamaran_api::mirror::RegistryMirror;
 use catamaran_controller::mirrors::{EvidenceOut, Groups};
-use catamaran_controller::publish::{EvidenceStore, EvidenceWriteError, LocalEvidence, Written};
+use catamaran_controller::publish::{EvidenceStore, EvidenceWriteError, LocalEvidence, MirrorObject, Written};
 use catamaran_core::endpoint::{Outcome, Probe, Reading};
 use catamaran_core::mirror::in_use::InUse;
 use catamaran_core::mirror::parity::Observed;
@@ -39,7 +38,7 @@ pub struct Leader {
     of: MirrorOf,
     mirror: Mirror,
     policy: Arc<MirrorPolicy>,
-    object: Arc<RegistryMirror>,
+    object: Arc<MirrorObject>,
     tags: BTreeMap<String, Vec<String>>,
     listed: BTreeMap<String, usize>,
     versions: BTreeMap<ReferenceName, u32>,
@@ -62,7 +61,7 @@ impl Leader {
             of,
             mirror: Mirror::new(policy.id.clone()),
             policy: Arc::clone(&policy),
-            object: Arc::new(resource(&object)),
+            object: Arc::new(MirrorObject::of(&resource(&object)).expect("a status is JSON")),
             tags: of.tags(),
             listed: BTreeMap::new(),
             versions: BTreeMap::new(),
@@ -195,7 +194,7 @@ impl Leader {
                         begun: now,
                         at: now,
                         outcome: Outcome::Reachable,
-                        message: String::new(),
+                        message: Arc::default(),
                     },
                     target: watch.targets.first().cloned(),
                     client: Ok(()),

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use catamaran_core::endpoint::{Ended, Endpoint, Input, Output, Pace, Report, Send, Watch, Watcher};
 use catamaran_core::mirror::{Event, Probed};
 use catamaran_core::policy::MirrorPolicy;
-use tokio::sync::{Notify, mpsc};
+use futures::channel::mpsc;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::key::EndpointKey;
@@ -189,6 +190,8 @@ impl Observer {
             tokio::select! {
                 () = self.changed.notified() => {}
                 Some(ended) = probes.join_next() => if let Ok(ended) = ended {
+                    let took = ended.probe.at.duration_since(ended.probe.begun).unsigned_abs();
+                    context.metrics.probe_took(&self.key.side.registry, took);
                     self.feed(Input::Ended(Box::new(ended)));
                 },
                 () = sleep(wake) => self.feed(Input::Time),
@@ -207,8 +210,8 @@ impl Observer {
 
 impl State {
     /// A mirror whose queue is full hears of the next one.
-    fn tell(&self, watcher: &Watcher, event: impl FnOnce(i64) -> Event) {
-        if let Some(sink) = self.sinks.get(watcher) {
+    fn tell(&mut self, watcher: &Watcher, event: impl FnOnce(i64) -> Event) {
+        if let Some(sink) = self.sinks.get_mut(watcher) {
             let _ = sink.readings.try_send(event(sink.generation));
         }
     }

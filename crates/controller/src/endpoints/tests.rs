@@ -8,6 +8,7 @@ use catamaran_core::side::Side;
 use catamaran_lease as lease;
 use catamaran_registry::{Client, Limits};
 use catamaran_scripted_registry::Registry;
+use futures::StreamExt as _;
 use serde_json::json;
 use tokio::sync::watch;
 
@@ -91,7 +92,7 @@ impl Bed {
 
 async fn outcome(readings: &mut mpsc::Receiver<Event>) -> Outcome {
     loop {
-        let event = tokio::time::timeout(PATIENCE, readings.recv()).await.unwrap().unwrap();
+        let event = tokio::time::timeout(PATIENCE, readings.next()).await.unwrap().unwrap();
         if let Event::Probed(probed) = event {
             return probed.reading.probe.outcome;
         }

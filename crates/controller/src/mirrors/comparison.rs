@@ -9,8 +9,9 @@ use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::routing::evidence::Evidence;
 use catamaran_core::side::Sides;
 use catamaran_registry::Client;
+use futures::channel::mpsc;
+use futures::{SinkExt as _, StreamExt as _};
 use jiff::Timestamp;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::QUEUE;
@@ -70,7 +71,7 @@ impl Comparison {
             self.feed(Event::Time);
         }
         while self.pending > 0 {
-            let event = self.events.1.recv().await?;
+            let event = self.events.1.next().await?;
             self.pending -= 1;
             self.feed(event);
             while self.jobs.try_join_next().is_some() {}
@@ -118,7 +119,8 @@ impl Comparison {
             }
             Effect::Resolve(wanted) => {
                 self.pending += 1;
-                let (sources, policy, events) = (self.sources.clone(), Arc::clone(&self.policy), self.events.0.clone());
+                let (sources, policy, mut events) =
+                    (self.sources.clone(), Arc::clone(&self.policy), self.events.0.clone());
                 match wanted.pass {
                     Some(pass) => self.at_pass(pass).resolve(&sources, &policy, wanted, events),
                     None => {

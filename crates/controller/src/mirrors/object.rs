@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::PolicyError;
 use catamaran_core::mirror::failover::Standing;
 use catamaran_core::policy::MirrorPolicy;
 use kube::core::error_boundary::InvalidObject;
 
-use crate::publish::ValidPolicy;
+use crate::publish::{MirrorObject, ValidPolicy};
 
 /// A mirror's object, as the publisher reports it: the latest.
 #[derive(Clone, Debug)]
 pub(super) enum Object {
     /// It can be decoded.
     Readable {
-        mirror: Arc<RegistryMirror>,
+        mirror: Arc<MirrorObject>,
         policy: Result<Arc<MirrorPolicy>, PolicyError>,
         last_valid: Option<ValidPolicy>,
         /// A flip of it that is stored apart from its status.

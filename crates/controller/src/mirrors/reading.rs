@@ -11,7 +11,8 @@ use catamaran_core::mirror::{
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::side::{Side, Sides};
 use catamaran_registry::{Class, Client, Failure, Lock};
-use tokio::sync::mpsc;
+use futures::channel::mpsc;
+use futures::{SinkExt as _, StreamExt as _};
 use tokio::task::JoinSet;
 
 use super::readings::{Listing as SharedListing, Turn};
@@ -60,7 +61,7 @@ impl PassReading {
         repository: &str,
         events: mpsc::Sender<Event>,
     ) {
-        let (more, wanted) = mpsc::channel(1);
+        let (more, wanted) = mpsc::channel(0);
         let turns = Arc::<tokio::sync::OnceCell<Turns>>::default();
         let open = OpenRepository {
             more,
@@ -79,8 +80,8 @@ impl PassReading {
     }
 
     /// Has the next piece of a listing brought.
-    pub(super) fn more(&self, repository: &str) {
-        if let Some(open) = self.open.get(repository) {
+    pub(super) fn more(&mut self, repository: &str) {
+        if let Some(open) = self.open.get_mut(repository) {
             // One request at a time is under way.
             let _ = open.more.try_send(());
         }
@@ -106,7 +107,7 @@ impl PassReading {
         sources: &Sources,
         policy: &Arc<MirrorPolicy>,
         wanted: Resolve,
-        events: mpsc::Sender<Event>,
+        mut events: mpsc::Sender<Event>,
     ) {
         let turns = self
             .open
@@ -138,7 +139,7 @@ struct Lister {
 }
 
 impl Lister {
-    async fn run(self, mut wanted: mpsc::Receiver<()>, events: mpsc::Sender<Event>) {
+    async fn run(self, mut wanted: mpsc::Receiver<()>, mut events: mpsc::Sender<Event>) {
         let paths = Sides::from_fn(|side| self.policy.path(side, &self.repository));
         let paths = paths.as_ref().map(|path| &**path);
         let now = self.sources.clock.now();
@@ -157,7 +158,7 @@ impl Lister {
             if events.send(Event::Listed(Box::new(piece))).await.is_err() || is_last {
                 return;
             }
-            if wanted.recv().await.is_none() {
+            if wanted.next().await.is_none() {
                 return;
             }
         }

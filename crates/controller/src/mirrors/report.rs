@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use catamaran_api::conditions::{self, Statement, reason};
-use catamaran_api::mirror::{RegistryMirror, RegistryMirrorStatus};
+use catamaran_api::mirror::RegistryMirrorStatus;
 use catamaran_core::mirror::failover::{Flip, Standing};
 use catamaran_core::mirror::parity::Canary;
 use catamaran_core::mirror::{Observation, StatusRead, Subject, View};
@@ -54,8 +54,7 @@ pub(crate) struct Announcement {
 }
 
 /// Puts a view into a status, beside the one that is there.
-pub(crate) fn report(mirror: &RegistryMirror, view: &View, now: Timestamp) -> Report {
-    let before = mirror.status.clone().unwrap_or_default();
+pub(crate) fn report(before: RegistryMirrorStatus, view: &View, now: Timestamp) -> Report {
     let mut after = before.clone();
     after.observed_generation = view.generation;
     let observation = match &view.in_force {
@@ -84,10 +83,7 @@ pub(crate) fn report(mirror: &RegistryMirror, view: &View, now: Timestamp) -> Re
 }
 
 /// What decisions go on from, as the status has it.
-pub(crate) fn read_status(mirror: &RegistryMirror) -> StatusRead {
-    let Some(status) = &mirror.status else {
-        return StatusRead::default();
-    };
+pub(crate) fn read_status(status: &RegistryMirrorStatus) -> StatusRead {
     let observed: BTreeSet<_> = status
         .observed_mappings
         .iter()

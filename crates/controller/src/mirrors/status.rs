@@ -1,23 +1,24 @@
 //! Writes a mirror's status, and the Events that follow from it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_api::conditions::{self, Statement, Truth, reason};
-use catamaran_api::mirror::RegistryMirror;
+use catamaran_api::mirror::{RegistryMirror, RegistryMirrorStatus};
 use catamaran_core::mirror::failover::Flip;
 use catamaran_core::mirror::{Announcement, View};
 use catamaran_core::policy::MirrorId;
-use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time};
+use kube::Resource as _;
 use kube::api::{Api, ListParams, Patch, PatchParams, PostParams};
 use kube::core::error_boundary::InvalidObject;
-use kube::{Resource as _, ResourceExt as _};
+use serde::Serialize;
 
 use super::report::{self, Report};
 use crate::context::Context;
 use crate::events::{self, CONTROLLER};
-use crate::publish::Mirror;
+use crate::publish::{Mirror, MirrorObject};
 use crate::writes::Turn;
 
 /// How long a write may take before it counts as refused.
@@ -27,9 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) enum Written {
     /// The status says what it should; the object as it is now.
-    Done(Arc<RegistryMirror>),
+    Done(Arc<MirrorObject>),
     /// It was changed meanwhile; the object as it is now, if it could be read.
-    Conflict(Option<Arc<RegistryMirror>>),
+    Conflict(Option<Arc<MirrorObject>>),
     /// An object that can't be decoded says so now.
     Reported,
     /// The API server refused it or could not be asked.
@@ -37,15 +38,16 @@ pub(super) enum Written {
 }
 
 /// What the status is to say by `view`, if that is anything new.
-pub(super) fn news(context: &Context, mirror: &RegistryMirror, view: &View) -> Option<Report> {
-    Some(report::report(mirror, view, context.clock.now())).filter(|report| report.changed)
+pub(super) fn news(context: &Context, mirror: &MirrorObject, view: &View) -> serde_json::Result<Option<Report>> {
+    let before = mirror.status()?.unwrap_or_default();
+    Ok(Some(report::report(before, view, context.clock.now())).filter(|report| report.changed))
 }
 
 /// Writes the status, which takes its turn among those of all mirrors. `again`: the last write was refused, which the log says
 /// already.
 pub(super) async fn write(
     context: &Context,
-    mirror: Arc<RegistryMirror>,
+    mirror: Arc<MirrorObject>,
     report: Report,
     turn: Turn,
     again: bool,
@@ -57,24 +59,24 @@ pub(super) async fn write(
     let request = Box::pin(replace(context, &mirror, &report));
     let written = tokio::time::timeout(PATIENCE, request).await;
     drop(turn);
-    let name = mirror.name_any();
+    let name = &*mirror.id.name;
     match written {
         Ok(Ok(object)) => {
-            Box::pin(announced(context, &object, &report)).await;
-            Written::Done(Arc::new(object))
+            Box::pin(announced(context, &object.id, &report)).await;
+            Written::Done(object)
         }
         Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
             context.metrics.reconcile_failed("conflict");
             tracing::debug!(mirror = name, "the mirror has changed meanwhile");
-            Written::Conflict(read(context, &name).await.ok().flatten())
+            Written::Conflict(read(context, name).await.ok().flatten())
         }
         Ok(Err(error)) => {
-            complain(context, &name, &error.to_string(), again);
+            complain(context, name, &error.to_string(), again);
             Written::Refused
         }
         Err(_) => {
             let error = format!("no answer within {} s", PATIENCE.as_secs());
-            complain(context, &name, &error, again);
+            complain(context, name, &error, again);
             Written::Refused
         }
     }
@@ -96,7 +98,7 @@ pub(super) struct Unread;
 
 /// The object as the API server has it now; none if it is gone. A list of one, because listing mirrors is a right that the
 /// operator has anyway.
-pub(super) async fn read(context: &Context, name: &str) -> Result<Option<Arc<RegistryMirror>>, Unread> {
+pub(super) async fn read(context: &Context, name: &str) -> Result<Option<Arc<MirrorObject>>, Unread> {
     let api: Api<Mirror> = Api::all(context.client.clone());
     let only = ListParams::default().fields(&format!("metadata.name={name}"));
     match tokio::time::timeout(PATIENCE, api.list(&only)).await {
@@ -116,22 +118,32 @@ pub(super) async fn read(context: &Context, name: &str) -> Result<Option<Arc<Reg
     }
 }
 
-fn known(name: &str, mirror: Mirror) -> Result<Arc<RegistryMirror>, Unread> {
-    match mirror.0 {
-        Ok(mirror) => Ok(Arc::new(mirror)),
-        Err(error) => {
-            tracing::warn!(mirror = name, %error, "failed to read the mirror");
-            Err(Unread)
-        }
-    }
+fn known(name: &str, mirror: Mirror) -> Result<Arc<MirrorObject>, Unread> {
+    kept(mirror).map_err(|error| {
+        tracing::warn!(mirror = name, %error, "failed to read the mirror");
+        Unread
+    })
+}
+
+/// What is kept of a mirror that was read.
+fn kept(mirror: Mirror) -> serde_json::Result<Arc<MirrorObject>> {
+    let mirror = mirror.0.map_err(serde::de::Error::custom)?;
+    MirrorObject::of(&mirror).map(Arc::new)
 }
 
 /// With the resourceVersion that was decided on: of two leaders by accident only one gets through.
-async fn replace(context: &Context, mirror: &RegistryMirror, report: &Report) -> Result<RegistryMirror, kube::Error> {
+async fn replace(context: &Context, mirror: &MirrorObject, report: &Report) -> Result<Arc<MirrorObject>, kube::Error> {
     let api: Api<Mirror> = Api::all(context.client.clone());
-    let desired = RegistryMirror {
-        status: Some(report.status.clone()),
-        ..mirror.clone()
+    let desired = Desired {
+        api_version: RegistryMirror::api_version(&()),
+        kind: RegistryMirror::kind(&()),
+        metadata: ObjectMeta {
+            name: Some(mirror.id.name.to_string()),
+            uid: Some(mirror.id.uid.to_string()),
+            resource_version: Some(mirror.version.to_string()),
+            ..ObjectMeta::default()
+        },
+        status: &report.status,
     };
     let params = PostParams {
         field_manager: Some(CONTROLLER.to_owned()),
@@ -140,19 +152,29 @@ async fn replace(context: &Context, mirror: &RegistryMirror, report: &Report) ->
     let body = serde_json::to_vec(&desired).map_err(kube::Error::SerdeError)?;
     let request = kube::core::Request::new(api.resource_url());
     let request = request
-        .replace_subresource("status", &mirror.name_any(), &params, body)
+        .replace_subresource("status", &mirror.id.name, &params, body)
         .map_err(kube::Error::BuildRequest)?;
-    let written = context.client.request::<Mirror>(request).await?.0;
-    written.map_err(|invalid| kube::Error::SerdeError(serde::de::Error::custom(invalid)))
+    let written = context.client.request::<Mirror>(request).await?;
+    kept(written).map_err(kube::Error::SerdeError)
+}
+
+/// What a status is replaced by: the API server takes nothing else from it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Desired<'d> {
+    api_version: Cow<'d, str>,
+    kind: Cow<'d, str>,
+    metadata: ObjectMeta,
+    status: &'d RegistryMirrorStatus,
 }
 
 /// What follows a status that was written: metrics and Events. A lost Event is not worth repeating a write for.
-async fn announced(context: &Context, mirror: &RegistryMirror, report: &Report) {
-    let name = mirror.name_any();
+async fn announced(context: &Context, mirror: &MirrorId, report: &Report) {
+    let name = &*mirror.name;
     if let Some(flipped) = &report.flip {
-        count_flip(context, &name, &flipped.flip);
+        count_flip(context, name, &flipped.flip);
     }
-    context.metrics.reported(&name, &report.status);
+    context.metrics.reported(name, &report.status);
     let flip = report.flip.iter().map(|flipped| &flipped.announcement);
     for announcement in flip.chain(&report.announcements) {
         publish_event(context, mirror, announcement).await;
@@ -166,12 +188,12 @@ pub(super) fn count_flip(context: &Context, mirror: &str, flip: &Flip) {
 }
 
 /// Publishes an Event that follows from what was stored.
-pub(super) async fn publish_event(context: &Context, mirror: &RegistryMirror, announcement: &report::Announcement) {
+pub(super) async fn publish_event(context: &Context, mirror: &MirrorId, announcement: &report::Announcement) {
     let event = announcement.event.event(&announcement.note);
     let _turn = context.writes.other().await;
-    if let Err(error) = Box::pin(context.recorder.publish(&event, &mirror.object_ref(&()))).await {
-        let (mirror, reason) = (mirror.name_any(), announcement.event.reason);
-        tracing::warn!(mirror, reason, %error, "failed to publish an event");
+    if let Err(error) = Box::pin(context.recorder.publish(&event, &events::regarding(mirror))).await {
+        let reason = announcement.event.reason;
+        tracing::warn!(%mirror, reason, %error, "failed to publish an event");
     }
 }
 
@@ -183,13 +205,7 @@ pub(super) async fn announce(context: &Context, mirror: &MirrorId, announcement:
         Announcement::PullsFailAfterFlip(note) => (&events::PULLS_FAIL_AFTER_FLIP, note),
         Announcement::CopyPlanned(note) => (&events::COPY_PLANNED, note),
     };
-    let regarding = ObjectReference {
-        api_version: Some(RegistryMirror::api_version(&()).into_owned()),
-        kind: Some(RegistryMirror::kind(&()).into_owned()),
-        name: Some(mirror.name.to_string()),
-        uid: Some(mirror.uid.to_string()),
-        ..ObjectReference::default()
-    };
+    let regarding = events::regarding(mirror);
     let _turn = context.writes.other().await;
     if let Err(error) = context.recorder.publish(&event.event(&note), &regarding).await {
         tracing::warn!(%mirror, reason = event.reason, %error, "failed to publish an event");

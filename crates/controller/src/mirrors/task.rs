@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use catamaran_api::annotations::RECONCILE_REQUESTED_AT;
-use catamaran_api::mirror::RegistryMirror;
 use catamaran_core::mirror::failover::Standing;
 use catamaran_core::mirror::{Event, Mirror, RequestId, latest};
 use catamaran_core::policy::{MirrorId, MirrorPolicy};
@@ -12,8 +10,9 @@ use catamaran_core::routing::evidence::{Evidence, Group};
 use catamaran_core::side::{Side, Sides};
 use catamaran_lease as lease;
 use catamaran_lease::Leadership;
-use kube::ResourceExt as _;
-use tokio::sync::{mpsc, watch};
+use futures::StreamExt as _;
+use futures::channel::mpsc;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -27,7 +26,7 @@ use super::{Hanging, MirrorsContext, copying};
 use crate::clock::sleep;
 use crate::endpoints::{READINGS, Subscription};
 use crate::publish::flips::FlipWriteError;
-use crate::publish::{EvidenceWriteError, ValidPolicy, Written as Stored};
+use crate::publish::{EvidenceWriteError, MirrorObject, ValidPolicy, Written as Stored};
 use writing::Writing;
 
 mod effects;
@@ -43,7 +42,7 @@ const LONGEST_WORD: usize = 256;
 enum Outcome {
     Written(RequestId, Written),
     /// The mirror of this name, as it was read.
-    Read(String, Result<Option<Arc<RegistryMirror>>, Unread>),
+    Read(String, Result<Option<Arc<MirrorObject>>, Unread>),
     Stored(Result<Stored, EvidenceWriteError>, Groups),
     /// A flip was stored together with those of other mirrors, or not.
     Flipped(RequestId, Box<Flipped>, Result<(), FlipWriteError>),
@@ -55,7 +54,7 @@ pub(super) struct Task {
     sources: Sources,
     mirror: Mirror,
     objects: watch::Receiver<Object>,
-    object: Option<Arc<RegistryMirror>>,
+    object: Option<Arc<MirrorObject>>,
     /// A flip that is stored apart from the status and that the status does not say yet.
     flip: Option<Arc<Standing>>,
     policy: Option<Arc<MirrorPolicy>>,
@@ -130,7 +129,7 @@ impl Task {
             let wake = self.mirror.wake_at(now).map(|at| self.context.clock.until(at));
             let evidence = self.evidence.wake_at();
             tokio::select! {
-                Some(reading) = self.readings.1.recv() => self.feed(reading),
+                Some(reading) = self.readings.1.next() => self.feed(reading),
                 changed = self.objects.changed() => {
                     if changed.is_err() {
                         return;
@@ -138,7 +137,7 @@ impl Task {
                     self.read_object();
                 }
                 () = turned(&mut self.leadership, self.leading) => self.lead(!self.leading),
-                Some(event) = self.queue.recv() => self.feed(event),
+                Some(event) = self.queue.next() => self.feed(event),
                 Some(turn) = self.writing.turn() => self.write_now(turn),
                 Some(outcome) = self.outcomes.join_next() => {
                     if let Ok(outcome) = outcome {
@@ -157,9 +156,8 @@ impl Task {
 
     fn feed(&mut self, event: Event) {
         if let Event::Probed(probed) = &event {
-            let (name, probe) = (&self.mirror.id().name, &probed.reading.probe);
-            let took = probe.at.duration_since(probe.begun).unsigned_abs();
-            self.context.metrics.probed(name, probed.side, &probe.outcome, took);
+            let (name, outcome) = (&self.mirror.id().name, &probed.reading.probe.outcome);
+            self.context.metrics.probed(name, probed.side, outcome);
         }
         let now = self.context.clock.now();
         for effect in self.mirror.handle(event, now) {
@@ -200,9 +198,9 @@ impl Task {
             }
         };
         if !self.is_newer(&mirror) {
-            return self.read_again(mirror.name_any());
+            return self.read_again(mirror.id.name.to_string());
         }
-        let generation = mirror.metadata.generation.unwrap_or_default();
+        let generation = mirror.generation;
         match policy {
             Ok(policy) => self.spec_in_force(Some(ValidPolicy { policy, generation })),
             Err(error) => {
@@ -225,16 +223,22 @@ impl Task {
         self.feed(Event::Spec { policy, generation });
     }
 
-    fn adopt(&mut self, mirror: Arc<RegistryMirror>) {
-        let mut read = read_status(&mirror);
+    fn adopt(&mut self, mirror: Arc<MirrorObject>) {
+        let status = match mirror.status() {
+            Ok(status) => status.unwrap_or_default(),
+            Err(error) => {
+                return tracing::error!(mirror = %mirror.id, %error, "failed to read the status that was kept");
+            }
+        };
+        let mut read = read_status(&status);
         let epoch = read.standing.as_ref().map_or(0, |standing| standing.epoch);
         self.flip.take_if(|flip| flip.epoch <= epoch);
         read.standing = latest(read.standing, self.flip.as_deref());
-        let asked = mirror.annotations().get(RECONCILE_REQUESTED_AT).cloned();
+        let asked = mirror.reconcile.clone();
         self.object = Some(mirror);
         self.feed(Event::Status(Box::new(read)));
         if let Some(word) = asked.filter(|word| word.len() <= LONGEST_WORD) {
-            self.feed(Event::Reconcile(word));
+            self.feed(Event::Reconcile(word.into()));
         }
     }
 
@@ -247,7 +251,7 @@ impl Task {
     }
 
     /// Whether this is not older than what is known: the answer to a write comes before the watch shows earlier ones.
-    fn is_newer(&self, mirror: &RegistryMirror) -> bool {
+    fn is_newer(&self, mirror: &MirrorObject) -> bool {
         let Some(known) = &self.object else { return true };
         match (version(known), version(mirror)) {
             (Some(known), Some(new)) => new >= known,
@@ -274,7 +278,7 @@ impl Task {
     }
 
     /// The object as it was just read is what counts, also where it is older than what was known.
-    fn follow(&mut self, mirror: Arc<RegistryMirror>) {
+    fn follow(&mut self, mirror: Arc<MirrorObject>) {
         let read = version(&mirror);
         self.object = None;
         self.adopt(mirror);
@@ -352,8 +356,8 @@ impl Task {
 }
 
 /// The resourceVersion as a number, which Kubernetes' own storage has always had.
-fn version(mirror: &RegistryMirror) -> Option<u64> {
-    mirror.resource_version()?.parse().ok()
+fn version(mirror: &MirrorObject) -> Option<u64> {
+    mirror.version.parse().ok()
 }
 
 /// Returns when this replica begins to lead, or ceases to.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::{PolicyError, policy};
+use catamaran_core::digest::Digest;
 use catamaran_core::mirror::failover::Standing;
 use catamaran_core::policy::MirrorPolicy;
 use jiff::Timestamp;
@@ -18,11 +19,11 @@ use kube::core::error_boundary::InvalidObject;
 use kube::runtime::watcher::Event;
 use tokio::time::Instant;
 
-use super::Mirror;
 use super::epoch::{FollowedStatus, RouteStatus};
 use super::flips::Flips;
 use super::lag::Delivered;
 use super::news::{MirrorNews, NewsSender, ValidPolicy};
+use super::{Mirror, MirrorObject};
 
 /// One mirror.
 #[derive(Debug, Default)]
@@ -44,7 +45,10 @@ struct Sequel {
 
 #[derive(Debug)]
 struct Parsed {
-    mirror: Arc<RegistryMirror>,
+    mirror: Arc<MirrorObject>,
+    /// What tells its spec from others; the generation does not after a restore of etcd.
+    spec: Digest,
+    status: RouteStatus,
     policy: Result<Arc<MirrorPolicy>, PolicyError>,
 }
 
@@ -75,12 +79,16 @@ impl SeenMirror {
     }
 
     fn apply(&mut self, mirror: RegistryMirror, flip: Option<&Arc<Standing>>, now: Instant) -> MirrorNews {
-        let mirror = Arc::new(mirror);
-        let generation = mirror.metadata.generation.unwrap_or_default();
-        // After a restore of etcd another spec may get the same generation.
-        let same = |parsed: &&Parsed| {
-            parsed.mirror.metadata.generation == mirror.metadata.generation && parsed.mirror.spec == mirror.spec
+        let (object, spec) = match kept(&mirror) {
+            Ok(kept) => kept,
+            Err(error) => {
+                let error = error.to_string();
+                let metadata = mirror.metadata;
+                return self.refuse(InvalidObject { error, metadata });
+            }
         };
+        let generation = object.generation;
+        let same = |parsed: &&Parsed| parsed.mirror.generation == generation && parsed.spec == spec;
         let policy = match self.parsed.as_ref().filter(same) {
             Some(parsed) => parsed.policy.clone(),
             None => policy(&mirror).map(Arc::new),
@@ -94,7 +102,12 @@ impl SeenMirror {
             }
             Err(error) => tracing::debug!(mirror = mirror.name_any(), %error, "the last valid spec stays in force"),
         }
-        let parsed = Parsed { mirror, policy };
+        let parsed = Parsed {
+            mirror: Arc::new(object),
+            spec,
+            status: RouteStatus::of(&mirror),
+            policy,
+        };
         self.observe(&parsed, flip, now);
         let news = self.applied(&parsed, flip);
         self.parsed = Some(parsed);
@@ -102,7 +115,7 @@ impl SeenMirror {
     }
 
     fn observe(&mut self, parsed: &Parsed, flip: Option<&Arc<Standing>>, now: Instant) {
-        let status = RouteStatus::of(&parsed.mirror).with(flip.map(Arc::as_ref));
+        let status = parsed.status.clone().with(flip.map(Arc::as_ref));
         match &mut self.status {
             Some(followed) => followed.observe(status, now),
             None => self.status = Some(FollowedStatus::new(status)),
@@ -130,7 +143,7 @@ impl SeenMirror {
     /// The epoch that the status itself says.
     fn epoch(&self) -> Option<u64> {
         let parsed = self.parsed.as_ref()?;
-        Some(RouteStatus::of(&parsed.mirror).epoch)
+        Some(parsed.status.epoch)
     }
 
     fn refuse(&self, invalid: InvalidObject) -> MirrorNews {
@@ -352,6 +365,12 @@ impl SeenMirrors {
         });
         self.doubtful.len() < before
     }
+}
+
+/// What is kept of an object, and the digest of its spec.
+fn kept(mirror: &RegistryMirror) -> serde_json::Result<(MirrorObject, Digest)> {
+    let spec = serde_json::to_vec(&mirror.spec)?;
+    Ok((MirrorObject::of(mirror)?, Digest::of(&spec)))
 }
 
 fn uid(mirror: &Mirror) -> Arc<str> {

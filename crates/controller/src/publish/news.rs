@@ -5,12 +5,13 @@
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use catamaran_api::mirror::RegistryMirror;
 use catamaran_api::policy::PolicyError;
 use catamaran_core::mirror::failover::Standing;
 use catamaran_core::policy::MirrorPolicy;
 use kube::core::error_boundary::InvalidObject;
 use tokio::sync::Notify;
+
+use super::MirrorObject;
 
 /// What happened to a mirror.
 #[derive(Clone, Debug)]
@@ -18,7 +19,7 @@ pub enum MirrorNews {
     /// It was created or changed, or is there at a (re)list.
     Applied {
         /// The object as the API server has it.
-        mirror: Arc<RegistryMirror>,
+        mirror: Arc<MirrorObject>,
         /// Its spec, parsed once for each generation.
         policy: Result<Arc<MirrorPolicy>, PolicyError>,
         /// The last spec of this mirror that made sense, which stays in force while `policy` is an error.

@@ -13,14 +13,16 @@ use std::time::Duration;
 
 use catamaran_api::annotations;
 use catamaran_api::mirror::RegistryMirror;
+use catamaran_core::policy::MirrorId;
 use catamaran_core::routing::evidence::{Group, GroupPlace};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Resource as _, ResourceExt};
 use tokio::sync::Semaphore;
 
-use super::Replica;
+use super::{MirrorObject, Replica};
 use crate::events::CONTROLLER;
 
 mod error;
@@ -98,7 +100,7 @@ impl Stored {
 /// What one call of [`EvidenceStore::write`] is about.
 struct Job<'j> {
     api: Api<ConfigMap>,
-    mirror: &'j RegistryMirror,
+    mirror: &'j MirrorObject,
     name: &'j str,
     stored: &'j Stored,
 }
@@ -124,25 +126,22 @@ impl EvidenceStore {
     /// written until then stays; give the same groups again.
     pub async fn write(
         &self,
-        mirror: &RegistryMirror,
+        mirror: &MirrorObject,
         groups: &[(GroupPlace, Group)],
         all: &[GroupPlace],
     ) -> Result<Written, EvidenceWriteError> {
-        let (Some(name), Some(uid)) = (mirror.metadata.name.as_deref(), mirror.metadata.uid.as_deref()) else {
-            return Ok(Written::default());
-        };
-        if mirror.metadata.deletion_timestamp.is_some() {
+        if mirror.deleted {
             // The garbage collector deletes its `ConfigMaps`, perhaps before it.
             return Ok(Written::default());
         }
-        let stored = self.stored(uid);
+        let stored = self.stored(&mirror.id.uid);
         let _writing = stored.writing.lock().await;
         // Nobody closes it.
         let _turn = self.writing.acquire().await.ok();
         let job = Job {
             api: Api::namespaced(self.replica.client.clone(), &self.replica.namespace),
             mirror,
-            name,
+            name: &mirror.id.name,
             stored: &stored,
         };
         let result = self.write_all(&job, groups, all).await;
@@ -210,8 +209,8 @@ impl EvidenceStore {
             let Some(group) = empty.as_ref().or(given) else {
                 continue;
             };
-            let uid = job.mirror.uid().unwrap_or_default();
-            if !job.stored.known().is_current(name, &uid, group.revision()) {
+            let uid = &job.mirror.id.uid;
+            if !job.stored.known().is_current(name, uid, group.revision()) {
                 self.put(job, name, group).await?;
                 done.written += 1;
             }
@@ -290,7 +289,7 @@ impl EvidenceStore {
                 name: Some(name.to_owned()),
                 labels: Some(BTreeMap::from([label])),
                 annotations: Some(marks.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
-                owner_references: job.mirror.controller_owner_ref(&()).map(|owner| vec![owner]),
+                owner_references: Some(vec![owner(&job.mirror.id)]),
                 ..ObjectMeta::default()
             },
             binary_data: Some(BTreeMap::from([(KEY.to_owned(), ByteString(group.encode()))])),
@@ -305,6 +304,18 @@ impl EvidenceStore {
         } else {
             Err(EvidenceWriteError::not_leading())
         }
+    }
+}
+
+/// What goes with a mirror.
+fn owner(mirror: &MirrorId) -> OwnerReference {
+    OwnerReference {
+        api_version: RegistryMirror::api_version(&()).into_owned(),
+        kind: RegistryMirror::kind(&()).into_owned(),
+        name: mirror.name.to_string(),
+        uid: mirror.uid.to_string(),
+        controller: Some(true),
+        block_owner_deletion: Some(true),
     }
 }
 

@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use catamaran_api::mirror::RegistryMirror;
 use catamaran_core::policy::MirrorId;
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Resource as _;
 
 use super::wanted::Wanted;
 use crate::context::Context;
@@ -77,13 +74,7 @@ impl Complaints {
 }
 
 async fn publish(context: &Context, complaint: &Complaint) {
-    let regarding = ObjectReference {
-        api_version: Some(RegistryMirror::api_version(&()).into_owned()),
-        kind: Some(RegistryMirror::kind(&()).into_owned()),
-        name: Some(complaint.mirror.name.to_string()),
-        uid: Some(complaint.mirror.uid.to_string()),
-        ..ObjectReference::default()
-    };
+    let regarding = events::regarding(&complaint.mirror);
     tracing::warn!(mirror = %complaint.mirror, reason = complaint.event.reason, note = complaint.note, "a pull secret is not made");
     if let Err(error) = context
         .recorder

@@ -26,7 +26,7 @@ use crate::mirrors::{self, MirrorTasks, MirrorsContext, Readings};
 use crate::notifications::{Answer, Inbox, Keys, Sender};
 use crate::pods::{self, PodsContext};
 use crate::publish::news::{self, NewsSender};
-use crate::publish::{MirrorNews, Snapshot, ValidPolicy};
+use crate::publish::{MirrorNews, MirrorObject, Snapshot, ValidPolicy};
 use crate::pull_secrets::{self, Settings};
 use crate::testbed;
 
@@ -153,7 +153,7 @@ impl World {
             generation: 1,
         };
         let applied = MirrorNews::Applied {
-            mirror: Arc::clone(&self.mirror),
+            mirror: Arc::new(MirrorObject::of(&self.mirror).unwrap()),
             policy: Ok(Arc::clone(&self.policy)),
             last_valid: Some(valid),
             flip: None,

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use catamaran_core::mirror::{Event, ReferenceName};
 use catamaran_core::policy::MirrorId;
-use tokio::sync::{mpsc, watch};
+use futures::channel::mpsc;
+use tokio::sync::watch;
 
 use super::object::Object;
 use super::{Handle, Hanging, MirrorTasks, QUEUE};

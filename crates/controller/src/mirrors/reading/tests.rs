@@ -115,7 +115,7 @@ async fn listing_is_unread_on_a_side_without_a_client() {
     let (events, mut queue) = mpsc::channel(8);
     let mut pass = PassReading::new(1);
     pass.list(&ground.sources, &ground.policy, "web", events);
-    let Some(Event::Listed(listed)) = queue.recv().await else {
+    let Some(Event::Listed(listed)) = queue.next().await else {
         panic!("nothing was listed")
     };
     assert_eq!(reasons(&listed.failures), NO_CLIENT);

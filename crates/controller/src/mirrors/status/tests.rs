@@ -94,7 +94,7 @@ async fn report_that_the_api_server_refuses_is_counted_and_tried_again() {
 }
 
 /// A mirror that is suspended, which its status does not say yet.
-fn suspended() -> (Arc<RegistryMirror>, View) {
+fn suspended() -> (Arc<MirrorObject>, View) {
     let mirror: RegistryMirror = serde_json::from_value(json!({
         "apiVersion": "catamaran.dev/v1alpha1", "kind": "RegistryMirror",
         "metadata": {"name": "apps", "uid": "u1", "generation": 3, "resourceVersion": "41"},
@@ -106,11 +106,11 @@ fn suspended() -> (Arc<RegistryMirror>, View) {
     let event = catamaran_core::mirror::Event::Spec { policy, generation: 3 };
     machine.handle(event, "2026-11-01T12:00:00Z".parse().unwrap());
     let view = machine.view().unwrap();
-    (Arc::new(mirror), view)
+    (Arc::new(MirrorObject::of(&mirror).unwrap()), view)
 }
 
-async fn write_at_once(context: &Context, mirror: Arc<RegistryMirror>, view: &View, again: bool) -> Written {
-    let report = news(context, &mirror, view).expect("it is news");
+async fn write_at_once(context: &Context, mirror: Arc<MirrorObject>, view: &View, again: bool) -> Written {
+    let report = news(context, &mirror, view).unwrap().expect("it is news");
     write(context, mirror, report, context.writes.other().await, again).await
 }
 

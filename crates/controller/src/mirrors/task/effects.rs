@@ -8,6 +8,7 @@ use catamaran_core::mirror::repair::Errand;
 use catamaran_core::mirror::{Effect, Event, ProofEnded, Resolve, Subject};
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::side::Side;
+use futures::SinkExt as _;
 
 use super::Task;
 use crate::endpoints::Wish;
@@ -120,7 +121,7 @@ impl Task {
     where
         F: Future<Output = Event> + Send + 'static,
     {
-        let (job, events) = (job(Arc::clone(&self.context)), self.events.clone());
+        let (job, mut events) = (job(Arc::clone(&self.context)), self.events.clone());
         self.jobs.spawn(async move {
             // The receiver is gone with its mirror.
             let _ = events.send(job.await).await;
@@ -153,7 +154,7 @@ impl Task {
         if self.copies.is_empty() {
             self.round = Arc::default();
         }
-        let (context, events, round) = (Arc::clone(&self.context), self.events.clone(), Arc::clone(&self.round));
+        let (context, mut events, round) = (Arc::clone(&self.context), self.events.clone(), Arc::clone(&self.round));
         self.copies.spawn(async move {
             let ended = round.copy(&context, &policy, errand).await;
             let _ = events.send(ended).await;
@@ -161,7 +162,7 @@ impl Task {
     }
 
     fn prove(&mut self, pod: ProofPod) {
-        let (context, events) = (Arc::clone(&self.context), self.events.clone());
+        let (context, mut events) = (Arc::clone(&self.context), self.events.clone());
         let (id, cancelled) = (self.mirror.id().clone(), self.proofs.clone());
         self.jobs.spawn(async move {
             let Some(outcome) = Box::pin(context.proofs.prove(&context, &id, &pod, &cancelled)).await else {

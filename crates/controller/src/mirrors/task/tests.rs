@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 
+use catamaran_api::mirror::RegistryMirror;
 use catamaran_core::policy::MirrorId;
 use catamaran_core::routing::RouteTable;
 use catamaran_core::side::Sides;
@@ -15,9 +16,9 @@ use tokio_util::sync::CancellationToken;
 use super::super::{MirrorTasks, Readings, run};
 use super::*;
 use crate::pods::{self, PodReports as _};
-use crate::publish::MirrorNews;
 use crate::publish::news::{self, NewsSender};
 use crate::publish::store::Sighting;
+use crate::publish::{MirrorNews, MirrorObject};
 use crate::testbed;
 
 mod flips;
@@ -240,8 +241,8 @@ impl Bed {
         self.api.lock().unwrap()
     }
 
-    fn object(&self) -> Arc<RegistryMirror> {
-        Arc::new(serde_json::from_value(self.api().mirror.clone()).unwrap())
+    fn object(&self) -> RegistryMirror {
+        serde_json::from_value(self.api().mirror.clone()).unwrap()
     }
 
     fn policy(&self) -> Arc<MirrorPolicy> {
@@ -255,8 +256,9 @@ impl Bed {
 
     /// The same, with a flip that is stored apart.
     fn apply_with(&self, flip: Option<Arc<Standing>>) {
-        let (mirror, policy) = (self.object(), self.policy());
-        let generation = mirror.metadata.generation.unwrap();
+        let (object, policy) = (self.object(), self.policy());
+        let mirror = Arc::new(MirrorObject::of(&object).unwrap());
+        let generation = mirror.generation;
         let valid = ValidPolicy {
             policy: Arc::clone(&policy),
             generation,

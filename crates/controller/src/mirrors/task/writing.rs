@@ -10,6 +10,7 @@ use super::{Outcome, Task};
 use crate::mirrors::object::Object;
 use crate::mirrors::report::{Flipped, Report};
 use crate::mirrors::status::{self, Written};
+use crate::publish::MirrorObject;
 use crate::publish::flips::FlipWriteError;
 use crate::writes::Turn;
 
@@ -69,16 +70,25 @@ impl Task {
             });
             return;
         }
+        match self.report() {
+            Ok((_, report)) => self.wait_for_place(request, report.flip.is_some()),
+            Err(written) => {
+                self.outcomes.spawn(async move { Outcome::Written(request, written) });
+            }
+        }
+    }
+
+    /// What the status is to say now, and the object that this follows from; or else how the write ends without one.
+    fn report(&self) -> Result<(Arc<MirrorObject>, Report), Written> {
         let (Some(mirror), Some(view)) = (self.object.clone(), self.mirror.view()) else {
-            self.outcomes
-                .spawn(async move { Outcome::Written(request, Written::Refused) });
-            return;
+            return Err(Written::Refused);
         };
-        match status::news(&context, &mirror, &view) {
-            Some(report) => self.wait_for_place(request, report.flip.is_some()),
-            None => {
-                self.outcomes
-                    .spawn(async move { Outcome::Written(request, Written::Done(mirror)) });
+        match status::news(&self.context, &mirror, &view) {
+            Ok(Some(report)) => Ok((mirror, report)),
+            Ok(None) => Err(Written::Done(mirror)),
+            Err(error) => {
+                status::complain(&self.context, &mirror.id.name, &error.to_string(), self.refused);
+                Err(Written::Refused)
             }
         }
     }
@@ -128,11 +138,9 @@ impl Task {
             return self.written(request, Written::Refused);
         };
         self.feed(Event::WriteBegins(request));
-        let (Some(mirror), Some(view)) = (self.object.clone(), self.mirror.view()) else {
-            return self.written(request, Written::Refused);
-        };
-        let Some(report) = status::news(&self.context, &mirror, &view) else {
-            return self.written(request, Written::Done(mirror));
+        let (mirror, report) = match self.report() {
+            Ok(reported) => reported,
+            Err(written) => return self.written(request, written),
         };
         let (context, again) = (Arc::clone(&self.context), self.refused);
         match (place, report.flip) {
@@ -170,7 +178,7 @@ impl Task {
                 self.adopt(Arc::clone(&mirror));
                 self.feed(Event::FlipStored(request));
                 self.jobs
-                    .spawn(async move { status::publish_event(&context, &mirror, &flipped.announcement).await });
+                    .spawn(async move { status::publish_event(&context, &mirror.id, &flipped.announcement).await });
             }
             Err(FlipWriteError::Conflict(there)) => {
                 self.hear_flip(Some(there));

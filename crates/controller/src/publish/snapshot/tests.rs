@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{advance, sleep, timeout};
 
 use super::*;
+use crate::publish::MirrorObject;
 use crate::publish::epoch::STANDS;
 use crate::publish::lag::{LAG, PERIOD};
 use crate::publish::news::MirrorNews;
@@ -248,6 +249,7 @@ async fn deleted_evidence_is_used_until_the_leader_writes_it() {
 async fn leader_learns_that_its_evidence_was_deleted() {
     let mut running = running(true).await;
     let mirror = serde_json::from_value(mirror("apps", "Fallback", 2)).unwrap();
+    let mirror = MirrorObject::of(&mirror).unwrap();
     let groups = [(place(0, 0), group("apps", place(0, 0), 5))];
     running.store.write(&mirror, &groups, &[place(0, 0)]).await.unwrap();
     assert!(!running.evidence_is_lost(Duration::from_mins(1)).await, "its own write");

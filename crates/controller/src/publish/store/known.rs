@@ -93,11 +93,48 @@ pub(super) struct Known {
     /// By name; none before they were listed, and after anything went wrong.
     there: Option<BTreeMap<String, There>>,
     /// What the watch last showed of each.
-    sighted: BTreeMap<String, Content>,
+    sighted: Sighted,
     in_flight: Option<InFlight>,
     /// Others changed what this replica was writing.
     contested: bool,
     failures: u32,
+}
+
+/// What the watch last showed, sorted by name. Most mirrors have one ConfigMap, for which a map takes ten times as much memory.
+#[derive(Debug, Default)]
+struct Sighted(Vec<(Box<str>, Content)>);
+
+impl Sighted {
+    fn position(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(known, _)| (**known).cmp(name))
+    }
+
+    fn get(&self, name: &str) -> Option<&Content> {
+        let position = self.position(name).ok()?;
+        self.0.get(position).map(|(_, content)| content)
+    }
+
+    /// What was shown before.
+    fn insert(&mut self, name: &str, content: Content) -> Option<Content> {
+        match self.position(name) {
+            Ok(position) => self
+                .0
+                .get_mut(position)
+                .map(|(_, known)| std::mem::replace(known, content)),
+            Err(position) => {
+                if self.0.is_empty() {
+                    self.0.reserve_exact(1);
+                }
+                self.0.insert(position, (name.into(), content));
+                None
+            }
+        }
+    }
+
+    fn remove(&mut self, name: &str) -> Option<Content> {
+        let position = self.position(name).ok()?;
+        Some(self.0.remove(position).1)
+    }
 }
 
 /// The write under way.
@@ -206,7 +243,7 @@ impl Known {
     /// where the watch itself goes back, or a list shows an older one, the API server may have been restored from a backup.
     pub fn is_lost(&mut self, sighting: &Sighting) -> bool {
         let before = match &sighting.content {
-            Some(content) => self.sighted.insert(sighting.name.clone(), content.clone()),
+            Some(content) => self.sighted.insert(&sighting.name, content.clone()),
             None => self.sighted.remove(&sighting.name),
         };
         if let Some(in_flight) = self.in_flight.as_ref().filter(|write| write.name == sighting.name) {

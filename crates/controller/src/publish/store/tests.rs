@@ -7,8 +7,9 @@ use crate::publish::freshness::WatchFreshness;
 use crate::publish::testserver::{self, ApiServer, CONFIG_MAPS, State, group, place};
 use catamaran_lease::Leadership;
 
-fn mirror() -> RegistryMirror {
-    serde_json::from_value(testserver::mirror("apps", "Primary", 1)).unwrap()
+fn mirror() -> MirrorObject {
+    let mirror = serde_json::from_value(testserver::mirror("apps", "Primary", 1)).unwrap();
+    MirrorObject::of(&mirror).unwrap()
 }
 
 fn store(server: &ApiServer) -> EvidenceStore {
@@ -98,7 +99,7 @@ async fn unchanged_evidence_is_not_written() {
 async fn evidence_of_a_mirror_being_deleted_is_not_written() {
     let server = ApiServer::default();
     let mut mirror = mirror();
-    mirror.metadata.deletion_timestamp = mirror.metadata.creation_timestamp.clone();
+    mirror.deleted = true;
     let groups = ledger(0, 0);
     store(&server).write(&mirror, &groups, &places(&groups)).await.unwrap();
     assert!(server.with(|state| state.requests.is_empty()));
@@ -122,7 +123,7 @@ async fn evidence_of_an_earlier_mirror_is_replaced() {
     let groups = ledger(0, 0);
     write(&store(&server), &groups).await.unwrap();
     let mut next = mirror();
-    next.metadata.uid = Some("uid-next".to_owned());
+    next.id.uid = "uid-next".into();
     let written = store(&server).write(&next, &groups, &places(&groups)).await.unwrap();
     assert_eq!(written.written, 1);
     let owner = server.with(|state| {

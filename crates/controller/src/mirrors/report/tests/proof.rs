@@ -137,7 +137,7 @@ fn proof_settles_and_nothing_more_is_written() {
 fn status_is_read_back_as_it_was_written() {
     let mut world = proving(&["a", "b"], Some(denied));
     world.run(MINUTES);
-    let read = read_status(&world.mirror).proof.unwrap();
+    let read = read_status(&world.status()).proof.unwrap();
     assert_eq!(
         (read.registry.as_str(), read.failing_total, read.failing.len()),
         ("ghcr.io/devopskev", 3, 3)

@@ -190,7 +190,7 @@ impl World {
             return;
         }
         self.feed(spec(&self.mirror));
-        self.feed(Event::Status(Box::new(read_status(&self.mirror))));
+        self.feed(Event::Status(Box::new(read_status(&self.status()))));
         self.feed(Event::Prior(Evidence::default()));
         self.feed(Event::Leading(true));
     }
@@ -294,7 +294,7 @@ impl World {
             },
             Effect::WriteStatus(request) => {
                 self.write();
-                let read = Event::Status(Box::new(read_status(&self.mirror)));
+                let read = Event::Status(Box::new(read_status(&self.status())));
                 return vec![
                     read,
                     Event::StatusWritten {
@@ -332,7 +332,7 @@ impl World {
                 begun: self.now,
                 at: self.now,
                 outcome,
-                message: format!("GET https://{registry}/v2/: attempt {attempt}"),
+                message: format!("GET https://{registry}/v2/: attempt {attempt}").into(),
             },
             target: watch.targets.first().cloned(),
             client: self.clients[side].clone(),
@@ -375,7 +375,7 @@ impl World {
     /// Keeps the status as the API server would.
     fn write(&mut self) {
         let Some(view) = self.machine.view() else { return };
-        let report = report(&self.mirror, &view, self.now);
+        let report = report(self.status(), &view, self.now);
         self.writes += usize::from(report.changed);
         let stored = serde_json::to_value(&report.status).unwrap();
         self.mirror.status = Some(serde_json::from_value(stored).unwrap());

@@ -21,7 +21,7 @@ impl Bed {
         let mirror = self.object();
         let news = MirrorNews::Applied {
             policy: Err(catamaran_api::policy::policy(&mirror).unwrap_err()),
-            mirror,
+            mirror: Arc::new(MirrorObject::of(&mirror).unwrap()),
             last_valid: Some(valid),
             flip: None,
         };
