@@ -50,13 +50,13 @@ pub enum Command {
     /// With the same tag on both sides only that tag is compared. Without, all tags are, but for the referrers' tags
     /// (sha256-...) that signatures and attestations are stored under.
     Diff(DiffArguments),
-    /// Climb from a registry's name to an image, and say how to mend the first rung that fails
+    /// Check what pulling an image needs step by step, and say how to fix the first step that fails
     ///
     /// For each repository, or for both sides of a mirror in the cluster: DNS, TCP, TLS, the registry's challenge, the
     /// credential, a token, the list of tags, a manifest, the first byte of a blob. With a mirror also, as advice: which nodes
     /// pull one image after the other, so that one that hangs holds up all others.
     ///
-    /// Exits with 0 when every rung holds, with 1 when one failed, and with 2 when that could not be told: a mistake in the
+    /// Exits with 0 when every step passed, with 1 when one failed, and with 2 when that could not be told: a mistake in the
     /// arguments, no cluster, a Secret that may not be read.
     Check(CheckArguments),
     /// Explain where an image, or the images of a pod, are sent, rule by rule

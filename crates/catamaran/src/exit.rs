@@ -12,9 +12,9 @@ macro_rules! codes {
 }
 
 codes! {
-    /// All is well: `diff` found every tag the same, `check` found every rung to hold, `simulate` that all would start, `run` was told to stop and did.
+    /// All is well: `diff` found every tag the same, `check` found every step to pass, `simulate` that all would start, `run` was told to stop and did.
     WELL = 0;
-    /// Not as it should be: `diff` found tags that differ, `check` a rung that failed, `simulate` a workload that would not start; `reconcile` a condition that is not True; or the operator has not followed `failover`, `failback` or `reconcile` in time.
+    /// Not as it should be: `diff` found tags that differ, `check` a step that failed, `simulate` a workload that would not start; `reconcile` a condition that is not True; or the operator has not followed `failover`, `failback` or `reconcile` in time.
     NOT_WELL = 1;
     /// Could not tell: a mistake in the arguments, no answer from a registry or an API server, a Secret that may not be read.
     /// `run` could not start or go on.

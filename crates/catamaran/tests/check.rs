@@ -57,7 +57,7 @@ impl Harness {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_where_every_rung_holds_ends_with_0_and_is_plain_on_pipes() {
+async fn a_registry_where_every_step_holds_ends_with_0_and_is_plain_on_pipes() {
     let harness = Harness::start().await;
     let ran = harness.check(&[]).await;
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
@@ -75,12 +75,12 @@ async fn a_registry_where_every_rung_holds_ends_with_0_and_is_plain_on_pipes() {
         "{}",
         ran.out
     );
-    assert_eq!(lines.last(), Some(&"√ every rung holds"));
+    assert_eq!(lines.last(), Some(&"√ every step passed"));
     assert!(!ran.out.contains('\u{1b}'), "{ran:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_failing_rung_ends_with_1_a_cross_and_a_hint() {
+async fn the_first_failing_step_ends_with_1_a_cross_and_a_hint() {
     type Script = fn(&Registry);
     let cases: [(Script, &str, &str); 7] = [
         (
@@ -131,7 +131,7 @@ async fn the_first_failing_rung_ends_with_1_a_cross_and_a_hint() {
         let ran = harness.check(&[]).await;
         assert_eq!((ran.code, ran.err.as_str()), (1, ""), "{ran:?}");
         assert!(ran.out.contains(says) && ran.out.contains(hint), "{says}: {}", ran.out);
-        assert_eq!(ran.out.lines().last(), Some("× a rung failed"));
+        assert_eq!(ran.out.lines().last(), Some("× a step failed"));
     }
 }
 
@@ -147,13 +147,13 @@ async fn a_port_that_nobody_listens_on_takes_no_connection() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn several_targets_are_climbed_and_one_failure_is_the_verdict() {
+async fn several_targets_are_checked_and_one_failure_is_the_verdict() {
     let harness = Harness::start().await;
     let missing = format!("{}/team/missing", harness.registry.address());
     let ran = harness.check(&[&missing, &harness.target()]).await;
     assert_eq!(ran.code, 1, "{ran:?}");
     assert_eq!(ran.out.matches("\u{221a} takes connections").count(), 3, "{}", ran.out);
-    assert_eq!(ran.out.lines().last(), Some("× a rung failed"));
+    assert_eq!(ran.out.lines().last(), Some("× a step failed"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,17 +170,17 @@ async fn an_unknown_authority_is_answered_with_the_option_that_mends_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_document_names_each_rung_its_result_and_the_hint() {
+async fn the_document_names_each_step_its_result_and_the_hint() {
     let harness = Harness::start().await;
     harness.registry.untag("team/web", "3f2a91c");
     let ran = harness.check(&["-o", "json"]).await;
     let document: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((ran.code, &document["result"]), (1, &json!("failed")));
     assert_eq!(document["targets"][0]["target"], harness.target());
-    let rungs = document["targets"][0]["rungs"].as_array().unwrap();
-    let told: Vec<(&str, &str)> = rungs
+    let steps = document["targets"][0]["steps"].as_array().unwrap();
+    let told: Vec<(&str, &str)> = steps
         .iter()
-        .map(|rung| (rung["rung"].as_str().unwrap(), rung["result"].as_str().unwrap()))
+        .map(|step| (step["step"].as_str().unwrap(), step["result"].as_str().unwrap()))
         .collect();
     let expected = [
         ("dns", "ok"),
@@ -194,7 +194,7 @@ async fn the_document_names_each_rung_its_result_and_the_hint() {
     ];
     assert_eq!(told, expected);
     assert!(
-        rungs[7]["hint"].as_str().unwrap().contains("push an image"),
+        steps[7]["hint"].as_str().unwrap().contains("push an image"),
         "{document:#}"
     );
 }
@@ -323,7 +323,7 @@ fn good_secrets(harness: &Harness) -> [(&'static str, (&'static str, Value)); 2]
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn both_sides_of_a_mirror_are_climbed_with_what_its_secrets_hold() {
+async fn both_sides_of_a_mirror_are_checked_with_its_secrets() {
     let harness = Harness::start().await;
     let kubeconfig = with_mirror(&harness, &good_secrets(&harness));
     let ran = harness.run(&["check", "images", "--kubeconfig", &kubeconfig]).await;
@@ -371,7 +371,7 @@ async fn nodes_of_the_mirrors_cluster_are_advice() {
         "{}",
         ran.out
     );
-    assert_eq!(ran.out.lines().last(), Some("‼ every rung holds"));
+    assert_eq!(ran.out.lines().last(), Some("‼ every step passed"));
     let ran = harness.run(&[&arguments[..], &["--nodes"]].concat()).await;
     assert_eq!(ran.code, 2, "{ran:?}");
     let ran = harness.run(&[&arguments[..], &["--with-identity"]].concat()).await;
@@ -380,7 +380,7 @@ async fn nodes_of_the_mirrors_cluster_are_advice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_identity_that_can_not_be_had_is_told_before_the_first_rung_and_only_when_asked_for() {
+async fn an_identity_that_can_not_be_had_is_told_before_the_first_step_and_only_when_asked_for() {
     let harness = Harness::start().await;
     let managed = json!({"provider": "azure", "identity": {"kind": "Managed"}});
     let kubeconfig = with_primary(&harness, &managed, &good_secrets(&harness));
@@ -411,7 +411,7 @@ async fn a_secret_that_may_not_be_read_could_not_be_told_and_one_that_is_missing
     );
     assert_eq!(
         ran.out.lines().last(),
-        Some("? could not tell whether every rung holds")
+        Some("? could not check every step")
     );
 
     let kubeconfig = with_mirror(&harness, &[ca]);

@@ -152,7 +152,7 @@ fn serial_nodes_are_named_with_advice_and_end_with_0() {
         "{}",
         ran.out
     );
-    assert_eq!(ran.out.lines().last(), Some("‼ every rung holds"));
+    assert_eq!(ran.out.lines().last(), Some("‼ every step passed"));
 }
 
 #[test]
@@ -165,12 +165,12 @@ fn document_has_a_warning_and_every_name() {
     let ran = server.check(&["-o", "json"]);
     let document: Value = serde_json::from_str(&ran.out).unwrap();
     assert_eq!((ran.code, &document["result"]), (0, &json!("warning")));
-    let rung = &document["targets"][0]["rungs"][0];
+    let step = &document["targets"][0]["steps"][0];
     assert_eq!(
-        (&document["targets"][0]["target"], &rung["rung"], &rung["result"]),
+        (&document["targets"][0]["target"], &step["step"], &step["result"]),
         (&json!("nodes"), &json!("image-pulls"), &json!("warning"))
     );
-    assert!(rung["details"][0].as_str().unwrap().ends_with("n21, n22"), "{rung}");
+    assert!(step["details"][0].as_str().unwrap().ends_with("n21, n22"), "{step}");
     let table = server.check(&[]);
     assert!(table.out.contains("n19, n20 and 2 more\n"), "{}", table.out);
 }
@@ -273,7 +273,7 @@ fn kubelets_that_can_not_be_read_are_named_with_the_cause() {
     }
     assert_eq!(
         ran.out.lines().last(),
-        Some("? could not tell whether every rung holds")
+        Some("? could not check every step")
     );
 }
 

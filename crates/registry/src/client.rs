@@ -18,7 +18,7 @@ use crate::tags::{ListedTag, Lock, Resolved};
 use crate::wire::ask::Access;
 use crate::wire::dns::{self, Guard};
 use crate::wire::error::ClientError;
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 use crate::wire::limits::Limits;
 use crate::wire::tls::Trust;
 use crate::wire::transport::Http;
@@ -191,7 +191,7 @@ impl Client {
             .unwrap_or_else(|_| {
                 let message = format!("failed to list the tags of {repository:?} within {} s", limit.as_secs());
                 Err(Failure::new(
-                    Rung::Tags,
+                    Stage::Tags,
                     Class::Unavailable(Unavailable::Timeout),
                     message,
                 ))

@@ -21,7 +21,7 @@ use crate::budget::CopyBudget;
 use crate::client::Client;
 use crate::wire::ask::Access;
 use crate::wire::error::ClientError;
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 use crate::wire::limits::Limits;
 use crate::wire::path;
 
@@ -184,7 +184,7 @@ impl Copier {
         copied.unwrap_or_else(|_| {
             let message = format!("failed to copy {:?} within {} s", image.tag, limit.as_secs());
             let class = Class::Unavailable(Unavailable::Timeout);
-            Err(CopyError::Source(Failure::new(Rung::Blob, class, message)))
+            Err(CopyError::Source(Failure::new(Stage::Blob, class, message)))
         })
     }
 

@@ -1,4 +1,4 @@
-//! What stands between us and an image: [`probe`] in one outcome, as a kubelet would see it; [`ladder`] step by step, for people.
+//! Whether an image can be pulled: [`probe`] in one outcome, as a kubelet would see it; [`steps`] step by step, for people.
 
-pub mod ladder;
 pub(crate) mod probe;
+pub mod steps;

@@ -20,7 +20,7 @@ use crate::budget::Budgets;
 use crate::tags::{ListedTag, Lock, Resolved};
 use crate::wire::ask::{Access, Ask};
 use crate::wire::error::ClientError;
-use crate::wire::failure::{Class, Failure, Rung, one_line};
+use crate::wire::failure::{Class, Failure, Stage, one_line};
 use crate::wire::mask::Sent;
 use crate::wire::reply::Reply;
 use crate::wire::secret::secret_header;
@@ -259,7 +259,7 @@ pub(crate) trait Protocol: Send + Sync {
     /// upstream.
     async fn cache_prefix(&self, upstream: &str) -> Result<Option<String>, Failure> {
         let message = format!("failed to look for the rule of {upstream:?}: that takes an identity at Amazon");
-        Err(Failure::new(Rung::Tags, Class::CredentialsUnavailable, message))
+        Err(Failure::new(Stage::Tags, Class::CredentialsUnavailable, message))
     }
 
     /// Whether pods can be given a credential that ends. Asks nobody.
@@ -317,7 +317,7 @@ impl dyn Protocol + '_ {
                 site.base,
                 one_line(&sent.hide(&realm))
             );
-            return Err(Failure::new(Rung::Challenge, Class::ForeignRealm, message));
+            return Err(Failure::new(Stage::Challenge, Class::ForeignRealm, message));
         };
         Ok(Scheme::Bearer {
             realm,

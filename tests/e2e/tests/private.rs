@@ -75,7 +75,7 @@ fn scenario(case: &Case<'_>, azure: &mut Azure<'_>) -> anyhow::Result<()> {
     let first = case.ground.get(&case.name, &format!("secret/{MINTED}"))?;
     it_is_for_one_registry_and_says_what_it_is(&first)?;
     case.ground.observed(&case.name, begun)?;
-    the_ladder_is_climbed_as_the_operator_does(case)?;
+    checked_as_the_operator_does(case)?;
     it_is_minted_again_before_it_ends(case, azure, &first)?;
     after_the_flip_pods_pull_with_their_own(case)?;
     told_that_one_is_foreign(case)?;
@@ -181,7 +181,7 @@ fn the_secret_is_named_before_it_exists(case: &Case<'_>, azure: &mut Azure<'_>) 
 }
 
 /// In one of its pods, with the identity that these have.
-fn the_ladder_is_climbed_as_the_operator_does(case: &Case<'_>) -> anyhow::Result<()> {
+fn checked_as_the_operator_does(case: &Case<'_>) -> anyhow::Result<()> {
     let namespace = operator::NAMESPACE;
     let command = [
         "/catamaran",
@@ -192,13 +192,13 @@ fn the_ladder_is_climbed_as_the_operator_does(case: &Case<'_>) -> anyhow::Result
         "--with-identity",
     ];
     let exec = ["-n", namespace, "exec", "deployment/catamaran", "--"];
-    let climbed = case.ground.cluster.kubectl(&[&exec[..], &command].concat())?;
+    let checked = case.ground.cluster.kubectl(&[&exec[..], &command].concat())?;
     for seen in [
         "the credential is an identity of Azure's",
         "serves its blobs from",
         "lists its tags",
     ] {
-        ensure!(climbed.contains(seen), "{seen:?} is not in what was printed: {climbed}");
+        ensure!(checked.contains(seen), "{seen:?} is not in what was printed: {checked}");
     }
     Ok(())
 }

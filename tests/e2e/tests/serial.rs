@@ -136,7 +136,7 @@ fn check(cluster: &Cluster, kubeconfig: &Path) -> anyhow::Result<(Option<i32>, V
 
 /// Result, text and first detail of each line about nodes.
 fn lines(document: &Value) -> Vec<[&str; 3]> {
-    let lines = document["targets"][0]["rungs"].as_array().into_iter().flatten();
+    let lines = document["targets"][0]["steps"].as_array().into_iter().flatten();
     lines
         .map(|line| ["/result", "/text", "/details/0"].map(|pointer| text(line, pointer)))
         .collect()
@@ -157,7 +157,7 @@ fn check_names_the_node(case: &Case<'_>) -> anyhow::Result<()> {
                 code == Some(0) && document["result"] == "warning",
                 "advice ended with {code:?}: {document}"
             );
-            case.note(text(&document, "/targets/0/rungs/0/hint"));
+            case.note(text(&document, "/targets/0/steps/0/hint"));
             return Ok(());
         }
         ensure!(Instant::now() < end, "check says of the nodes: {document:#}");
@@ -184,7 +184,7 @@ fn missing_right_is_named(case: &Case<'_>) -> anyhow::Result<()> {
         code == Some(2) && found.len() == 1 && found[0][..2] == ["unknown", "how 2 nodes pull images may not be read"],
         "of a user without the right check says, with exit code {code:?}: {document:#}"
     );
-    let line = document["targets"][0]["rungs"][0].to_string();
+    let line = document["targets"][0]["steps"][0].to_string();
     ensure!(
         line.contains("nodes/proxy") && line.contains(user),
         "the missing right is not named: {line}"

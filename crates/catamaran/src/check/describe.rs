@@ -1,22 +1,22 @@
-//! What was seen on a rung, in a line for people.
+//! What was seen on a step, in a line for people.
 
 use catamaran_registry::advice::{self, Whose};
-use catamaran_registry::ladder::{Address, Certificate, Climbed, Finding, Granted, Step, Wants};
+use catamaran_registry::steps::{Address, Certificate, Finding, Granted, Step, StepResult, Wants};
 use catamaran_registry::{Class, CredentialKind, Presented, advice_for};
 use jiff::Timestamp;
 
 use super::hint;
-use super::ladder::Ladder;
 use super::line::{Line, Mark};
+use super::plan::Plan;
 
 /// A certificate or token that ends within so many days is worth a word.
 const SOON_DAYS: i64 = 14;
 /// A credential that ends within so many minutes is.
 const SOON_MINUTES: i64 = 15;
 
-/// Describes the rungs of one ladder, bottom first; what was seen below decides about the advice above.
+/// Describes the steps of one plan in order; what earlier steps found decides about the advice of later ones.
 pub struct Describe<'l> {
-    ladder: &'l Ladder,
+    plan: &'l Plan,
     now: Timestamp,
     presented: Option<Presented>,
     addresses: Vec<Address>,
@@ -24,59 +24,59 @@ pub struct Describe<'l> {
 
 impl<'l> Describe<'l> {
     /// Nothing was seen yet.
-    pub fn new(ladder: &'l Ladder, now: Timestamp) -> Describe<'l> {
+    pub fn new(plan: &'l Plan, now: Timestamp) -> Describe<'l> {
         Describe {
-            ladder,
+            plan,
             now,
             presented: None,
             addresses: Vec::new(),
         }
     }
 
-    /// One rung in a line.
-    pub fn line(&mut self, rung: &Climbed) -> Line {
-        match &rung.finding {
+    /// One step in a line.
+    pub fn line(&mut self, checked: &StepResult) -> Line {
+        match &checked.finding {
             Some(Finding::Addresses { addresses, .. }) => self.addresses.clone_from(addresses),
             Some(Finding::Presented(presented)) => self.presented = Some(presented.clone()),
             _ => {}
         }
-        let Some(failure) = &rung.failure else {
-            return rung
-                .finding
-                .as_ref()
-                .map_or_else(|| Line::well(rung.step, ""), |finding| self.seen(rung.step, finding));
+        let Some(failure) = &checked.failure else {
+            return checked.finding.as_ref().map_or_else(
+                || Line::well(checked.step, ""),
+                |finding| self.seen(checked.step, finding),
+            );
         };
         let about = hint::About {
-            provider: self.ladder.provider,
-            repository: self.ladder.target.repository.as_deref(),
+            provider: self.plan.provider,
+            repository: self.plan.target.repository.as_deref(),
             registry: self.about(),
         };
         let mut details = vec![failure.message.clone()];
-        if let Some(Finding::Certificates(chain)) = &rung.finding {
+        if let Some(Finding::Certificates(chain)) = &checked.finding {
             details.extend(chain.iter().map(|certificate| certificate_line(certificate, self.now)));
         }
         let refused = matches!(failure.class, Class::Unauthorized | Class::Forbidden);
         let presented = self.presented.as_ref();
         let anonymous = presented.is_some_and(|presented| presented.kind == CredentialKind::ANONYMOUS);
         // The operator may be let in where this command, without the operator's identity, is not.
-        let mark = match &self.ladder.whose {
+        let mark = match &self.plan.whose {
             Whose::Operator { exec: Some(_), .. } if refused && anonymous => Mark::Unknown,
             _ => Mark::Failed,
         };
         Line {
-            rung: rung.step.as_str(),
+            step: checked.step.as_str(),
             mark,
-            text: failed(rung.step, &failure.class).to_owned(),
+            text: failed(checked.step, &failure.class).to_owned(),
             details,
-            hint: hint::hint(&about, rung.step, failure),
+            hint: hint::hint(&about, checked.step, failure),
         }
     }
 
     fn about(&self) -> advice::About<'_> {
         let kind = self.presented.as_ref().map(|presented| presented.kind);
         advice::About {
-            registry: &self.ladder.registry,
-            whose: &self.ladder.whose,
+            registry: &self.plan.registry,
+            whose: &self.plan.whose,
             kind: kind.unwrap_or(CredentialKind::ANONYMOUS),
             private: self.addresses.iter().any(|address| address.private),
         }
@@ -137,7 +137,7 @@ impl<'l> Describe<'l> {
             let minutes = expires.duration_since(self.now).as_mins();
             line.details.push(format!("it ends {}", when(expires, self.now)));
             if minutes < SOON_MINUTES {
-                return line.warn(advice_for(self.ladder.provider).renew(&self.about()));
+                return line.warn(advice_for(self.plan.provider).renew(&self.about()));
             }
         }
         line
@@ -161,7 +161,7 @@ impl<'l> Describe<'l> {
             return line;
         }
         line.details.push(format!("it lacks {}", lacks.join(" and ")));
-        line.warn(advice_for(self.ladder.provider).lacks(&self.about()))
+        line.warn(advice_for(self.plan.provider).lacks(&self.about()))
     }
 }
 
@@ -254,10 +254,10 @@ fn when(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// A line about a Secret, before the first rung.
+/// A line about a Secret, before the first step.
 pub fn about_secret(mark: Mark, text: String, hint: String) -> Line {
     Line {
-        rung: "secret",
+        step: "secret",
         mark,
         text,
         details: Vec::new(),
@@ -265,10 +265,10 @@ pub fn about_secret(mark: Mark, text: String, hint: String) -> Line {
     }
 }
 
-/// A line about an identity that can't be had, before the first rung.
+/// A line about an identity that can't be had, before the first step.
 pub fn about_identity(problem: String) -> Line {
     Line {
-        rung: "identity",
+        step: "identity",
         mark: Mark::Failed,
         text: problem,
         details: Vec::new(),

@@ -1,8 +1,8 @@
-//! What to do about a rung that failed: what a person who knows the registry would say.
+//! What to do about a step that failed: what a person who knows the registry would say.
 
 use catamaran_core::policy::Provider;
 use catamaran_registry::advice::{self, Advice, OwnIdentity, Whose};
-use catamaran_registry::ladder::Step;
+use catamaran_registry::steps::Step;
 use catamaran_registry::{Class, CredentialKind, Failure, advice_for};
 
 /// What advice depends on.
@@ -21,7 +21,7 @@ impl About<'_> {
     }
 }
 
-/// The advice for a failed rung, if there is any that the failure does not give itself.
+/// The advice for a failed step, if there is any that the failure does not give itself.
 pub fn hint(about: &About<'_>, step: Step, failure: &Failure) -> Option<String> {
     if let Class::Throttled { retry_after } = &failure.class {
         return Some(match retry_after {
@@ -49,7 +49,7 @@ pub fn hint(about: &About<'_>, step: Step, failure: &Failure) -> Option<String> 
     }
 }
 
-/// What a proxy or a client certificate needs, whatever the rung.
+/// What a proxy or a client certificate needs, whatever the step.
 fn on_the_way(about: &About<'_>, message: &str) -> Option<String> {
     if message.contains("the proxy wants a user name and password") {
         return Some("write them into the proxy's URL: HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT".to_owned());

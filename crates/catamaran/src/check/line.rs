@@ -1,8 +1,8 @@
-//! One rung in a line for people.
+//! One step in a line for people.
 
-use catamaran_registry::ladder::Step;
+use catamaran_registry::steps::Step;
 
-/// How a rung is marked; the worse the greater.
+/// How a step is marked; the worse the greater.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mark {
     /// It holds.
@@ -15,11 +15,11 @@ pub enum Mark {
     Failed,
 }
 
-/// One rung for people.
+/// One step for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// The rung in one word, for documents.
-    pub rung: &'static str,
+    /// The step in one word, for documents.
+    pub step: &'static str,
     /// How it went.
     pub mark: Mark,
     /// In one line.
@@ -31,10 +31,10 @@ pub struct Line {
 }
 
 impl Line {
-    /// A rung that holds.
+    /// A step that passed.
     pub fn well(step: Step, text: impl Into<String>) -> Line {
         Line {
-            rung: step.as_str(),
+            step: step.as_str(),
             mark: Mark::Well,
             text: text.into(),
             details: Vec::new(),

@@ -7,36 +7,38 @@ use catamaran_controller::connections;
 use catamaran_core::policy::{MirrorPolicy, Repositories, SidePolicy};
 use catamaran_core::side::Side;
 use catamaran_registry::advice::Whose;
-use catamaran_registry::{Client, ClientIdentity, Connection, Identities, Keyring, LadderTarget, Limits, Surroundings};
+use catamaran_registry::{
+    Client, ClientIdentity, Connection, DiagnosisTarget, Identities, Keyring, Limits, Surroundings,
+};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
 use super::describe::{about_identity, about_secret};
-use super::ladder::Ladder;
 use super::line::{Line, Mark};
+use super::plan::Plan;
 use super::target::extra_ca;
 use crate::cli::CheckArguments;
 use crate::cluster::Cluster;
 use crate::diff::place;
 
-/// One ladder for each side.
-pub async fn ladders(arguments: &CheckArguments, cluster: &Cluster, name: &str) -> anyhow::Result<Vec<Ladder>> {
+/// One plan for each side.
+pub async fn plans(arguments: &CheckArguments, cluster: &Cluster, name: &str) -> anyhow::Result<Vec<Plan>> {
     let mirror = cluster.mirror(name).await?;
     let policy = policy(&mirror).map_err(|error| anyhow!("the mirror '{name}' makes no sense: {error}"))?;
-    let mut ladders = Vec::new();
+    let mut plans = Vec::new();
     for side in Side::ALL {
-        ladders.push(ladder(arguments, cluster, &mirror, &policy, side).await?);
+        plans.push(plan(arguments, cluster, &mirror, &policy, side).await?);
     }
-    Ok(ladders)
+    Ok(plans)
 }
 
-async fn ladder(
+async fn plan(
     arguments: &CheckArguments,
     cluster: &Cluster,
     mirror: &RegistryMirror,
     policy: &MirrorPolicy,
     side: Side,
-) -> anyhow::Result<Ladder> {
+) -> anyhow::Result<Plan> {
     let place = &policy.sides[side];
     let target = target(mirror, policy, side);
     let secrets = Api::namespaced(cluster.client.clone(), &arguments.namespace);
@@ -48,7 +50,7 @@ async fn ladder(
         .repository
         .as_deref()
         .map_or_else(String::new, |path| format!("/{path}"));
-    Ok(Ladder {
+    Ok(Plan {
         heading: format!("{}, {side}: {}{path}", policy.id, place.registry),
         registry: place.registry.clone(),
         provider: place.provider,
@@ -66,7 +68,7 @@ async fn ladder(
     })
 }
 
-/// How to climb with the operator's own identity, where it has one and this command is not to use that of its surroundings.
+/// How to check with the operator's own identity, where it has one and this command is not to use that of its surroundings.
 fn exec(arguments: &CheckArguments, place: &SidePolicy, mirror: &str) -> Option<String> {
     let own = place.credentials_secret.is_none() && place.provider.facts().has_identities;
     let (namespace, operator) = (&arguments.namespace, &arguments.service_account);
@@ -79,10 +81,10 @@ fn exec(arguments: &CheckArguments, place: &SidePolicy, mirror: &str) -> Option<
 }
 
 /// What is probed with, else the first repository that is listed.
-fn target(mirror: &RegistryMirror, policy: &MirrorPolicy, side: Side) -> LadderTarget {
+fn target(mirror: &RegistryMirror, policy: &MirrorPolicy, side: Side) -> DiagnosisTarget {
     let canary = mirror.status.as_ref().and_then(|status| status.canary.as_ref());
     if let Some(canary) = canary {
-        return LadderTarget {
+        return DiagnosisTarget {
             repository: Some(policy.path(side, &canary.repository).into_owned()),
             tag: Some(canary.tag.clone()),
         };
@@ -91,7 +93,7 @@ fn target(mirror: &RegistryMirror, policy: &MirrorPolicy, side: Side) -> LadderT
         Repositories::Listed(rules) => rules.first(),
         Repositories::InUse => None,
     };
-    LadderTarget {
+    DiagnosisTarget {
         repository: first.map(|rule| rule.paths[side].clone()),
         tag: None,
     }
@@ -177,7 +179,7 @@ async fn read_secret<T>(
         Err(error) => Err(told(
             Mark::Unknown,
             format!("may not be read in namespace '{namespace}': {}", reason(&error)),
-            "goes on without it; the right to get this Secret is needed to climb as the operator does".to_owned(),
+            "goes on without it; the right to get this Secret is needed to check as the operator does".to_owned(),
         )),
     }
 }
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_probed_with_is_climbed_to_else_the_first_repository_else_the_token() {
+    fn target_is_the_canary_else_the_first_repository_else_the_token() {
         let canary = json!({"repository": "web", "tag": "3f2a91c", "digest": "sha256:0"});
         let listed = json!([{"name": "api"}, {"name": "web", "fallback": "devopskev/site"}]);
         let null = serde_json::Value::Null;

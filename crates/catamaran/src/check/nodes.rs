@@ -3,8 +3,8 @@
 //! Reading order: `read` asks the API server for the nodes and each kubelet for its configuration; `kubelet` is what these say;
 //! `report` says it in lines.
 
-use super::climb::Climb;
 use super::line::Line;
+use super::report::Report;
 use crate::cluster::Cluster;
 
 mod kubelet;
@@ -20,13 +20,13 @@ const HEADING: &str = "nodes";
 const NAMED: usize = 20;
 
 /// What was found of the nodes. Without `asked` it is advice, which has no part in the exit code.
-pub async fn check(cluster: &Cluster, asked: bool, all_names: bool) -> Climb {
+pub async fn check(cluster: &Cluster, asked: bool, all_names: bool) -> Report {
     let most_named = if all_names { usize::MAX } else { NAMED };
     let lines: Vec<Line> = match read::nodes(&cluster.client).await {
         Ok(nodes) => report::lines(&nodes, most_named),
         Err(refusal) => vec![report::not_listed(&refusal)],
     };
-    Climb {
+    Report {
         heading: HEADING.to_owned(),
         lines,
         counts: asked,

@@ -1,11 +1,11 @@
-//! How rungs are shown: in the style of `linkerd check`, which many know.
+//! How steps are shown: in the style of `linkerd check`, which many know.
 
 use std::io::IsTerminal as _;
 
 use serde_json::{Value, json};
 
-use super::climb::Climb;
 use super::line::{Line, Mark};
+use super::report::Report;
 use crate::table;
 
 /// Whether marks are coloured.
@@ -42,12 +42,12 @@ impl Style {
     }
 }
 
-/// The beginning of a ladder.
+/// The heading of a report.
 pub fn heading(heading: &str) -> String {
     format!("{heading}\n{}\n", "-".repeat(heading.chars().count()))
 }
 
-/// One rung.
+/// One step.
 pub fn line(line: &Line, style: Style) -> String {
     let below = line.details.iter().map(|detail| table::cell(detail));
     let hint = line.hint.iter().map(|hint| format!("hint: {}", table::cell(hint)));
@@ -57,41 +57,41 @@ pub fn line(line: &Line, style: Style) -> String {
 }
 
 /// All that was found of one target at once.
-pub fn climb(climb: &Climb, style: Style) -> String {
-    let lines = climb.lines.iter().map(|found| line(found, style));
-    heading(&climb.heading) + &lines.collect::<String>() + "\n"
+pub fn report(report: &Report, style: Style) -> String {
+    let lines = report.lines.iter().map(|found| line(found, style));
+    heading(&report.heading) + &lines.collect::<String>() + "\n"
 }
 
 /// The last line.
 pub fn verdict(mark: Mark, style: Style) -> String {
     let words = match mark {
-        Mark::Well | Mark::Warning => "every rung holds",
-        Mark::Unknown => "could not tell whether every rung holds",
-        Mark::Failed => "a rung failed",
+        Mark::Well | Mark::Warning => "every step passed",
+        Mark::Unknown => "could not check every step",
+        Mark::Failed => "a step failed",
     };
     format!("{} {words}\n", style.mark(mark))
 }
 
 /// Everything, for machines.
-pub fn document(climbs: &[Climb], verdict: Mark) -> Value {
-    let rung = |line: &Line| {
+pub fn document(reports: &[Report], verdict: Mark) -> Value {
+    let step = |line: &Line| {
         json!({
-            "rung": line.rung,
+            "step": line.step,
             "result": word(line.mark),
             "text": line.text,
             "details": line.details,
             "hint": line.hint,
         })
     };
-    let ladder = |climb: &Climb| {
+    let plan = |report: &Report| {
         json!({
-            "target": climb.heading,
-            "rungs": climb.lines.iter().map(rung).collect::<Vec<_>>(),
+            "target": report.heading,
+            "steps": report.lines.iter().map(step).collect::<Vec<_>>(),
         })
     };
     json!({
         "result": word(verdict),
-        "targets": climbs.iter().map(ladder).collect::<Vec<_>>(),
+        "targets": reports.iter().map(plan).collect::<Vec<_>>(),
     })
 }
 
@@ -110,7 +110,7 @@ mod tests {
 
     fn failing() -> Line {
         Line {
-            rung: "tls",
+            step: "tls",
             mark: Mark::Failed,
             text: "shows no certificate that can be trusted".to_owned(),
             details: vec!["GET https://r.test/v2/: TLS:\n\u{1b}[31mUnknownIssuer".to_owned()],

@@ -1,11 +1,11 @@
-//! What is to be climbed, as it was typed.
+//! What is to be checked, as it was typed.
 
 use anyhow::{Context as _, bail};
 use catamaran_core::reference::Reference;
 use catamaran_registry::advice::Whose;
-use catamaran_registry::{Client, Connection, Credentials, LadderTarget, Limits};
+use catamaran_registry::{Client, Connection, Credentials, DiagnosisTarget, Limits};
 
-use super::ladder::Ladder;
+use super::plan::Plan;
 use crate::cli::CheckArguments;
 use crate::diff::{credentials, place};
 
@@ -53,10 +53,10 @@ fn target(typed: &str) -> anyhow::Result<Target> {
     }))
 }
 
-/// The ladder to a repository, with the credentials that `docker login` left.
+/// The plan for a repository, with the credentials that `docker login` left.
 ///
 /// Must be called within a tokio runtime.
-pub fn ladder(arguments: &CheckArguments, repository: Repository) -> anyhow::Result<Ladder> {
+pub fn plan(arguments: &CheckArguments, repository: Repository) -> anyhow::Result<Plan> {
     let registry = repository.registry;
     let provider = Credentials::provider_of(&registry);
     let keyring = credentials::find(arguments.docker_config.as_deref(), &registry)?;
@@ -71,14 +71,14 @@ pub fn ladder(arguments: &CheckArguments, repository: Repository) -> anyhow::Res
     };
     let client = Client::new(connection, Limits::default())
         .with_context(|| format!("failed to set up the client for {registry}"))?;
-    Ok(Ladder {
+    Ok(Plan {
         heading: repository.typed,
         registry,
         provider,
         whose: Whose::Own,
         notes: Vec::new(),
         client: Some(client),
-        target: LadderTarget {
+        target: DiagnosisTarget {
             repository: Some(repository.path),
             tag: repository.tag,
         },

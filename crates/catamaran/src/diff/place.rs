@@ -206,7 +206,7 @@ mod tests {
 
     fn failure(class: Class) -> Failure {
         Failure {
-            rung: catamaran_registry::Rung::Tags,
+            stage: catamaran_registry::Stage::Tags,
             class,
             status: None,
             code: None,

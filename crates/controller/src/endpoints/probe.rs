@@ -3,7 +3,7 @@
 use catamaran_core::endpoint::{ClientProblem, Ended, Layer, Outcome, Probe, Send};
 use catamaran_core::policy::MirrorPolicy;
 use catamaran_core::side::Side;
-use catamaran_registry::{ProbeTarget, Rung};
+use catamaran_registry::{ProbeTarget, Stage};
 
 use crate::connections::Problem;
 use crate::context::Context;
@@ -45,16 +45,16 @@ pub(super) async fn probe(context: &Context, policy: &MirrorPolicy, side: Side, 
             outcome: report.outcome,
             message: report.message.into(),
         },
-        layer: layer(report.rung),
+        layer: layer(report.stage),
         client: Ok(()),
     }
 }
 
-fn layer(rung: Rung) -> Layer {
-    match rung {
-        Rung::Identity | Rung::Exchange | Rung::Token => Layer::Token,
-        Rung::Manifest | Rung::Tags => Layer::Manifest,
-        Rung::Blob => Layer::Blob,
+fn layer(stage: Stage) -> Layer {
+    match stage {
+        Stage::Identity | Stage::Exchange | Stage::Token => Layer::Token,
+        Stage::Manifest | Stage::Tags => Layer::Manifest,
+        Stage::Blob => Layer::Blob,
         _ => Layer::Host,
     }
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use crate::auth::renewed::{Fresh, Renewed};
 use crate::wire::error::ClientError;
-use crate::wire::failure::{Class, Failure, Rung, one_line};
+use crate::wire::failure::{Class, Failure, Stage, one_line};
 use crate::wire::secret::Secret;
 
 /// What an identity is to its provider's folder.
@@ -115,7 +115,7 @@ impl IdentityTokens {
                 let fetched = fetching.await.map_err(|error| {
                     tracing::warn!(identity = %name, %error, "failed to get a token");
                     let message = format!("{name}: {}", one_line(&error.0));
-                    Failure::new(Rung::Identity, Class::CredentialsUnavailable, message)
+                    Failure::new(Stage::Identity, Class::CredentialsUnavailable, message)
                 })?;
                 Ok(Fresh {
                     value: fetched.token,

@@ -8,7 +8,7 @@ use catamaran_core::endpoint::Unavailable;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 
 /// The least that a value is said to live: shorter ones would be fetched without end.
 const SHORTEST_LIFE: Duration = Duration::from_mins(1);
@@ -223,7 +223,7 @@ fn pause_after(class: &Class) -> Duration {
 fn lost() -> Failure {
     let class = Class::Unavailable(Unavailable::ConnectionFailed);
     Failure::new(
-        Rung::Token,
+        Stage::Token,
         class,
         "failed to fetch a token: the attempt was ended".to_owned(),
     )

@@ -11,7 +11,7 @@ use url::Url;
 use crate::content::manifest::{Descriptor, Parts};
 use crate::session::{About, Session};
 use crate::wire::ask::Ask;
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 use crate::wire::path;
 use crate::wire::reply::Reply;
 
@@ -78,7 +78,7 @@ impl Session {
         path::check_repository(repository)?;
         let url = self.site.url(&format!("/v2/{repository}/blobs/{blob}"));
         let asking = |url: Url| {
-            let mut ask = Ask::new(Method::GET, url, Rung::Blob);
+            let mut ask = Ask::new(Method::GET, url, Stage::Blob);
             ask.first_byte = first_byte;
             ask.time = time;
             ask
@@ -156,7 +156,7 @@ impl Session {
 }
 
 fn may_be_about_ranges(failure: &Failure) -> bool {
-    failure.rung == Rung::Blob
+    failure.stage == Stage::Blob
         && failure
             .status
             .is_some_and(|status| matches!(status, 400..=499 | 501) && !matches!(status, 401 | 403 | 404 | 429))
@@ -165,7 +165,7 @@ fn may_be_about_ranges(failure: &Failure) -> bool {
 fn no_blob(manifest: &Digest) -> Failure {
     // Such a canary says nothing about the registry; another one is wanted.
     Failure::new(
-        Rung::Blob,
+        Stage::Blob,
         Class::NotFound,
         format!("failed to find a blob in the manifest {manifest}"),
     )

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::session::Session;
 use crate::tags::Resolved;
 use crate::wire::ask::Ask;
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 use crate::wire::json;
 use crate::wire::path;
 use crate::wire::reply::Reply;
@@ -70,7 +70,7 @@ impl Session {
             Err(failure) if failure.status == Some(404) && self.would_pull(reference) => {
                 return Err(not_pulled(failure));
             }
-            Err(failure) if matches!(failure.status, Some(404 | 405 | 501)) && failure.rung == Rung::Manifest => {
+            Err(failure) if matches!(failure.status, Some(404 | 405 | 501)) && failure.stage == Stage::Manifest => {
                 return self.resolve_by_content(repository, reference).await;
             }
             Err(failure) => return Err(failure),
@@ -116,7 +116,7 @@ impl Session {
         method: &Method,
         repository: &str,
     ) -> Result<Reply, Failure> {
-        let asking = |url| accepting(Ask::new(method.clone(), url, Rung::Manifest));
+        let asking = |url| accepting(Ask::new(method.clone(), url, Stage::Manifest));
         self.arrive(reply, repository, asking).await
     }
 
@@ -227,7 +227,7 @@ pub(crate) fn manifest_ask(
     path::check_repository(repository)?;
     path::check_reference(reference)?;
     let url = session.site.url(&format!("/v2/{repository}/manifests/{reference}"));
-    Ok(accepting(Ask::new(method, url, Rung::Manifest)))
+    Ok(accepting(Ask::new(method, url, Stage::Manifest)))
 }
 
 fn accepting(mut ask: Ask) -> Ask {

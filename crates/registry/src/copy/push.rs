@@ -12,7 +12,7 @@ use url::Url;
 use crate::content::manifest::{announced, manifest_ask};
 use crate::session::Session;
 use crate::wire::ask::{Access, Ask, Stream};
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 use crate::wire::path;
 use crate::wire::reply::Reply;
 
@@ -45,15 +45,15 @@ fn typed(kind: HeaderValue) -> HeaderMap {
 fn closing(upload: &Upload, digest: &Digest) -> Ask {
     let mut url = upload.location.clone();
     url.query_pairs_mut().append_pair("digest", &digest.to_string());
-    let mut ask = Ask::new(Method::PUT, url, Rung::Blob);
+    let mut ask = Ask::new(Method::PUT, url, Stage::Blob);
     ask.access = Access::Write;
     ask.headers = typed(BINARY);
     ask
 }
 
 /// Whether HEAD itself is what was refused: then GET tells, as far as the first byte.
-fn knows_no_head(failure: &Failure, rung: Rung) -> bool {
-    failure.rung == rung && matches!(failure.status, Some(400 | 405 | 501)) && failure.class != Class::Locked
+fn knows_no_head(failure: &Failure, stage: Stage) -> bool {
+    failure.stage == stage && matches!(failure.status, Some(400 | 405 | 501)) && failure.class != Class::Locked
 }
 
 impl Session {
@@ -69,8 +69,8 @@ impl Session {
         match self.get(ask, repository).await {
             Ok(reply) if reply.is_html() => Err(reply.not_a_registry("a web page instead of a manifest")),
             Ok(reply) => announced(&reply).map(Some),
-            Err(failure) if failure.status == Some(404) && failure.rung == Rung::Manifest => Ok(None),
-            Err(failure) if knows_no_head(&failure, Rung::Manifest) => {
+            Err(failure) if failure.status == Some(404) && failure.stage == Stage::Manifest => Ok(None),
+            Err(failure) if knows_no_head(&failure, Stage::Manifest) => {
                 match self.manifest(repository, reference).await {
                     Ok(manifest) => Ok(Some(Some(manifest.digest))),
                     Err(failure) if failure.status == Some(404) => Ok(None),
@@ -85,12 +85,12 @@ impl Session {
     pub(super) async fn has_blob(&self, repository: &str, digest: &Digest) -> Result<bool, Failure> {
         path::check_repository(repository)?;
         let url = self.site.url(&format!("/v2/{repository}/blobs/{digest}"));
-        let ask = Ask::new(Method::HEAD, url, Rung::Blob);
+        let ask = Ask::new(Method::HEAD, url, Stage::Blob);
         match self.ask(ask, repository).await {
             Ok(reply) if reply.is_html() => Err(reply.not_a_registry("a web page instead of a blob")),
             Ok(_) => Ok(true),
-            Err(failure) if failure.status == Some(404) && failure.rung == Rung::Blob => Ok(false),
-            Err(failure) if knows_no_head(&failure, Rung::Blob) => {
+            Err(failure) if failure.status == Some(404) && failure.stage == Stage::Blob => Ok(false),
+            Err(failure) if knows_no_head(&failure, Stage::Blob) => {
                 match self.first_blob_byte(repository, digest).await {
                     Ok(_) => Ok(true),
                     Err(failure) if failure.status == Some(404) => Ok(false),
@@ -227,7 +227,7 @@ impl Session {
         headers: HeaderMap,
         body: Option<Bytes>,
     ) -> Result<Reply, Failure> {
-        let mut ask = Ask::new(method, url, Rung::Blob);
+        let mut ask = Ask::new(method, url, Stage::Blob);
         ask.access = access;
         ask.headers = headers;
         // Azure and others want to be told that there is nothing.

@@ -20,7 +20,7 @@ use crate::session::Session;
 use crate::tags::link::next_link;
 use crate::tags::pages::Seen;
 use crate::wire::ask::Ask;
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 
 /// Cosign's tags, after `sha256-<hex>`.
 const SUFFIXES: [&str; 3] = [".sig", ".att", ".sbom"];
@@ -143,7 +143,7 @@ impl Copier {
         }
         let class = Class::Unexpected;
         let message = format!("failed to add to the tag {tag:?} of the target: others write it at the same time");
-        Err(CopyError::Target(Failure::new(Rung::Manifest, class, message)))
+        Err(CopyError::Target(Failure::new(Stage::Manifest, class, message)))
     }
 
     /// What the target's tag lists, and whether there is one.
@@ -197,7 +197,7 @@ impl Session {
         while let Some(url) = next {
             let endless = |why: String| {
                 let message = format!("GET {}: not a registry's answer: {why}", self.site.url(url.path()));
-                Failure::new(Rung::Manifest, Class::TooLarge, message)
+                Failure::new(Stage::Manifest, Class::TooLarge, message)
             };
             seen.note(url.query().unwrap_or_default(), &self.http.limits)
                 .map_err(endless)?;
@@ -226,7 +226,7 @@ impl Session {
     /// One page, and where the next one is; `None` for what is no page of a list.
     async fn referrers_page(&self, url: Url, repository: &str) -> Result<Option<(Bytes, Option<Url>)>, Failure> {
         let is_first = url.query().is_none();
-        let mut ask = Ask::new(Method::GET, url, Rung::Manifest);
+        let mut ask = Ask::new(Method::GET, url, Stage::Manifest);
         ask.accept = Some(INDEX);
         let reply = self.ask(ask, repository).await?;
         if !reply.status().is_success() || reply.is_html() {

@@ -1,4 +1,4 @@
-//! The probe: what a kubelet would do, rung by rung, on fresh connections.
+//! The probe: what a kubelet would do, stage by stage, on fresh connections.
 //!
 //! containerd's resolver is the measure: it asks for the manifest without a credential, answers the challenge of that very request,
 //! follows redirects, and speaks HTTP/1.1. `tests/e2e/tests/pulling.rs` plays the same conversations to both.
@@ -17,10 +17,10 @@ use crate::client::Client;
 use crate::content::blob::Blobs;
 use crate::content::manifest::manifest_ask;
 use crate::session::Session;
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 use crate::wire::limits::Limits;
 use crate::wire::reply::Reply;
-use crate::wire::tls::Stage;
+use crate::wire::tls::Reached;
 use crate::wire::transport::Http;
 
 /// What to probe with.
@@ -39,8 +39,8 @@ pub struct ProbeTarget {
 pub struct ProbeReport {
     /// The outcome for the probe history.
     pub outcome: Outcome,
-    /// The first rung that failed; of a success, the last that was climbed.
-    pub rung: Rung,
+    /// The first stage that failed; of a success, the last one.
+    pub stage: Stage,
     /// One line for people: the request and what came of it.
     pub message: String,
     /// How long it took.
@@ -51,40 +51,40 @@ impl Client {
     /// Asks once for what a kubelet asks for: the canary's manifest by digest, with a token where one is wanted, or the first byte
     /// of a blob. Neither connections nor TLS sessions are reused. Counts in the budget, and never waits for it.
     ///
-    /// `timeout` is for all of it. The report names the first rung that failed.
+    /// `timeout` is for all of it. The report names the first stage that failed.
     pub async fn probe(&self, target: &ProbeTarget, timeout: Duration) -> ProbeReport {
         let start = Instant::now();
         let session = match self.fresh(target, timeout) {
             Ok(session) => session,
-            Err(failure) => return report(failure.outcome(), failure.rung, failure.message, start),
+            Err(failure) => return report(failure.outcome(), failure.stage, failure.message, start),
         };
         let blobs = &self.shared().probe_blobs;
-        match tokio::time::timeout(timeout, climb(&session, target, blobs)).await {
-            Ok(Ok((rung, message))) => report(Outcome::Reachable, rung, message, start),
+        match tokio::time::timeout(timeout, ask(&session, target, blobs)).await {
+            Ok(Ok((stage, message))) => report(Outcome::Reachable, stage, message, start),
             Ok(Err(failure)) => {
                 let left = timeout.saturating_sub(start.elapsed());
                 let failure = in_words(&session, target, failure, left).await;
-                let (rung, message) = place(&session, &failure);
-                report(failure.outcome(), rung, message, start)
+                let (stage, message) = place(&session, &failure);
+                report(failure.outcome(), stage, message, start)
             }
             Err(_) => {
-                let (rung, what) = hung(&session);
+                let (stage, what) = hung(&session);
                 let message = format!("{}: {what} within {timeout:?}", asked(&session));
-                let outcome = match rung {
+                let outcome = match stage {
                     // Who vouches for us is not the registry: its silence says nothing about that.
-                    Rung::Identity => Outcome::CredentialsUnavailable,
+                    Stage::Identity => Outcome::CredentialsUnavailable,
                     // The canary was refused without a challenge, and `/v2/` has none either. Kubelets don't ask there.
-                    Rung::Challenge if target.canary.is_some() => Outcome::Unauthorized,
+                    Stage::Challenge if target.canary.is_some() => Outcome::Unauthorized,
                     _ => Outcome::Unavailable(Unavailable::Timeout),
                 };
-                report(outcome, rung, message, start)
+                report(outcome, stage, message, start)
             }
         }
     }
 
     fn fresh(&self, target: &ProbeTarget, timeout: Duration) -> Result<Session, Failure> {
         let shared = self.shared();
-        // The probe's own time limit is the one that counts: it knows the rung.
+        // The probe's own time limit is the one that counts: it knows the stage.
         let generous = timeout.saturating_add(Duration::from_secs(1));
         let limits = Limits {
             connect: generous,
@@ -94,7 +94,7 @@ impl Client {
         };
         let http = Http::like_containerd(shared.guard.clone(), &shared.trust, limits).map_err(|error| {
             // Nothing was asked.
-            Failure::new(Rung::Tls, Class::CredentialsUnavailable, error.to_string())
+            Failure::new(Stage::Tls, Class::CredentialsUnavailable, error.to_string())
         })?;
         let canary = target.canary.as_ref().map(|(repository, _)| repository.as_str());
         let session = self.session(canary.unwrap_or_default());
@@ -102,10 +102,10 @@ impl Client {
     }
 }
 
-/// The last rung that was climbed, and what came of it.
-async fn climb(session: &Session, target: &ProbeTarget, blobs: &Blobs) -> Result<(Rung, String), Failure> {
+/// The last stage, and what came of it.
+async fn ask(session: &Session, target: &ProbeTarget, blobs: &Blobs) -> Result<(Stage, String), Failure> {
     let Some((repository, digest)) = &target.canary else {
-        return climb_without_canary(session).await;
+        return ask_without_canary(session).await;
     };
     if target.fresh_token {
         session.forget_token(repository).await;
@@ -114,18 +114,18 @@ async fn climb(session: &Session, target: &ProbeTarget, blobs: &Blobs) -> Result
     if let Some(blob) = known {
         identify(session).await?;
         let read = session.first_blob_byte(repository, &blob).await?;
-        return Ok((Rung::Blob, format!("{read}: first byte read")));
+        return Ok((Stage::Blob, format!("{read}: first byte read")));
     }
     let reference = digest.to_string();
     let head = ask_for_canary(session, repository, &reference).await;
     session.resolve_by_head(head, repository, &reference).await?;
     if !target.blob {
-        return Ok((Rung::Manifest, format!("{}: {}", asked(session), StatusCode::OK)));
+        return Ok((Stage::Manifest, format!("{}: {}", asked(session), StatusCode::OK)));
     }
     let blob = session.blob_of(repository, digest).await?;
     blobs.keep(digest, &blob);
     let read = session.first_blob_byte(repository, &blob).await?;
-    Ok((Rung::Blob, format!("{read}: first byte read")))
+    Ok((Stage::Blob, format!("{read}: first byte read")))
 }
 
 /// Asks for the words of a 403: the answer to HEAD has none, and only they tell a firewall or a rate limit from a missing right.
@@ -133,7 +133,7 @@ async fn in_words(session: &Session, target: &ProbeTarget, failure: Failure, tim
     let Some((repository, digest)) = &target.canary else {
         return failure;
     };
-    if (failure.status, failure.rung) != (Some(403), Rung::Manifest) {
+    if (failure.status, failure.stage) != (Some(403), Stage::Manifest) {
         return failure;
     }
     let reference = digest.to_string();
@@ -164,15 +164,18 @@ async fn ask_for_canary(session: &Session, repository: &str, reference: &str) ->
 }
 
 /// With nothing to pull, `/v2/` and the credential stand for it.
-async fn climb_without_canary(session: &Session) -> Result<(Rung, String), Failure> {
+async fn ask_without_canary(session: &Session) -> Result<(Stage, String), Failure> {
     session.challenge().await?;
-    let mut rung = Rung::Challenge;
+    let mut stage = Stage::Challenge;
     if session.site.credentials != Credentials::Anonymous && session.tokens.scheme() != Scheme::Open {
         identify(session).await?;
         session.check_credentials().await?;
-        rung = Rung::Token;
+        stage = Stage::Token;
     }
-    Ok((rung, format!("{}: answered; no canary to look for yet", asked(session))))
+    Ok((
+        stage,
+        format!("{}: answered; no canary to look for yet", asked(session)),
+    ))
 }
 
 /// With an identity, has the cloud's token and the registry's exchange, unless that was done lately.
@@ -190,36 +193,36 @@ fn asked(session: &Session) -> String {
         .map_or_else(|| session.site.base.to_string(), |(request, _)| request)
 }
 
-/// The rung of a failure. What the first connection reached is known better than an error can tell.
-pub(crate) fn place(session: &Session, failure: &Failure) -> (Rung, String) {
-    let rung = match session.http.progress.stage() {
-        _ if failure.status.is_some() || failure.rung > Rung::Challenge => failure.rung,
-        Stage::Dns => Rung::Dns,
-        Stage::Connect => Rung::Connect,
-        Stage::Tls => Rung::Tls,
-        Stage::Established => Rung::Challenge,
+/// The stage of a failure. What the first connection reached is known better than an error can tell.
+pub(crate) fn place(session: &Session, failure: &Failure) -> (Stage, String) {
+    let stage = match session.http.progress.stage() {
+        _ if failure.status.is_some() || failure.stage > Stage::Challenge => failure.stage,
+        Reached::Dns => Stage::Dns,
+        Reached::Connect => Stage::Connect,
+        Reached::Tls => Stage::Tls,
+        Reached::Established => Stage::Challenge,
     };
-    (rung, failure.message.clone())
+    (stage, failure.message.clone())
 }
 
 /// Where a probe hangs when its time is over.
-fn hung(session: &Session) -> (Rung, &'static str) {
+fn hung(session: &Session) -> (Stage, &'static str) {
     let progress = &session.http.progress;
     match progress.stage() {
-        Stage::Dns => (Rung::Dns, "no answer from DNS"),
-        Stage::Connect => (Rung::Connect, "no TCP connection"),
-        Stage::Tls => (Rung::Tls, "no TLS handshake"),
-        Stage::Established => {
-            let rung = progress.asked().map_or(Rung::Challenge, |(_, rung)| rung);
-            (rung, "no answer")
+        Reached::Dns => (Stage::Dns, "no answer from DNS"),
+        Reached::Connect => (Stage::Connect, "no TCP connection"),
+        Reached::Tls => (Stage::Tls, "no TLS handshake"),
+        Reached::Established => {
+            let stage = progress.asked().map_or(Stage::Challenge, |(_, stage)| stage);
+            (stage, "no answer")
         }
     }
 }
 
-fn report(outcome: Outcome, rung: Rung, message: String, start: Instant) -> ProbeReport {
+fn report(outcome: Outcome, stage: Stage, message: String, start: Instant) -> ProbeReport {
     ProbeReport {
         outcome,
-        rung,
+        stage,
         message,
         elapsed: start.elapsed(),
     }

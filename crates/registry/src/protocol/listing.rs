@@ -9,7 +9,7 @@ use crate::tags::ListedTag;
 use crate::tags::link::next_link;
 use crate::tags::pages::{Gathered, Seen};
 use crate::wire::ask::Ask;
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 use crate::wire::json;
 use crate::wire::path;
 
@@ -74,7 +74,7 @@ async fn page(
     repository: &str,
     listing: &Listing,
 ) -> Result<(Vec<ListedTag>, Option<Url>), Failure> {
-    let mut ask = Ask::new(Method::GET, url.clone(), Rung::Tags);
+    let mut ask = Ask::new(Method::GET, url.clone(), Stage::Tags);
     ask.accept = Some("application/json");
     let reply = registry.get(ask, repository).await?;
     if reply.status() != StatusCode::OK || reply.is_html() {
@@ -92,7 +92,7 @@ fn endless(url: &Url, why: &str) -> Failure {
         url.origin().ascii_serialization(),
         url.path()
     );
-    Failure::new(Rung::Tags, Class::TooLarge, message)
+    Failure::new(Stage::Tags, Class::TooLarge, message)
 }
 
 #[derive(Deserialize)]

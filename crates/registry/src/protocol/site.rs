@@ -6,7 +6,7 @@ use url::Url;
 use crate::auth::credentials::Credentials;
 use crate::connection::Connection;
 use crate::wire::ask::Ask;
-use crate::wire::failure::Rung;
+use crate::wire::failure::Stage;
 
 /// One registry: where it is and how it wants to be talked to.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ pub(crate) fn token_ask(realm: &Url, service: Option<&str>, scope: Option<&str>,
             query.append_pair("scope", scope);
         }
     }
-    let mut ask = Ask::new(Method::GET, url, Rung::Token);
+    let mut ask = Ask::new(Method::GET, url, Stage::Token);
     ask.authorization = basic;
     ask
 }

@@ -17,7 +17,7 @@ use crate::protocol::site::Site;
 use crate::protocol::{Protocol, Provider, Requests, Setup, Uploads, basic_header, listing};
 use crate::tags::{ListedTag, Resolved};
 use crate::wire::error::ClientError;
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 use crate::wire::tls::Progress;
 
 mod advice;
@@ -145,7 +145,7 @@ impl Protocol for AwsProtocol {
 
     async fn identify(&self, scheme: &Scheme, progress: &Progress) -> Result<(), Failure> {
         if let (Some(ecr), Scheme::Basic) = (&self.ecr, scheme) {
-            progress.ask("GetAuthorizationToken", Rung::Identity);
+            progress.ask("GetAuthorizationToken", Stage::Identity);
             ecr.authorization().await?;
         }
         Ok(())
@@ -179,7 +179,7 @@ impl Protocol for AwsProtocol {
     async fn cache_prefix(&self, upstream: &str) -> Result<Option<String>, Failure> {
         let ecr = self.ecr.as_ref().ok_or_else(|| {
             let message = format!("failed to look for the rule of {upstream:?}: that takes an identity at Amazon");
-            Failure::new(Rung::Tags, Class::CredentialsUnavailable, message)
+            Failure::new(Stage::Tags, Class::CredentialsUnavailable, message)
         })?;
         ecr.prefix_for(upstream).await
     }

@@ -21,7 +21,7 @@ use crate::protocol::{Protocol, Provider, Requests, Setup, basic_header, listing
 use crate::tags::{ListedTag, Lock};
 use crate::wire::ask::Ask;
 use crate::wire::error::ClientError;
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 use crate::wire::secret::Secret;
 use crate::wire::tls::Progress;
 
@@ -170,9 +170,9 @@ impl Protocol for AzureProtocol {
         if let (Some(exchange), Scheme::Bearer { realm, service, .. }) = (&self.exchange, scheme)
             && !exchange.is_ready()
         {
-            progress.ask(exchange.name(), Rung::Identity);
+            progress.ask(exchange.name(), Stage::Identity);
             exchange.cloud_token().await?;
-            progress.ask(&exchange::describe(realm), Rung::Exchange);
+            progress.ask(&exchange::describe(realm), Stage::Exchange);
             exchange.refresh_token(realm, service.as_deref()).await?;
         }
         Ok(())
@@ -212,7 +212,7 @@ impl Protocol for AzureProtocol {
             (None, Credentials::Basic { password, .. }, _) => password.clone(),
             _ => {
                 let message = format!("{}: there is no identity to get a token for", site.base);
-                return Err(Failure::new(Rung::Exchange, Class::CredentialsUnavailable, message).into());
+                return Err(Failure::new(Stage::Exchange, Class::CredentialsUnavailable, message).into());
             }
         };
         Ok(PullCredential {
@@ -275,7 +275,7 @@ fn global_name(host: &str) -> Option<String> {
 
 /// Whether a "bad request" is about the credential: nothing else in these requests is not ours.
 fn unreadable_credential(site: &Site, failure: &Failure) -> bool {
-    failure.rung == Rung::Exchange || (failure.rung == Rung::Token && site.credentials != Credentials::Anonymous)
+    failure.stage == Stage::Exchange || (failure.stage == Stage::Token && site.credentials != Credentials::Anonymous)
 }
 
 /// Whether a refused exchange is about the token itself and not about rights: the words of .NET's token validation, and of
@@ -288,7 +288,7 @@ fn calls_the_token_bad(message: &str) -> bool {
 
 fn refused(site: &Site, failure: &mut Failure, context: &Context<'_>) {
     let advice = match (context.identity, &site.credentials) {
-        (Some(name), _) if failure.rung == Rung::Exchange && calls_the_token_bad(&failure.message) => {
+        (Some(name), _) if failure.stage == Stage::Exchange && calls_the_token_bad(&failure.message) => {
             failure.class = Class::CredentialsUnavailable;
             format!("the token of {name} is not one that this registry accepts: check its tenant and the clock")
         }
@@ -306,7 +306,7 @@ fn refused(site: &Site, failure: &mut Failure, context: &Context<'_>) {
         (None, Credentials::Anonymous) => {
             "without a credential only registries with anonymous pull can be read: give it one".to_owned()
         }
-        (None, Credentials::Basic { .. }) if failure.rung == Rung::Token => {
+        (None, Credentials::Basic { .. }) if failure.stage == Stage::Token => {
             "the user name or password is not accepted; new passwords and tokens take about a minute to arrive"
                 .to_owned()
         }
@@ -346,7 +346,7 @@ fn refresh_ask(realm: &Url, service: Option<&str>, scope: Option<&str>, refresh_
         form.append_pair("scope", scope);
     }
     form.append_pair("refresh_token", refresh_token.expose());
-    let mut ask = Ask::new(Method::POST, realm.clone(), Rung::Token);
+    let mut ask = Ask::new(Method::POST, realm.clone(), Stage::Token);
     ask.form = Some(Secret::new(form.finish()));
     ask
 }
@@ -453,60 +453,60 @@ mod tests {
         let waiting = Class::WaitingForAuthorization;
         let anonymous = || Credentials::Anonymous;
         let account = || user("app", "hunter22");
-        let cases: [(Credentials, Context<'_>, Rung, Class, &[&str]); 7] = [
+        let cases: [(Credentials, Context<'_>, Stage, Class, &[&str]); 7] = [
             (
                 anonymous(),
                 context(name, false, false),
-                Rung::Exchange,
+                Stage::Exchange,
                 waiting.clone(),
                 &both,
             ),
             (
                 anonymous(),
                 context(name, false, false),
-                Rung::Tags,
+                Stage::Tags,
                 waiting.clone(),
                 &both,
             ),
             (
                 anonymous(),
                 context(name, true, false),
-                Rung::Manifest,
+                Stage::Manifest,
                 waiting,
                 &["AcrPull means nothing", both[1]],
             ),
             (
                 anonymous(),
                 context(name, false, true),
-                Rung::Manifest,
+                Stage::Manifest,
                 Class::Unauthorized,
                 &["no longer", both[0]],
             ),
             (
                 account(),
                 context(None, false, true),
-                Rung::Tags,
+                Stage::Tags,
                 Class::Unauthorized,
                 &["metadata/read", both[0]],
             ),
             (
                 account(),
                 context(None, false, true),
-                Rung::Token,
+                Stage::Token,
                 Class::Unauthorized,
                 &["password is not accepted"],
             ),
             (
                 anonymous(),
                 context(None, false, true),
-                Rung::Token,
+                Stage::Token,
                 Class::Unauthorized,
                 &["anonymous pull"],
             ),
         ];
-        for (credentials, context, rung, class, words) in cases {
+        for (credentials, context, stage, class, words) in cases {
             let site = site("kracr.azurecr.io", credentials);
-            let mut failure = Failure::new(rung, Class::Unauthorized, "401".to_owned());
+            let mut failure = Failure::new(stage, Class::Unauthorized, "401".to_owned());
             explain(&site, &mut failure, &context);
             assert_eq!(failure.class, class, "{failure}");
             for word in words {

@@ -16,7 +16,7 @@ use crate::protocol::{Protocol, Provider, Requests, Setup, listing};
 use crate::tags::ListedTag;
 use crate::wire::ask::Ask;
 use crate::wire::error::ClientError;
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 
 mod advice;
 mod pages;
@@ -131,7 +131,7 @@ impl Protocol for GitHubProtocol {
         scope: Option<&str>,
     ) -> Option<Ask> {
         let denied = site.credentials != Credentials::Anonymous
-            && (failure.rung, &failure.class, failure.status) == (Rung::Token, &Class::Forbidden, Some(403));
+            && (failure.stage, &failure.class, failure.status) == (Stage::Token, &Class::Forbidden, Some(403));
         if !denied {
             return None;
         }

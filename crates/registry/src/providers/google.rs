@@ -19,7 +19,7 @@ use crate::protocol::{Protocol, Provider, Requests, Setup, Uploads, basic_header
 use crate::tags::ListedTag;
 use crate::wire::ask::Ask;
 use crate::wire::error::ClientError;
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 use crate::wire::secret::Secret;
 use crate::wire::tls::Progress;
 
@@ -251,7 +251,7 @@ impl Protocol for GoogleProtocol {
         if let Some(identity) = &self.identity
             && identity.tokens.current().is_none()
         {
-            progress.ask(identity.tokens.name(), Rung::Identity);
+            progress.ask(identity.tokens.name(), Stage::Identity);
             identity.tokens.token().await?;
         }
         Ok(())

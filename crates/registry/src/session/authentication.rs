@@ -10,7 +10,7 @@ use crate::auth::scheme::Scheme;
 use crate::auth::token::{self, Token};
 use crate::protocol::Protocol;
 use crate::wire::ask::Ask;
-use crate::wire::failure::{Failure, Rung};
+use crate::wire::failure::{Failure, Stage};
 use crate::wire::reply::Reply;
 
 /// Where tokens are asked for, and what the registry wants them to be for besides.
@@ -127,7 +127,7 @@ impl Session {
         if !matches!(ask.method, Method::GET | Method::HEAD) {
             return Err(failure);
         }
-        let mut bare = Ask::new(ask.method.clone(), ask.url.clone(), ask.rung);
+        let mut bare = Ask::new(ask.method.clone(), ask.url.clone(), ask.stage);
         bare.accept = ask.accept;
         let Ok(refusal) = self.send(&bare).await else {
             return Err(failure);
@@ -143,7 +143,7 @@ impl Session {
 
     /// Whether a token was refused by an endpoint that the registry has not named for this scope, and could.
     fn is_of_another(&self, failure: &Failure, scope: &str, known: &Scheme) -> bool {
-        failure.rung == Rung::Token
+        failure.stage == Stage::Token
             && failure.status.is_some_and(|status| (400..=404).contains(&status))
             && self.tokens.said_of(scope).is_none()
             && *known != self.protocol.known_scheme(&self.site)
@@ -245,7 +245,7 @@ impl Session {
         if self.tokens.scheme() != Scheme::Basic {
             return Ok(());
         }
-        let mut ask = Ask::new(Method::GET, self.site.url("/v2/"), Rung::Token);
+        let mut ask = Ask::new(Method::GET, self.site.url("/v2/"), Stage::Token);
         ask.authorization = authorization;
         let reply = self.send(&ask).await?;
         if reply.status().is_success() {
@@ -279,7 +279,7 @@ impl Session {
 
     /// Asks `/v2/` and learns how the registry wants to be authenticated with.
     pub(crate) async fn challenge(&self) -> Result<(), Failure> {
-        let ask = Ask::new(Method::GET, self.site.url("/v2/"), Rung::Challenge);
+        let ask = Ask::new(Method::GET, self.site.url("/v2/"), Stage::Challenge);
         let reply = self.send(&ask).await?;
         match reply.status() {
             StatusCode::OK if reply.is_html() => Err(reply.not_a_registry("a web page")),

@@ -5,7 +5,7 @@ use catamaran_core::endpoint::Unavailable;
 use http::{Method, StatusCode};
 use serde::Deserialize;
 
-use crate::wire::failure::{Class, Failure, Rung, one_line};
+use crate::wire::failure::{Class, Failure, Stage, one_line};
 use crate::wire::reply::Reply;
 use crate::wire::wait;
 
@@ -42,7 +42,7 @@ struct OneError {
 ///
 /// `own`: whether the registry itself gave it; only then may it say that something does not exist.
 pub(crate) async fn failure(reply: Reply, method: &Method, own: bool, most: u64) -> Failure {
-    let (status, rung, request) = (reply.status(), reply.rung, reply.request.clone());
+    let (status, stage, request) = (reply.status(), reply.stage, reply.request.clone());
     let sent = reply.sent.clone();
     let headers = reply.headers().clone();
     let redirect = reply.location();
@@ -55,7 +55,7 @@ pub(crate) async fn failure(reply: Reply, method: &Method, own: bool, most: u64)
     let said = read(&body);
     let class = match status.as_u16() {
         300..=399 if redirect.is_some() => Class::Misrouted,
-        code => class(code, &said, rung, own, || {
+        code => class(code, &said, stage, own, || {
             wait::asked_for(&headers, &text_of(&said, &body))
         }),
     };
@@ -75,7 +75,7 @@ pub(crate) async fn failure(reply: Reply, method: &Method, own: bool, most: u64)
         }
     }
     Failure {
-        rung,
+        stage,
         class,
         status: Some(status.as_u16()),
         code: said.code.map(|code| one_line(&sent.hide(&code))),
@@ -93,7 +93,7 @@ fn words(status: StatusCode) -> String {
 fn class(
     status: u16,
     said: &Said,
-    rung: Rung,
+    stage: Stage,
     own: bool,
     retry_after: impl FnOnce() -> Option<std::time::Duration>,
 ) -> Class {
@@ -105,11 +105,11 @@ fn class(
             retry_after: retry_after(),
         },
         403 => Class::Forbidden,
-        404 if !matches!(rung, Rung::Tags | Rung::Manifest | Rung::Blob) => Class::Unexpected,
-        404 if own && is_unknown(said, rung, &message) => Class::Absent,
+        404 if !matches!(stage, Stage::Tags | Stage::Manifest | Stage::Blob) => Class::Unexpected,
+        404 if own && is_unknown(said, stage, &message) => Class::Absent,
         404 => Class::NotFound,
         _ if is_locked(said, &message) => Class::Locked,
-        410 | 412 | 423 | 451 if matches!(rung, Rung::Manifest | Rung::Blob) => Class::Blocked,
+        410 | 412 | 423 | 451 if matches!(stage, Stage::Manifest | Stage::Blob) => Class::Blocked,
         429 => Class::Throttled {
             retry_after: retry_after(),
         },
@@ -139,7 +139,7 @@ fn is_locked(said: &Said, message: &str) -> bool {
 /// Whether the registry's own 404 says that what was asked for does not exist. Products have codes of their own for that: `NOT_FOUND`
 /// (Harbor), `TAG_EXPIRED` (Quay). GHCR says `MANIFEST_UNKNOWN` also for a media type that the request did not accept, and some say
 /// `UNKNOWN` of a right that is missing: those are not "absent". Neither is a manifest whose blob is unknown.
-fn is_unknown(said: &Said, rung: Rung, message: &str) -> bool {
+fn is_unknown(said: &Said, stage: Stage, message: &str) -> bool {
     let Some(code) = said.code.as_deref() else {
         return false;
     };
@@ -148,7 +148,7 @@ fn is_unknown(said: &Said, rung: Rung, message: &str) -> bool {
         code,
         "UNKNOWN" | "UNSUPPORTED" | "DENIED" | "UNAUTHORIZED" | "TOOMANYREQUESTS"
     );
-    (!is_of_blob || rung == Rung::Blob) && !says_other && !message.contains("accept header")
+    (!is_of_blob || stage == Stage::Blob) && !says_other && !message.contains("accept header")
 }
 
 /// The text to look for a wait in: the registry's message, else whatever came.
@@ -244,57 +244,67 @@ mod tests {
     fn each_product_has_a_word_for_what_is_absent() {
         let cases = [
             // goharbor/harbor, quay/quay, GitLab, Artifactory, Nexus.
-            ("NOT_FOUND", "artifact web:1.0 not found", Rung::Manifest, Class::Absent),
+            (
+                "NOT_FOUND",
+                "artifact web:1.0 not found",
+                Stage::Manifest,
+                Class::Absent,
+            ),
             (
                 "TAG_EXPIRED",
                 "Tag 1.0 was deleted or has expired",
-                Rung::Manifest,
+                Stage::Manifest,
                 Class::Absent,
             ),
             (
                 "NAME_UNKNOWN",
                 "repository name not known to registry",
-                Rung::Tags,
+                Stage::Tags,
                 Class::Absent,
             ),
             (
                 "MANIFEST_UNKNOWN",
                 "The named manifest is not known to the registry.",
-                Rung::Manifest,
+                Stage::Manifest,
                 Class::Absent,
             ),
             (
                 "NAME_UNKNOWN",
                 "repository name not known to registry",
-                Rung::Blob,
+                Stage::Blob,
                 Class::Absent,
             ),
-            ("BLOB_UNKNOWN", "blob unknown to registry", Rung::Blob, Class::Absent),
+            ("BLOB_UNKNOWN", "blob unknown to registry", Stage::Blob, Class::Absent),
             // Not of the thing itself, or of a right.
-            ("MANIFEST_BLOB_UNKNOWN", "blob unknown", Rung::Manifest, Class::NotFound),
-            ("UNKNOWN", "unknown error", Rung::Manifest, Class::NotFound),
+            (
+                "MANIFEST_BLOB_UNKNOWN",
+                "blob unknown",
+                Stage::Manifest,
+                Class::NotFound,
+            ),
+            ("UNKNOWN", "unknown error", Stage::Manifest, Class::NotFound),
             (
                 "DENIED",
                 "requested access to the resource is denied",
-                Rung::Manifest,
+                Stage::Manifest,
                 Class::NotFound,
             ),
             (
                 "UNSUPPORTED",
                 "the operation is unsupported",
-                Rung::Tags,
+                Stage::Tags,
                 Class::NotFound,
             ),
         ];
-        for (code, message, rung, expected) in cases {
+        for (code, message, stage, expected) in cases {
             let body = format!(r#"{{"errors":[{{"code":"{code}","message":"{message}"}}]}}"#);
             assert_eq!(
-                class(404, &read(body.as_bytes()), rung, true, || None),
+                class(404, &read(body.as_bytes()), stage, true, || None),
                 expected,
-                "{code} at {rung}"
+                "{code} at {stage}"
             );
-            let proxy = class(404, &read(body.as_bytes()), rung, false, || None);
-            assert_eq!(proxy, Class::NotFound, "{code} at {rung}, of another host");
+            let proxy = class(404, &read(body.as_bytes()), stage, false, || None);
+            assert_eq!(proxy, Class::NotFound, "{code} at {stage}, of another host");
         }
     }
 
@@ -306,88 +316,88 @@ mod tests {
             retry_after: Some(Duration::from_secs(9)),
         };
         let cases = [
-            (401, "", Rung::Token, true, Class::Unauthorized),
-            (401, "", Rung::Manifest, true, Class::Unauthorized),
-            (403, DENIED, Rung::Token, true, Class::Forbidden),
-            (403, FIREWALL, Rung::Challenge, true, Class::NetworkDenied),
+            (401, "", Stage::Token, true, Class::Unauthorized),
+            (401, "", Stage::Manifest, true, Class::Unauthorized),
+            (403, DENIED, Stage::Token, true, Class::Forbidden),
+            (403, FIREWALL, Stage::Challenge, true, Class::NetworkDenied),
             (
                 403,
                 "You have exceeded a secondary rate limit",
-                Rung::Token,
+                Stage::Token,
                 true,
                 throttled.clone(),
             ),
             (
                 403,
                 "<html>secondary rate limit</html>",
-                Rung::Token,
+                Stage::Token,
                 true,
                 throttled.clone(),
             ),
             (
                 403,
                 r#"{"message":"API rate limit exceeded for user ID 1.","documentation_url":"https://docs.github.com"}"#,
-                Rung::Tags,
+                Stage::Tags,
                 false,
                 throttled.clone(),
             ),
-            (429, "", Rung::Tags, true, throttled.clone()),
+            (429, "", Stage::Tags, true, throttled.clone()),
             (
                 400,
                 r#"{"errors":[{"code":"TOOMANYREQUESTS","message":"slow down"}]}"#,
-                Rung::Manifest,
+                Stage::Manifest,
                 true,
                 throttled.clone(),
             ),
             (
                 403,
                 r#"{"errors":[{"code":"toomanyrequests"}]}"#,
-                Rung::Blob,
+                Stage::Blob,
                 true,
                 throttled.clone(),
             ),
             (
                 403,
                 r#"{"errors":[{"code":"DENIED","message":"Rate exceeded"}]}"#,
-                Rung::Manifest,
+                Stage::Manifest,
                 true,
                 throttled.clone(),
             ),
             (
                 400,
                 r#"{"errors":[{"code":"ThrottlingException","message":""}]}"#,
-                Rung::Tags,
+                Stage::Tags,
                 true,
                 throttled,
             ),
-            (404, MANIFEST_UNKNOWN, Rung::Manifest, true, Class::Absent),
-            (404, NAME_UNKNOWN, Rung::Tags, true, Class::Absent),
-            (404, BLOB_UNKNOWN, Rung::Blob, true, Class::Absent),
-            (404, MANIFEST_UNKNOWN, Rung::Manifest, false, Class::NotFound),
-            (404, ACCEPT, Rung::Manifest, true, Class::NotFound),
-            (404, "<html>", Rung::Manifest, true, Class::NotFound),
-            (404, r#"{"errors":[]}"#, Rung::Manifest, true, Class::NotFound),
-            (404, "", Rung::Challenge, true, Class::Unexpected),
-            (404, "", Rung::Token, true, Class::Unexpected),
-            (408, "", Rung::Manifest, true, Class::Unexpected),
-            (410, "", Rung::Manifest, true, Class::Blocked),
-            (412, POLICY, Rung::Manifest, true, Class::Blocked),
-            (423, "", Rung::Blob, false, Class::Blocked),
-            (412, "", Rung::Token, true, Class::Unexpected),
-            (304, "", Rung::Manifest, true, Class::Unexpected),
-            (500, "", Rung::Token, true, server_error.clone()),
-            (599, "", Rung::Blob, false, server_error),
-            (600, "", Rung::Blob, false, Class::Unexpected),
-            (400, "", Rung::Tags, true, Class::Unexpected),
-            (405, "", Rung::Manifest, true, Class::Unexpected),
-            (405, LOCKED, Rung::Manifest, true, Class::Locked),
-            (405, QUARANTINED, Rung::Manifest, true, Class::Locked),
+            (404, MANIFEST_UNKNOWN, Stage::Manifest, true, Class::Absent),
+            (404, NAME_UNKNOWN, Stage::Tags, true, Class::Absent),
+            (404, BLOB_UNKNOWN, Stage::Blob, true, Class::Absent),
+            (404, MANIFEST_UNKNOWN, Stage::Manifest, false, Class::NotFound),
+            (404, ACCEPT, Stage::Manifest, true, Class::NotFound),
+            (404, "<html>", Stage::Manifest, true, Class::NotFound),
+            (404, r#"{"errors":[]}"#, Stage::Manifest, true, Class::NotFound),
+            (404, "", Stage::Challenge, true, Class::Unexpected),
+            (404, "", Stage::Token, true, Class::Unexpected),
+            (408, "", Stage::Manifest, true, Class::Unexpected),
+            (410, "", Stage::Manifest, true, Class::Blocked),
+            (412, POLICY, Stage::Manifest, true, Class::Blocked),
+            (423, "", Stage::Blob, false, Class::Blocked),
+            (412, "", Stage::Token, true, Class::Unexpected),
+            (304, "", Stage::Manifest, true, Class::Unexpected),
+            (500, "", Stage::Token, true, server_error.clone()),
+            (599, "", Stage::Blob, false, server_error),
+            (600, "", Stage::Blob, false, Class::Unexpected),
+            (400, "", Stage::Tags, true, Class::Unexpected),
+            (405, "", Stage::Manifest, true, Class::Unexpected),
+            (405, LOCKED, Stage::Manifest, true, Class::Locked),
+            (405, QUARANTINED, Stage::Manifest, true, Class::Locked),
         ];
-        for (status, body, rung, own, expected) in cases {
-            let found = class(status, &read(body.as_bytes()), rung, own, || {
+        for (status, body, stage, own, expected) in cases {
+            let found = class(status, &read(body.as_bytes()), stage, own, || {
                 Some(Duration::from_secs(9))
             });
-            assert_eq!(found, expected, "{status} {body} at {rung}");
+            assert_eq!(found, expected, "{status} {body} at {stage}");
         }
     }
 
@@ -456,7 +466,7 @@ mod tests {
                 prop_assert!(!shown.chars().any(char::is_control), "{:?}", shown);
             }
             for status in [400, 401, 403, 404, 405, 429, 500] {
-                class(status, &said, Rung::Manifest, true, || None);
+                class(status, &said, Stage::Manifest, true, || None);
             }
             Ok(())
         };

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method};
 use url::Url;
 
-use crate::wire::failure::Rung;
+use crate::wire::failure::Stage;
 use crate::wire::secret::Secret;
 
 /// What a request wants to do with its repository.
@@ -36,7 +36,7 @@ pub(crate) struct Stream {
 pub(crate) struct Ask {
     pub(crate) method: Method,
     pub(crate) url: Url,
-    pub(crate) rung: Rung,
+    pub(crate) stage: Stage,
     pub(crate) accept: Option<&'static str>,
     pub(crate) authorization: Option<HeaderValue>,
     /// Ask for the first byte only.
@@ -56,11 +56,11 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    pub(crate) fn new(method: Method, url: Url, rung: Rung) -> Ask {
+    pub(crate) fn new(method: Method, url: Url, stage: Stage) -> Ask {
         Ask {
             method,
             url,
-            rung,
+            stage,
             accept: None,
             authorization: None,
             first_byte: false,

@@ -7,41 +7,41 @@ use catamaran_core::endpoint::Unavailable;
 use rustls::{AlertDescription, CertificateError};
 
 use crate::wire::dns::DnsError;
-use crate::wire::failure::{Class, Failure, Rung, one_line};
+use crate::wire::failure::{Class, Failure, Stage, one_line};
 
-/// Classifies an error of reqwest. The rung is `rung` unless the error shows that it never came so far.
-pub(crate) fn failure(error: &reqwest::Error, rung: Rung, request: &str) -> Failure {
+/// Classifies an error of reqwest. The stage is `stage` unless the error shows that it never came so far.
+pub(crate) fn failure(error: &reqwest::Error, stage: Stage, request: &str) -> Failure {
     if let Some(dns) = find::<DnsError>(error) {
-        return unresolved(dns, lower(Rung::Dns, error, rung), request);
+        return unresolved(dns, lower(Stage::Dns, error, stage), request);
     }
     if let Some(text) = find::<rustls::Error>(error).and_then(about_our_certificate) {
         // With TLS 1.3 the registry says so when the handshake is over for us.
-        let reached = if is_own(rung) { Rung::Tls } else { rung };
+        let reached = if is_own(stage) { Stage::Tls } else { stage };
         return Failure::new(reached, Class::Unauthorized, format!("{request}: TLS: {text}"));
     }
     if let Some(text) = find::<rustls::Error>(error).and_then(not_trusted) {
-        let reached = lower(Rung::Tls, error, rung);
+        let reached = lower(Stage::Tls, error, stage);
         return Failure::new(reached, Class::UntrustedCertificate, format!("{request}: TLS: {text}"));
     }
     if let Some(text) = not_understood(error) {
-        return Failure::new(rung, Class::Unexpected, format!("{request}: {text}"));
+        return Failure::new(stage, Class::Unexpected, format!("{request}: {text}"));
     }
     if let Some((class, text)) = refused_by_proxy(error) {
-        let reached = if is_own(rung) { Rung::Connect } else { rung };
+        let reached = if is_own(stage) { Stage::Connect } else { stage };
         return Failure::new(reached, class, format!("{request}: {text}"));
     }
-    let (why, text, reached) = cause(error, rung);
-    let reached = lower(reached, error, rung);
+    let (why, text, reached) = cause(error, stage);
+    let reached = lower(reached, error, stage);
     Failure::new(reached, Class::Unavailable(why), format!("{request}: {text}"))
 }
 
 /// Classifies an address that we did not get, or that we refuse.
-pub(crate) fn unresolved(error: &DnsError, rung: Rung, request: &str) -> Failure {
+pub(crate) fn unresolved(error: &DnsError, stage: Stage, request: &str) -> Failure {
     let class = match error {
         DnsError::NotResolved { .. } => Class::Unavailable(Unavailable::DnsFailure),
         DnsError::Refused { .. } => Class::RefusedAddress,
     };
-    Failure::new(rung, class, format!("{request}: {}", one_line(&error.to_string())))
+    Failure::new(stage, class, format!("{request}: {}", one_line(&error.to_string())))
 }
 
 /// Whether the other side closed the connection before it had answered.
@@ -61,19 +61,19 @@ pub(crate) fn is_dropped(error: &reqwest::Error) -> bool {
     !error.is_connect() && (is_closed(error) || find::<io::Error>(error).is_some_and(is_reset))
 }
 
-/// A token endpoint or a blob host that can't be reached fails its own rung: the registry's name, port and certificate are
-/// good. Only the registry's first request tells about the rungs below.
-fn lower(reached: Rung, error: &reqwest::Error, rung: Rung) -> Rung {
-    if is_own(rung) && error.is_connect() {
+/// A token endpoint or a blob host that can't be reached fails its own stage: the registry's name, port and certificate are
+/// good. Only the registry's first request tells about the stages below.
+fn lower(reached: Stage, error: &reqwest::Error, stage: Stage) -> Stage {
+    if is_own(stage) && error.is_connect() {
         reached
     } else {
-        rung
+        stage
     }
 }
 
-/// Whether a request on this rung goes to the registry itself.
-fn is_own(rung: Rung) -> bool {
-    !matches!(rung, Rung::Exchange | Rung::Token | Rung::Blob)
+/// Whether a request on this stage goes to the registry itself.
+fn is_own(stage: Stage) -> bool {
+    !matches!(stage, Stage::Exchange | Stage::Token | Stage::Blob)
 }
 
 /// What the other side says of our certificate, or of its absence: a matter of credentials, not an outage.
@@ -151,12 +151,12 @@ fn refused_by_proxy(error: &reqwest::Error) -> Option<(Class, &'static str)> {
     }
 }
 
-fn cause(error: &reqwest::Error, rung: Rung) -> (Unavailable, String, Rung) {
+fn cause(error: &reqwest::Error, stage: Stage) -> (Unavailable, String, Stage) {
     if let Some(tls) = find::<rustls::Error>(error) {
         return (
             Unavailable::TlsError,
             format!("TLS: {}", one_line(&tls.to_string())),
-            Rung::Tls,
+            Stage::Tls,
         );
     }
     if error.is_timeout() {
@@ -165,7 +165,7 @@ fn cause(error: &reqwest::Error, rung: Rung) -> (Unavailable, String, Rung) {
         } else {
             "no complete answer in time"
         };
-        return (Unavailable::Timeout, text.to_owned(), Rung::Connect);
+        return (Unavailable::Timeout, text.to_owned(), Stage::Connect);
     }
     if let Some(io) = find::<io::Error>(error)
         && let Some(known) = io_cause(io, error.is_connect())
@@ -176,30 +176,30 @@ fn cause(error: &reqwest::Error, rung: Rung) -> (Unavailable, String, Rung) {
         && (hyper.is_incomplete_message() || hyper.is_closed() || hyper.is_canceled())
     {
         let text = "connection closed before the answer was complete".to_owned();
-        return (Unavailable::ConnectionFailed, text, rung);
+        return (Unavailable::ConnectionFailed, text, stage);
     }
-    (Unavailable::ConnectionFailed, root_cause(error), Rung::Connect)
+    (Unavailable::ConnectionFailed, root_cause(error), Stage::Connect)
 }
 
-fn io_cause(error: &io::Error, connecting: bool) -> Option<(Unavailable, String, Rung)> {
+fn io_cause(error: &io::Error, connecting: bool) -> Option<(Unavailable, String, Stage)> {
     let (why, text, reached) = match error.kind() {
-        io::ErrorKind::ConnectionRefused => (Unavailable::ConnectionFailed, "connection refused", Rung::Connect),
-        io::ErrorKind::NetworkUnreachable => (Unavailable::ConnectionFailed, "network unreachable", Rung::Connect),
-        io::ErrorKind::HostUnreachable => (Unavailable::ConnectionFailed, "host unreachable", Rung::Connect),
-        io::ErrorKind::TimedOut => (Unavailable::Timeout, "no connection in time", Rung::Connect),
+        io::ErrorKind::ConnectionRefused => (Unavailable::ConnectionFailed, "connection refused", Stage::Connect),
+        io::ErrorKind::NetworkUnreachable => (Unavailable::ConnectionFailed, "network unreachable", Stage::Connect),
+        io::ErrorKind::HostUnreachable => (Unavailable::ConnectionFailed, "host unreachable", Stage::Connect),
+        io::ErrorKind::TimedOut => (Unavailable::Timeout, "no connection in time", Stage::Connect),
         io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionAborted => {
             // While connecting, TCP may stand already: a reset then ends the TLS handshake.
-            (Unavailable::ConnectionFailed, "connection reset", Rung::Tls)
+            (Unavailable::ConnectionFailed, "connection reset", Stage::Tls)
         }
         io::ErrorKind::UnexpectedEof if connecting => (
             Unavailable::TlsError,
             "TLS: connection closed during the handshake",
-            Rung::Tls,
+            Stage::Tls,
         ),
         io::ErrorKind::UnexpectedEof => (
             Unavailable::ConnectionFailed,
             "connection closed before the answer was complete",
-            Rung::Connect,
+            Stage::Connect,
         ),
         _ => return None,
     };

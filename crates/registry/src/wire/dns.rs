@@ -15,7 +15,7 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
 use crate::wire::address::{Kind, kind};
-use crate::wire::tls::{Progress, Stage};
+use crate::wire::tls::{Progress, Reached};
 
 /// Why there is no address to connect to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -254,7 +254,7 @@ impl Resolve for Resolver {
         let (guard, progress) = (self.guard.clone(), self.progress.clone());
         Box::pin(async move {
             let found = guard.resolve(&name.as_str().to_ascii_lowercase()).await?;
-            progress.reach(Stage::Connect);
+            progress.reach(Reached::Connect);
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use catamaran_core::endpoint::{Outcome, Unavailable};
 
-/// How far a request came: the rungs of the probe's ladder, bottom first.
+/// How far a request came: the stages of a pull, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Rung {
+pub enum Stage {
     /// The registry's name is resolved.
     Dns,
     /// TCP connects.
@@ -30,25 +30,25 @@ pub enum Rung {
     Blob,
 }
 
-impl Rung {
-    /// The rung in words, for metrics and messages.
+impl Stage {
+    /// The stage in words, for metrics and messages.
     pub fn as_str(self) -> &'static str {
         match self {
-            Rung::Dns => "dns",
-            Rung::Connect => "connect",
-            Rung::Tls => "tls",
-            Rung::Challenge => "challenge",
-            Rung::Identity => "identity",
-            Rung::Exchange => "exchange",
-            Rung::Token => "token",
-            Rung::Tags => "tags",
-            Rung::Manifest => "manifest",
-            Rung::Blob => "blob",
+            Stage::Dns => "dns",
+            Stage::Connect => "connect",
+            Stage::Tls => "tls",
+            Stage::Challenge => "challenge",
+            Stage::Identity => "identity",
+            Stage::Exchange => "exchange",
+            Stage::Token => "token",
+            Stage::Tags => "tags",
+            Stage::Manifest => "manifest",
+            Stage::Blob => "blob",
         }
     }
 }
 
-impl fmt::Display for Rung {
+impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
@@ -110,7 +110,7 @@ pub enum Class {
 #[error("{message}")]
 pub struct Failure {
     /// How far the request came.
-    pub rung: Rung,
+    pub stage: Stage,
     /// What kind of failure.
     pub class: Class,
     /// The HTTP status, when there was an answer.
@@ -122,9 +122,9 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(rung: Rung, class: Class, message: String) -> Failure {
+    pub(crate) fn new(stage: Stage, class: Class, message: String) -> Failure {
         Failure {
-            rung,
+            stage,
             class,
             status: None,
             code: None,
@@ -224,7 +224,7 @@ mod tests {
             Class::TooLarge,
             Class::Unexpected,
         ] {
-            let failure = Failure::new(Rung::Blob, class, String::new());
+            let failure = Failure::new(Stage::Blob, class, String::new());
             assert!(
                 !matches!(failure.outcome(), Outcome::Unavailable(_) | Outcome::Reachable),
                 "{failure:?}"

@@ -141,11 +141,11 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::wire::failure::Rung;
+    use crate::wire::failure::Stage;
     use crate::wire::secret::secret_header;
 
     fn ask() -> Ask {
-        Ask::new(Method::GET, Url::parse("https://r.test/v2/").unwrap(), Rung::Token)
+        Ask::new(Method::GET, Url::parse("https://r.test/v2/").unwrap(), Stage::Token)
     }
 
     #[test]

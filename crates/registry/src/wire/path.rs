@@ -2,7 +2,7 @@
 
 use catamaran_core::digest::Digest;
 
-use crate::wire::failure::{Class, Failure, Rung, one_line};
+use crate::wire::failure::{Class, Failure, Stage, one_line};
 
 /// Refuses a repository that would not stay where it stands in a path: components of `[a-z0-9._-]` that begin and end with a
 /// letter or digit, at most 255 bytes (distribution/reference).
@@ -20,7 +20,7 @@ pub(crate) fn check_repository(repository: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let message = format!("failed to ask for {:?}: not a repository path", one_line(repository));
-    Err(Failure::new(Rung::Manifest, Class::BadReference, message))
+    Err(Failure::new(Stage::Manifest, Class::BadReference, message))
 }
 
 /// Refuses what is neither a tag nor a digest.
@@ -32,7 +32,7 @@ pub(crate) fn check_reference(reference: &str) -> Result<(), Failure> {
         "failed to ask for {:?}: neither a tag nor a digest",
         one_line(reference)
     );
-    Err(Failure::new(Rung::Manifest, Class::BadReference, message))
+    Err(Failure::new(Stage::Manifest, Class::BadReference, message))
 }
 
 /// `[A-Za-z0-9_][A-Za-z0-9._-]{0,127}`.

@@ -7,14 +7,14 @@ use url::Url;
 
 use crate::wire::ask::Ask;
 use crate::wire::broken;
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 use crate::wire::mask::Sent;
 
 /// An answer whose body was not read yet.
 pub(crate) struct Reply {
     response: reqwest::Response,
     pub(crate) request: String,
-    pub(crate) rung: Rung,
+    pub(crate) stage: Stage,
     /// What must not be shown of the answer.
     pub(crate) sent: Sent,
 }
@@ -25,7 +25,7 @@ impl Reply {
         Reply {
             response,
             request,
-            rung: ask.rung,
+            stage: ask.stage,
             sent: Sent::with(ask),
         }
     }
@@ -63,7 +63,7 @@ impl Reply {
     /// A failure of this answer; `message` names the request already.
     pub(crate) fn failure(&self, class: Class, message: String) -> Failure {
         Failure {
-            rung: self.rung,
+            stage: self.stage,
             class,
             status: Some(self.status().as_u16()),
             code: None,
@@ -90,7 +90,7 @@ impl Reply {
         let mut body = BytesMut::with_capacity(usize::try_from(announced.unwrap_or(0)).unwrap_or(0));
         loop {
             let chunk = self.response.chunk().await;
-            match chunk.map_err(|error| broken::failure(&error, self.rung, &self.request))? {
+            match chunk.map_err(|error| broken::failure(&error, self.stage, &self.request))? {
                 None => return Ok(body.freeze()),
                 Some(chunk) if body.len() as u64 + chunk.len() as u64 > most => return Err(self.too_large(most)),
                 Some(chunk) => body.extend_from_slice(&chunk),
@@ -101,7 +101,7 @@ impl Reply {
     /// The next piece of the body, as it comes from the network; the caller counts.
     pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, Failure> {
         let piece = self.response.chunk().await;
-        piece.map_err(|error| broken::failure(&error, self.rung, &self.request))
+        piece.map_err(|error| broken::failure(&error, self.stage, &self.request))
     }
 
     /// The announced length of the body.
@@ -113,7 +113,7 @@ impl Reply {
     pub(crate) async fn first_byte(mut self) -> Result<(), Failure> {
         loop {
             let chunk = self.response.chunk().await;
-            match chunk.map_err(|error| broken::failure(&error, self.rung, &self.request))? {
+            match chunk.map_err(|error| broken::failure(&error, self.stage, &self.request))? {
                 Some(chunk) if chunk.is_empty() => {}
                 Some(_) => return Ok(()),
                 None => return Err(self.not_a_registry("the blob is empty")),

@@ -21,7 +21,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls_platform_verifier::Verifier;
 
 use crate::wire::error::ClientError;
-use crate::wire::failure::Rung;
+use crate::wire::failure::Stage;
 use crate::wire::secret::Secret;
 
 mod listed;
@@ -31,7 +31,7 @@ use listed::Listed;
 /// How far the first connection came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
-pub(crate) enum Stage {
+pub(crate) enum Reached {
     /// The name is being resolved.
     Dns = 0,
     /// TCP is connecting.
@@ -46,30 +46,30 @@ pub(crate) enum Stage {
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     stage: AtomicU8,
-    asked: Mutex<Option<(String, Rung)>>,
+    asked: Mutex<Option<(String, Stage)>>,
 }
 
 impl Progress {
-    pub(crate) fn reach(&self, stage: Stage) {
+    pub(crate) fn reach(&self, stage: Reached) {
         self.stage.fetch_max(stage as u8, Ordering::Relaxed);
     }
 
-    pub(crate) fn stage(&self) -> Stage {
+    pub(crate) fn stage(&self) -> Reached {
         match self.stage.load(Ordering::Relaxed) {
-            0 => Stage::Dns,
-            1 => Stage::Connect,
-            2 => Stage::Tls,
-            _ => Stage::Established,
+            0 => Reached::Dns,
+            1 => Reached::Connect,
+            2 => Reached::Tls,
+            _ => Reached::Established,
         }
     }
 
-    pub(crate) fn ask(&self, request: &str, rung: Rung) {
-        let asked = (request.to_owned(), rung);
+    pub(crate) fn ask(&self, request: &str, stage: Stage) {
+        let asked = (request.to_owned(), stage);
         *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(asked);
     }
 
-    /// The latest request in words, and its rung; none before the first.
-    pub(crate) fn asked(&self) -> Option<(String, Rung)> {
+    /// The latest request in words, and its stage; none before the first.
+    pub(crate) fn asked(&self) -> Option<(String, Stage)> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -249,7 +249,7 @@ impl ServerCertVerifier for Watched {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let valid = self.verifier.verify_tls12_signature(message, certificate, signature)?;
-        self.progress.reach(Stage::Established);
+        self.progress.reach(Reached::Established);
         Ok(valid)
     }
 
@@ -260,7 +260,7 @@ impl ServerCertVerifier for Watched {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
         let valid = self.verifier.verify_tls13_signature(message, certificate, signature)?;
-        self.progress.reach(Stage::Established);
+        self.progress.reach(Reached::Established);
         Ok(valid)
     }
 
@@ -274,7 +274,7 @@ impl ClientSessionStore for Watched {
 
     fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
         // Asked while the first message of a handshake is written: TCP is connected.
-        self.progress.reach(Stage::Tls);
+        self.progress.reach(Reached::Tls);
         None
     }
 

@@ -12,10 +12,10 @@ use crate::wire::ask::{Ask, Stream};
 use crate::wire::broken;
 use crate::wire::dns::{Guard, Resolver};
 use crate::wire::error::ClientError;
-use crate::wire::failure::{Class, Failure, Rung, one_line};
+use crate::wire::failure::{Class, Failure, Stage, one_line};
 use crate::wire::limits::Limits;
 use crate::wire::reply::Reply;
-use crate::wire::tls::{self, Progress, Stage, Trust};
+use crate::wire::tls::{self, Progress, Reached, Trust};
 
 /// An HTTP client that follows no redirect, decodes no content, and connects to no address that `guard` refuses. Clones
 /// share its connections.
@@ -132,7 +132,7 @@ impl Http {
             match &answer {
                 Ok(response) => {
                     let status = response.status().as_u16();
-                    let passing = ask.rung >= Rung::Manifest && matches!(status, 500 | 503 | 504);
+                    let passing = ask.stage >= Stage::Manifest && matches!(status, 500 | 503 | 504);
                     if !passing || last.replace(status) == Some(status) {
                         return answer;
                     }
@@ -156,25 +156,25 @@ impl Http {
     /// Sends one request and reads the headers of the answer, whatever its status.
     pub(crate) async fn exchange(&self, ask: &Ask) -> Result<Reply, Failure> {
         let request = ask.describe();
-        self.progress.ask(&request, ask.rung);
+        self.progress.ask(&request, ask.stage);
         if ask.url.scheme() != "https" {
             return Err(Failure::new(
-                ask.rung,
+                ask.stage,
                 Class::Misrouted,
                 format!("{request}: refused, not https"),
             ));
         }
         self.guard
             .check(&ask.url)
-            .map_err(|error| broken::unresolved(&error, ask.rung, &request))?;
+            .map_err(|error| broken::unresolved(&error, ask.stage, &request))?;
         let proxy = self.guard.proxy_for(&ask.url);
         if proxy.is_some() || !matches!(ask.url.host(), Some(url::Host::Domain(_))) {
-            self.progress.reach(Stage::Connect);
+            self.progress.reach(Reached::Connect);
         }
         let response = self
             .answer(ask)
             .await
-            .map_err(|error| broken::failure(&error, ask.rung, &request))
+            .map_err(|error| broken::failure(&error, ask.stage, &request))
             .map_err(|failure| through(proxy.as_deref(), failure))?;
         let reply = Reply::new(response, ask, request);
         let size: usize = reply

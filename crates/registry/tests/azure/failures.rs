@@ -1,11 +1,11 @@
-//! What each failing rung says, and what it may do to a mirror.
+//! What each failing stage says, and what it may do to a mirror.
 
 use std::time::Duration;
 
 use catamaran_core::endpoint::{Outcome, Unavailable};
 use catamaran_emulators::acr::Rights;
 use catamaran_emulators::{Answer, jwt};
-use catamaran_registry::{Class, Credentials, Failure, Rung};
+use catamaran_registry::{Class, Credentials, Failure, Stage};
 use serde_json::json;
 
 use crate::{Ground, SYSTEM, SYSTEM_ASSIGNED, WORKLOAD, basic, never_flips, probe, workload};
@@ -24,8 +24,8 @@ async fn a_role_that_was_granted_moments_ago_is_waited_for() {
     let client = ground.client_as(&workload());
     let failure = client.list_tags("team/web").await.unwrap_err();
     assert_eq!(
-        (&failure.class, failure.rung),
-        (&Class::WaitingForAuthorization, Rung::Exchange)
+        (&failure.class, failure.stage),
+        (&Class::WaitingForAuthorization, Stage::Exchange)
     );
     says(&failure, &BOTH);
     says(&failure, &["workload identity client-1", "up to 10 minutes"]);
@@ -51,8 +51,8 @@ async fn an_exchange_without_a_role_waits_at_the_repository() {
     let client = ground.client_as(&SYSTEM_ASSIGNED);
     let failure = client.list_tags("team/web").await.unwrap_err();
     assert_eq!(
-        (&failure.class, failure.rung),
-        (&Class::WaitingForAuthorization, Rung::Tags)
+        (&failure.class, failure.stage),
+        (&Class::WaitingForAuthorization, Stage::Tags)
     );
     says(
         &failure,
@@ -61,8 +61,8 @@ async fn an_exchange_without_a_role_waits_at_the_repository() {
     says(&failure, &BOTH);
     let report = probe(&client, &ground.canary()).await;
     assert_eq!(
-        (report.outcome, report.rung),
-        (Outcome::WaitingForAuthorization, Rung::Manifest)
+        (report.outcome, report.stage),
+        (Outcome::WaitingForAuthorization, Stage::Manifest)
     );
 }
 
@@ -87,8 +87,8 @@ async fn a_role_that_was_taken_away_is_unauthorized_and_not_waited_for() {
     ground.acr.grant(WORKLOAD, Rights::none());
     let report = probe(&client, &ground.canary()).await;
     assert_eq!(
-        (report.outcome, report.rung),
-        (Outcome::Unauthorized, Rung::Manifest),
+        (report.outcome, report.stage),
+        (Outcome::Unauthorized, Stage::Manifest),
         "{}",
         report.message
     );
@@ -102,8 +102,8 @@ async fn a_token_of_another_tenant_is_credentials_unavailable() {
     let client = ground.client_as(&workload());
     let failure = client.list_tags("team/web").await.unwrap_err();
     assert_eq!(
-        (&failure.class, failure.rung),
-        (&Class::CredentialsUnavailable, Rung::Exchange)
+        (&failure.class, failure.stage),
+        (&Class::CredentialsUnavailable, Stage::Exchange)
     );
     says(&failure, &["IDX40001", "check its tenant and the clock"]);
     assert_eq!(failure.outcome(), Outcome::CredentialsUnavailable);
@@ -115,14 +115,14 @@ async fn a_bad_request_at_the_exchange_or_for_a_refresh_token_is_credentials_una
     let bad = |kind| Answer::error(kind, 400, "BAD_REQUEST", "invalid token");
     ground.acr.fail("exchange", bad("exchange"), 100);
     ground.acr.fail("token", bad("token"), 100);
-    for (credentials, rung) in [
-        (crate::by(&ground.identities(), &workload()), Rung::Exchange),
-        (basic("00000000-0000-0000-0000-000000000000", "garbled"), Rung::Token),
+    for (credentials, stage) in [
+        (crate::by(&ground.identities(), &workload()), Stage::Exchange),
+        (basic("00000000-0000-0000-0000-000000000000", "garbled"), Stage::Token),
     ] {
         let failure = ground.client(credentials).list_tags("team/web").await.unwrap_err();
         assert_eq!(
-            (&failure.class, failure.rung),
-            (&Class::CredentialsUnavailable, rung),
+            (&failure.class, failure.stage),
+            (&Class::CredentialsUnavailable, stage),
             "{failure}"
         );
     }
@@ -137,8 +137,8 @@ async fn an_expired_refresh_token_from_a_secret_is_unauthorized() {
     let client = ground.client(basic("00000000-0000-0000-0000-000000000000", &jwt::encode(&claims)));
     let report = probe(&client, &ground.canary()).await;
     assert_eq!(
-        (report.outcome, report.rung),
-        (Outcome::Unauthorized, Rung::Token),
+        (report.outcome, report.stage),
+        (Outcome::Unauthorized, Stage::Token),
         "{}",
         report.message
     );
@@ -202,19 +202,22 @@ async fn the_firewalls_refusal_names_both_addresses() {
             ],
         );
         let report = probe(&client, &ground.canary()).await;
-        assert_eq!((report.outcome, report.rung), (Outcome::NetworkDenied, Rung::Manifest));
+        assert_eq!(
+            (report.outcome, report.stage),
+            (Outcome::NetworkDenied, Stage::Manifest)
+        );
         assert!(report.message.contains("172.214.169.102"), "{}", report.message);
     }
 }
 
 #[tokio::test]
 async fn a_broken_exchange_or_token_service_is_the_registrys_outage() {
-    for (kind, rung) in [("exchange", Rung::Exchange), ("token", Rung::Token)] {
+    for (kind, stage) in [("exchange", Stage::Exchange), ("token", Stage::Token)] {
         let ground = Ground::granted().await;
         ground.acr.fail(kind, Answer::status(kind, 503), 100);
         let report = probe(&ground.client_as(&workload()), &ground.canary()).await;
         let expected = Outcome::Unavailable(Unavailable::ServerError);
-        assert_eq!((report.outcome, report.rung), (expected, rung), "{}", report.message);
+        assert_eq!((report.outcome, report.stage), (expected, stage), "{}", report.message);
     }
 }
 
@@ -257,7 +260,7 @@ async fn throttling_of_a_listing_is_told_and_slows_the_budget() {
     let expected = Class::Throttled {
         retry_after: Some(Duration::from_secs(3)),
     };
-    assert_eq!((failure.class, failure.rung), (expected, Rung::Tags));
+    assert_eq!((failure.class, failure.stage), (expected, Stage::Tags));
 }
 
 #[tokio::test]
@@ -269,7 +272,10 @@ async fn a_locked_canary_is_no_outage() {
     };
     ground.acr.lock("team/web", None, lock);
     let report = probe(&ground.client_as(&workload()), &ground.canary()).await;
-    assert_eq!((report.outcome, report.rung), (Outcome::CanaryBlocked, Rung::Manifest));
+    assert_eq!(
+        (report.outcome, report.stage),
+        (Outcome::CanaryBlocked, Stage::Manifest)
+    );
     assert!(
         report.message.contains("REGISTRY_DISALLOWED_OPERATION"),
         "{}",
@@ -283,28 +289,28 @@ async fn each_stored_credential_that_fails_says_what_to_mend() {
     ground
         .acr
         .add_account("pull-only", "hunter22", Rights::none().and("*", &["pull"]));
-    let cases: [(Credentials, Rung, &[&str]); 3] = [
+    let cases: [(Credentials, Stage, &[&str]); 3] = [
         (
             basic("pull-only", "hunter22"),
-            Rung::Tags,
+            Stage::Tags,
             &["lacks metadata_read on team/web", "content/read and metadata/read"],
         ),
         (
             basic("pull-only", "wrong"),
-            Rung::Token,
+            Stage::Token,
             &["user name or password is not accepted"],
         ),
         (
             Credentials::Anonymous,
-            Rung::Token,
+            Stage::Token,
             &["only registries with anonymous pull can be read"],
         ),
     ];
-    for (credentials, rung, words) in cases {
+    for (credentials, stage, words) in cases {
         let failure = ground.client(credentials).list_tags("team/web").await.unwrap_err();
         assert_eq!(
-            (&failure.class, failure.rung),
-            (&Class::Unauthorized, rung),
+            (&failure.class, failure.stage),
+            (&Class::Unauthorized, stage),
             "{failure}"
         );
         says(&failure, words);
@@ -357,7 +363,7 @@ async fn an_exchange_that_answers_with_something_else_is_no_registry() {
         let ground = Ground::granted().await;
         ground.acr.fail("exchange", body.clone(), 100);
         let failure = ground.client_as(&workload()).list_tags("team/web").await.unwrap_err();
-        assert_eq!(failure.rung, Rung::Exchange, "{failure}");
+        assert_eq!(failure.stage, Stage::Exchange, "{failure}");
         assert!(
             matches!(
                 failure.outcome(),

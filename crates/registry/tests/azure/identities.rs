@@ -7,7 +7,7 @@ use catamaran_core::endpoint::Outcome;
 use catamaran_core::policy::{IdentityPolicy, ManagedIdentity};
 use catamaran_emulators::acr::Rights;
 use catamaran_emulators::{Answer, Wire};
-use catamaran_registry::{Class, Identities, ProbeTarget, Rung, Surroundings};
+use catamaran_registry::{Class, Identities, ProbeTarget, Stage, Surroundings};
 use tokio::task::JoinSet;
 
 use crate::{Ground, SUBJECT, SYSTEM, SYSTEM_ASSIGNED, WORKLOAD, by, never_flips, probe, workload};
@@ -102,8 +102,8 @@ async fn an_identity_endpoint_that_is_down_is_no_outage_of_the_registry() {
         let client = ground.client_as(&identity);
         let report = client.probe(&ground.canary(), Duration::from_secs(2)).await;
         assert_eq!(
-            (report.outcome, report.rung),
-            (Outcome::CredentialsUnavailable, Rung::Identity),
+            (report.outcome, report.stage),
+            (Outcome::CredentialsUnavailable, Stage::Identity),
             "{}",
             report.message
         );
@@ -129,8 +129,8 @@ async fn an_identity_that_does_not_exist_is_credentials_unavailable() {
     for (identity, words) in cases {
         let failure = ground.client_as(&identity).list_tags("team/web").await.unwrap_err();
         assert_eq!(
-            (&failure.class, failure.rung),
-            (&Class::CredentialsUnavailable, Rung::Identity),
+            (&failure.class, failure.stage),
+            (&Class::CredentialsUnavailable, Stage::Identity),
             "{failure}"
         );
         assert!(failure.message.contains(words), "{failure}");
@@ -175,8 +175,8 @@ async fn a_probe_without_a_canary_checks_the_identity() {
     ground.acr.revoke(SYSTEM);
     let report = probe(&ground.client_as(&SYSTEM_ASSIGNED), &ProbeTarget::default()).await;
     assert_eq!(
-        (report.outcome, report.rung),
-        (Outcome::WaitingForAuthorization, Rung::Exchange),
+        (report.outcome, report.stage),
+        (Outcome::WaitingForAuthorization, Stage::Exchange),
         "{}",
         report.message
     );

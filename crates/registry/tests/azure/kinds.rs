@@ -6,7 +6,7 @@ use catamaran_core::endpoint::Outcome;
 use catamaran_core::policy::{IdentityPolicy, ManagedIdentity, Provider};
 use catamaran_emulators::acr::{AUDIENCE, Rights};
 use catamaran_emulators::{Acr, Options, Server, jwt};
-use catamaran_registry::{Client, Connection, Credentials, Identities, Limits, Rung, Surroundings};
+use catamaran_registry::{Client, Connection, Credentials, Identities, Limits, Stage, Surroundings};
 use serde_json::json;
 
 use crate::{ASSIGNED, DATA, Ground, HOST, RESOURCE, SYSTEM, SYSTEM_ASSIGNED, WORKLOAD, basic, probe, workload};
@@ -18,8 +18,8 @@ async fn works(ground: &Ground, client: &Client) {
     assert_eq!(Some(resolved.digest), listed[0].digest);
     let report = probe(client, &ground.canary()).await;
     assert_eq!(
-        (report.outcome, report.rung),
-        (Outcome::Reachable, Rung::Blob),
+        (report.outcome, report.stage),
+        (Outcome::Reachable, Stage::Blob),
         "{}",
         report.message
     );

@@ -1,6 +1,6 @@
 //! The client against an emulated Azure: registry, Entra ID and managed identities, over TLS on loopback.
 //!
-//! One named test for each cell of "credential kind × listing × limits × what a failing rung says".
+//! One named test for each cell of "credential kind × listing × limits × what a failing stage says".
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 

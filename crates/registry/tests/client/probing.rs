@@ -1,11 +1,11 @@
-//! The probe's ladder: each rung fails on its own, and the report says which.
+//! The stages of a probe: each stage fails on its own, and the report says which.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use catamaran_core::endpoint::{Outcome, Unavailable};
 use catamaran_core::policy::Provider;
-use catamaran_registry::{Budget, Client, Connection, Limits, ProbeReport, ProbeTarget, Rung};
+use catamaran_registry::{Budget, Client, Connection, Limits, ProbeReport, ProbeTarget, Stage};
 use catamaran_scripted_registry::{Auth, Certificate, Fault, IMAGE_INDEX, Registry, What, Wire};
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -33,7 +33,7 @@ fn down(why: Unavailable) -> Outcome {
 }
 
 #[tokio::test]
-async fn a_good_registry_is_reachable_up_to_the_last_rung() {
+async fn a_good_registry_is_reachable_up_to_the_last_stage() {
     for (host, provider) in [
         (AZURE, Provider::Azure),
         (GITHUB, Provider::GitHub),
@@ -42,16 +42,16 @@ async fn a_good_registry_is_reachable_up_to_the_last_rung() {
         let registry = registry_with_image().await;
         let report = probe(&registry, host, provider, false).await;
         assert_eq!(
-            (report.outcome, report.rung),
-            (Outcome::Reachable, Rung::Manifest),
+            (report.outcome, report.stage),
+            (Outcome::Reachable, Stage::Manifest),
             "{}",
             report.message
         );
         assert_eq!(registry.requests().len(), 3, "challenge, token, HEAD");
         let report = probe(&registry, host, provider, true).await;
         assert_eq!(
-            (report.outcome, report.rung),
-            (Outcome::Reachable, Rung::Blob),
+            (report.outcome, report.stage),
+            (Outcome::Reachable, Stage::Blob),
             "{}",
             report.message
         );
@@ -78,8 +78,8 @@ async fn an_expired_certificate_shows_at_the_next_probe() {
     registry.set_certificate(Certificate::Expired);
     let report = client.probe(&target, TIMEOUT).await;
     assert_eq!(
-        (report.outcome, report.rung),
-        (down(Unavailable::TlsError), Rung::Tls),
+        (report.outcome, report.stage),
+        (down(Unavailable::TlsError), Stage::Tls),
         "{}",
         report.message
     );
@@ -87,105 +87,115 @@ async fn an_expired_certificate_shows_at_the_next_probe() {
 
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "one table")]
-async fn each_rung_that_fails_is_named() {
+async fn each_stage_that_fails_is_named() {
     let cases = [
-        ("/token", What::status(503), down(Unavailable::ServerError), Rung::Token),
-        ("/token", What::status(401), Outcome::Unauthorized, Rung::Token),
+        (
+            "/token",
+            What::status(503),
+            down(Unavailable::ServerError),
+            Stage::Token,
+        ),
+        ("/token", What::status(401), Outcome::Unauthorized, Stage::Token),
         (
             "/token",
             What::error(403, "DENIED", "denied"),
             Outcome::Forbidden,
-            Rung::Token,
+            Stage::Token,
         ),
-        ("/token", What::Hang, down(Unavailable::Timeout), Rung::Token),
-        ("/token", What::Close, down(Unavailable::ConnectionFailed), Rung::Token),
+        ("/token", What::Hang, down(Unavailable::Timeout), Stage::Token),
+        ("/token", What::Close, down(Unavailable::ConnectionFailed), Stage::Token),
         (
             "/manifests/",
             What::status(500),
             down(Unavailable::ServerError),
-            Rung::Manifest,
+            Stage::Manifest,
         ),
         (
             "/manifests/",
             What::error(404, "MANIFEST_UNKNOWN", "?"),
             Outcome::CanaryNotFound,
-            Rung::Manifest,
+            Stage::Manifest,
         ),
         (
             "/manifests/",
             What::status(404),
             Outcome::CanaryNotFound,
-            Rung::Manifest,
+            Stage::Manifest,
         ),
-        ("/manifests/", What::status(401), Outcome::Unauthorized, Rung::Manifest),
-        ("/manifests/", What::Hang, down(Unavailable::Timeout), Rung::Manifest),
+        ("/manifests/", What::status(401), Outcome::Unauthorized, Stage::Manifest),
+        ("/manifests/", What::Hang, down(Unavailable::Timeout), Stage::Manifest),
         (
             "/manifests/",
             What::redirect(303, "https://10.0.0.1/x"),
             Outcome::RefusedByOperator,
-            Rung::Manifest,
+            Stage::Manifest,
         ),
         (
             "/manifests/",
             What::html(200),
             Outcome::UnexpectedAnswer,
-            Rung::Manifest,
+            Stage::Manifest,
         ),
-        ("/blobs/", What::status(503), down(Unavailable::ServerError), Rung::Blob),
-        ("/blobs/", What::status(403), Outcome::Forbidden, Rung::Blob),
-        ("/blobs/", What::Hang, down(Unavailable::Timeout), Rung::Blob),
-        ("/blobs/", What::Announced(100), Outcome::Reachable, Rung::Blob),
-        ("/blobs/", What::json(""), Outcome::UnexpectedAnswer, Rung::Blob),
+        (
+            "/blobs/",
+            What::status(503),
+            down(Unavailable::ServerError),
+            Stage::Blob,
+        ),
+        ("/blobs/", What::status(403), Outcome::Forbidden, Stage::Blob),
+        ("/blobs/", What::Hang, down(Unavailable::Timeout), Stage::Blob),
+        ("/blobs/", What::Announced(100), Outcome::Reachable, Stage::Blob),
+        ("/blobs/", What::json(""), Outcome::UnexpectedAnswer, Stage::Blob),
         (
             "/blobs/",
             What::redirect(307, "http://blobs.test/x"),
             Outcome::RefusedByOperator,
-            Rung::Blob,
+            Stage::Blob,
         ),
         (
             "/blobs/",
             What::redirect(307, "https://169.254.169.254/latest/meta-data"),
             Outcome::RefusedByOperator,
-            Rung::Blob,
+            Stage::Blob,
         ),
         (
             "/blobs/",
             What::redirect(307, "https://[fe80::1]/"),
             Outcome::RefusedByOperator,
-            Rung::Blob,
+            Stage::Blob,
         ),
         (
             "/blobs/",
             What::redirect(307, "https://127.0.0.1/"),
             Outcome::RefusedByOperator,
-            Rung::Blob,
+            Stage::Blob,
         ),
         (
             "/blobs/",
             What::redirect(307, "https://localhost/"),
             Outcome::RefusedByOperator,
-            Rung::Blob,
+            Stage::Blob,
         ),
         (
             "/blobs/",
             What::redirect(307, "https://10.0.0.1/"),
             Outcome::RefusedByOperator,
-            Rung::Blob,
+            Stage::Blob,
         ),
         (
             "/blobs/",
             What::redirect(307, "/v2/krateo/web/blobs/sha256:again"),
             Outcome::RefusedByOperator,
-            Rung::Blob,
+            Stage::Blob,
         ),
     ];
-    for (path, what, outcome, rung) in cases {
+    for (path, what, outcome, stage) in cases {
         let registry = registry_with_image().await;
         registry.fault(Fault::on(path, what.clone()));
         let report = probe(&registry, GITHUB, Provider::GitHub, true).await;
         assert_eq!(
-            (&report.outcome, report.rung),
-            (&outcome, rung),
+            (&report.outcome, report.stage),
+            (&outcome, stage),
             "{path} {what:?}: {}",
             report.message
         );
@@ -225,8 +235,8 @@ async fn each_failure_of_the_base_counts_without_a_canary() {
             .probe(&ProbeTarget::default(), TIMEOUT)
             .await;
         assert_eq!(
-            (report.outcome, report.rung),
-            (outcome, Rung::Challenge),
+            (report.outcome, report.stage),
+            (outcome, Stage::Challenge),
             "{what:?}: {}",
             report.message
         );
@@ -252,23 +262,28 @@ async fn base_is_asked_only_where_a_challenge_is_missing() {
 }
 
 #[tokio::test]
-async fn what_fails_before_http_is_placed_at_its_rung() {
+async fn what_fails_before_http_is_placed_at_its_stage() {
     let cases = [
-        (Wire::Silent, Certificate::Good, Unavailable::Timeout, Rung::Tls),
-        (Wire::Close, Certificate::Good, Unavailable::TlsError, Rung::Tls),
-        (Wire::Reset, Certificate::Good, Unavailable::ConnectionFailed, Rung::Tls),
-        (Wire::Plain, Certificate::Good, Unavailable::TlsError, Rung::Tls),
-        (Wire::Normal, Certificate::Expired, Unavailable::TlsError, Rung::Tls),
-        (Wire::Normal, Certificate::WrongName, Unavailable::TlsError, Rung::Tls),
+        (Wire::Silent, Certificate::Good, Unavailable::Timeout, Stage::Tls),
+        (Wire::Close, Certificate::Good, Unavailable::TlsError, Stage::Tls),
+        (
+            Wire::Reset,
+            Certificate::Good,
+            Unavailable::ConnectionFailed,
+            Stage::Tls,
+        ),
+        (Wire::Plain, Certificate::Good, Unavailable::TlsError, Stage::Tls),
+        (Wire::Normal, Certificate::Expired, Unavailable::TlsError, Stage::Tls),
+        (Wire::Normal, Certificate::WrongName, Unavailable::TlsError, Stage::Tls),
     ];
-    for (wire, certificate, why, rung) in cases {
+    for (wire, certificate, why, stage) in cases {
         let registry = registry_with_image().await;
         registry.set_wire(wire);
         registry.set_certificate(certificate);
         let report = probe(&registry, AZURE, Provider::Azure, false).await;
         assert_eq!(
-            (report.outcome, report.rung),
-            (down(why), rung),
+            (report.outcome, report.stage),
+            (down(why), stage),
             "{wire:?} {certificate:?}: {}",
             report.message
         );
@@ -301,8 +316,8 @@ async fn a_closed_port_fails_at_connect() {
     drop(listener);
     let report = probe_at(AZURE, Some(at)).await;
     assert_eq!(
-        (report.outcome, report.rung),
-        (down(Unavailable::ConnectionFailed), Rung::Connect)
+        (report.outcome, report.stage),
+        (down(Unavailable::ConnectionFailed), Stage::Connect)
     );
     assert_eq!(report.message, "GET https://kracr.azurecr.io/v2/: connection refused");
 }
@@ -322,8 +337,8 @@ async fn a_black_hole_fails_at_connect_when_the_time_is_over() {
     }
     let report = probe_at(AZURE, Some(at)).await;
     assert_eq!(
-        (report.outcome, report.rung),
-        (down(Unavailable::Timeout), Rung::Connect),
+        (report.outcome, report.stage),
+        (down(Unavailable::Timeout), Stage::Connect),
         "{}",
         report.message
     );
@@ -331,7 +346,7 @@ async fn a_black_hole_fails_at_connect_when_the_time_is_over() {
 }
 
 #[tokio::test]
-async fn a_dead_blob_host_fails_at_the_blob_rung() {
+async fn a_dead_blob_host_fails_at_the_blob_stage() {
     let registry = registry_with_image().await;
     registry.set_blob_host(Some("blobs.test"));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -345,8 +360,8 @@ async fn a_dead_blob_host_fails_at_the_blob_rung() {
     assert_eq!(report.outcome, Outcome::Reachable);
     let report = client.probe(&canary(&registry, true), TIMEOUT).await;
     assert_eq!(
-        (report.outcome, report.rung),
-        (down(Unavailable::ConnectionFailed), Rung::Blob),
+        (report.outcome, report.stage),
+        (down(Unavailable::ConnectionFailed), Stage::Blob),
         "{}",
         report.message
     );
@@ -390,8 +405,8 @@ async fn the_blob_of_an_index_is_found_through_its_first_manifest() {
         .probe(&target, TIMEOUT)
         .await;
     assert_eq!(
-        (report.outcome, report.rung),
-        (Outcome::Reachable, Rung::Blob),
+        (report.outcome, report.stage),
+        (Outcome::Reachable, Stage::Blob),
         "{}",
         report.message
     );
@@ -399,20 +414,20 @@ async fn the_blob_of_an_index_is_found_through_its_first_manifest() {
 }
 
 #[tokio::test]
-async fn without_a_canary_the_ladder_ends_at_the_token() {
+async fn probe_without_canary_ends_with_the_token() {
     let registry = registry_with_image().await;
     let anonymous = client(registry.connection(GITHUB, Provider::GitHub));
     let report = anonymous.probe(&ProbeTarget::default(), TIMEOUT).await;
-    assert_eq!((report.outcome, report.rung), (Outcome::Reachable, Rung::Challenge));
+    assert_eq!((report.outcome, report.stage), (Outcome::Reachable, Stage::Challenge));
 
     registry.set_account(Some(("user", "right")));
     let mut connection = registry.connection(GITHUB, Provider::GitHub);
     connection.credentials = basic("user", "wrong");
     let report = client(connection.clone()).probe(&ProbeTarget::default(), TIMEOUT).await;
-    assert_eq!((report.outcome, report.rung), (Outcome::Unauthorized, Rung::Token));
+    assert_eq!((report.outcome, report.stage), (Outcome::Unauthorized, Stage::Token));
     connection.credentials = basic("user", "right");
     let report = client(connection).probe(&ProbeTarget::default(), TIMEOUT).await;
-    assert_eq!((report.outcome, report.rung), (Outcome::Reachable, Rung::Token));
+    assert_eq!((report.outcome, report.stage), (Outcome::Reachable, Stage::Token));
 }
 
 #[tokio::test]
@@ -425,8 +440,8 @@ async fn without_a_canary_a_basic_credential_is_tried_at_the_base() {
         connection.credentials = basic("user", password);
         let report = client(connection).probe(&ProbeTarget::default(), TIMEOUT).await;
         assert_eq!(
-            (report.outcome, report.rung),
-            (outcome, Rung::Token),
+            (report.outcome, report.stage),
+            (outcome, Stage::Token),
             "{}",
             report.message
         );
@@ -439,8 +454,8 @@ async fn an_open_registry_needs_no_token() {
     registry.set_auth(Auth::Open);
     let report = probe(&registry, GENERIC, Provider::Generic, true).await;
     assert_eq!(
-        (report.outcome, report.rung),
-        (Outcome::Reachable, Rung::Blob),
+        (report.outcome, report.stage),
+        (Outcome::Reachable, Stage::Blob),
         "{}",
         report.message
     );
@@ -471,8 +486,8 @@ async fn a_slow_registry_is_reachable_while_it_answers_in_time() {
     let report = probe(&registry, GITHUB, Provider::GitHub, false).await;
     assert_eq!(report.outcome, down(Unavailable::Timeout));
     assert_eq!(
-        report.rung,
-        Rung::Token,
+        report.stage,
+        Stage::Token,
         "the challenge came after 1 s, the token would have after 2"
     );
     assert_eq!(report.message, "GET https://ghcr.io/token: no answer within 1.5s");

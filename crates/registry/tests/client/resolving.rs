@@ -2,7 +2,7 @@
 
 use catamaran_core::digest::Digest;
 use catamaran_core::policy::Provider;
-use catamaran_registry::{Class, Rung};
+use catamaran_registry::{Class, Stage};
 use catamaran_scripted_registry::{Auth, Fault, IMAGE_INDEX, Registry, What};
 use http::Method;
 
@@ -130,7 +130,7 @@ async fn a_lying_digest_is_found_by_the_sample() {
         "its word is taken"
     );
     let failure = client.resolve_verified("krateo/web", "1.0").await.unwrap_err();
-    assert_eq!((failure.class, failure.rung), (Class::LyingDigest, Rung::Manifest));
+    assert_eq!((failure.class, failure.stage), (Class::LyingDigest, Stage::Manifest));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use catamaran_core::endpoint::Unavailable;
 use catamaran_core::policy::Provider;
-use catamaran_registry::{Budget, Class, Client, Rung};
+use catamaran_registry::{Budget, Class, Client, Stage};
 use catamaran_scripted_registry::{Auth, Fault, What};
 use tokio::task::JoinSet;
 
@@ -39,8 +39,8 @@ async fn many_requests_at_once_share_one_refusal() {
     for found in tasks.join_all().await {
         let failure = found.unwrap_err();
         assert_eq!(
-            (failure.class, failure.rung),
-            (unavailable(Unavailable::ServerError), Rung::Token)
+            (failure.class, failure.stage),
+            (unavailable(Unavailable::ServerError), Stage::Token)
         );
     }
     assert_eq!(registry.count("/token"), 1);
@@ -73,7 +73,7 @@ async fn a_registry_that_refuses_every_token_is_asked_few_times() {
     registry.fault(Fault::on("/manifests/", What::challenge(challenge)));
     let client = client(registry.connection(GITHUB, Provider::GitHub));
     let failure = client.resolve("krateo/web", "1.0").await.unwrap_err();
-    assert_eq!((failure.class, failure.rung), (Class::Unauthorized, Rung::Manifest));
+    assert_eq!((failure.class, failure.stage), (Class::Unauthorized, Stage::Manifest));
     // The second token is shown again after a second, once in a minute.
     assert_eq!((registry.count("/manifests/"), registry.count("/token")), (3, 2));
     client.resolve("krateo/web", "1.0").await.unwrap_err();
@@ -157,7 +157,11 @@ async fn each_refusal_of_the_token_endpoint_has_its_class() {
         let mut connection = registry.connection(GITHUB, Provider::GitHub);
         connection.credentials = basic("user", "hunter22");
         let failure = client(connection).resolve("krateo/web", "1.0").await.unwrap_err();
-        assert_eq!((failure.class.clone(), failure.rung), (class, Rung::Token), "{what:?}");
+        assert_eq!(
+            (failure.class.clone(), failure.stage),
+            (class, Stage::Token),
+            "{what:?}"
+        );
         assert!(failure.message.starts_with("GET https://ghcr.io/token: "), "{failure}");
         assert!(!failure.message.contains("scope="), "{failure}");
     }

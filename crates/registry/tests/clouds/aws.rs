@@ -8,7 +8,7 @@ use catamaran_core::endpoint::Outcome;
 use catamaran_core::policy::Provider;
 use catamaran_emulators::{Answer, Aws, Clock, Ecr, Hosts, Memory, Options, Server};
 use catamaran_registry::aws::AwsIdentity;
-use catamaran_registry::{Budgets, Class, Client, Credentials, Keyring, ProbeTarget, PullError, Rung};
+use catamaran_registry::{Budgets, Class, Client, Credentials, Keyring, ProbeTarget, PullError, Stage};
 
 use super::{basic, connection, limits};
 
@@ -133,7 +133,7 @@ async fn a_repository_that_does_not_exist_is_absent() {
 }
 
 #[tokio::test]
-async fn the_ladder_is_climbed_with_a_password_that_is_fetched_once() {
+async fn diagnosis_fetches_the_password_once() {
     let ground = Ground::start().await;
     let digest = ground.memory.push(WEB, "1.0", "first");
     let target = ProbeTarget {
@@ -145,8 +145,8 @@ async fn the_ladder_is_climbed_with_a_password_that_is_fetched_once() {
     for _ in 0..3 {
         let report = client.probe(&target, Duration::from_secs(20)).await;
         assert_eq!(
-            (report.outcome, report.rung),
-            (Outcome::Reachable, Rung::Blob),
+            (report.outcome, report.stage),
+            (Outcome::Reachable, Stage::Blob),
             "{}",
             report.message
         );
@@ -206,8 +206,8 @@ async fn what_the_interface_refuses_is_told_by_its_name() {
         let client = ground.with_key();
         let failure = client.resolve(WEB, "1.0").await.unwrap_err();
         assert_eq!(
-            (failure.rung, &failure.class),
-            (Rung::Token, &class),
+            (failure.stage, &failure.class),
+            (Stage::Token, &class),
             "{name} {status}: {failure}"
         );
         assert!(failure.message.contains(said), "{failure}");
@@ -377,8 +377,8 @@ async fn looking_at_a_cache_never_pulls_anything_through() {
     };
     let report = client.probe(&target, Duration::from_secs(20)).await;
     assert_eq!(
-        (report.outcome, report.rung),
-        (Outcome::Reachable, Rung::Blob),
+        (report.outcome, report.stage),
+        (Outcome::Reachable, Stage::Blob),
         "{}",
         report.message
     );
@@ -404,8 +404,8 @@ async fn an_index_is_prewarmed_with_everything_it_leads_to() {
     };
     let report = client.probe(&target, Duration::from_secs(20)).await;
     assert_eq!(
-        (report.outcome, report.rung),
-        (Outcome::Reachable, Rung::Blob),
+        (report.outcome, report.stage),
+        (Outcome::Reachable, Stage::Blob),
         "{}",
         report.message
     );

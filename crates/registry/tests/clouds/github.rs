@@ -6,7 +6,7 @@ use std::time::Duration;
 use catamaran_core::endpoint::{Outcome, Unavailable};
 use catamaran_core::policy::Provider;
 use catamaran_emulators::{Answer, Clock, Ghcr, GithubRest, Hosts, Memory, Options, Server, ghcr, github_rest};
-use catamaran_registry::{Budgets, Class, Client, Credentials, ProbeTarget, Rung};
+use catamaran_registry::{Budgets, Class, Client, Credentials, ProbeTarget, Stage};
 
 use super::{basic, connection, limits};
 
@@ -76,7 +76,7 @@ async fn a_public_package_is_read_anonymously_and_still_with_a_token() {
 }
 
 #[tokio::test]
-async fn the_ladder_is_climbed_to_a_blob_on_another_host_that_sees_no_credential() {
+async fn diagnosis_sends_no_credential_to_the_host_of_blobs() {
     let ground = Ground::start().await;
     let digest = ground.memory.push(WEB, "1.0", "first");
     let target = ProbeTarget {
@@ -86,8 +86,8 @@ async fn the_ladder_is_climbed_to_a_blob_on_another_host_that_sees_no_credential
     };
     let report = ground.with_pat().probe(&target, Duration::from_secs(20)).await;
     assert_eq!(
-        (report.outcome, report.rung),
-        (Outcome::Reachable, Rung::Blob),
+        (report.outcome, report.stage),
+        (Outcome::Reachable, Stage::Blob),
         "{}",
         report.message
     );
@@ -185,7 +185,7 @@ async fn a_token_that_expires_is_refused_by_name_and_without_a_package_it_is_the
         .with_pat()
         .probe(&ProbeTarget::default(), Duration::from_secs(20))
         .await;
-    assert_eq!((report.outcome, report.rung), (Outcome::Unauthorized, Rung::Token));
+    assert_eq!((report.outcome, report.stage), (Outcome::Unauthorized, Stage::Token));
     assert!(
         report.message.ends_with("the credential is wrong or has expired"),
         "{}",
@@ -207,8 +207,8 @@ async fn a_denial_stays_what_it_is_when_asking_without_the_credential_fails() {
     ground.ghcr.fail("token", Answer::status("token", 503), 1);
     let failure = ground.with_pat().resolve(WEB, "1.0").await.unwrap_err();
     assert_eq!(
-        (failure.rung, failure.class.clone()),
-        (Rung::Token, Class::Forbidden),
+        (failure.stage, failure.class.clone()),
+        (Stage::Token, Class::Forbidden),
         "{failure}"
     );
     assert!(failure.message.ends_with("DENIED: denied"), "{failure}");
@@ -220,8 +220,8 @@ async fn a_private_package_without_a_credential_is_unauthorized() {
     ground.memory.push(WEB, "1.0", "first");
     let failure = ground.client(Credentials::Anonymous).list_tags(WEB).await.unwrap_err();
     assert_eq!(
-        (failure.rung, failure.class.clone()),
-        (Rung::Token, Class::Unauthorized),
+        (failure.stage, failure.class.clone()),
+        (Stage::Token, Class::Unauthorized),
         "{failure}"
     );
 }
@@ -304,8 +304,8 @@ async fn an_outage_of_the_token_endpoint_is_one() {
     ground.ghcr.fail("token", Answer::status("token", 503), 10);
     let failure = ground.with_pat().resolve(WEB, "1.0").await.unwrap_err();
     assert_eq!(
-        (failure.rung, failure.outcome()),
-        (Rung::Token, Outcome::Unavailable(Unavailable::ServerError)),
+        (failure.stage, failure.outcome()),
+        (Stage::Token, Outcome::Unavailable(Unavailable::ServerError)),
         "{failure}"
     );
 }

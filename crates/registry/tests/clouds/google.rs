@@ -11,7 +11,7 @@ use catamaran_emulators::{Clock, Gar, Google, Hosts, Memory, Options, Server, Tl
 use catamaran_registry::copy::Placed;
 use catamaran_registry::{
     Budget, Budgets, Class, Client, ClientError, Connection, Copied, Copier, CopyBudget, CopyError, CopyLimits,
-    CopySettings, Credentials, Failure, Identities, Image, Limits, ProbeTarget, PullError, Rung, Surroundings,
+    CopySettings, Credentials, Failure, Identities, Image, Limits, ProbeTarget, PullError, Stage, Surroundings,
 };
 use catamaran_scripted_registry::{Fault, IMAGE_MANIFEST, Registry, What};
 use serde_json::{Value, json};
@@ -180,8 +180,8 @@ async fn probe_with_the_pods_identity_reads_a_blob() {
     for _ in 0..3 {
         let report = client.probe(&target, Duration::from_secs(20)).await;
         assert_eq!(
-            (report.outcome, report.rung),
-            (Outcome::Reachable, Rung::Blob),
+            (report.outcome, report.stage),
+            (Outcome::Reachable, Stage::Blob),
             "{}",
             report.message
         );
@@ -277,7 +277,7 @@ async fn identity_that_gets_no_token_says_what_to_do() {
         assert!(failure.message.contains(words), "{failure}");
         let report = client.probe(&ProbeTarget::default(), Duration::from_secs(20)).await;
         assert_eq!(report.outcome, Outcome::CredentialsUnavailable, "{}", report.message);
-        assert_eq!(report.rung, Rung::Identity, "{}", report.message);
+        assert_eq!(report.stage, Stage::Identity, "{}", report.message);
     }
 }
 

@@ -1,5 +1,5 @@
 //! A canary for each kind of credential, sent to registries that repeat whatever they are sent: it is looked for in every
-//! failure, report and rung, in `Debug` of everything, and in the log with everything switched on.
+//! failure, report and stage, in `Debug` of everything, and in the log with everything switched on.
 
 use std::fmt::{Debug, Write as _};
 use std::io;
@@ -12,8 +12,8 @@ use catamaran_core::policy::Provider;
 use catamaran_registry::aws::AwsIdentity;
 use catamaran_registry::identity::{CloudToken, CloudTokens, TokenSource};
 use catamaran_registry::{
-    Budget, Client, ClientIdentity, Connection, Copier, CopyBudget, CopySettings, Credentials, Image, Keyring,
-    LadderTarget, ProbeTarget, Secret, azure, google,
+    Budget, Client, ClientIdentity, Connection, Copier, CopyBudget, CopySettings, Credentials, DiagnosisTarget, Image,
+    Keyring, ProbeTarget, Secret, azure, google,
 };
 use catamaran_scripted_registry::{Auth, Fault, Registry, What};
 use tracing_subscriber::filter::LevelFilter;
@@ -269,10 +269,10 @@ async fn everything(client: &Client, shown: &mut String) {
         show(&client.probe(&target, Duration::from_secs(10)).await);
     }
     for repository in [Some(REPOSITORY.to_owned()), None] {
-        let mut rungs = Vec::new();
-        let target = LadderTarget { repository, tag: None };
-        client.climb(&target, |rung| rungs.push(rung)).await;
-        show(&rungs);
+        let mut stages = Vec::new();
+        let target = DiagnosisTarget { repository, tag: None };
+        client.diagnose(&target, |stage| stages.push(stage)).await;
+        show(&stages);
     }
     let minted = client.pull_credential().await;
     show(&minted);

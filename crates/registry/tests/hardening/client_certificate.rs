@@ -2,7 +2,9 @@
 
 use catamaran_core::endpoint::Outcome;
 use catamaran_core::policy::Provider;
-use catamaran_registry::{Class, Client, ClientError, ClientIdentity, Connection, LadderTarget, ProbeTarget, Secret};
+use catamaran_registry::{
+    Class, Client, ClientError, ClientIdentity, Connection, DiagnosisTarget, ProbeTarget, Secret,
+};
 use catamaran_scripted_registry::{Auth, Clients, Registry};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 
@@ -122,7 +124,9 @@ async fn a_missing_or_unwelcome_certificate_is_told_and_is_no_outage() {
         let report = client.probe(&ProbeTarget::default(), limits().total).await;
         assert_eq!(report.outcome, Outcome::Unauthorized, "{name}: {report:?}");
         let mut last = None;
-        client.climb(&LadderTarget::default(), |rung| last = Some(rung)).await;
+        client
+            .diagnose(&DiagnosisTarget::default(), |stage| last = Some(stage))
+            .await;
         let told = last.unwrap().failure.unwrap();
         assert!(told.message.contains(words), "{name}: {told}");
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use catamaran_core::policy::Provider;
-use catamaran_registry::{Budgets, Client, Connection, LadderTarget, Limits};
+use catamaran_registry::{Budgets, Client, Connection, DiagnosisTarget, Limits};
 use catamaran_scripted_registry::{Fault, Registry, What};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -193,14 +193,14 @@ async fn asks_a_hostile_registry() {
     let before = peak();
     let start = Instant::now();
     for client in &clients {
-        let target = LadderTarget {
+        let target = DiagnosisTarget {
             repository: Some("krateo/web".to_owned()),
             tag: Some("1.0".to_owned()),
         };
         // One after the other, as a mirror does; what comes of it is told elsewhere.
         let _ = client.list_tags("krateo/web").await;
         let _ = client.resolve_verified("krateo/web", "1.0").await;
-        client.climb(&target, |_| {}).await;
+        client.diagnose(&target, |_| {}).await;
     }
     println!(
         "grown by {} KiB in {:?}",

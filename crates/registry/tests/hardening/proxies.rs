@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use catamaran_core::policy::Provider;
-use catamaran_registry::{Client, Connection, LadderTarget, ProbeTarget};
+use catamaran_registry::{Client, Connection, DiagnosisTarget, ProbeTarget};
 use catamaran_scripted_registry::Registry;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -95,7 +95,7 @@ async fn a_registry_is_reached_through_the_proxy_which_sees_its_name_and_nothing
         let out = seen(&registry, name, variables).await;
         assert!(out.contains("resolved: Ok"), "{out}");
         assert!(out.contains("probe: Reachable at Blob"), "{out}");
-        assert!(out.contains("last rung: Blob, failure: None"), "{out}");
+        assert!(out.contains("last stage: Blob, failure: None"), "{out}");
         assert!(out.contains("addresses: 0, proxy: Some(\"127.0.0.1\")"), "{out}");
         let heard = proxy.heard();
         let authority = if name.contains(':') {
@@ -145,7 +145,7 @@ async fn what_no_proxy_names_is_reached_directly() {
     let name = format!("localhost:{}", registry.address().port());
     let out = seen(&registry, &name, variables).await;
     assert!(
-        out.contains("resolved: Ok") && out.contains("last rung: Blob, failure: None"),
+        out.contains("resolved: Ok") && out.contains("last stage: Blob, failure: None"),
         "{out}"
     );
     assert!(out.contains("proxy: None"), "{out}");
@@ -182,7 +182,7 @@ async fn what_the_proxy_refuses_is_told_as_the_proxys() {
         let variables = vec![("HTTPS_PROXY", format!("http://{address}"))];
         let out = seen(&registry, "registry.test", variables).await;
         assert!(out.contains(probe) && out.contains(words), "{answer:?}: {out}");
-        assert!(out.contains("last rung: Connect, failure: Some("), "{answer:?}: {out}");
+        assert!(out.contains("last stage: Connect, failure: Some("), "{answer:?}: {out}");
         assert_eq!(registry.requests(), []);
     }
 }
@@ -208,18 +208,18 @@ async fn asks_as_the_environment_says() {
         fresh_token: true,
     };
     let report = client.probe(&target, std::time::Duration::from_secs(20)).await;
-    println!("probe: {:?} at {:?}: {}", report.outcome, report.rung, report.message);
-    let ladder = LadderTarget {
+    println!("probe: {:?} at {:?}: {}", report.outcome, report.stage, report.message);
+    let target = DiagnosisTarget {
         repository: Some("krateo/web".to_owned()),
         tag: None,
     };
     let mut last = None;
-    let print = |rung: catamaran_registry::Climbed| {
-        if let Some(catamaran_registry::ladder::Finding::Addresses { addresses, proxy }) = &rung.finding {
+    let print = |stage: catamaran_registry::StepResult| {
+        if let Some(catamaran_registry::steps::Finding::Addresses { addresses, proxy }) = &stage.finding {
             println!("addresses: {}, proxy: {proxy:?}", addresses.len());
         }
-        last = Some(format!("last rung: {:?}, failure: {:?}", rung.step, rung.failure));
+        last = Some(format!("last stage: {:?}, failure: {:?}", stage.step, stage.failure));
     };
-    client.climb(&ladder, print).await;
+    client.diagnose(&target, print).await;
     println!("{}", last.unwrap());
 }

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use catamaran_core::policy::Provider;
-use catamaran_registry::{Failure, LadderTarget, Rung, azure, github};
+use catamaran_registry::{DiagnosisTarget, Failure, Stage, azure, github};
 
 use super::*;
 
@@ -11,32 +11,32 @@ fn now() -> Timestamp {
     NOW.parse().unwrap()
 }
 
-fn ladder(provider: Provider, whose: Whose) -> Ladder {
-    Ladder {
+fn plan(provider: Provider, whose: Whose) -> Plan {
+    Plan {
         heading: "kracr.azurecr.io/web".to_owned(),
         registry: "kracr.azurecr.io".to_owned(),
         provider,
         whose,
         notes: Vec::new(),
         client: None,
-        target: LadderTarget::default(),
+        target: DiagnosisTarget::default(),
     }
 }
 
-fn well(step: Step, finding: Finding) -> Climbed {
-    Climbed {
+fn well(step: Step, finding: Finding) -> StepResult {
+    StepResult {
         step,
         finding: Some(finding),
         failure: None,
     }
 }
 
-fn describe(provider: Provider, rung: &Climbed) -> Line {
-    let ladder = ladder(provider, Whose::Own);
-    Describe::new(&ladder, now()).line(rung)
+fn describe(provider: Provider, checked: &StepResult) -> Line {
+    let plan = plan(provider, Whose::Own);
+    Describe::new(&plan, now()).line(checked)
 }
 
-fn certificates(days: i64) -> Climbed {
+fn certificates(days: i64) -> StepResult {
     let end = now() + Duration::from_hours(u64::try_from(days).unwrap() * 24 + 1);
     well(
         Step::Tls,
@@ -91,7 +91,7 @@ fn addresses_say_whether_they_are_private() {
     }
 }
 
-fn identity(kind: CredentialKind, minutes: Option<i64>) -> Climbed {
+fn identity(kind: CredentialKind, minutes: Option<i64>) -> StepResult {
     let expires = minutes.map(|minutes| now() + jiff::SignedDuration::from_mins(minutes));
     well(
         Step::Credential,
@@ -154,12 +154,12 @@ fn a_token_that_grants_less_than_was_asked_for_names_the_roles() {
     assert_eq!(describe(Provider::Azure, &admitted(&[])).mark, Mark::Well);
 }
 
-fn refused(step: Step) -> Climbed {
-    Climbed {
+fn refused(step: Step) -> StepResult {
+    StepResult {
         step,
         finding: None,
         failure: Some(Failure {
-            rung: Rung::Token,
+            stage: Stage::Token,
             class: Class::Unauthorized,
             status: Some(401),
             code: None,
@@ -182,8 +182,8 @@ fn what_only_the_operators_identity_may_do_could_not_be_told() {
         (Whose::Own, CredentialKind::ANONYMOUS, Mark::Failed),
     ];
     for (whose, kind, mark) in cases {
-        let ladder = ladder(Provider::Azure, whose);
-        let mut describe = Describe::new(&ladder, now());
+        let plan = plan(Provider::Azure, whose);
+        let mut describe = Describe::new(&plan, now());
         describe.line(&identity(kind, None));
         let line = describe.line(&refused(Step::Token));
         assert_eq!(line.mark, mark, "{line:?}");

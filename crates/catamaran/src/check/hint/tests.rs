@@ -5,7 +5,7 @@ const EXEC: &str = "kubectl -n catamaran-system exec deployment/catamaran -- /ca
 
 fn failure(class: Class, message: &str) -> Failure {
     Failure {
-        rung: catamaran_registry::Rung::Challenge,
+        stage: catamaran_registry::Stage::Challenge,
         class,
         status: None,
         code: None,
@@ -63,7 +63,7 @@ impl Case {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "one table")]
-fn each_failing_rung_says_what_to_run() {
+fn each_failing_step_says_what_to_run() {
     use catamaran_core::endpoint::Unavailable;
     let down = |why| Class::Unavailable(why);
     let (on_azure, on_github, generic, aws) = (Provider::Azure, Provider::GitHub, Provider::Generic, Provider::Aws);

@@ -158,7 +158,7 @@ fn not_asked(count: u64) -> Line {
 
 fn line(mark: Mark, text: String) -> Line {
     Line {
-        rung: STEP,
+        step: STEP,
         mark,
         text,
         details: Vec::new(),

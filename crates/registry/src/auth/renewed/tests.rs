@@ -22,7 +22,7 @@ impl Source {
                     value,
                     life: Duration::from_hours(1),
                 }),
-                Some(class) => Err(Failure::new(Rung::Identity, class, "down".to_owned())),
+                Some(class) => Err(Failure::new(Stage::Identity, class, "down".to_owned())),
             }
         })
     }

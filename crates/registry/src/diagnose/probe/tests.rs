@@ -1,4 +1,4 @@
-//! The rung below all others, which needs a resolver of its own. The rest is in tests/client/probing.rs.
+//! The stage below all others, which needs a resolver of its own. The rest is in tests/client/probing.rs.
 
 use std::future::pending;
 use std::io;
@@ -44,8 +44,8 @@ async fn probe(lookup: Lookup) -> ProbeReport {
 async fn a_name_that_does_not_resolve_fails_at_dns() {
     let report = probe(unknown).await;
     assert_eq!(
-        (report.outcome, report.rung),
-        (Outcome::Unavailable(Unavailable::DnsFailure), Rung::Dns)
+        (report.outcome, report.stage),
+        (Outcome::Unavailable(Unavailable::DnsFailure), Stage::Dns)
     );
     let message =
         r#"GET https://kracr.azurecr.io/v2/: failed to resolve "kracr.azurecr.io": Name or service not known"#;
@@ -56,8 +56,8 @@ async fn a_name_that_does_not_resolve_fails_at_dns() {
 async fn a_resolver_that_says_nothing_fails_at_dns_when_the_time_is_over() {
     let report = probe(silent).await;
     assert_eq!(
-        (report.outcome, report.rung),
-        (Outcome::Unavailable(Unavailable::Timeout), Rung::Dns)
+        (report.outcome, report.stage),
+        (Outcome::Unavailable(Unavailable::Timeout), Stage::Dns)
     );
     assert_eq!(
         report.message,
@@ -69,8 +69,8 @@ async fn a_resolver_that_says_nothing_fails_at_dns_when_the_time_is_over() {
 async fn a_name_that_leads_to_this_machine_is_refused_and_no_outage() {
     let report = probe(loopback).await;
     assert_eq!(
-        (report.outcome, report.rung),
-        (Outcome::RefusedByOperator, Rung::Dns),
+        (report.outcome, report.stage),
+        (Outcome::RefusedByOperator, Stage::Dns),
         "{}",
         report.message
     );

@@ -25,7 +25,7 @@ impl Advice for AwsAdvice {
     fn own_identity(&self, own: &OwnIdentity<'_>, _about: &About<'_>) -> String {
         let (exec, subject) = (own.exec, own.subject);
         format!(
-            "the operator uses its own identity: climb with it by `{exec}`. Let the role trust '{subject}' and give it \
+            "the operator uses its own identity: check with it by `{exec}`. Let the role trust '{subject}' and give it \
              AmazonEC2ContainerRegistryReadOnly"
         )
     }

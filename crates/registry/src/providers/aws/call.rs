@@ -20,7 +20,7 @@ use super::place::Place;
 use crate::budget::{Budget, Budgets};
 use crate::wire::ask::Ask;
 use crate::wire::error::ClientError;
-use crate::wire::failure::{Class, Failure, Rung, one_line};
+use crate::wire::failure::{Class, Failure, Stage, one_line};
 use crate::wire::reply::Reply;
 use crate::wire::tls::Trust;
 use crate::wire::transport::Http;
@@ -68,9 +68,9 @@ impl Ecr {
     }
 
     /// Calls within the budget.
-    pub(super) async fn call(&self, action: &str, input: Value, rung: Rung) -> Result<(HeaderMap, Bytes), Failure> {
+    pub(super) async fn call(&self, action: &str, input: Value, stage: Stage) -> Result<(HeaderMap, Bytes), Failure> {
         self.budget.acquire().await;
-        self.call_now(action, input, rung).await
+        self.call_now(action, input, stage).await
     }
 
     /// Calls at once: what a probe needs does not wait for scans.
@@ -78,12 +78,12 @@ impl Ecr {
         &self,
         action: &str,
         mut input: Value,
-        rung: Rung,
+        stage: Stage,
     ) -> Result<(HeaderMap, Bytes), Failure> {
         if action != "GetAuthorizationToken" {
             input["registryId"] = self.place.account.clone().into();
         }
-        let ask = self.signed(action, &input, rung).await?;
+        let ask = self.signed(action, &input, stage).await?;
         let reply = self.http.exchange(&ask).await?;
         if reply.status().is_success() {
             self.budget.succeeded();
@@ -97,7 +97,7 @@ impl Ecr {
         Err(failure)
     }
 
-    async fn signed(&self, action: &str, input: &Value, rung: Rung) -> Result<Ask, Failure> {
+    async fn signed(&self, action: &str, input: &Value, stage: Stage) -> Result<Ask, Failure> {
         let body = Bytes::from(input.to_string());
         let no_identity = |why: &str| {
             let message = format!(
@@ -105,7 +105,7 @@ impl Ecr {
                 self.place.api,
                 one_line(why)
             );
-            Failure::new(rung, Class::CredentialsUnavailable, message)
+            Failure::new(stage, Class::CredentialsUnavailable, message)
         };
         let request = Request::post(self.url.as_str())
             .header(CONTENT_TYPE, "application/x-amz-json-1.1")
@@ -115,7 +115,7 @@ impl Ecr {
         let (mut parts, ()) = request.map_err(|error| no_identity(&error.to_string()))?.into_parts();
         let signed = self.signer.sign(&mut parts, None).await;
         signed.map_err(|error| no_identity(&explain(&error)))?;
-        let mut ask = Ask::new(Method::POST, self.url.clone(), rung);
+        let mut ask = Ask::new(Method::POST, self.url.clone(), stage);
         // The connection names the host by itself.
         parts.headers.remove(http::header::HOST);
         ask.authorization = parts.headers.remove(http::header::AUTHORIZATION).map(sensitive);
@@ -144,7 +144,7 @@ struct Said {
 }
 
 async fn failure(reply: Reply, action: &str, most: u64) -> Failure {
-    let (status, rung, headers) = (reply.status(), reply.rung, reply.headers().clone());
+    let (status, stage, headers) = (reply.status(), reply.stage, reply.headers().clone());
     let sent = reply.sent.clone();
     let host = reply.url().host_str().unwrap_or_default().to_owned();
     let body = reply.body(most).await.unwrap_or_default();
@@ -170,7 +170,7 @@ async fn failure(reply: Reply, action: &str, most: u64) -> Failure {
         message.push_str(action);
     }
     Failure {
-        rung,
+        stage,
         class,
         status: Some(status.as_u16()),
         code: Some(kind).filter(|kind| !kind.is_empty()),

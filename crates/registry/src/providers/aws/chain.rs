@@ -19,7 +19,7 @@ use super::identity::AwsIdentity;
 use crate::auth::services::mounted;
 use crate::wire::ask::Ask;
 use crate::wire::error::ClientError;
-use crate::wire::failure::Rung;
+use crate::wire::failure::Stage;
 use crate::wire::tls::{self, Trust};
 use crate::wire::transport::Http;
 
@@ -148,7 +148,7 @@ impl HttpSend for Sender {
 impl Sender {
     async fn remote(&self, url: Url, request: http::Request<Bytes>) -> Result<(http::StatusCode, Bytes)> {
         let (parts, body) = request.into_parts();
-        let mut ask = Ask::new(parts.method, url, Rung::Token);
+        let mut ask = Ask::new(parts.method, url, Stage::Token);
         (ask.headers, ask.body) = (parts.headers, Some(body));
         let failed = |failure: crate::wire::failure::Failure| Error::unexpected(failure.message);
         let reply = self.http.exchange(&ask).await.map_err(failed)?;

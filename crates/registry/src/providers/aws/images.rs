@@ -7,7 +7,7 @@ use serde_json::json;
 use super::call::Ecr;
 use crate::tags::pages::{Gathered, Seen};
 use crate::tags::{ListedTag, Resolved};
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 use crate::wire::json;
 use crate::wire::path;
 
@@ -57,7 +57,7 @@ impl Ecr {
             if let Some(token) = &next {
                 input["nextToken"] = token.clone().into();
             }
-            let (_, body) = self.call("DescribeImages", input, Rung::Tags).await?;
+            let (_, body) = self.call("DescribeImages", input, Stage::Tags).await?;
             let (page, following) = read(&body).ok_or_else(|| self.broken("no list of images"))?;
             tags.add(page, limits).map_err(|why| self.broken(&why))?;
             let Some(token) = following else { break };
@@ -72,13 +72,13 @@ impl Ecr {
         path::check_repository(repository)?;
         path::check_reference(tag)?;
         let input = json!({ "repositoryName": repository, "imageIds": [{ "imageTag": tag }] });
-        let (_, body) = self.call("DescribeImages", input, Rung::Manifest).await?;
+        let (_, body) = self.call("DescribeImages", input, Stage::Manifest).await?;
         let page: Option<Page> = json::object(&body, json::FEW_VALUES);
         let page = page.ok_or_else(|| self.broken("no list of images"))?;
         let digest = page.image_details.iter().find_map(Image::digest);
         let digest = digest.ok_or_else(|| {
             let message = format!("DescribeImages of {}: {repository}:{tag} is archived", self.place.api);
-            Failure::new(Rung::Manifest, Class::Absent, message)
+            Failure::new(Stage::Manifest, Class::Absent, message)
         })?;
         Ok(Resolved {
             digest,
@@ -88,7 +88,7 @@ impl Ecr {
 
     pub(super) fn broken(&self, why: &str) -> Failure {
         let message = format!("{}: not Amazon's answer: {why}", self.place.api);
-        Failure::new(Rung::Tags, Class::Unexpected, message)
+        Failure::new(Stage::Tags, Class::Unexpected, message)
     }
 }
 

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::call::Ecr;
 use super::password;
 use crate::auth::pull::PullCredential;
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 use crate::wire::secret::Secret;
 
 /// After a failed renewal.
@@ -66,7 +66,7 @@ impl Ecr {
                 "GetAuthorizationToken of {}: no password that can be passed on",
                 self.place.api
             );
-            Failure::new(Rung::Token, Class::CredentialsUnavailable, message)
+            Failure::new(Stage::Token, Class::CredentialsUnavailable, message)
         })
     }
 
@@ -117,11 +117,11 @@ impl Ecr {
     }
 
     async fn fetch(&self) -> Result<HeaderValue, Failure> {
-        let fetched = self.call_now("GetAuthorizationToken", json!({}), Rung::Token).await;
+        let fetched = self.call_now("GetAuthorizationToken", json!({}), Stage::Token).await;
         let read = fetched.and_then(|(headers, body)| {
             password::read(&headers, &body, Instant::now()).ok_or_else(|| {
                 let message = format!("GetAuthorizationToken of {}: no password in the answer", self.place.api);
-                Failure::new(Rung::Token, Class::CredentialsUnavailable, message)
+                Failure::new(Stage::Token, Class::CredentialsUnavailable, message)
             })
         });
         match read {

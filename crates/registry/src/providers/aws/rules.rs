@@ -4,7 +4,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::call::Ecr;
-use crate::wire::failure::{Failure, Rung};
+use crate::wire::failure::{Failure, Stage};
 
 /// An account may have 50 rules.
 const MOST_PAGES: usize = 10;
@@ -37,7 +37,7 @@ impl Ecr {
             if let Some(token) = &next {
                 input["nextToken"] = token.clone().into();
             }
-            let (_, body) = self.call("DescribePullThroughCacheRules", input, Rung::Tags).await?;
+            let (_, body) = self.call("DescribePullThroughCacheRules", input, Stage::Tags).await?;
             let page: Page = serde_json::from_slice(&body).map_err(|_| self.broken("no list of rules"))?;
             if let Some(prefix) = page
                 .pull_through_cache_rules

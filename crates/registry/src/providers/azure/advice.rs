@@ -61,7 +61,7 @@ impl Advice for AzureAdvice {
             exec,
         } = own;
         format!(
-            "the operator uses its own identity: climb with it by `{exec}`. Give it a federated credential with the subject '{subject}' \
+            "the operator uses its own identity: check with it by `{exec}`. Give it a federated credential with the subject '{subject}' \
              (`az identity federated-credential create --subject {subject} ...`), and {}; or name a Secret of \
              namespace '{namespace}' in secretRef",
             roles(about.registry)

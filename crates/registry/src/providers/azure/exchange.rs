@@ -15,7 +15,7 @@ use crate::auth::renewed::{Fetched, Fresh, Renewed};
 use crate::protocol::site::Site;
 use crate::wire::answer;
 use crate::wire::ask::Ask;
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 use crate::wire::reply::Reply;
 use crate::wire::secret::Secret;
 use crate::wire::transport::Http;
@@ -192,7 +192,7 @@ fn ask(realm: &Url, service: Option<&str>, token: &Secret<String>) -> Ask {
         form.append_pair("tenant", &tenant);
     }
     form.append_pair("access_token", token.expose());
-    let mut ask = Ask::new(Method::POST, url(realm), Rung::Exchange);
+    let mut ask = Ask::new(Method::POST, url(realm), Stage::Exchange);
     ask.form = Some(Secret::new(form.finish()));
     ask
 }

@@ -9,7 +9,7 @@ use crate::protocol::Requests;
 use crate::protocol::listing::Listing;
 use crate::tags::{ListedTag, Lock};
 use crate::wire::ask::Ask;
-use crate::wire::failure::{Failure, Rung};
+use crate::wire::failure::{Failure, Stage};
 use crate::wire::json;
 use crate::wire::path;
 
@@ -120,7 +120,7 @@ pub(super) async fn lock_of(registry: &dyn Requests, repository: &str, tag: &str
 /// One document below `/acr/v1/{repository}`; `part` must consist of checked parts.
 async fn describe<T: DeserializeOwned>(registry: &dyn Requests, repository: &str, part: &str) -> Result<T, Failure> {
     let url = registry.site().url(&format!("/acr/v1/{repository}{part}"));
-    let mut ask = Ask::new(Method::GET, url, Rung::Tags);
+    let mut ask = Ask::new(Method::GET, url, Stage::Tags);
     ask.accept = Some("application/json");
     let reply = registry.get(ask, repository).await?;
     let broken = reply.not_a_registry("no description of what was asked for");

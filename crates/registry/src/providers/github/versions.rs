@@ -21,7 +21,7 @@ use crate::protocol::site::Site;
 use crate::tags::ListedTag;
 use crate::wire::answer;
 use crate::wire::ask::Ask;
-use crate::wire::failure::{Class, Failure, Rung};
+use crate::wire::failure::{Class, Failure, Stage};
 use crate::wire::reply::Reply;
 use crate::wire::secret::secret_header;
 use crate::wire::transport::Http;
@@ -164,7 +164,7 @@ impl Versions {
         number: usize,
         known: Option<&Arc<Page>>,
     ) -> Result<Arc<Page>, Failure> {
-        let mut ask = Ask::new(Method::GET, url(owner, repository, number)?, Rung::Tags);
+        let mut ask = Ask::new(Method::GET, url(owner, repository, number)?, Stage::Tags);
         ask.authorization = Some(self.authorization.clone());
         ask.headers
             .insert(ACCEPT, HeaderValue::from_static("application/vnd.github+json"));
@@ -298,7 +298,7 @@ fn url(owner: Owner, repository: &str, number: usize) -> Result<Url, Failure> {
     });
     built.ok_or_else(|| {
         let message = format!("failed to ask for the versions of {repository:?}: it names no account and package");
-        Failure::new(Rung::Tags, Class::BadReference, message)
+        Failure::new(Stage::Tags, Class::BadReference, message)
     })
 }
 

@@ -1,4 +1,4 @@
-//! The rung below all others, which needs a resolver of its own. The rest is in tests/client/ladder.rs.
+//! The first step, which needs a resolver of its own. The rest is in tests/client/steps.rs.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ fn loopback(_: String) -> Looking {
     Box::pin(async { Ok(vec![SocketAddr::from(([127, 0, 0, 1], 0))]) })
 }
 
-async fn only_rung(lookup: Lookup) -> Climbed {
+async fn only_step(lookup: Lookup) -> StepResult {
     let connection = Connection {
         registry: "kracr.azurecr.io".to_owned(),
         ..Connection::default()
@@ -33,13 +33,15 @@ async fn only_rung(lookup: Lookup) -> Climbed {
     let budget = Arc::new(Budget::per_minute(60));
     let client = Client::resolving_by(&connection, limits, &budget, &crate::Budgets::new(), lookup).unwrap();
     let mut seen = Vec::new();
-    client.climb(&LadderTarget::default(), |rung| seen.push(rung)).await;
+    client
+        .diagnose(&DiagnosisTarget::default(), |step| seen.push(step))
+        .await;
     assert_eq!(seen.len(), 1, "{seen:?}");
     seen.remove(0)
 }
 
 #[tokio::test]
-async fn a_name_that_leads_nowhere_is_the_only_rung() {
+async fn a_name_that_leads_nowhere_is_the_only_step() {
     let cases: [(Lookup, Class, &str); 3] = [
         (
             unknown,
@@ -54,9 +56,9 @@ async fn a_name_that_leads_nowhere_is_the_only_rung() {
         (loopback, Class::RefusedAddress, "refused to connect to 127.0.0.1"),
     ];
     for (lookup, class, words) in cases {
-        let rung = only_rung(lookup).await;
-        let failure = rung.failure.unwrap();
-        assert_eq!((rung.step, failure.class), (Step::Dns, class));
+        let result = only_step(lookup).await;
+        let failure = result.failure.unwrap();
+        assert_eq!((result.step, failure.class), (Step::Dns, class));
         assert!(failure.message.contains(words), "{}", failure.message);
     }
 }

@@ -1,4 +1,4 @@
-//! The ladder, climbed for a person: what stands between this machine and an image, rung by rung, with what was seen.
+//! Diagnosis for people: what a pull from this machine needs, step by step, with what was found.
 //!
 //! A probe says whether a registry serves; this says what it looks like on the way. It reports facts and leaves what to
 //! do about them to whoever asked.
@@ -21,7 +21,7 @@ use crate::tags::ListedTag;
 use crate::wire::address::{self, Kind};
 use crate::wire::ask::Ask;
 use crate::wire::broken;
-use crate::wire::failure::{Class, Failure, Rung, one_line};
+use crate::wire::failure::{Class, Failure, Stage, one_line};
 use crate::wire::transport::Http;
 
 mod certificate;
@@ -32,16 +32,16 @@ pub use granted::Granted;
 
 use certificate::Recorder;
 
-/// What to climb to.
+/// What to diagnose.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LadderTarget {
-    /// The repository's full path; without one the ladder ends at the token.
+pub struct DiagnosisTarget {
+    /// The repository's full path; without one the diagnosis ends with the token.
     pub repository: Option<String>,
     /// The tag to pull; absent: `latest` where there is one, else the last by name.
     pub tag: Option<String>,
 }
 
-/// The rungs, bottom first.
+/// The steps, bottom first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
     /// The registry's name has addresses.
@@ -65,7 +65,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// The rung in one word, for documents.
+    /// The step in one word, for documents.
     pub fn as_str(self) -> &'static str {
         match self {
             Step::Dns => "dns",
@@ -106,7 +106,7 @@ pub enum Wants {
     },
 }
 
-/// What was seen on a rung.
+/// What was seen on a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Finding {
     /// The registry's addresses.
@@ -146,28 +146,28 @@ pub enum Finding {
     Blob(String),
 }
 
-/// One rung that was tried.
+/// One step that was tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Climbed {
+pub struct StepResult {
     /// Which one.
     pub step: Step,
-    /// What was seen; of a failed rung perhaps a part.
+    /// What was seen; of a failed step perhaps a part.
     pub finding: Option<Finding>,
     /// Why it failed; then it is the last.
     pub failure: Option<Failure>,
 }
 
-impl Climbed {
-    fn well(step: Step, finding: Finding) -> Climbed {
-        Climbed {
+impl StepResult {
+    fn well(step: Step, finding: Finding) -> StepResult {
+        StepResult {
             step,
             finding: Some(finding),
             failure: None,
         }
     }
 
-    fn failed(step: Step, failure: Failure) -> Climbed {
-        Climbed {
+    fn failed(step: Step, failure: Failure) -> StepResult {
+        StepResult {
             step,
             finding: None,
             failure: Some(failure),
@@ -176,11 +176,11 @@ impl Climbed {
 }
 
 impl Client {
-    /// Climbs as far as it goes and tells each rung as soon as it is done: DNS, TCP, TLS, the challenge, the credential, a
-    /// token, the list of tags, a manifest, a blob. A rung that failed is the last one told.
+    /// Goes through the steps until one fails and reports each as soon as it is done: DNS, TCP, TLS, the challenge, the credential, a
+    /// token, the list of tags, a manifest, a blob. A step that failed is the last one reported.
     ///
     /// Connections and tokens are fresh, nothing waits for the budget, and each request has the client's limits.
-    pub async fn climb(&self, target: &LadderTarget, mut see: impl FnMut(Climbed)) {
+    pub async fn diagnose(&self, target: &DiagnosisTarget, mut see: impl FnMut(StepResult)) {
         let shared = self.shared();
         let recorder = Arc::new(Recorder::new(shared.trust.verifier.clone()));
         let limits = shared.session.http.limits.clone();
@@ -192,51 +192,51 @@ impl Client {
             Ok(http) => http,
             Err(error) => {
                 let class = Class::Unavailable(Unavailable::TlsError);
-                let failure = Failure::new(Rung::Tls, class, error.to_string());
-                return see(Climbed::failed(Step::Tls, failure));
+                let failure = Failure::new(Stage::Tls, class, error.to_string());
+                return see(StepResult::failed(Step::Tls, failure));
             }
         };
         let repository = target.repository.as_deref().unwrap_or_default();
-        let ladder = Ladder {
+        let diagnosis = Diagnosis {
             session: self.session(repository).afresh(Arc::new(http)),
             recorder,
             target,
         };
-        if let Err(last) = ladder.climb(&mut see).await {
+        if let Err(last) = diagnosis.diagnose(&mut see).await {
             see(*last);
         }
     }
 }
 
-struct Ladder<'t> {
+struct Diagnosis<'t> {
     session: Session,
     recorder: Arc<Recorder>,
-    target: &'t LadderTarget,
+    target: &'t DiagnosisTarget,
 }
 
-/// The rung that failed.
-type Fallen = Box<Climbed>;
+/// The step that failed.
+type FailedStep = Box<StepResult>;
 
-fn fallen(step: Step) -> impl FnOnce(Failure) -> Fallen {
-    move |failure| Box::new(Climbed::failed(step, failure))
+fn fallen(step: Step) -> impl FnOnce(Failure) -> FailedStep {
+    move |failure| Box::new(StepResult::failed(step, failure))
 }
 
-impl Ladder<'_> {
-    async fn climb(&self, see: &mut impl FnMut(Climbed)) -> Result<(), Fallen> {
-        see(Climbed::well(
+impl Diagnosis<'_> {
+    async fn diagnose(&self, see: &mut impl FnMut(StepResult)) -> Result<(), FailedStep> {
+        see(StepResult::well(
             Step::Dns,
             self.addresses().await.map_err(fallen(Step::Dns))?,
         ));
         self.reach(see).await?;
         let presented = self.session.provider.presented(&self.session.site.credentials);
-        see(Climbed::well(Step::Credential, Finding::Presented(presented)));
+        see(StepResult::well(Step::Credential, Finding::Presented(presented)));
         let admitted = self.admitted().await.map_err(fallen(Step::Token))?;
-        see(Climbed::well(Step::Token, admitted));
+        see(StepResult::well(Step::Token, admitted));
         let Some(repository) = &self.target.repository else {
             return Ok(());
         };
         let tags = self.tags(repository).await.map_err(fallen(Step::Tags))?;
-        see(Climbed::well(Step::Tags, Finding::Tags(tags.len())));
+        see(StepResult::well(Step::Tags, Finding::Tags(tags.len())));
         let (tag, manifest) = self.manifest(repository, &tags).await.map_err(fallen(Step::Manifest))?;
         let digest = manifest.digest.clone();
         let found = Finding::Manifest {
@@ -246,9 +246,9 @@ impl Ladder<'_> {
                 .media_type
                 .map(|name| one_line(&self.session.site.credentials.scrub(name))),
         };
-        see(Climbed::well(Step::Manifest, found));
+        see(StepResult::well(Step::Manifest, found));
         let byte = self.session.first_byte_below(repository, &digest).await;
-        see(Climbed::well(
+        see(StepResult::well(
             Step::Blob,
             Finding::Blob(byte.map_err(fallen(Step::Blob))?),
         ));
@@ -267,11 +267,11 @@ impl Ladder<'_> {
                 let late = |_| {
                     let class = Class::Unavailable(Unavailable::Timeout);
                     let message = format!("{request}: no answer from DNS within {limit:?}");
-                    Failure::new(Rung::Dns, class, message)
+                    Failure::new(Stage::Dns, class, message)
                 };
                 let found = tokio::time::timeout(limit, guard.resolve(host)).await.map_err(late);
                 found.and_then(|found| {
-                    let found = found.map_err(|error| broken::unresolved(&error, Rung::Dns, &request))?;
+                    let found = found.map_err(|error| broken::unresolved(&error, Stage::Dns, &request))?;
                     Ok(found.iter().map(SocketAddr::ip).collect())
                 })
             }
@@ -291,36 +291,36 @@ impl Ladder<'_> {
         })
     }
 
-    /// TCP, TLS and the challenge: the rungs of one request.
-    async fn reach(&self, see: &mut impl FnMut(Climbed)) -> Result<(), Fallen> {
+    /// TCP, TLS and the challenge: the steps of one request.
+    async fn reach(&self, see: &mut impl FnMut(StepResult)) -> Result<(), FailedStep> {
         let answer = self.session.challenge().await;
         let (reached, failure) = match answer {
-            Ok(()) => (Rung::Challenge, None),
+            Ok(()) => (Stage::Challenge, None),
             Err(failure) => (probe::place(&self.session, &failure).0, Some(failure)),
         };
         let certificates = || Finding::Certificates(self.recorder.certificates());
         if let Some(failure) = failure {
             let port = self.port();
             return Err(Box::new(match reached {
-                Rung::Dns => Climbed::failed(Step::Dns, failure),
-                Rung::Connect => Climbed::failed(Step::Connect, failure),
-                Rung::Tls => {
-                    see(Climbed::well(Step::Connect, Finding::Connected(port)));
-                    Climbed {
+                Stage::Dns => StepResult::failed(Step::Dns, failure),
+                Stage::Connect => StepResult::failed(Step::Connect, failure),
+                Stage::Tls => {
+                    see(StepResult::well(Step::Connect, Finding::Connected(port)));
+                    StepResult {
                         step: Step::Tls,
                         finding: Some(certificates()),
                         failure: Some(failure),
                     }
                 }
                 _ => {
-                    see(Climbed::well(Step::Connect, Finding::Connected(port)));
-                    see(Climbed::well(Step::Tls, certificates()));
-                    Climbed::failed(Step::Challenge, failure)
+                    see(StepResult::well(Step::Connect, Finding::Connected(port)));
+                    see(StepResult::well(Step::Tls, certificates()));
+                    StepResult::failed(Step::Challenge, failure)
                 }
             }));
         }
-        see(Climbed::well(Step::Connect, Finding::Connected(self.port())));
-        see(Climbed::well(Step::Tls, certificates()));
+        see(StepResult::well(Step::Connect, Finding::Connected(self.port())));
+        see(StepResult::well(Step::Tls, certificates()));
         let wants = match self.session.tokens.scheme() {
             Scheme::Unknown | Scheme::Open => Wants::Nothing,
             Scheme::Basic => Wants::Basic,
@@ -329,7 +329,7 @@ impl Ladder<'_> {
                 service: service.as_deref().map(one_line),
             },
         };
-        see(Climbed::well(Step::Challenge, Finding::Wants(wants)));
+        see(StepResult::well(Step::Challenge, Finding::Wants(wants)));
         Ok(())
     }
 
@@ -343,7 +343,7 @@ impl Ladder<'_> {
             (Scheme::Bearer { .. }, Some(repository)) => {
                 let scope = session.protocol.scope(repository);
                 let url = session.site.url(&format!("/v2/{repository}/tags/list"));
-                let ask = Ask::new(Method::GET, url, Rung::Tags);
+                let ask = Ask::new(Method::GET, url, Stage::Tags);
                 let header = session.authorize(&ask, About::reading(repository)).await?;
                 Ok(Finding::Admitted {
                     granted: header.as_ref().and_then(granted::granted),
@@ -373,7 +373,7 @@ impl Ladder<'_> {
         listed.unwrap_or_else(|_| {
             let class = Class::Unavailable(Unavailable::Timeout);
             let message = format!("failed to list the tags of {repository:?} within {} s", limit.as_secs());
-            Err(Failure::new(Rung::Tags, class, message))
+            Err(Failure::new(Stage::Tags, class, message))
         })
     }
 
@@ -385,7 +385,7 @@ impl Ladder<'_> {
         let tag = self.target.tag.clone().or_else(|| worth_pulling(tags));
         let tag = tag.ok_or_else(|| {
             let message = format!("{repository:?} has no tag that could be pulled");
-            Failure::new(Rung::Manifest, Class::NotFound, message)
+            Failure::new(Stage::Manifest, Class::NotFound, message)
         })?;
         let manifest = self.session.manifest(repository, &tag).await?;
         Ok((tag, manifest))

@@ -1,31 +1,35 @@
-//! The ladder against the scripted registry: what is seen on each rung, and where a climb ends.
+//! Diagnosis of the scripted registry: what is found at each step, and where it ends.
 
 use catamaran_core::endpoint::Unavailable;
 use catamaran_core::policy::Provider;
-use catamaran_registry::ladder::{Climbed, Finding, Step, Wants};
-use catamaran_registry::{Class, Client, Connection, CredentialKind, LadderTarget};
+use catamaran_registry::steps::{Finding, Step, StepResult, Wants};
+use catamaran_registry::{Class, Client, Connection, CredentialKind, DiagnosisTarget};
 use catamaran_scripted_registry::{Auth, Certificate, Fault, Registry, What, Wire};
 
 use crate::{AZURE, GENERIC, GITHUB, basic, brief, limits, registry_with_image, unavailable};
 
-async fn climb(connection: Connection, limits: catamaran_registry::Limits) -> Vec<Climbed> {
-    let target = LadderTarget {
+async fn diagnose(connection: Connection, limits: catamaran_registry::Limits) -> Vec<StepResult> {
+    let target = DiagnosisTarget {
         repository: Some("krateo/web".to_owned()),
         tag: None,
     };
-    climb_to(connection, limits, &target).await
+    diagnose_to(connection, limits, &target).await
 }
 
-async fn climb_to(connection: Connection, limits: catamaran_registry::Limits, target: &LadderTarget) -> Vec<Climbed> {
+async fn diagnose_to(
+    connection: Connection,
+    limits: catamaran_registry::Limits,
+    target: &DiagnosisTarget,
+) -> Vec<StepResult> {
     let client = Client::new(connection, limits).unwrap();
     let mut seen = Vec::new();
-    client.climb(target, |rung| seen.push(rung)).await;
+    client.diagnose(target, |step| seen.push(step)).await;
     seen
 }
 
-fn finding(seen: &[Climbed], step: Step) -> &Finding {
-    let rung = seen.iter().find(|rung| rung.step == step).unwrap();
-    rung.finding.as_ref().unwrap()
+fn finding(seen: &[StepResult], step: Step) -> &Finding {
+    let result = seen.iter().find(|result| result.step == step).unwrap();
+    result.finding.as_ref().unwrap()
 }
 
 const ALL: [Step; 9] = [
@@ -41,15 +45,19 @@ const ALL: [Step; 9] = [
 ];
 
 #[tokio::test]
-async fn a_good_registry_is_climbed_to_the_first_byte_of_a_blob() {
+async fn diagnosis_of_a_good_registry_ends_with_a_byte_of_a_blob() {
     let registry = registry_with_image().await;
     let digest = registry.push("krateo/web", "latest", "second");
     registry.set_account(Some(("bot", "hunter2")));
     let mut connection = registry.connection(AZURE, Provider::Azure);
     connection.credentials = basic("bot", "hunter2");
-    let seen = climb(connection, limits()).await;
-    assert_eq!(seen.iter().map(|rung| rung.step).collect::<Vec<_>>(), ALL, "{seen:#?}");
-    assert!(seen.iter().all(|rung| rung.failure.is_none()), "{seen:#?}");
+    let seen = diagnose(connection, limits()).await;
+    assert_eq!(
+        seen.iter().map(|result| result.step).collect::<Vec<_>>(),
+        ALL,
+        "{seen:#?}"
+    );
+    assert!(seen.iter().all(|result| result.failure.is_none()), "{seen:#?}");
     let Finding::Addresses { addresses, .. } = finding(&seen, Step::Dns) else {
         panic!()
     };
@@ -85,7 +93,7 @@ async fn a_good_registry_is_climbed_to_the_first_byte_of_a_blob() {
 }
 
 #[tokio::test]
-async fn without_a_repository_the_ladder_ends_at_the_token() {
+async fn diagnosis_without_repository_ends_with_the_token() {
     for (auth, wants) in [
         (Auth::Open, Some(Wants::Nothing)),
         (Auth::Basic, Some(Wants::Basic)),
@@ -96,7 +104,7 @@ async fn without_a_repository_the_ladder_ends_at_the_token() {
         registry.set_account(Some(("bot", "hunter2")));
         let mut connection = registry.connection(GENERIC, Provider::Generic);
         connection.credentials = basic("bot", "hunter2");
-        let seen = climb_to(connection, limits(), &LadderTarget::default()).await;
+        let seen = diagnose_to(connection, limits(), &DiagnosisTarget::default()).await;
         let last = seen.last().unwrap();
         assert_eq!((last.step, &last.failure), (Step::Token, &None), "{auth:?}");
         if let Some(wants) = wants {
@@ -110,7 +118,7 @@ type Script = fn(&Registry, &mut Connection);
 
 #[tokio::test]
 #[expect(clippy::too_many_lines, reason = "one table")]
-async fn each_failure_is_told_on_its_own_rung() {
+async fn each_failure_is_told_on_its_own_step() {
     let cases: [(&str, Script, Step, Class); 15] = [
         (
             "closed",
@@ -217,14 +225,14 @@ async fn each_failure_is_told_on_its_own_rung() {
         let mut connection = registry.connection(GITHUB, Provider::GitHub);
         connection.credentials = basic("bot", "hunter2");
         script(&registry, &mut connection);
-        let seen = climb(connection, brief()).await;
+        let seen = diagnose(connection, brief()).await;
         let last = seen.last().unwrap();
         let failure = last.failure.as_ref().unwrap_or_else(|| panic!("{name}: {seen:#?}"));
         assert_eq!((last.step, &failure.class), (step, &class), "{name}: {failure}");
-        let below: Vec<Step> = seen.iter().map(|rung| rung.step).collect();
+        let below: Vec<Step> = seen.iter().map(|result| result.step).collect();
         assert_eq!(below, ALL[..below.len()], "{name}");
         assert!(
-            seen[..seen.len() - 1].iter().all(|rung| rung.failure.is_none()),
+            seen[..seen.len() - 1].iter().all(|result| result.failure.is_none()),
             "{name}"
         );
         assert!(!format!("{seen:?}").contains("hunter2"), "{name}");
@@ -235,7 +243,7 @@ async fn each_failure_is_told_on_its_own_rung() {
 async fn a_certificate_that_is_not_trusted_is_shown_all_the_same() {
     let registry = registry_with_image().await;
     registry.set_certificate(Certificate::Expired);
-    let seen = climb(registry.connection(GITHUB, Provider::GitHub), brief()).await;
+    let seen = diagnose(registry.connection(GITHUB, Provider::GitHub), brief()).await;
     let Finding::Certificates(chain) = finding(&seen, Step::Tls) else {
         panic!()
     };
@@ -247,7 +255,7 @@ async fn a_port_that_nobody_listens_on_fails_at_connect() {
     let registry = registry_with_image().await;
     let connection = registry.connection(GITHUB, Provider::GitHub);
     drop(registry);
-    let seen = climb(connection, brief()).await;
+    let seen = diagnose(connection, brief()).await;
     let last = seen.last().unwrap();
     assert_eq!(last.step, Step::Connect, "{seen:#?}");
     assert_eq!(
@@ -260,7 +268,7 @@ async fn a_port_that_nobody_listens_on_fails_at_connect() {
 async fn a_repository_without_tags_ends_at_the_manifest() {
     let registry = registry_with_image().await;
     registry.untag("krateo/web", "1.0");
-    let seen = climb(registry.connection(GITHUB, Provider::GitHub), limits()).await;
+    let seen = diagnose(registry.connection(GITHUB, Provider::GitHub), limits()).await;
     let last = seen.last().unwrap();
     assert_eq!(last.step, Step::Manifest, "{seen:#?}");
     assert_eq!(*finding(&seen, Step::Tags), Finding::Tags(0));
