@@ -49,6 +49,10 @@ words! {
     /// Annotation of minted pull secrets: the registry that this one is for, as `host[:port]`.
     REGISTRY = "catamaran.dev/registry";
 
+    /// Annotation of Secrets of type `kubernetes.io/basic-auth`: the registries that the credentials are for, as `host[:port]`, several
+    /// separated by commas. They are sent to no other. You set it.
+    REGISTRY_HOST = "catamaran.dev/registry-host";
+
     /// Annotation of ConfigMaps and proof pods: the replica that wrote this part of the evidence, or made the pod.
     WRITTEN_BY = "catamaran.dev/written-by";
 

@@ -157,7 +157,8 @@ pub struct RegistrySide {
     pub prewarm: bool,
 
     /// The Secret with the operator's own credentials for this registry, in the operator's namespace: of type
-    /// kubernetes.io/dockerconfigjson or kubernetes.io/basic-auth.
+    /// kubernetes.io/dockerconfigjson, whose keys name the registry, or kubernetes.io/basic-auth, whose annotation
+    /// catamaran.dev/registry-host names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretName>,
 

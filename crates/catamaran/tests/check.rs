@@ -319,7 +319,10 @@ fn good_secrets(harness: &Harness) -> [(&'static str, (&'static str, Value)); 2]
     let base64 = base64::prelude::BASE64_STANDARD;
     let ca = secret("ca", &json!({"ca.crt": base64.encode(harness.registry.ca_pem())}));
     let account = json!({"username": base64.encode("bot"), "password": base64.encode("hunter2")});
-    [("ca", ("200 OK", ca)), ("pull", ("200 OK", secret("pull", &account)))]
+    let mut pull = secret("pull", &account);
+    pull["type"] = json!("kubernetes.io/basic-auth");
+    pull["metadata"]["annotations"] = json!({"catamaran.dev/registry-host": harness.registry.address().to_string()});
+    [("ca", ("200 OK", ca)), ("pull", ("200 OK", pull))]
 }
 
 #[tokio::test(flavor = "multi_thread")]

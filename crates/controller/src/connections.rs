@@ -388,8 +388,12 @@ mod tests {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 under_way.fetch_sub(1, Ordering::Relaxed);
                 let secret = json!({
-                    "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "pull", "resourceVersion": "1"},
-                    "data": {"username": "Ym90", "password": "aHVzaA=="},
+                    "apiVersion": "v1", "kind": "Secret",
+                    "metadata": {
+                        "name": "pull", "resourceVersion": "1",
+                        "annotations": {"catamaran.dev/registry-host": "kracr.azurecr.io,ghcr.io"},
+                    },
+                    "type": "kubernetes.io/basic-auth", "data": {"username": "Ym90", "password": "aHVzaA=="},
                 });
                 let body = kube::client::Body::from(secret.to_string().into_bytes());
                 Ok::<_, std::convert::Infallible>(http::Response::new(body))

@@ -26,7 +26,7 @@ mod wire;
 
 pub use auth::credentials::Credentials;
 pub use auth::identity::{self, Identities, Identity, Surroundings};
-pub use auth::keyring::{CredentialsError, Keyring};
+pub use auth::keyring::{CredentialsError, Keyring, names_host};
 pub use auth::kind::{CredentialKind, Presented, UnsupportedCredentials};
 pub use auth::pull::{PullCredential, PullError};
 pub use budget::{Budget, Budgets, CopyBudget};

@@ -15,6 +15,11 @@ pub const NOTIFICATIONS_KEY: &str = "a-secret-of-the-tests-alone";
 /// The path in front of every repository at ghcr.io.
 pub const ORGANISATION: &str = "devopskev";
 
+/// The annotations of a Secret whose user and password are for both registries.
+pub fn for_registries() -> Value {
+    json!({"catamaran.dev/registry-host": Registry::ALL.map(Registry::host).join(",")})
+}
+
 /// The image of a repository on one side, by the mirror's naming.
 pub fn image(on: Registry, repository: &str, tag: &str) -> String {
     format!("{}/{}:{tag}", on.host(), path(on, repository))

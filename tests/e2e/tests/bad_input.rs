@@ -33,7 +33,10 @@ pub const SCENARIOS: &[Scenario] = &[
 fn secret(name: &str, kind: &str, data: &Value) -> Value {
     json!({
         "apiVersion": "v1", "kind": "Secret", "type": kind, "stringData": data,
-        "metadata": {"name": name, "namespace": operator::NAMESPACE},
+        "metadata": {
+            "name": name, "namespace": operator::NAMESPACE,
+            "annotations": {"catamaran.dev/registry-host": Registry::Ghcr.host()},
+        },
     })
 }
 
@@ -42,6 +45,7 @@ fn mistakes_of_one_mirror_do_not_disturb_another(case: &Case<'_>) -> anyhow::Res
     case.mirror(|_| {})?;
     let wrong_type = format!("{}-wrong-type", case.name);
     let no_ca = format!("{}-no-ca", case.name);
+    let only_ghcr = format!("{}-only-ghcr", case.name);
     let ground = case.ground;
     delete_secret(case, &wrong_type)?;
     ground.apply(
@@ -52,7 +56,12 @@ fn mistakes_of_one_mirror_do_not_disturb_another(case: &Case<'_>) -> anyhow::Res
         operator::NAMESPACE,
         &secret(&no_ca, "Opaque", &json!({"something": "else"})),
     )?;
-    each_is_told(case, &wrong_type, &no_ca)?;
+    let login = json!({"username": "anyone", "password": "hunter2"});
+    ground.apply(
+        operator::NAMESPACE,
+        &secret(&only_ghcr, "kubernetes.io/basic-auth", &login),
+    )?;
+    each_is_told(case, [&wrong_type, &no_ca, &only_ghcr])?;
     a_corrected_secret_is_taken_up(case, &wrong_type)?;
     the_good_one_works(case)
 }
@@ -73,7 +82,7 @@ fn broken(name: &str, repository: &str) -> Value {
     manifests::mirror(&format!("broken-{name}"), &[repository])
 }
 
-fn each_is_told(case: &Case<'_>, wrong_type: &str, no_ca: &str) -> anyhow::Result<()> {
+fn each_is_told(case: &Case<'_>, [wrong_type, no_ca, only_ghcr]: [&str; 3]) -> anyhow::Result<()> {
     let named = |name: &str| json!({"name": name});
     let mut missing = broken("missing-secret", "a");
     missing["spec"]["primary"]["secretRef"] = named("nowhere");
@@ -81,11 +90,15 @@ fn each_is_told(case: &Case<'_>, wrong_type: &str, no_ca: &str) -> anyhow::Resul
     wrong["spec"]["fallback"]["secretRef"] = named(wrong_type);
     let mut without = broken("no-ca", "c");
     without["spec"]["primary"]["certSecretRef"] = named(no_ca);
+    let mut elsewhere = broken("other-host", "d");
+    elsewhere["spec"]["primary"]["secretRef"] = named(only_ghcr);
+    let advice = format!("secret {only_ghcr} catamaran.dev/registry-host=ghcr.io,kracr.azurecr.io");
     let overlap = broken("overlap", &case.name);
     for (mirror, reason, word) in [
         (missing, "SecretNotFound", "nowhere"),
         (wrong, "SecretInvalid", wrong_type),
         (without, "SecretInvalid", no_ca),
+        (elsewhere, "SecretInvalid", &advice),
         (overlap, "Overlapping", case.name.as_str()),
     ] {
         let name = mirror["metadata"]["name"].as_str().unwrap_or_default();

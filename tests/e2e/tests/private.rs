@@ -137,7 +137,7 @@ fn secrets_of_others(case: &Case<'_>) -> anyhow::Result<Vec<String>> {
     }
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/basic-auth",
-        "metadata": {"name": format!("{}-pull", case.name)},
+        "metadata": {"name": format!("{}-pull", case.name), "annotations": manifests::for_registries()},
         "stringData": {"username": username, "password": password},
     });
     case.ground.apply(operator::NAMESPACE, &secret)?;

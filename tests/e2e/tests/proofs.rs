@@ -112,7 +112,7 @@ fn workloads_run_from_the_primary(case: &Case<'_>, namespaces: &Namespaces) -> a
     let (username, password) = case.ground.cluster.credentials();
     let operators = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/basic-auth",
-        "metadata": {"name": format!("{}-pull", case.name)},
+        "metadata": {"name": format!("{}-pull", case.name), "annotations": manifests::for_registries()},
         "stringData": {"username": username, "password": password},
     });
     case.ground.apply(operator::NAMESPACE, &operators)?;

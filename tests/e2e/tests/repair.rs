@@ -7,7 +7,7 @@ use catamaran_cluster::{Registry, TestImage};
 use catamaran_e2e::ground::PATIENCE;
 use catamaran_e2e::runner::Scenario;
 use catamaran_e2e::view::{items, number, text};
-use catamaran_e2e::{Case, operator};
+use catamaran_e2e::{Case, manifests, operator};
 use serde_json::{Value, json};
 
 pub const SCENARIOS: &[Scenario] = &[Scenario {
@@ -44,7 +44,7 @@ pub fn credentials(case: &Case<'_>) -> anyhow::Result<String> {
     let (username, password) = case.ground.cluster.credentials();
     let secret = json!({
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/basic-auth",
-        "metadata": {"name": name, "namespace": operator::NAMESPACE},
+        "metadata": {"name": name, "namespace": operator::NAMESPACE, "annotations": manifests::for_registries()},
         "stringData": {"username": username, "password": password},
     });
     case.ground.apply(operator::NAMESPACE, &secret)?;

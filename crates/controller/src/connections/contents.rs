@@ -1,7 +1,12 @@
 //! What Secrets hold, in the forms that Kubernetes and its users give them.
 
-use catamaran_registry::{ClientIdentity, Credentials, Keyring, Secret as Redacted};
+use catamaran_api::annotations::REGISTRY_HOST;
+use catamaran_registry::{ClientIdentity, Credentials, Keyring, Secret as Redacted, names_host};
 use k8s_openapi::api::core::v1::Secret;
+
+/// The types of Secrets that hold credentials.
+const DOCKER_CONFIG: &str = "kubernetes.io/dockerconfigjson";
+const BASIC_AUTH: &str = "kubernetes.io/basic-auth";
 
 fn value<'s>(secret: &'s Secret, key: &str) -> Option<&'s [u8]> {
     secret
@@ -31,31 +36,64 @@ pub fn certificates(secret: &Secret) -> Result<(Option<Vec<u8>>, Option<ClientId
     Ok((authorities, identity))
 }
 
-/// The credentials in a Secret of type `kubernetes.io/dockerconfigjson` or `kubernetes.io/basic-auth`; else what is wrong
-/// with it.
+/// The credentials for `registry` in a Secret of type `kubernetes.io/dockerconfigjson` or `kubernetes.io/basic-auth`; else what is
+/// wrong with it. The Secret itself must say that it is for this registry: who writes a mirror chooses both the host and the Secret.
 pub fn credentials(secret: &Secret, registry: &str) -> Result<Keyring, String> {
-    if let Some(config) = value(secret, ".dockerconfigjson") {
-        return Keyring::from_docker_config_json(config, registry).map_err(|error| error.to_string());
-    }
-    match (value(secret, "username"), value(secret, "password")) {
-        (Some(username), Some(password)) => {
-            let text = |bytes: &[u8], key: &str| {
-                let text = std::str::from_utf8(bytes).map_err(|_| format!("the value of '{key}' is not UTF-8"))?;
-                Ok::<_, String>(text.trim_end_matches('\n').to_owned())
-            };
-            let password = Redacted::new(text(password, "password")?);
-            let credentials = Credentials::Basic {
-                username: text(username, "username")?,
-                password,
-            };
-            Ok(credentials.into())
+    match secret.type_.as_deref().unwrap_or("Opaque") {
+        DOCKER_CONFIG => {
+            let config = value(secret, ".dockerconfigjson").ok_or("'.dockerconfigjson' is empty")?;
+            Keyring::from_docker_config_json(config, registry).map_err(|error| error.to_string())
         }
-        _ => Err(format!(
-            "it is of type '{}', and has neither '.dockerconfigjson' nor 'username' and 'password'; \
-             create one with `kubectl create secret docker-registry`",
-            secret.type_.as_deref().unwrap_or("Opaque")
+        BASIC_AUTH => {
+            is_for(secret, registry)?;
+            basic_auth(secret)
+        }
+        other => Err(format!(
+            "it is of type '{other}', and only '{DOCKER_CONFIG}' and '{BASIC_AUTH}' are read; \
+             create one with `kubectl create secret docker-registry`"
         )),
     }
+}
+
+/// Whether a Secret names the registry in its annotation; else what to do.
+fn is_for(secret: &Secret, registry: &str) -> Result<(), String> {
+    let annotations = secret.metadata.annotations.as_ref();
+    let named = annotations
+        .and_then(|all| all.get(REGISTRY_HOST))
+        .map_or("", String::as_str);
+    let hosts: Vec<&str> = named
+        .split(',')
+        .map(str::trim)
+        .filter(|host| !host.is_empty())
+        .collect();
+    if hosts.iter().any(|host| names_host(host, registry)) {
+        return Ok(());
+    }
+    let state = if hosts.is_empty() {
+        format!("its annotation '{REGISTRY_HOST}' names no registry")
+    } else {
+        format!("its annotation '{REGISTRY_HOST}' names {} only", hosts.join(", "))
+    };
+    let all = [&hosts[..], &[registry]].concat().join(",");
+    let name = secret.metadata.name.as_deref().unwrap_or("NAME");
+    let namespace = secret.metadata.namespace.as_deref().unwrap_or("NAMESPACE");
+    Err(format!(
+        "{state}, so it is not sent to '{registry}'; if it is for that registry, run \
+         `kubectl -n {namespace} annotate --overwrite secret {name} {REGISTRY_HOST}={all}`"
+    ))
+}
+
+fn basic_auth(secret: &Secret) -> Result<Keyring, String> {
+    let text = |key: &str| {
+        let bytes = value(secret, key).ok_or(format!("'{key}' is missing or empty"))?;
+        let text = std::str::from_utf8(bytes).map_err(|_| format!("the value of '{key}' is not UTF-8"))?;
+        Ok::<_, String>(text.trim_end_matches('\n').to_owned())
+    };
+    let credentials = Credentials::Basic {
+        username: text("username")?,
+        password: Redacted::new(text("password")?),
+    };
+    Ok(credentials.into())
 }
 
 #[cfg(test)]
@@ -73,18 +111,73 @@ mod tests {
         }
     }
 
+    fn of_type(kind: &str, entries: &[(&str, &str)]) -> Secret {
+        Secret {
+            type_: Some(kind.to_owned()),
+            ..secret(entries)
+        }
+    }
+
+    fn docker_config(config: &str) -> Secret {
+        of_type(DOCKER_CONFIG, &[(".dockerconfigjson", config)])
+    }
+
+    fn basic_auth_for(hosts: Option<&str>) -> Secret {
+        let mut secret = of_type(BASIC_AUTH, &[("username", "bot"), ("password", "hush\n")]);
+        secret.metadata.annotations = hosts.map(|hosts| [(REGISTRY_HOST.to_owned(), hosts.to_owned())].into());
+        secret
+    }
+
     #[test]
-    fn a_basic_auth_secret_gives_credentials() {
-        let read = credentials(&secret(&[("username", "bot"), ("password", "hush\n")]), "ghcr.io").unwrap();
-        assert!(matches!(read.credentials, Credentials::Basic { ref username, .. } if username == "bot"));
-        assert!(!format!("{read:?}").contains("hush"));
+    fn a_basic_auth_secret_gives_credentials_to_the_hosts_that_it_names() {
+        let cases = [
+            ("ghcr.io", "ghcr.io"),
+            ("https://GHCR.io/", "ghcr.io"),
+            ("acme.azurecr.io, ghcr.io", "ghcr.io"),
+            ("registry.test:5000", "registry.test:5000"),
+            ("docker.io", "registry-1.docker.io"),
+        ];
+        for (hosts, registry) in cases {
+            let read = credentials(&basic_auth_for(Some(hosts)), registry).unwrap();
+            assert!(matches!(read.credentials, Credentials::Basic { ref username, .. } if username == "bot"));
+            assert!(!format!("{read:?}").contains("hush"));
+        }
+    }
+
+    #[test]
+    fn a_basic_auth_secret_is_refused_for_hosts_that_it_does_not_name() {
+        let cases = [
+            (None, "names no registry", "registry-host=evil.example`"),
+            (Some(" , "), "names no registry", "registry-host=evil.example`"),
+            (Some("ghcr.io"), "names ghcr.io only", "=ghcr.io,evil.example`"),
+            (Some("evil.example:5000"), " only, so it is not sent", "annotate"),
+            (Some("evil.example/team"), " only, so it is not sent", "annotate"),
+            (Some("*.example"), " only, so it is not sent", "annotate"),
+            (Some("not-evil.example"), " only, so it is not sent", "annotate"),
+        ];
+        for (hosts, state, advice) in cases {
+            let problem = credentials(&basic_auth_for(hosts), "evil.example").unwrap_err();
+            assert!(
+                problem.contains(state) && problem.contains(advice),
+                "{hosts:?}: {problem}"
+            );
+            assert!(!problem.contains("hush") && !problem.contains("bot"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_basic_auth_secret_with_an_empty_value_names_its_key() {
+        let mut secret = basic_auth_for(Some("ghcr.io"));
+        secret.data.as_mut().unwrap().remove("password");
+        let problem = credentials(&secret, "ghcr.io").unwrap_err();
+        assert!(problem.contains("'password' is missing or empty"), "{problem}");
     }
 
     #[test]
     fn a_docker_config_gives_credentials_of_exactly_this_registry() {
         let config = r#"{"auths":{"ghcr.io":{"username":"bot","password":"hush"}}}"#;
-        assert!(credentials(&secret(&[(".dockerconfigjson", config)]), "ghcr.io").is_ok());
-        let error = credentials(&secret(&[(".dockerconfigjson", config)]), "evil.example").unwrap_err();
+        assert!(credentials(&docker_config(config), "ghcr.io").is_ok());
+        let error = credentials(&docker_config(config), "evil.example").unwrap_err();
         assert!(!error.contains("hush"), "{error}");
     }
 
@@ -93,7 +186,7 @@ mod tests {
         let entry = r#"{"username":"bot","password":"hush"}"#;
         let other = r#"{"username":"other","password":"hush"}"#;
         let config = format!(r#"{{"auths":{{"registry.test/g/p1":{entry},"registry.test/g/p2":{other}}}}}"#);
-        let read = credentials(&secret(&[(".dockerconfigjson", &config)]), "registry.test").unwrap();
+        let read = credentials(&docker_config(&config), "registry.test").unwrap();
         for (path, user) in [
             ("g/p1/web", Some("bot")),
             ("g/p2/web", Some("other")),
@@ -134,8 +227,19 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_of_another_kind_says_what_to_create() {
-        let error = credentials(&secret(&[("token", "x")]), "ghcr.io").unwrap_err();
-        assert!(error.contains("kubectl create secret docker-registry"), "{error}");
+    fn a_secret_of_another_type_is_refused_and_says_what_to_create() {
+        let entries = [("username", "root"), ("password", "hush"), (".dockerconfigjson", "{}")];
+        for (kind, told) in [
+            (None, "'Opaque'"),
+            (Some("kubernetes.io/ssh-auth"), "'kubernetes.io/ssh-auth'"),
+        ] {
+            let mut secret = secret(&entries);
+            secret.type_ = kind.map(str::to_owned);
+            secret.metadata.annotations = Some([(REGISTRY_HOST.to_owned(), "ghcr.io".to_owned())].into());
+            let problem = credentials(&secret, "ghcr.io").unwrap_err();
+            assert!(problem.contains(told), "{problem}");
+            assert!(problem.contains("kubectl create secret docker-registry"), "{problem}");
+            assert!(!problem.contains("hush"), "{problem}");
+        }
     }
 }

@@ -116,6 +116,17 @@ impl Kind {
     }
 }
 
+/// The type of a Secret that holds these data.
+pub(super) fn type_of(data: &Value) -> &'static str {
+    if data.get(".dockerconfigjson").is_some() {
+        "kubernetes.io/dockerconfigjson"
+    } else if data.get("password").is_some() {
+        "kubernetes.io/basic-auth"
+    } else {
+        "Opaque"
+    }
+}
+
 /// The repository, as each side has it.
 pub(super) fn path(side: Side) -> &'static str {
     match side {

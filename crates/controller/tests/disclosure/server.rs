@@ -89,8 +89,10 @@ impl Server {
         let authorities = registries.as_ref().map(Registry::ca_pem);
         let secrets = scenario.kind.secrets(&authorities, broken).into_iter();
         let secrets = secrets.map(|(name, data)| {
-            let secret = json!({"apiVersion": "v1", "kind": "Secret", "data": data,
-                "metadata": {"name": name, "namespace": "catamaran-system", "resourceVersion": "1"}});
+            let host = scenario.kind.hosts().primary;
+            let secret = json!({"apiVersion": "v1", "kind": "Secret", "type": secrets::type_of(&data), "data": data,
+                "metadata": {"name": name, "namespace": "catamaran-system", "resourceVersion": "1",
+                             "annotations": {"catamaran.dev/registry-host": host}}});
             (name.to_owned(), secret)
         });
         Arc::new(Mutex::new(Server {

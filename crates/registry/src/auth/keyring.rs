@@ -182,6 +182,12 @@ impl Key {
     }
 }
 
+/// Whether `named`, written in any of the ways in which keys of a docker config are, is the host of `registry` (`host[:port]`): without
+/// wildcards and without a path. Docker Hub's names are one host.
+pub fn names_host(named: &str, registry: &str) -> bool {
+    !named.contains('*') && Key::of(named, registry).is_some_and(|key| key.path.is_empty())
+}
+
 /// The lower-case `host[:port]` of a key, without scheme and the port that https has anyway, and its path without the slash before it.
 fn split(key: &str) -> (String, String) {
     let key = key.trim();

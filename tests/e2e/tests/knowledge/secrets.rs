@@ -79,7 +79,8 @@ impl Subject<'_> {
 
     fn create(&self, kind: &str, data: &Value) -> anyhow::Result<()> {
         let secret = json!({
-            "apiVersion": "v1", "kind": "Secret", "type": kind, "stringData": data, "metadata": {"name": self.secret},
+            "apiVersion": "v1", "kind": "Secret", "type": kind, "stringData": data,
+            "metadata": {"name": self.secret, "annotations": manifests::for_registries()},
         });
         self.case.ground.apply(operator::NAMESPACE, &secret).map(drop)
     }
