@@ -61,6 +61,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end }}
 {{- end }}
 
+{{/* Requests of the operator's service account alone. */}}
+{{- define "catamaran.onlyOurselves" -}}
+- name: ourselves
+  expression: request.userInfo.username == 'system:serviceaccount:{{ .Release.Namespace }}:{{ include "catamaran.serviceAccountName" . }}'
+{{- end }}
+
+{{/* A list of names as a CEL expression. */}}
+{{- define "catamaran.celList" -}}
+{{ . | uniq | toJson | replace "\"" "'" }}
+{{- end }}
+
 {{/* A time such as 90m in seconds. */}}
 {{- define "catamaran.seconds" -}}
 {{- mul (regexFind "^[0-9]+" .) (get (dict "s" 1 "m" 60 "h" 3600) (regexFind "[hms]$" .)) }}

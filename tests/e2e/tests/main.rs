@@ -32,6 +32,7 @@ mod rights;
 mod rollouts;
 mod serial;
 mod spared;
+mod token;
 mod upgrade;
 
 use std::convert::Infallible;
@@ -174,6 +175,7 @@ fn lanes() -> Vec<Lane> {
         policies::SCENARIOS,
         quiet::SCENARIOS,
         spared::SCENARIOS,
+        token::SCENARIOS,
         lifecycle::SCENARIOS,
         rollouts::SCENARIOS,
     ];

@@ -5,6 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
 
+#[path = "rendering/admission.rs"]
+mod admission;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 

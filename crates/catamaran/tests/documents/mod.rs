@@ -242,8 +242,13 @@ fn the_chart_never_lets_the_operator_list_or_watch_secrets() {
             if !of_secrets {
                 continue;
             }
+            let find = |word: &str| rule.lines().find(|line| line.contains(word));
+            // What an admission policy is about grants nothing.
+            if find("operations:").is_some() {
+                continue;
+            }
             rules += 1;
-            let verbs = rule.lines().find(|line| line.contains("verbs:")).unwrap();
+            let verbs = find("verbs:").unwrap();
             let looks_around = ["list", "watch", "deletecollection", "'*'", "\"*\""]
                 .iter()
                 .any(|verb| verbs.contains(verb));

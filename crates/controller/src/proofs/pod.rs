@@ -18,6 +18,11 @@ use kube::Resource as _;
 /// What no image has: a container that is started ends at once with an error, and its image has been pulled by then.
 const NO_COMMAND: &str = "/catamaran-proof/never-runs";
 
+/// The label and the annotation that keep service meshes from adding a sidecar: it would have to be pulled and would not end, and the
+/// chart's admission policy refuses proof pods in which anything could run.
+const NO_ISTIO: (&str, &str) = ("sidecar.istio.io/inject", "false");
+const NO_LINKERD: (&str, &str) = ("linkerd.io/inject", "disabled");
+
 /// Nobody.
 const USER: i64 = 65_534;
 
@@ -41,8 +46,8 @@ impl Maker {
     }
 
     fn metadata(&self, mirror: &MirrorId, wanted: &ProofPod) -> ObjectMeta {
-        let labels = [(MANAGED_BY, MANAGER), (PROOF, &*mirror.name)];
-        let annotations = [(WRITTEN_BY, self.identity.as_str())];
+        let labels = [(MANAGED_BY, MANAGER), (PROOF, &*mirror.name), NO_ISTIO];
+        let annotations = [(WRITTEN_BY, self.identity.as_str()), NO_LINKERD];
         let pairs = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
             pairs
                 .iter()

@@ -206,6 +206,8 @@ fn pod_pulls_as_the_workload_does_and_can_do_nothing_else() {
         (&owner["kind"], &owner["uid"], &owner["controller"]),
         (&json!("RegistryMirror"), &json!("u1"), &json!(true))
     );
+    assert_eq!(pod["metadata"]["labels"]["sidecar.istio.io/inject"], "false");
+    assert_eq!(pod["metadata"]["annotations"]["linkerd.io/inject"], "disabled");
     let mut plain = wanted();
     plain.place.pull_secrets.clear();
     let pod = serde_json::to_value(Maker::new(String::new()).pod(&id(), &plain)).unwrap();
