@@ -7,6 +7,8 @@
 
 #[path = "rendering/admission.rs"]
 mod admission;
+#[path = "rendering/network.rs"]
+mod network;
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -10,7 +10,7 @@ use super::{chart, yaml};
 /// What may be written without a policy: status and Events are narrow already, and the operator asks what it is and may.
 const WITHOUT: [&str; 3] = ["registrymirrors/status", "registrymirrors/finalizers", "events"];
 
-fn rendered(values: &[&str]) -> Vec<Value> {
+pub(super) fn rendered(values: &[&str]) -> Vec<Value> {
     let chart = chart();
     let mut arguments = vec![
         "template",
@@ -29,7 +29,7 @@ fn rendered(values: &[&str]) -> Vec<Value> {
     documents.filter(|document| document.is_object()).collect()
 }
 
-fn of_kind<'d>(documents: &'d [Value], kind: &'d str) -> impl Iterator<Item = &'d Value> {
+pub(super) fn of_kind<'d>(documents: &'d [Value], kind: &'d str) -> impl Iterator<Item = &'d Value> {
     documents.iter().filter(move |document| document["kind"] == kind)
 }
 
