@@ -127,15 +127,34 @@ fn try_each(case: &Case<'_>) -> anyhow::Result<()> {
     let stranger = ["--as=carol"];
     let registry = r#"{"spec":{"fallback":{"registry":"evil.example.com"}}}"#;
     let prefix = r#"{"spec":{"fallback":{"prefix":"elsewhere"}}}"#;
-    let selector = r#"{"spec":{"namespaceSelector":{"matchLabels":{"team":"team-b"}}}}"#;
+    let administrators = [
+        prefix,
+        r#"{"spec":{"namespaceSelector":{"matchLabels":{"team":"team-b"}}}}"#,
+        r#"{"spec":{"repositories":[{"name":"web"}]}}"#,
+        r#"{"spec":{"healthCheck":{"periodSeconds":60}}}"#,
+        r#"{"spec":{"parity":{"interval":"10m"}}}"#,
+        r#"{"spec":{"proof":{"mode":"Pull"}}}"#,
+        r#"{"spec":{"repair":{"missingTags":"Copy"}}}"#,
+        r#"{"spec":{"failback":{"mode":"Manual"},"repair":{"missingTags":"Copy"}}}"#,
+    ];
     let setting = r#"{"spec":{"failback":{"mode":"Manual"}}}"#;
+    let settings = [
+        setting,
+        r#"{"spec":{"suspend":true}}"#,
+        r#"{"spec":{"active":"Fallback","activeUntil":"2126-12-01T04:00:00Z"}}"#,
+        r#"{"spec":{"rewrite":{"mode":"Audit"}}}"#,
+        r#"{"spec":{"rescue":{"mode":"Off"}}}"#,
+        r#"{"metadata":{"annotations":{"catamaran.dev/reconcile-requested-at":"now"}}}"#,
+    ];
     let words = "for administrators to change";
     // The policy and the aggregated role take effect within seconds of their creation.
     until_refused(case, &team, registry, words)?;
-    for change in [prefix, selector] {
-        refused(patch(case, &team, "team-a", change), words)?;
+    for change in administrators {
+        refused(patch(case, &team, "team-a", change), words).with_context(|| change.to_owned())?;
     }
-    patch(case, &team, "team-a", setting)?;
+    for change in settings {
+        patch(case, &team, "team-a", change)?;
+    }
     patch(case, &platform, "team-a", prefix)?;
     refused(patch(case, &stranger, "team-a", setting), "forbidden")?;
     refused(patch(case, &team, &case.name, setting), "forbidden")?;
