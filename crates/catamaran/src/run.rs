@@ -17,10 +17,12 @@ use catamaran_controller::publish::{
     WatchFreshness, serve_view,
 };
 use catamaran_controller::pull_secrets;
+use catamaran_controller::reviews::Reviews;
 use catamaran_controller::writes::WriteLimits;
 use catamaran_core::routing::RouteTable;
 use catamaran_lease::{Leadership, LeaseSettings};
 use catamaran_registry::Budgets;
+use catamaran_webhook::metrics::Outcome;
 use catamaran_webhook::server::{AllowedClients, Tls, connection_limits};
 use catamaran_webhook::{Admission, View};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -183,6 +185,7 @@ impl Parts {
             arguments.read_workloads,
             proofs.namespaces(),
         );
+        let counted = Arc::<catamaran_webhook::metrics::Metrics>::default();
         let context = Arc::new(Context {
             namespace: arguments.namespace.clone(),
             clock,
@@ -195,6 +198,7 @@ impl Parts {
             recorder: context::recorder(client.clone(), &arguments.pod_name),
             writes: WriteLimits::default(),
             metrics: Arc::default(),
+            reviews: reviews(&arguments.pod_name, &counted),
             client,
         });
         let mirrors = MirrorsContext {
@@ -205,7 +209,6 @@ impl Parts {
             proofs,
         };
         let view = Arc::new(View::new(Instant::now()));
-        let counted = Arc::<catamaran_webhook::metrics::Metrics>::default();
         let admission = Arc::new(Admission::new(
             Arc::clone(&view),
             account.username,
@@ -316,6 +319,7 @@ impl Parts {
             leadership: self.context.leadership.clone(),
             recorder: self.context.recorder.clone(),
             metrics: Arc::clone(&self.context.metrics),
+            reviews: Arc::clone(&self.context.reviews),
             reports: Arc::clone(&self.tasks) as _,
         };
         let name = ReplicaName {
@@ -362,6 +366,13 @@ impl Parts {
             webhook: served,
         }
     }
+}
+
+/// The reviews that this replica's webhook counts, for the leader to hold against pods.
+fn reviews(name: &str, counted: &Arc<catamaran_webhook::metrics::Metrics>) -> Arc<Reviews> {
+    let counted = Arc::clone(counted);
+    let all = move || Outcome::ALL.iter().map(|outcome| counted.reviews(*outcome)).sum();
+    Arc::new(Reviews::new(name, all))
 }
 
 async fn serve_webhook(

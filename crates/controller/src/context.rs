@@ -13,6 +13,7 @@ use crate::connections::Connections;
 use crate::events::CONTROLLER;
 use crate::metrics::Metrics;
 use crate::publish::{EvidenceStore, FlipStore, LocalEvidence};
+use crate::reviews::Reviews;
 use crate::writes::WriteLimits;
 
 /// What the parts of the controller share.
@@ -41,6 +42,8 @@ pub struct Context {
     pub writes: WriteLimits,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What all replicas count of admission reviews.
+    pub reviews: Arc<Reviews>,
 }
 
 impl Context {

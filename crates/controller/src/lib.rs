@@ -6,7 +6,7 @@
 //! Modules in reading order: [`publish`] watches mirrors and keeps the snapshot and the evidence; [`mirrors`] runs one task for each
 //! mirror, which feeds its machine and carries out its effects; [`endpoints`] probes each registry once for all of them; [`pods`] reads pods, rescues those that wait for an image, and says
 //! what is in use; [`proofs`] makes pods that pull from the fallback; [`pull_secrets`] mints credentials for pods; [`notifications`] takes a registry's notification as a reason to look
-//! at a tag. [`connections`] turns Secrets into registry clients; [`writes`] limits how many writes are under way; [`context`], [`clock`], [`events`] and [`metrics`] are shared.
+//! at a tag. [`connections`] turns Secrets into registry clients; [`writes`] limits how many writes are under way; [`reviews`] notices when the webhook is not asked; [`context`], [`clock`], [`events`] and [`metrics`] are shared.
 
 pub mod clock;
 pub mod connections;
@@ -24,6 +24,7 @@ pub mod pods;
 pub mod proofs;
 pub mod publish;
 pub mod pull_secrets;
+pub mod reviews;
 #[cfg(test)]
 #[path = "../tests/testbed/mod.rs"]
 mod testbed;

@@ -108,6 +108,7 @@ pub struct Metrics {
     rescues: Family<KindLabels, Counter>,
     waiting_pods: Gauge,
     waiting_pods_left_out: Counter,
+    webhook_silent: Gauge,
     copies: Family<KindLabels, Counter>,
     copied_blobs: Family<KindLabels, Counter>,
     copied_bytes: Family<MirrorLabels, Counter>,
@@ -143,6 +144,7 @@ impl Default for Metrics {
             rescues: Family::default(),
             waiting_pods: Gauge::default(),
             waiting_pods_left_out: Counter::default(),
+            webhook_silent: Gauge::default(),
             copies: Family::default(),
             copied_blobs: Family::default(),
             copied_bytes: Family::default(),
@@ -253,6 +255,11 @@ impl Metrics {
             "waiting_pods_left_out",
             "Waiting pods that were not kept because there are too many; they are not re-pointed",
             self.waiting_pods_left_out.clone(),
+        );
+        registry.register(
+            "webhook_silent",
+            "1 while no admission review reaches any replica although pods of mirrors are created",
+            self.webhook_silent.clone(),
         );
     }
 
@@ -410,6 +417,11 @@ impl Metrics {
     pub(crate) fn waiting_pods(&self, kept: usize, left_out: u64) {
         self.waiting_pods.set(i64::try_from(kept).unwrap_or(i64::MAX));
         self.waiting_pods_left_out.inc_by(left_out);
+    }
+
+    /// Notes whether the webhook is not asked about pods that are created.
+    pub(crate) fn webhook_silent(&self, is_silent: bool) {
+        self.webhook_silent.set(i64::from(is_silent));
     }
 
     /// Counts an attempt to copy a tag: `Copied`, `AlreadyThere`, or the reason why it failed.

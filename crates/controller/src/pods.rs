@@ -45,6 +45,7 @@ use kube::runtime::events::Recorder;
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Metrics;
+use crate::reviews::Reviews;
 use catamaran_lease::{self as lease, Leadership};
 
 pub use in_use::{Census, CensusError, CensusTask, census};
@@ -67,6 +68,8 @@ pub struct PodsContext {
     pub recorder: Recorder,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What is said of pods that the webhook should have been asked about.
+    pub reviews: Arc<Reviews>,
     /// What mirrors are told, and asked.
     pub reports: Arc<dyn PodReports>,
 }

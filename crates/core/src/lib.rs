@@ -8,7 +8,8 @@
 //! [`selector`] are the terms; [`policy`] is what a user asked for, parsed; [`endpoint`] is what probes say of a registry;
 //! [`pod`] is what of a pod decides about its images;
 //! [`routing`] says where an image reference is sent, by the evidence of what each side holds; [`rescue`] plans what is done
-//! for a pod that waits for an image; [`mirror`] owns everything that is known of one mirror and decides.
+//! for a pod that waits for an image; [`mirror`] owns everything that is known of one mirror and decides. [`reviews`] says whether the
+//! webhook is asked at all.
 
 pub mod digest;
 pub mod endpoint;
@@ -17,6 +18,7 @@ pub mod pod;
 pub mod policy;
 pub mod reference;
 pub mod rescue;
+pub mod reviews;
 pub mod routing;
 pub mod selector;
 pub mod side;

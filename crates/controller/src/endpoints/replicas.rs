@@ -20,7 +20,6 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::Endpoints;
-use crate::clock::Clock;
 use crate::context::Context;
 
 /// Between two heartbeats. A replica counts as gone after two and a half.
@@ -31,6 +30,9 @@ const LEAST_GAP: Duration = Duration::from_millis(100);
 
 /// The annotation with what a replica sees.
 const SEEN: &str = "catamaran.dev/endpoints";
+
+/// The annotation with how many admission reviews it has answered.
+const REVIEWS: &str = "catamaran.dev/reviews";
 
 /// The annotation with its node.
 const NODE: &str = "catamaran.dev/node";
@@ -84,19 +86,19 @@ pub async fn run(context: Arc<Context>, endpoints: Arc<Endpoints>, name: Replica
     let api: Api<Lease> = Api::namespaced(context.client.clone(), &context.namespace);
     tokio::select! {
         () = shutdown.cancelled() => {}
-        () = hear(api.clone(), &endpoints, &name, context.clock) => {}
-        () = tell(api, &endpoints, &name, context.clock) => {}
+        () = hear(api.clone(), &context, &endpoints, &name) => {}
+        () = tell(api, &context, &endpoints, &name) => {}
     }
 }
 
-async fn tell(api: Api<Lease>, endpoints: &Endpoints, name: &ReplicaName, clock: Clock) {
+async fn tell(api: Api<Lease>, context: &Context, endpoints: &Endpoints, name: &ReplicaName) {
     let mut complained = false;
     let mut said = false;
     loop {
         let reports = endpoints.reports();
         // Where there is no mirror there is nothing to say.
         if said || !reports.is_empty() {
-            let lease = lease(name, &reports, clock.now());
+            let lease = lease(name, &reports, context.reviews.count(), context.clock.now());
             let patch = PatchParams::apply("catamaran-replica").force();
             let written = api.patch(&name.pod, &patch, &Patch::Apply(&lease)).await;
             if let Err(error) = &written
@@ -115,7 +117,7 @@ async fn tell(api: Api<Lease>, endpoints: &Endpoints, name: &ReplicaName, clock:
     }
 }
 
-fn lease(name: &ReplicaName, reports: &BTreeMap<String, Report>, now: Timestamp) -> serde_json::Value {
+fn lease(name: &ReplicaName, reports: &BTreeMap<String, Report>, reviews: u64, now: Timestamp) -> serde_json::Value {
     let seen = |report: &Report| Said {
         age: u64::try_from(now.duration_since(report.at).as_millis()).unwrap_or_default(),
         fails: report.fails,
@@ -135,7 +137,7 @@ fn lease(name: &ReplicaName, reports: &BTreeMap<String, Report>, now: Timestamp)
         "metadata": {
             "name": name.pod,
             "labels": {"app.kubernetes.io/managed-by": "catamaran", OF: name.lease},
-            "annotations": {NODE: name.node, SEEN: seen},
+            "annotations": {NODE: name.node, SEEN: seen, REVIEWS: reviews.to_string()},
             "ownerReferences": owner.unwrap_or_default(),
         },
         "spec": {
@@ -146,7 +148,7 @@ fn lease(name: &ReplicaName, reports: &BTreeMap<String, Report>, now: Timestamp)
     })
 }
 
-async fn hear(api: Api<Lease>, endpoints: &Endpoints, name: &ReplicaName, clock: Clock) {
+async fn hear(api: Api<Lease>, context: &Context, endpoints: &Endpoints, name: &ReplicaName) {
     let config = watcher::Config::default()
         .labels(&format!("{OF}={}", name.lease))
         .timeout(25);
@@ -160,6 +162,7 @@ async fn hear(api: Api<Lease>, endpoints: &Endpoints, name: &ReplicaName, clock:
                 let replica: Arc<str> = lease.name_any().into();
                 seen.0.remove(&replica);
                 endpoints.gone(&replica);
+                context.reviews.gone(&replica);
                 continue;
             }
             Ok(Event::Init | Event::InitDone) => continue,
@@ -171,7 +174,8 @@ async fn hear(api: Api<Lease>, endpoints: &Endpoints, name: &ReplicaName, clock:
         let replica: Arc<str> = lease.name_any().into();
         if *replica != *name.pod && seen.is_news(&replica, lease.resource_version(), live) {
             let node = lease.annotations().get(NODE).map_or("", String::as_str);
-            endpoints.heard(&replica, &node.into(), &read(&lease, clock.now()));
+            endpoints.heard(&replica, &node.into(), &read(&lease, context.clock.now()));
+            context.reviews.heard(&replica, reviews(&lease));
         }
     }
 }
@@ -191,6 +195,11 @@ impl Seen {
         self.0.insert(Arc::clone(replica), version);
         is_news
     }
+}
+
+/// How many reviews a replica has answered; one of an earlier version does not say.
+fn reviews(lease: &Lease) -> Option<u64> {
+    lease.annotations().get(REVIEWS)?.parse().ok()
 }
 
 /// What a replica says; what can't be read says nothing. By the age of its Lease when it arrives nothing is judged: clocks differ.
@@ -239,8 +248,9 @@ mod tests {
             ("a".to_owned(), report(ago(now, 250), false, &["team/dead"])),
             ("b".to_owned(), report(ago(now, 1), true, &[])),
         ]);
-        let lease: Lease = serde_json::from_value(lease(&name, &said, now)).unwrap();
+        let lease: Lease = serde_json::from_value(lease(&name, &said, 41, now)).unwrap();
         assert_eq!(lease.annotations()[NODE], "node-a");
+        assert_eq!(reviews(&lease), Some(41));
         assert_eq!(lease.owner_references()[0].kind, "Pod");
         // The reader's clock is another one.
         let heard = read(&lease, later);

@@ -38,6 +38,7 @@ pub(crate) struct Waiting {
     suspects: usize,
     /// Which list of pending pods is under way, or was the last.
     listing: u64,
+    is_listing: bool,
     /// Pods that there was no room for.
     left_out: u64,
 }
@@ -62,10 +63,12 @@ impl Waiting {
     /// A list of pending pods begins.
     pub(crate) fn begin_listing(&mut self) {
         self.listing += 1;
+        self.is_listing = true;
     }
 
     /// The list has ended: pending pods that it did not show are gone.
     pub(crate) fn end_listing(&mut self) {
+        self.is_listing = false;
         let listing = self.listing;
         let is_gone = |kept: &Kept| matches!(kept.source, Source::Pending(seen) if seen < listing);
         let gone: Vec<_> = self
@@ -77,6 +80,11 @@ impl Waiting {
         for uid in gone {
             self.remove(&uid);
         }
+    }
+
+    /// Whether a pending pod that is seen now has just been created: what a list has may be old.
+    pub(crate) fn is_new(&self, uid: &str) -> bool {
+        !self.is_listing && !self.pods.contains_key(uid)
     }
 
     /// Keeps a pending pod, if there is room.

@@ -53,6 +53,7 @@ pub(crate) enum News {
 
 /// Watches and rescues for as long as this replica leads.
 pub(crate) async fn lead(context: &PodsContext) {
+    context.reviews.restart();
     let waiting = Mutex::default();
     let (tables, table) = watch::channel(ScopedTable::new(&context.table.borrow()));
     let (sender, news) = mpsc::channel(MOST_NEWS);
@@ -170,6 +171,10 @@ impl Watcher<'_> {
             News::Listed => waiting.end_listing(),
             News::Gone(uid) => waiting.remove(&uid),
             News::Pending(pod) => {
+                let is_asked_about = !pod.is_static && !self.table.borrow().table.excludes_namespace(&pod.namespace);
+                if is_asked_about && waiting.is_new(&pod.uid) {
+                    self.context.reviews.created();
+                }
                 queue(&mut self.queue, &pod);
                 waiting.put_pending(*pod);
             }
@@ -196,6 +201,8 @@ impl Watcher<'_> {
         };
         self.pulls.tell(&*self.context.reports, &table);
         self.context.metrics.waiting_pods(kept, left_out);
+        let is_silent = self.context.reviews.silence().is_some();
+        self.context.metrics.webhook_silent(is_silent);
         self.rescuer.report();
     }
 }

@@ -145,6 +145,7 @@ impl World {
             leadership: context.leadership.clone(),
             recorder: context.recorder.clone(),
             metrics: Arc::clone(&context.metrics),
+            reviews: Arc::clone(&context.reviews),
             reports: Arc::clone(&self.tasks) as _,
         };
         work.spawn(pods::run(pods, stop.clone()));

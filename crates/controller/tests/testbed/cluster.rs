@@ -376,6 +376,7 @@ pub(super) fn leader(
         leadership,
         recorder: Recorder::new(cluster.client(), reporter),
         metrics: Arc::default(),
+        reviews: Arc::new(crate::reviews::Reviews::new("catamaran-0", || 0)),
         reports: Arc::clone(&reports) as Arc<dyn PodReports>,
     };
     (context, tables, reports)

@@ -82,6 +82,7 @@ pub(crate) fn context(
         recorder: recorder(client.clone(), "catamaran-0"),
         writes: crate::writes::WriteLimits::default(),
         metrics: Arc::default(),
+        reviews: Arc::new(crate::reviews::Reviews::new("catamaran-0", || 0)),
         leadership,
         client,
     }

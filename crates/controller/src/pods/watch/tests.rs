@@ -140,3 +140,38 @@ async fn container_of_a_running_pod_is_re_pointed() {
     let ground = lead_on(&cluster, Side::Fallback);
     ground.moved(&keys("shop", 1)).await;
 }
+
+/// Whether the webhook counts as silent after some pods came one after the other.
+async fn silent_after(pods: impl IntoIterator<Item = Value>) -> u64 {
+    let cluster = Cluster::default();
+    put_pods(&cluster, "old", 5);
+    let ground = lead_on(&cluster, Side::Primary);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    for pod in pods {
+        cluster.put_pod(pod);
+        tokio::time::sleep(Duration::from_mins(1)).await;
+    }
+    tokio::time::sleep(Duration::from_mins(10)).await;
+    metric(&ground.metrics, "catamaran_webhook_silent")
+}
+
+#[tokio::test(start_paused = true)]
+async fn webhook_is_silent_when_new_pods_come_without_a_review() {
+    let new = (0..3).map(|pod| waiting_pod("shop", &format!("new-{pod}")));
+    assert_eq!(silent_after(new).await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_the_webhook_is_not_asked_about_are_no_silence() {
+    assert_eq!(silent_after([]).await, 0, "those of the list are old");
+    let again = (0..5).map(|_| waiting_pod("shop", "same"));
+    assert_eq!(silent_after(again).await, 0, "one pod that changes");
+    let fixed = (0..5).map(|pod| {
+        let mut pod = waiting_pod("shop", &format!("static-{pod}"));
+        pod["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+        pod
+    });
+    assert_eq!(silent_after(fixed).await, 0, "static pods");
+    let excluded = (0..5).map(|pod| waiting_pod("kube-system", &format!("new-{pod}")));
+    assert_eq!(silent_after(excluded).await, 0, "an excluded namespace");
+}
