@@ -5,13 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::ensure;
 use catamaran_cluster::Cluster;
 use catamaran_e2e::audit::{self, Excuse, Request, Rights};
+use catamaran_e2e::manifests::pod;
 use catamaran_e2e::runner::Scenario;
 use catamaran_e2e::{Case, operator};
+use serde_json::json;
 
 pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "the-operator-has-the-rights-that-it-uses-and-no-others",
         run: the_operator_has_the_rights_that_it_uses,
+    },
+    Scenario {
+        name: "no-condition-of-the-webhook-or-a-policy-fails",
+        run: no_condition_fails,
     },
     Scenario {
         name: "nobody-but-the-holder-of-the-lease-did-a-leaders-work",
@@ -114,6 +120,24 @@ fn the_operator_has_the_rights_that_it_uses(case: &Case<'_>) -> anyhow::Result<(
             excuse.verb, excuse.resource, excuse.reason
         ));
     }
+    Ok(())
+}
+
+/// A condition that fails to evaluate leaves the webhook out (`failurePolicy: Ignore`), and makes a policy deny.
+fn no_condition_fails(case: &Case<'_>) -> anyhow::Result<()> {
+    case.create_pod(&pod("labelled", "registry.invalid/web:v1"))?;
+    let label = json!({"metadata": {"labels": {"app": "other"}}});
+    case.ground.patch(&case.name, "pod/labelled", &label)?;
+    let metrics = case.ground.cluster.kubectl(&["get", "--raw", "/metrics"])?;
+    let is_ours = |line: &&str| line.contains("name=\"pods.catamaran.dev\"") || line.contains("name=\"catamaran-");
+    let of = |name: &str| -> Vec<&str> {
+        let lines = metrics.lines().filter(|line| line.starts_with(name));
+        lines.filter(is_ours).collect()
+    };
+    let evaluated = of("apiserver_admission_match_condition_exclusions_total");
+    ensure!(!evaluated.is_empty(), "no condition was ever evaluated");
+    let failed = of("apiserver_admission_match_condition_evaluation_errors_total");
+    ensure!(failed.is_empty(), "conditions failed: {}", failed.join("\n    "));
     Ok(())
 }
 
