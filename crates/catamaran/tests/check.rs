@@ -412,10 +412,7 @@ async fn a_secret_that_may_not_be_read_could_not_be_told_and_one_that_is_missing
         "{}",
         ran.out
     );
-    assert_eq!(
-        ran.out.lines().last(),
-        Some("? could not check every step")
-    );
+    assert_eq!(ran.out.lines().last(), Some("? could not check every step"));
 
     let kubeconfig = with_mirror(&harness, &[ca]);
     let ran = harness.run(&["check", "images", "--kubeconfig", &kubeconfig]).await;

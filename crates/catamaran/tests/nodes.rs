@@ -271,10 +271,7 @@ fn kubelets_that_can_not_be_read_are_named_with_the_cause() {
     ] {
         assert!(ran.out.contains(line), "{line}: {}", ran.out);
     }
-    assert_eq!(
-        ran.out.lines().last(),
-        Some("? could not check every step")
-    );
+    assert_eq!(ran.out.lines().last(), Some("? could not check every step"));
 }
 
 #[test]

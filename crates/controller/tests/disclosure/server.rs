@@ -24,6 +24,8 @@ pub(super) struct Server {
     /// The pod that waits for an image of the primary.
     pod: Value,
     changed: Arc<Notify>,
+    /// The mirror's.
+    spec: Value,
     statuses: Vec<Value>,
     events: Vec<Value>,
     /// The Secrets that were minted.
@@ -100,6 +102,7 @@ impl Server {
             refuses: scenario.refuses,
             pod: waiting_pod(scenario.kind.hosts().primary),
             changed: Arc::default(),
+            spec: super::world::spec(scenario),
             statuses: Vec::new(),
             events: Vec::new(),
             minted: Vec::new(),
@@ -137,10 +140,18 @@ impl Server {
             ("GET", _) => failure(404, "NotFound"),
             _ => {
                 self.note(method, path, &sent);
-                (200, sent)
+                (200, self.as_stored(path, sent))
             }
         };
         (code, answer.to_string().into_bytes())
+    }
+
+    /// A write as it is answered: of a mirror's status nothing else is taken.
+    fn as_stored(&self, path: &str, mut sent: Value) -> Value {
+        if path.ends_with("/status") {
+            sent["spec"] = self.spec.clone();
+        }
+        sent
     }
 
     fn note(&mut self, method: &str, path: &str, sent: &Value) {

@@ -253,6 +253,11 @@ fn misbehave(registries: &Sides<Registry>, trouble: Option<&Trouble>) {
     }
 }
 
+/// Its spec, as the API server has it.
+pub(super) fn spec(scenario: &Scenario) -> serde_json::Value {
+    serde_json::to_value(mirror(scenario).spec).unwrap()
+}
+
 fn mirror(scenario: &Scenario) -> RegistryMirror {
     let (hosts, kind) = (scenario.kind.hosts(), scenario.kind);
     let mirror = json!({

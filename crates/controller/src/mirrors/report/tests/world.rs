@@ -190,7 +190,7 @@ impl World {
             return;
         }
         self.feed(spec(&self.mirror));
-        self.feed(Event::Status(Box::new(read_status(&self.status()))));
+        self.feed(Event::Status(Box::new(read_status(&self.before()))));
         self.feed(Event::Prior(Evidence::default()));
         self.feed(Event::Leading(true));
     }
@@ -294,7 +294,7 @@ impl World {
             },
             Effect::WriteStatus(request) => {
                 self.write();
-                let read = Event::Status(Box::new(read_status(&self.status())));
+                let read = Event::Status(Box::new(read_status(&self.before())));
                 return vec![
                     read,
                     Event::StatusWritten {
@@ -375,7 +375,7 @@ impl World {
     /// Keeps the status as the API server would.
     fn write(&mut self) {
         let Some(view) = self.machine.view() else { return };
-        let report = report(self.status(), &view, self.now);
+        let report = report(self.before(), &view, self.now);
         self.writes += usize::from(report.changed);
         let stored = serde_json::to_value(&report.status).unwrap();
         self.mirror.status = Some(serde_json::from_value(stored).unwrap());
@@ -422,6 +422,11 @@ impl World {
             }),
             name: wanted.name,
         }
+    }
+
+    /// The status as it is; an empty one before the first write.
+    fn before(&self) -> RegistryMirrorStatus {
+        self.mirror.status.clone().unwrap_or_default()
     }
 
     pub(super) fn status(&self) -> RegistryMirrorStatus {
