@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use catamaran_core::digest::Digest;
+use serde_json::{Value, json};
 
 /// The media type of the image manifests that [`Registry::push`] makes.
 pub const IMAGE_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -158,24 +159,30 @@ impl Content {
         digests("layers").iter().chain(&config).all(has_blob) && digests("manifests").iter().all(has_manifest)
     }
 
-    /// The manifests of a repository whose subject this is: digest, media type and size.
-    pub(crate) fn referrers(&self, repository: &str, subject: &str) -> Vec<(String, String, usize)> {
+    /// The descriptors of a repository's manifests whose subject this is, with the type of what they are and their annotations
+    /// (OCI distribution specification 1.1, "Listing Referrers").
+    pub(crate) fn referrers(&self, repository: &str, subject: &str) -> Vec<Value> {
         let manifests = self
             .repositories
             .get(repository)
             .map(|repository| &repository.manifests);
-        let refers = |stored: &Stored| {
-            serde_json::from_slice::<serde_json::Value>(&stored.body)
-                .is_ok_and(|manifest| manifest["subject"]["digest"] == subject)
+        let mut found: Vec<_> = manifests.into_iter().flatten().collect();
+        found.sort_by_key(|(digest, _)| digest.to_string());
+        let describe = |(digest, stored): (&Digest, &Stored)| {
+            let manifest = serde_json::from_slice::<Value>(&stored.body).ok()?;
+            let mut descriptor = json!({
+                "mediaType": stored.media_type, "digest": digest.to_string(), "size": stored.body.len(),
+            });
+            let kinds = [&manifest["artifactType"], &manifest["config"]["mediaType"]];
+            if let Some(kind) = kinds.into_iter().find(|kind| kind.is_string()) {
+                descriptor["artifactType"] = kind.clone();
+            }
+            if manifest["annotations"].is_object() {
+                descriptor["annotations"] = manifest["annotations"].clone();
+            }
+            (manifest["subject"]["digest"] == subject).then_some(descriptor)
         };
-        let mut found: Vec<_> = manifests
-            .into_iter()
-            .flatten()
-            .filter(|(_, stored)| refers(stored))
-            .map(|(digest, stored)| (digest.to_string(), stored.media_type.clone(), stored.body.len()))
-            .collect();
-        found.sort();
-        found
+        found.into_iter().filter_map(describe).collect()
     }
 
     pub(crate) fn tag(&mut self, repository: &str, tag: &str, digest: &Digest) {

@@ -135,9 +135,7 @@ pub(super) fn referrers(request: &Recorded, state: &State, repository: &str, sub
         .unwrap_or(0);
     let all = state.content(|content| content.referrers(repository, subject));
     let more = all.len() > first + page_size;
-    let found = all.into_iter().skip(first).take(page_size);
-    let descriptor = |(digest, media_type, size): (String, String, usize)| serde_json::json!({ "mediaType": media_type, "digest": digest, "size": size });
-    let manifests: Vec<_> = found.map(descriptor).collect();
+    let manifests: Vec<_> = all.into_iter().skip(first).take(page_size).collect();
     let index = serde_json::json!({ "schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": manifests });
     let mut response = plain(200, IMAGE_INDEX, index.to_string().into());
     if more {
