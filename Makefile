@@ -112,7 +112,7 @@ e2e: cluster-build image-binary ## End-to-end tests on a real cluster (FILTER=na
 	@$(SESSION) $(ALONE) scenarios
 
 scenarios:
-	@tests/idle.sh $(CLUSTER_TOOL) build helm3 flux etcd-tools & status=0; \
+	@tests/idle.sh $(CLUSTER_TOOL) build registries registry2 helm3 flux etcd-tools & status=0; \
 	CATAMARAN_BINARY="$(OPERATOR)" cargo test --locked $(END_TO_END) -- $(FILTER) || status=$$?; \
 	wait $$! || true; exit $$status
 

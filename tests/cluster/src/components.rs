@@ -29,7 +29,7 @@ struct Component {
 }
 
 /// What a cluster needs none of: built when it is asked for by name.
-const EXTRAS: [&str; 4] = ["regsync", "helm3", "flux", "etcd-tools"];
+const EXTRAS: [&str; 6] = ["regsync", "helm3", "flux", "etcd-tools", "registries", "registry2"];
 
 /// What debuggers would read is left out by the linker anyway; not to make it saves a tenth.
 const COMPILER_FLAGS: &str = "-gcflags=all=-dwarf=false";
@@ -37,7 +37,7 @@ const COMPILER_FLAGS: &str = "-gcflags=all=-dwarf=false";
 /// The file of a component's resource definitions.
 const DEFINITIONS: &str = "definitions.yaml";
 
-const COMPONENTS: [Component; 12] = [
+const COMPONENTS: [Component; 14] = [
     Component {
         name: "tool",
         module: "tool",
@@ -169,6 +169,26 @@ const COMPONENTS: [Component; 12] = [
         module: "components/regsync",
         packages: &["github.com/regclient/regclient/cmd/regsync"],
         programs: &["regsync"],
+        variables: &[],
+        definitions: &[],
+    },
+    Component {
+        name: "registries",
+        module: "components/registries",
+        packages: &[
+            ".",
+            "github.com/google/go-containerregistry/cmd/crane",
+            "github.com/regclient/regclient/cmd/regctl",
+        ],
+        programs: &["registries", "crane", "regctl"],
+        variables: &[],
+        definitions: &[],
+    },
+    Component {
+        name: "registry2",
+        module: "components/registry2",
+        packages: &["."],
+        programs: &["registry2"],
         variables: &[],
         definitions: &[],
     },
@@ -398,8 +418,9 @@ mod tests {
     fn what_components_share_has_one_version() {
         let mut known: BTreeMap<String, (&str, String)> = BTreeMap::new();
         let mut apart = Vec::new();
-        // What is measured beside the operator is as it was released, whole.
-        for component in COMPONENTS.iter().filter(|component| component.name != "regsync") {
+        // What is measured beside the operator, or copied to, is as it was released, whole.
+        let whole = ["regsync", "registries", "registry2"];
+        for component in COMPONENTS.iter().filter(|component| !whole.contains(&component.name)) {
             for (module, version) in versions(component) {
                 let (first, other) = known.entry(module.clone()).or_insert((component.name, version.clone()));
                 if *other != version && !AS_RELEASED.contains(&module.as_str()) {

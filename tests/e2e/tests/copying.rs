@@ -1,6 +1,10 @@
-//! Copying with the distribution registry as it is in the wild: what the scripted registry of the unit tests takes, it takes too.
+//! Copying with registries as they are in the wild, distribution above all: what the scripted registry of the unit tests takes, they
+//! take too.
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail as the test does")]
+
+#[path = "copying/others.rs"]
+mod others;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -21,7 +25,7 @@ use tempfile::TempDir;
 const HOST: &str = "registry.test";
 const PIECE: usize = 64 << 10;
 
-/// A distribution registry on loopback, with a certificate of its own; it ends when it is dropped.
+/// A registry on loopback, with a certificate of its own; it ends when it is dropped.
 struct Real {
     process: Child,
     folder: TempDir,
@@ -31,19 +35,26 @@ struct Real {
 
 impl Real {
     fn start() -> Real {
+        Real::run(|folder, address| {
+            let place = folder.display();
+            let configuration = format!(
+                "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {place}/data}}}}\n\
+                 http: {{addr: \"{address}\", relativeurls: true, tls: {{certificate: {place}/leaf.crt, key: {place}/leaf.key}}}}\n"
+            );
+            std::fs::write(folder.join("registry.yaml"), configuration).unwrap();
+            let mut command = Command::new(catamaran_cluster::Registry::program());
+            command.arg("serve").arg(folder.join("registry.yaml"));
+            command.env("OTEL_TRACES_EXPORTER", "none");
+            command
+        })
+    }
+
+    /// A registry that a program serves, with `leaf.crt` and `leaf.key` of a folder.
+    fn run(command: impl FnOnce(&Path, SocketAddr) -> Command) -> Real {
         let folder = tempfile::tempdir().unwrap();
         let ca = certificates(folder.path());
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let place = folder.path().display();
-        let configuration = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {place}/data}}}}\n\
-             http: {{addr: \"{address}\", relativeurls: true, tls: {{certificate: {place}/leaf.crt, key: {place}/leaf.key}}}}\n"
-        );
-        std::fs::write(folder.path().join("registry.yaml"), configuration).unwrap();
-        let process = Command::new(catamaran_cluster::Registry::program())
-            .arg("serve")
-            .arg(folder.path().join("registry.yaml"))
-            .env("OTEL_TRACES_EXPORTER", "none")
+        let process = command(folder.path(), address)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
@@ -94,7 +105,7 @@ impl Drop for Real {
     }
 }
 
-/// Writes a leaf for [`HOST`]; the authority's certificate.
+/// Writes a leaf for [`HOST`] and for loopback; the authority's certificate.
 fn certificates(folder: &Path) -> Vec<u8> {
     let mut params = CertificateParams::default();
     params.distinguished_name.push(DnType::CommonName, "copying");
@@ -102,7 +113,7 @@ fn certificates(folder: &Path) -> Vec<u8> {
     let key = KeyPair::generate().unwrap();
     let ca = params.self_signed(&key).unwrap().pem();
     let leaf_key = KeyPair::generate().unwrap();
-    let leaf = CertificateParams::new(vec![HOST.to_owned()]).unwrap();
+    let leaf = CertificateParams::new(vec![HOST.to_owned(), "127.0.0.1".to_owned()]).unwrap();
     let leaf = leaf.signed_by(&leaf_key, &Issuer::new(params, key)).unwrap();
     std::fs::write(folder.join("leaf.crt"), leaf.pem()).unwrap();
     std::fs::write(folder.join("leaf.key"), leaf_key.serialize_pem()).unwrap();
