@@ -54,7 +54,7 @@ pub(crate) struct Announcement {
 }
 
 /// Puts a view into a status, beside the one that is there.
-pub(crate) fn report(before: RegistryMirrorStatus, view: &View, now: Timestamp) -> Report {
+pub(crate) fn report(before: &RegistryMirrorStatus, view: &View, now: Timestamp) -> Report {
     let mut after = before.clone();
     after.observed_generation = view.generation;
     let observation = match &view.in_force {
@@ -65,7 +65,7 @@ pub(crate) fn report(before: RegistryMirrorStatus, view: &View, now: Timestamp) 
         status::observe(&mut after, observation);
     }
     let mut statements = statements::of(view);
-    let proof_stands = observation.is_some_and(|observation| proof::stands(&before, observation));
+    let proof_stands = observation.is_some_and(|observation| proof::stands(before, observation));
     let stands = |kind: &str| proof_stands && kind == conditions::FALLBACK_PROVEN;
     statements.retain(|statement| !stands(statement.kind));
     for kind in conditions_without(&statements).into_iter().filter(|kind| !stands(kind)) {
@@ -75,8 +75,8 @@ pub(crate) fn report(before: RegistryMirrorStatus, view: &View, now: Timestamp) 
         conditions::set_condition(&mut after.conditions, statement, view.generation, now);
     }
     Report {
-        announcements: announcements(&before, &after, observation),
-        changed: before != after,
+        announcements: announcements(before, &after, observation),
+        changed: *before != after,
         flip: observation.and_then(flipped),
         status: after,
     }

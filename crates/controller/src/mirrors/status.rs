@@ -40,7 +40,7 @@ pub(super) enum Written {
 /// What the status is to say by `view`, if that is anything new.
 pub(super) fn news(context: &Context, mirror: &MirrorObject, view: &View) -> serde_json::Result<Option<Report>> {
     let before = mirror.status()?.unwrap_or_default();
-    Ok(Some(report::report(before, view, context.clock.now())).filter(|report| report.changed))
+    Ok(Some(report::report(&before, view, context.clock.now())).filter(|report| report.changed))
 }
 
 /// Writes the status, which takes its turn among those of all mirrors. `again`: the last write was refused, which the log says

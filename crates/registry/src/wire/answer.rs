@@ -241,6 +241,7 @@ mod tests {
     const DENIED: &str = r#"{"errors":[{"code":"DENIED","message":"denied"}]}"#;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one table")]
     fn each_product_has_a_word_for_what_is_absent() {
         let cases = [
             // goharbor/harbor, quay/quay, GitLab, Artifactory, Nexus.

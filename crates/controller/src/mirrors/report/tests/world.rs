@@ -375,7 +375,7 @@ impl World {
     /// Keeps the status as the API server would.
     fn write(&mut self) {
         let Some(view) = self.machine.view() else { return };
-        let report = report(self.before(), &view, self.now);
+        let report = report(&self.before(), &view, self.now);
         self.writes += usize::from(report.changed);
         let stored = serde_json::to_value(&report.status).unwrap();
         self.mirror.status = Some(serde_json::from_value(stored).unwrap());
