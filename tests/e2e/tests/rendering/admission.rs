@@ -26,18 +26,18 @@ pub(super) fn rendered(values: &[&str]) -> Vec<Value> {
     }
     let rendered = helm(&arguments).unwrap();
     let documents = rendered.split("\n---").map(yaml);
-    documents.filter(|document| document.is_object()).collect()
+    documents.filter(Value::is_object).collect()
 }
 
 pub(super) fn of_kind<'d>(documents: &'d [Value], kind: &'d str) -> impl Iterator<Item = &'d Value> {
     documents.iter().filter(move |document| document["kind"] == kind)
 }
 
-fn strings<'v>(list: &'v Value) -> impl Iterator<Item = &'v str> {
+fn strings(list: &Value) -> impl Iterator<Item = &str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
-fn entries<'v>(list: &'v Value) -> impl Iterator<Item = &'v Value> {
+fn entries(list: &Value) -> impl Iterator<Item = &Value> {
     list.as_array().into_iter().flatten()
 }
 
@@ -72,9 +72,9 @@ fn every_kind_that_the_operator_may_write_has_a_policy() {
         "pullSecrets.namespaces={a}",
         "pullSecrets.names={pull}",
     ]);
-    let rules = of_kind(&documents, "ValidatingAdmissionPolicy")
+    let matched = of_kind(&documents, "ValidatingAdmissionPolicy")
         .flat_map(|policy| entries(&policy["spec"]["matchConstraints"]["resourceRules"]));
-    let covered: BTreeSet<&str> = rules.flat_map(|rule| strings(&rule["resources"])).collect();
+    let covered: BTreeSet<&str> = matched.flat_map(|rule| strings(&rule["resources"])).collect();
     let roles = of_kind(&documents, "ClusterRole").chain(of_kind(&documents, "Role"));
     let mut writes = 0;
     for rule in roles.flat_map(|role| entries(&role["rules"])) {

@@ -1,4 +1,4 @@
-//! The NetworkPolicy of the chart: on by default, so it must never keep an API server out.
+//! The network policy of the chart: on by default, so it must never keep an API server out.
 
 use serde_json::{Value, json};
 

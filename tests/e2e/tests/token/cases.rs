@@ -28,7 +28,7 @@ fn forbidden_secrets() -> Vec<Forbidden> {
         "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
         "metadata": {"name": "token", "annotations": {"kubernetes.io/service-account.name": "default"}},
     });
-    let taken = json!({"metadata": {"labels": minted("ghcr-pull")["metadata"]["labels"]}});
+    let overwritten = json!({"metadata": {"labels": minted("ghcr-pull")["metadata"]["labels"]}});
     vec![
         ("a token of a service account", Attempt::create(&token), words),
         (
@@ -52,8 +52,8 @@ fn forbidden_secrets() -> Vec<Forbidden> {
             words,
         ),
         (
-            "another's pull secret taken over",
-            Attempt::patch("secret/ghcr-pull", &taken),
+            "another's pull secret overwritten over",
+            Attempt::patch("secret/ghcr-pull", &overwritten),
             words,
         ),
         (
