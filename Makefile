@@ -158,11 +158,15 @@ formatted:
 	cd tests/cluster/tool && test -z "$$(gofmt -l .)"
 
 .PHONY: lint
-lint: formatted ## Formatting and clippy, warnings are errors
+lint: formatted words ## Formatting, words and clippy, warnings are errors
 	cargo clippy --locked --all-targets --all-features -- --deny warnings
 	@# Those that `cargo test` leaves out are left out above, too.
 	cargo clippy --locked --test '*' --all-features -- --deny warnings
 	cd tests/cluster/tool && go vet ./...
+
+.PHONY: words
+words: ## Look for words that tests/words.txt has a plainer one for
+	tests/words.sh
 
 .PHONY: boundaries
 boundaries: ## Check that the crates depend on each other only as docs/architecture.md says

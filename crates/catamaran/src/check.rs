@@ -1,4 +1,4 @@
-//! `catamaran check`: from a registry's name to the first byte of an image, step by step, and how to mend what fails.
+//! `catamaran check`: from a registry's name to the first byte of an image, step by step, and how to fix what fails.
 //!
 //! Reading order: `target` is what was asked for; `mirror` turns a mirror of the cluster into its two sides; both make a `plan`;
 //! `describe` says in a `line` what was seen on a step, `hint` what to do about one that failed; `nodes` says how the cluster's nodes

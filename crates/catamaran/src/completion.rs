@@ -41,7 +41,7 @@ impl Called {
     }
 }
 
-/// The command line, in the words of whoever called it. Help and mistakes end the process.
+/// The command line, in the words of its caller. Help and mistakes end the process.
 pub fn parse(called: Called, arguments: &[OsString]) -> Cli {
     let command = match called {
         Called::AsPlugin => Cli::command().bin_name("kubectl catamaran"),

@@ -4,7 +4,7 @@
 //! this is the gate of a pipeline, and a gate that passes on a typing error is worse than no gate.
 //!
 //! Reading order: `target` is what was asked for, `place` is one of the two repositories and how it is asked
-//! (`credentials` says with what), `gather` reads both, `deep` looks at what tags stand for, `print` shows the `comparison` that came out, `progress` is for whoever waits.
+//! (`credentials` says with what), `gather` reads both, `deep` looks at what tags stand for, `print` shows the `comparison` that came out, `progress` is for users who wait.
 
 use std::process::ExitCode;
 

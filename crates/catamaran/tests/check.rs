@@ -157,7 +157,7 @@ async fn several_targets_are_checked_and_one_failure_is_the_verdict() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_unknown_authority_is_answered_with_the_option_that_mends_it() {
+async fn unknown_ca_is_answered_with_the_option_that_fixes_it() {
     let harness = Harness::start().await;
     let ran = harness.run(&["check", &harness.target()]).await;
     assert_eq!(ran.code, 1, "{ran:?}");

@@ -69,7 +69,7 @@ impl Deref for MirrorsContext {
     }
 }
 
-/// Events of one mirror that may wait; whoever asks for a read finds no place beyond that, and the next pass finds the tag.
+/// Events of one mirror that may wait; a read that is asked for finds no place beyond that, and the next pass finds the tag.
 const QUEUE: usize = 1024;
 
 /// The tasks of all mirrors, by UID.

@@ -1,7 +1,7 @@
 //! Who has a place, and who loses one to whom.
 //!
 //! A listener has so many places, and an address only some of them. When there is none left, the address that has the most loses
-//! the connection that has kept this process waiting longest: whoever floods a port takes its places from itself.
+//! the connection that has kept this process waiting longest: a client that floods a port takes its places from itself.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -230,7 +230,7 @@ async fn address_keeps_its_connection_through_a_flood_of_another() {
 }
 
 #[tokio::test]
-async fn whoever_is_slow_is_closed_in_time() {
+async fn slow_client_is_closed_in_time() {
     let second = Duration::from_secs(1);
     let limits = Limits {
         handshake: second,

@@ -203,7 +203,7 @@ impl Shared {
         }
     }
 
-    /// The smallest wish counts: it comes from whoever knows of another user of the registry.
+    /// The smallest wish counts: it comes from the one who knows of another user of the registry.
     fn settle(&self) {
         self.budget
             .set_limit(self.wishes.values().copied().min().unwrap_or(self.default));
@@ -254,7 +254,7 @@ impl Budgets {
         apis.entry(host.to_owned()).or_insert_with(|| Arc::new(make())).clone()
     }
 
-    /// Sets a registry's limit, requests per minute, in place of the provider's default; whoever has its budget follows.
+    /// Sets a registry's limit, requests per minute, in place of the provider's default; its users follow.
     pub fn set_limit(&self, registry: &str, per_minute: u32) {
         let mut budgets = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
         let shared = budgets

@@ -1,6 +1,6 @@
 //! Copying one tag from one registry to another, byte for byte.
 //!
-//! Blobs come first, then manifests by digest, the tag last: whoever sees the tag can pull all of it. What the target has is
+//! Blobs come first, then manifests by digest, the tag last: anyone who sees the tag can pull all of it. What the target has is
 //! not sent again, so that a copy that was interrupted goes on where it stopped; of a blob in flight the whole is sent
 //! again. Nothing is ever overwritten or deleted: a tag that turns out to exist with another digest ends the copy, and it
 //! is looked for once more right before it would be written. A blob passes through memory in pieces of a few MiB.

@@ -65,7 +65,7 @@ pub(crate) trait Provider: std::fmt::Debug + Sync {
     /// The identity that a side asks for; `None` where it is none, or the environment offers none.
     ///
     /// # Errors
-    /// For an identity that a registry of this name does not take: whoever is shown a token can use it elsewhere.
+    /// For an identity that a registry of this name does not take: anyone who is shown a token can use it elsewhere.
     fn identity(
         &self,
         wanted: &IdentityPolicy,

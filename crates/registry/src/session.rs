@@ -159,7 +159,7 @@ impl Session {
         Err(answer::failure(reply, &method, true, self.http.limits.error_bytes).await)
     }
 
-    /// Reads a refusal of a request about `repository`, says what would mend it, and tells the budget when it is about the
+    /// Reads a refusal of a request about `repository`, says what would fix it, and tells the budget when it is about the
     /// number of requests.
     pub(crate) async fn fail(&self, reply: Reply, ask: &Ask, repository: Option<&str>) -> Failure {
         let own = self.site.owns(reply.url());

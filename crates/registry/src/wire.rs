@@ -3,7 +3,7 @@
 //! Reading order: [`failure`] names everything that can go wrong, [`error`] why there is no client at all, [`limits`] what a request may
 //! cost. `address`, `dns` and `tls` guard the way to a host; `transport` makes of one `ask` one bounded `reply`; `answer` and `broken`
 //! say what its failure means, `wait` how long the registry asks us to wait, and `mask` keeps what was asked with out of messages. `json`
-//! and `path` are for what strangers write.
+//! and `path` are for what other servers write.
 
 pub(crate) mod address;
 pub(crate) mod answer;

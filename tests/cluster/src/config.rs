@@ -323,7 +323,7 @@ fn dns(state: &State) -> anyhow::Result<()> {
         .map(|host| format!("{host}:53"))
         .collect();
     let zones = zones.join(" ");
-    // The order of plugins is fixed in CoreDNS (template would answer before hosts): hence a block per zone.
+    // The order of plugins is fixed in CoreDNS (template would answer before hosts): so there is a block for each zone.
     let corefile = format!(
         "cluster.local:53 in-addr.arpa:53 {{
   bind {NODE}

@@ -244,7 +244,7 @@ fn become_child(cluster: &Cluster, program: &str, words: &[String]) -> anyhow::R
         .map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// Prints to whoever still reads: `cluster logs kubelet | head` has seen enough.
+/// Prints while somebody still reads: `cluster logs kubelet | head` has seen enough.
 fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

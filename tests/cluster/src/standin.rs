@@ -9,7 +9,7 @@ use crate::processes::{Anchor, Daemon};
 use crate::registry::Registry;
 use crate::state::State;
 
-/// Where the registry's content is served once more, to whoever is in its network namespace.
+/// Where the registry's content is served once more, to processes in its network namespace.
 const OPEN: &str = "127.0.0.1:5001";
 
 /// What a program needs to stand in for a registry's front.

@@ -237,7 +237,7 @@ func (f *registryFront) registry(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if current.Kind == "varying" {
-		// As clouds answer in an outage: whoever quotes the answer never says the same twice.
+		// As clouds answer in an outage: a quote of the answer never says the same twice.
 		count := f.varied.Add(1)
 		correlation := fmt.Sprintf("%016x", rand.Uint64())
 		w.Header().Set("X-Ms-Correlation-Request-Id", correlation)

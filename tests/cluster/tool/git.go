@@ -12,7 +12,7 @@ import (
 )
 
 // serveGit serves the repositories below a folder over HTTP at an address: git's own server side,
-// behind Go's CGI. Whoever reaches the address may read all of them, and write those that say so.
+// behind Go's CGI. Anyone who reaches the address may read all of them, and write those that say so.
 func serveGit(arguments []string) error {
 	folder, address := arguments[0], arguments[1]
 	programs, err := exec.Command("git", "--exec-path").Output()

@@ -124,7 +124,7 @@ fn teams_change_only_what_is_theirs(case: &Case<'_>) -> anyhow::Result<()> {
 fn try_each(case: &Case<'_>) -> anyhow::Result<()> {
     let team = ["--as=alice", "--as-group=team-a"];
     let platform = ["--as=bob", "--as-group=platform"];
-    let stranger = ["--as=carol"];
+    let outsider = ["--as=carol"];
     let registry = r#"{"spec":{"fallback":{"registry":"evil.example.com"}}}"#;
     let prefix = r#"{"spec":{"fallback":{"prefix":"elsewhere"}}}"#;
     let administrators = [
@@ -156,14 +156,14 @@ fn try_each(case: &Case<'_>) -> anyhow::Result<()> {
         patch(case, &team, "team-a", change)?;
     }
     patch(case, &platform, "team-a", prefix)?;
-    refused(patch(case, &stranger, "team-a", setting), "forbidden")?;
+    refused(patch(case, &outsider, "team-a", setting), "forbidden")?;
     refused(patch(case, &team, &case.name, setting), "forbidden")?;
     refused(
         as_whom(case, &team, &["delete", "registrymirror", "team-a", "--dry-run=server"]),
         "forbidden",
     )?;
     let end = Instant::now() + PATIENCE;
-    while let Err(error) = as_whom(case, &stranger, &["get", "registrymirror", "team-a"]) {
+    while let Err(error) = as_whom(case, &outsider, &["get", "registrymirror", "team-a"]) {
         ensure!(Instant::now() < end, error);
     }
     Ok(())

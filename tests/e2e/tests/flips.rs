@@ -41,8 +41,8 @@ pub const SCENARIOS: &[Scenario] = &[
         run: both_down_stays,
     },
     Scenario {
-        name: "a-hand-on-the-tiller",
-        run: a_hand_on_the_tiller,
+        name: "override-holds-until-it-is-taken-back",
+        run: override_holds,
     },
 ];
 
@@ -325,7 +325,7 @@ fn both_down_stays(case: &Case<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn a_hand_on_the_tiller(case: &Case<'_>) -> anyhow::Result<()> {
+fn override_holds(case: &Case<'_>) -> anyhow::Result<()> {
     case.push(&["v1"])?;
     case.mirror(|_| {})?;
     let since = Instant::now();

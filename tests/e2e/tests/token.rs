@@ -1,4 +1,4 @@
-//! What whoever has the operator's token can do with it: what the operator does, and nothing else.
+//! What the operator's token allows: what the operator does, and nothing else.
 //!
 //! The chart's admission policies are rendered for an account of their own, which RBAC allows everything here, so that it is these
 //! policies that refuse. What the operator itself writes passes those of the shared installation in every other scenario.

@@ -56,7 +56,7 @@ struct Settings {
 }
 
 impl Ecr {
-    /// An empty registry; whoever has a key in `keys` may do everything.
+    /// An empty registry; anyone who has a key in `keys` may do everything.
     pub fn new(account: &str, region: &str, storage: Arc<Memory>, keys: Arc<Aws>, clock: Clock) -> Ecr {
         Ecr {
             account: account.to_owned(),

@@ -4,7 +4,7 @@
 //! Sources: Google Cloud's documentation ("Artifact Registry: Docker API", which says that chunked uploads are not supported;
 //! "Configure authentication to Artifact Registry for Docker"), and what Google's own client reads of a list (go-containerregistry,
 //! `pkg/v1/google/list.go`); that `/v2/` names no service in its challenge, and repositories do, is reported by users of other
-//! clients. Not known, and chosen here: whoever is known gets a token, and rights are looked at with the request; tokens live for an
+//! clients. Not known, and chosen here: anyone who is known gets a token, and rights are looked at with the request; tokens live for an
 //! hour; an upload in pieces is answered with 405.
 
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ struct Settings {
     tokens: BTreeMap<String, (String, i64)>,
 }
 
-/// Whoever is not known.
+/// A user who is not known.
 const EVERYONE: &str = "allUsers";
 
 impl Gar {

@@ -21,7 +21,7 @@ use crate::store::{Part, Route, Storage, name_unknown};
 pub const BLOBS: &str = "pkg-containers.githubusercontent.com";
 /// The registry's name.
 pub const HOST: &str = "ghcr.io";
-const SIGNATURE: &str = "sig=signed-for-whoever-holds-it";
+const SIGNATURE: &str = "sig=signed-for-its-holder";
 const UPLOADS: &str = "/blobs/uploads/";
 /// What uploads are called once they were begun.
 const UPLOAD: &str = "/blobs/upload/";

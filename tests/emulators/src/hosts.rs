@@ -31,7 +31,7 @@ impl Service for Hosts {
         let found = self.services.iter().find(|(host, _)| *host == request.host);
         match found {
             Some((_, service)) => service.answer(request),
-            None => Box::pin(ready(Answer::status("stranger", 421))),
+            None => Box::pin(ready(Answer::status("unknown host", 421))),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The program `emulator`, for whoever must run one in a process of its own: in another network namespace, say.
+//! The program `emulator`, for tests that run one in a process of its own: in another network namespace, say.
 
 use std::ffi::OsString;
 use std::io::{BufRead as _, Write as _};
@@ -210,6 +210,6 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> anyhow::Resul
     while let Some(line) = said.recv().await {
         writeln!(output, "{}", control::obey(&server, &line))?;
     }
-    // Whoever started this has gone.
+    // The process that started this has gone.
     output.flush().map_err(|error| anyhow!(error))
 }

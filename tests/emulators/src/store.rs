@@ -32,7 +32,7 @@ pub struct Tag {
 /// Tags on their way; `None`: there is no such repository.
 pub type Tags<'a> = Pin<Box<dyn Future<Output = Option<Vec<Tag>>> + Send + 'a>>;
 
-/// Content without rights: whoever asks gets. Emulators check rights in front of it.
+/// Content without rights: anyone who asks gets. Emulators check rights in front of it.
 pub trait Storage: Send + Sync + 'static {
     /// Answers a request for manifests, blobs and uploads as a distribution registry without authentication does. Lists
     /// of tags are the emulators' own: each pages its own way.

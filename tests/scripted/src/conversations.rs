@@ -1,4 +1,4 @@
-//! Ways in which a registry talks to whoever pulls from it, good and bad, each with the word for what a probe is to make of it.
+//! Ways in which a registry talks to a client that pulls from it, good and bad, each with the word for what a probe is to make of it.
 //!
 //! The probe's tests play them, and so does the test that holds the probe against containerd.
 
@@ -151,7 +151,7 @@ impl Scene {
         self.registry.fault(fault);
     }
 
-    /// What the registry answers to whoever asks for the manifest.
+    /// What the registry answers to a request for the manifest.
     fn manifest(&self) -> What {
         let found = self.registry.manifest(REPOSITORY, &self.digest.to_string());
         let (kind, body) = found.unwrap_or_default();

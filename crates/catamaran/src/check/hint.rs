@@ -26,7 +26,7 @@ pub fn hint(about: &About<'_>, step: Step, failure: &Failure) -> Option<String> 
     if let Class::Throttled { retry_after } = &failure.class {
         return Some(match retry_after {
             Some(wait) => format!("try again in {} s", wait.as_secs().max(1)),
-            None => "try again in a minute; a credential usually has a higher limit than a stranger".to_owned(),
+            None => "try again in a minute; authenticated requests usually get a higher rate limit".to_owned(),
         });
     }
     if let Some(on_the_way) = on_the_way(about, &failure.message) {
@@ -168,7 +168,7 @@ fn content(about: &About<'_>, step: Step, failure: &Failure) -> String {
             "the registry has this image and does not serve it: look for a lock or a policy there".to_owned()
         }
         (Class::Misrouted, _) => "the registry sends elsewhere for this; is the repository's path right?".to_owned(),
-        _ => "the registry is failing; try again, then ask whoever runs it".to_owned(),
+        _ => "the registry is failing; try again, then ask its administrator".to_owned(),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The two sides of a mirror, with the credentials in its Secrets, as far as whoever asks may read them.
+//! The two sides of a mirror, with the credentials in its Secrets, as far as the user may read them.
 
 use anyhow::{Context as _, anyhow};
 use catamaran_api::mirror::RegistryMirror;
@@ -124,7 +124,7 @@ struct Material {
     client_identity: Option<ClientIdentity>,
 }
 
-/// What the Secrets of a side hold. What may not be read leaves a stranger; what is missing or wrong leaves no client.
+/// What the Secrets of a side hold. Without the right to read them requests are anonymous; what is missing or wrong leaves no client.
 async fn material(
     secrets: &Api<Secret>,
     place: &SidePolicy,

@@ -134,7 +134,7 @@ pub(super) async fn patiently<T>(request: impl AsyncFn() -> Result<T, Failure>) 
     }
 }
 
-/// Timeouts have had their patience, and names and certificates do not mend in seconds.
+/// Timeouts have had their patience, and names and certificates are not fixed in seconds.
 fn may_pass(class: &Class) -> bool {
     matches!(
         class,

@@ -39,7 +39,7 @@ fn account(user: UserInfo, namespace: &str) -> Option<Account> {
         kind: "ServiceAccount".to_owned(),
         name,
         uid,
-        // Whoever blocks an owner's deletion needs a right on its finalizers.
+        // Anyone who blocks an owner's deletion needs a right on its finalizers.
         block_owner_deletion: None,
         controller: None,
     });

@@ -35,7 +35,7 @@ fn id(name: &str) -> MirrorId {
 }
 
 #[tokio::test]
-async fn conflict_is_reported_once_to_whoever_loses() {
+async fn conflict_is_reported_once_to_the_mirror_that_loses() {
     let tasks = MirrorTasks::default();
     let (mut older, mut younger) = (tasks.add(&id("older")), tasks.add(&id("younger")));
     let (both, one) = (table(&["older", "younger"]), table(&["younger"]));

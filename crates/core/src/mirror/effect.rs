@@ -1,4 +1,4 @@
-//! What a mirror wants done. Whoever carries an effect out reports what came of it as an [`super::Event`].
+//! What a mirror wants done. The code that carries an effect out reports the result as an [`super::Event`].
 
 use std::time::Duration;
 

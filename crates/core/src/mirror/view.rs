@@ -1,4 +1,4 @@
-//! What a mirror's status says, as data: conditions and words are made of it by whoever writes the status.
+//! What a mirror's status says, as data: conditions and words are made of it by the code that writes the status.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

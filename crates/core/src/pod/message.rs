@@ -36,7 +36,7 @@ pub enum PullFailure {
 /// The words that tell each class, the most telling class first: a message that names a cause on the way to the registry
 /// may go on to say which request it was for.
 ///
-/// A message repeats the image, which whoever creates the pod names. So words that make an outage have a space where
+/// A message repeats the image, which the author of the pod chooses. So words that make an outage have a space where
 /// no name in any of the wordings has one.
 const WORDS: &[(PullFailure, &[&str])] = &[
     (

@@ -182,7 +182,7 @@ impl Status {
     }
 }
 
-/// The evidence as it is stored, with the facts that whoever wrote it had been given.
+/// The evidence as it is stored, with the facts that its writer had been given.
 #[derive(Clone, Debug, Default)]
 pub struct Stored {
     pub groups: BTreeMap<GroupPlace, Arc<Group>>,

@@ -20,7 +20,7 @@ impl World {
         one.clocks_set = self.now;
     }
 
-    /// Makes a replica lead; whoever led before knows at once.
+    /// Makes a replica lead; the one that led before knows at once.
     pub fn lead(&mut self, replica: usize) {
         if self.lease == Some(replica) && self.replicas[replica].leading {
             return;

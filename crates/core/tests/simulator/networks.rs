@@ -37,7 +37,7 @@ impl Networks {
     }
 
     /// All cuts end.
-    pub fn mend(&mut self, at: Ms) {
+    pub fn repair(&mut self, at: Ms) {
         let cut: Vec<(usize, String)> = self
             .0
             .iter()

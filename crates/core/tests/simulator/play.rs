@@ -403,7 +403,7 @@ impl Play {
         for node in &mut world.kubelets.nodes {
             node.changes.clear();
         }
-        world.networks.mend(world.now);
+        world.networks.repair(world.now);
         world.faults.clear();
         world.held.clear();
         world.refuse_status = 0;

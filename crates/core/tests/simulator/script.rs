@@ -69,11 +69,11 @@ pub enum Step {
     NodePulls(u8, u8, Option<PullFailure>),
     /// A waiting pod asks for its image.
     Asks(u8, bool),
-    /// A replica leads; whoever led before notices at once.
+    /// A replica leads; the one that led before notices at once.
     Lead(u8),
-    /// A replica leads; whoever led before does not notice yet.
+    /// A replica leads; the one that led before does not notice yet.
     Usurp(u8),
-    /// Whoever leads without the lease notices.
+    /// The one that leads without the lease notices.
     Notice,
     /// Nobody leads for a while.
     Vacate,

@@ -28,7 +28,7 @@ fn evicted(places: &[&Place]) -> Vec<bool> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn full_listener_takes_from_whoever_has_most() {
+async fn full_listener_takes_from_the_address_that_has_most() {
     let places = places(3, 3, 100);
     let kubelet = places.take(B, Phase::Idle).unwrap();
     tokio::time::advance(Duration::from_mins(1)).await;
@@ -131,5 +131,5 @@ async fn evicted_tasks_that_do_not_end_are_bounded_too() {
         held.extend(places.take(A, Phase::Handshake).ok());
     }
     assert_eq!(held.len(), 8);
-    assert_eq!(places.counts.closed(Closed::Full), 0, "whoever asks counts it");
+    assert_eq!(places.counts.closed(Closed::Full), 0, "anyone who asks counts it");
 }

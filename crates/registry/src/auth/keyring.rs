@@ -504,9 +504,9 @@ mod tests {
                 Ok(other) => prop_assert_eq!(other, Credentials::Anonymous),
                 Err(error) => prop_assert!(!error.to_string().contains("canary")),
             }
-            let stranger = Keyring::from_docker_config_json(&input, "nobody.invalid");
+            let other = Keyring::from_docker_config_json(&input, "nobody.invalid");
             let names_it = input.contains(&b'*') || input.windows(6).any(|part| part.eq_ignore_ascii_case(b"nobody"));
-            prop_assert!(stranger.is_err() || names_it);
+            prop_assert!(other.is_err() || names_it);
             Ok(())
         };
         catamaran_fuzz::run(file!(), "docker_configs", &catamaran_fuzz::mutated(&samples), property);

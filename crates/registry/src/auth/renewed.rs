@@ -27,7 +27,7 @@ const WHILE_GOOD: Duration = Duration::from_secs(30);
 
 /// What came of fetching.
 pub(crate) type Fetched<T> = Result<Fresh<T>, Failure>;
-/// A value on its way. It outlives whoever asked: a probe that gives up must not end it for the next one.
+/// A value on its way. It outlives its caller: a probe that gives up must not end it for the next one.
 pub(crate) type Fetching<T> = Pin<Box<dyn Future<Output = Fetched<T>> + Send>>;
 
 /// A value that was just fetched.
@@ -142,7 +142,7 @@ impl<T: Clone + PartialEq + Send + Sync + 'static> Renewed<T> {
         old || replaced
     }
 
-    /// Has the value renewed by whoever asks next, in the background: it is good, and may not know of what was just granted.
+    /// Has the value renewed by the next caller, in the background: it is good, and may not know of what was just granted.
     pub(crate) fn hasten(&self) {
         let mut state = self.state();
         let now = Instant::now();

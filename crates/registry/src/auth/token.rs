@@ -31,7 +31,7 @@ pub(crate) struct Token {
     since: Instant,
 }
 
-/// What is known about one scope. Whoever holds it may fetch; the others wait for what comes of it.
+/// What is known about one scope. The holder may fetch; the others wait for what comes of it.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
     token: Option<Token>,

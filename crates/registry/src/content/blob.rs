@@ -109,7 +109,7 @@ impl Session {
         Ok(reply)
     }
 
-    /// One hop. A credential goes to the registry itself only: other places are signed for whoever holds their URL.
+    /// One hop. A credential goes to the registry itself only: other places are signed for anyone who holds their URL.
     async fn follow(&self, reply: &Reply, mut ask: Ask, repository: &str) -> Result<Reply, Failure> {
         let target = &ask.url;
         if target.scheme() != "https" || !target.username().is_empty() || target.password().is_some() {

@@ -19,7 +19,7 @@ use crate::wire::reply::Reply;
 
 /// Bytes of a piece that is sent as it comes: three of them are in memory.
 const LARGEST_STREAMED: usize = 1 << 20;
-/// Larger pieces are not held in memory: whoever wants them gets blobs by one request.
+/// Larger pieces are not held in memory: registries that want them get blobs by one request.
 const LARGEST_PIECE: usize = 10 << 20;
 /// S3 and stores like it take parts of at least 5 MiB, but for the last, and say so at the end.
 const LEAST_OF_STORES: usize = 5 << 20;

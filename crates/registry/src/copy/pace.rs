@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 /// A limit in bytes a second over everyone who shares it; by default there is none.
 ///
-/// Whoever takes bytes waits until those before it are paid for, so that a second never sees more than the limit and one
+/// A caller that takes bytes waits until those before it are paid for, so that a second never sees more than the limit and one
 /// piece of the network besides.
 #[derive(Debug, Default)]
 pub struct Pace {

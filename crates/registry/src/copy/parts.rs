@@ -143,7 +143,7 @@ fn digest(descriptor: &Descriptor) -> Result<Digest, CopyError> {
     read.map_err(|_| CopyError::Unsupported("its manifest has a digest that is none".to_owned()))
 }
 
-/// Layers that registries do not hold: whoever needs them fetches them from their URLs (Windows base images).
+/// Layers that registries do not hold: anyone who needs them fetches them from their URLs (Windows base images).
 fn is_elsewhere(blob: &Descriptor) -> bool {
     let kind = &blob.media_type;
     !blob.urls.is_empty() && (kind.contains("nondistributable") || kind.contains("foreign"))

@@ -74,7 +74,7 @@ impl Placed {
         });
     }
 
-    /// Whoever holds the lock sends it; the others find it there afterwards.
+    /// The holder of the lock sends it; the others find it there afterwards.
     pub(super) fn flight(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
         let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
         if flights.len() >= MOST_FLIGHTS {

@@ -135,7 +135,7 @@ impl Copier {
             let body = listed.clone().filter(|_| !is_there).unwrap_or_else(|| merged.index());
             let index = Manifest::read(Digest::of(&body), Some(INDEX), body)?;
             let is_said = self.put(&image.to, tag, &index).await?;
-            // Whoever wrote it at the same time may have taken ours away again.
+            // Another writer at the same time may have taken ours away again.
             let (now, is_readable) = self.target_list(image, tag).await?;
             if now.contains(referrers) || (!is_readable && is_said) {
                 return Ok(());

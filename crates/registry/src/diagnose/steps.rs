@@ -1,7 +1,7 @@
 //! Diagnosis for people: what a pull from this machine needs, step by step, with what was found.
 //!
 //! A probe says whether a registry serves; this says what it looks like on the way. It reports facts and leaves what to
-//! do about them to whoever asked.
+//! do about them to the user.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use crate::auth::kind::CredentialKind;
 /// For whom is diagnosed; it decides which advice helps.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Whose {
-    /// Whoever typed the command.
+    /// The user who typed the command.
     Own,
     /// The operator, whose service account is `system:serviceaccount:NAMESPACE:NAME`.
     Operator {

@@ -49,7 +49,7 @@ pub(crate) struct Ask {
     pub(crate) headers: HeaderMap,
     /// Content to send, its type among `headers`.
     pub(crate) body: Option<Bytes>,
-    /// Content that comes while it is sent. Whoever sends the request takes it, so that such a request is never repeated.
+    /// Content that comes while it is sent. The sender of the request takes it, so that such a request is never repeated.
     pub(crate) stream: Option<Mutex<Option<Stream>>>,
     /// For the request with its answer's body, when [`crate::Limits::total`] won't do.
     pub(crate) time: Option<Duration>,

@@ -99,7 +99,7 @@ fn about_our_certificate(error: &rustls::Error) -> Option<&'static str> {
     }
 }
 
-/// What is wrong with a certificate that is good for whoever trusts its CA, or reads certificates less strictly. One that has
+/// What is wrong with a certificate that is good for anyone who trusts its CA, or reads certificates less strictly. One that has
 /// expired, was revoked, or is another name's, is good for nobody.
 fn not_trusted(error: &rustls::Error) -> Option<String> {
     use CertificateError::{

@@ -1,4 +1,4 @@
-//! JSON from strangers: small bodies can hold many values, and each value costs memory when it is read.
+//! JSON that other servers send: small bodies can hold many values, and each value costs memory when it is read.
 
 use serde::{Deserialize, Deserializer};
 

@@ -118,7 +118,7 @@ fn without(text: &str, secret: &str) -> String {
     shown
 }
 
-/// Takes out what looks like a JSON Web Token: someone's, whoever sent it.
+/// Takes out what looks like a JSON Web Token: someone's, whatever sent it.
 pub(crate) fn without_tokens(text: &str) -> String {
     const SHORTEST: usize = 20;
     let mut shown = String::with_capacity(text.len());

@@ -164,7 +164,7 @@ impl Trust {
     }
 }
 
-/// Shows the same certificate to whoever asks for one.
+/// Shows the same certificate to anyone who asks for one.
 #[derive(Debug)]
 struct Shown(Arc<CertifiedKey>);
 

@@ -23,7 +23,7 @@ use crate::wire::tls::{self, Progress, Reached, Trust};
 pub(crate) struct Http {
     client: reqwest::Client,
     /// For hosts that are not to see the registry's client certificate; absent when there is none.
-    stranger: Option<reqwest::Client>,
+    anonymous: Option<reqwest::Client>,
     pub(crate) guard: Arc<Guard>,
     pub(crate) progress: Arc<Progress>,
     pub(crate) limits: Limits,
@@ -58,10 +58,10 @@ impl Http {
             )
         };
         let own = client(trust)?;
-        let stranger = trust.identity.as_ref().map(|_| client(&trust.without_identity()));
+        let anonymous = trust.identity.as_ref().map(|_| client(&trust.without_identity()));
         Ok(Http {
             client: own,
-            stranger: stranger.transpose()?,
+            anonymous: anonymous.transpose()?,
             guard,
             progress,
             limits,
@@ -82,8 +82,8 @@ impl Http {
 
     /// The request, on the client that its host may see.
     fn builder(&self, ask: &Ask) -> reqwest::RequestBuilder {
-        let client = match &self.stranger {
-            Some(stranger) if !self.guard.knows(&ask.url) => stranger,
+        let client = match &self.anonymous {
+            Some(anonymous) if !self.guard.knows(&ask.url) => anonymous,
             _ => &self.client,
         };
         let mut builder = client

@@ -284,7 +284,7 @@ async fn a_locked_canary_is_no_outage() {
 }
 
 #[tokio::test]
-async fn each_stored_credential_that_fails_says_what_to_mend() {
+async fn each_stored_credential_that_fails_says_what_to_fix() {
     let ground = Ground::new().await;
     ground
         .acr

@@ -100,7 +100,7 @@ pub(crate) fn push_manifest(
 ) -> (Digest, usize) {
     let blob = |body: &Bytes| descriptor(&registry.put_blob(body.clone()), body.len(), "");
     let layers: Vec<_> = layers.iter().map(blob).collect();
-    // The space at the end is part of the content: whoever writes JSON anew loses it.
+    // The space at the end is part of the content: a client that writes JSON anew loses it.
     let body = format!(
         r#"{{"schemaVersion":2,"mediaType":"{IMAGE_MANIFEST}","config":{},"layers":[{}]{rest}}} "#,
         blob(config),

@@ -245,7 +245,7 @@ async fn throttling_slows_the_listing_and_is_no_outage() {
 }
 
 #[tokio::test]
-async fn names_are_listed_by_whoever_may_not_describe_images() {
+async fn names_are_listed_without_the_right_to_describe_images() {
     let ground = Ground::start().await;
     let digest = ground.memory.push(WEB, "1.0", "first");
     ground.ecr.deny("DescribeImages");

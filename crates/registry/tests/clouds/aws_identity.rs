@@ -99,7 +99,7 @@ async fn a_source_that_is_configured_and_fails_is_told_and_is_no_outage() {
     ground.aws.add_role(ROLE, SUBJECT);
     ground.aws.set_container("pod-token");
     let (_machine, base) = machine(&ground).await;
-    let (stranger, pod) = (
+    let (other, pod) = (
         service_account(&ground, "system:serviceaccount:default:x"),
         file("wrong-token"),
     );
@@ -108,10 +108,7 @@ async fn a_source_that_is_configured_and_fails_is_told_and_is_no_outage() {
         ("nobody", &[("AWS_EC2_METADATA_DISABLED", "true")]),
         (
             "another subject",
-            &[
-                ("AWS_ROLE_ARN", ROLE),
-                ("AWS_WEB_IDENTITY_TOKEN_FILE", shown(&stranger)),
-            ],
+            &[("AWS_ROLE_ARN", ROLE), ("AWS_WEB_IDENTITY_TOKEN_FILE", shown(&other))],
         ),
         (
             "no file",

@@ -184,7 +184,7 @@ async fn whatever_the_rest_interface_answers_the_listing_stands() {
             asked,
             "{name}: left alone for a while"
         );
-        assert_eq!(ground.server.log().count("stranger"), 0, "{name}");
+        assert_eq!(ground.server.log().count("unknown host"), 0, "{name}");
     }
 }
 

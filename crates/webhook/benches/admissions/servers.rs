@@ -73,7 +73,7 @@ pub fn run(kind: Kind) {
         println!("{port} {}", STANDARD.encode(issued.cert.der()));
         std::io::stdout().flush().unwrap();
         std::thread::spawn(|| {
-            // Whoever started this process is gone, or is done.
+            // The process that started this one is gone, or is done.
             let _ = std::io::stdin().read_line(&mut String::new());
             std::process::exit(0);
         });

@@ -49,7 +49,7 @@ impl Room {
     fn of(&self, address: IpAddr) -> Arc<Semaphore> {
         let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
         if addresses.len() >= REMEMBERED {
-            // Whoever holds something, or waits for it, has a reference.
+            // Every holder, and everything that waits, has a reference.
             addresses.retain(|_, own| Arc::strong_count(own) > 1);
         }
         let own = addresses

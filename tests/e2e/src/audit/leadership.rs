@@ -2,7 +2,7 @@
 
 use super::Request;
 
-/// What only a leader writes. Events are told by whoever has just written, and Secrets and the Lease are created by anybody.
+/// What only a leader writes. Events are reported by the writer, and Secrets and the Lease are created by anybody.
 const WORK: [(&str, &[&str]); 5] = [
     ("registrymirrors/status", &["update", "patch"]),
     ("configmaps", &["create", "update", "patch", "delete"]),

@@ -111,7 +111,7 @@ impl Acr {
             ))
     }
 
-    /// The data host: whoever has the signature gets the blob, and `Authorization` is an error.
+    /// The data host: anyone who has the signature gets the blob, and `Authorization` is an error.
     pub(super) async fn data(&self, request: &Request) -> Answer {
         if request.header("authorization").is_some() {
             return Answer::status("data", 400).body("Authentication information is not given in the correct format.");

@@ -14,7 +14,7 @@ use super::plain::{error, insert, plain};
 use super::{tokens, uploads};
 
 /// What a signed URL ends with; a client that shows it in a message has leaked it.
-const SIGNATURE: &str = "sig=signed-for-whoever-holds-it";
+const SIGNATURE: &str = "sig=signed-for-its-holder";
 
 /// The answer that a well-behaved registry gives.
 pub(crate) fn right(request: &Recorded, body: &Bytes, state: &State) -> Response<Scripted> {

@@ -208,7 +208,7 @@ fn each_failing_step_says_what_to_run() {
         )
         .saying("403 DENIED: client with IP '20.1.2.3' is not allowed access"),
         case(
-            "azure stranger",
+            "azure anonymous",
             on_azure,
             Step::Token,
             Class::Unauthorized,
@@ -249,7 +249,7 @@ fn each_failing_step_says_what_to_run() {
         )
         .with(azure::REFRESH_TOKEN),
         case(
-            "github stranger",
+            "github anonymous",
             on_github,
             Step::Token,
             Class::Unauthorized,
@@ -279,7 +279,7 @@ fn each_failing_step_says_what_to_run() {
             &["aws ecr get-login-password"],
         ),
         case(
-            "generic stranger",
+            "generic anonymous",
             generic,
             Step::Token,
             Class::Unauthorized,

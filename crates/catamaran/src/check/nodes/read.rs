@@ -1,4 +1,4 @@
-//! Asks for nodes and for what their kubelets are configured to. Whoever runs the command needs the rights, not the operator.
+//! Asks for nodes and for what their kubelets are configured to. The user who runs the command needs the rights, not the operator.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;

@@ -335,7 +335,7 @@ fn pull_failure_about_an_image_or_a_node_is_no_outage() {
     ]);
 }
 
-/// Whoever creates a pod names its image, and messages repeat that.
+/// The author of a pod chooses its image, and messages repeat that.
 #[test]
 fn name_of_an_image_makes_no_outage() {
     let outages = WORDS.iter().filter(|(class, _)| class.outage().is_some());

@@ -113,7 +113,7 @@ async fn each_failure_has_its_pause() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_gives_up_does_not_end_the_fetch() {
+async fn caller_that_gives_up_does_not_end_the_fetch() {
     let (cell, source) = (Renewed::default(), Source::default());
     let impatient = tokio::time::timeout(Duration::from_millis(100), cell.get(|| source.fetch()));
     assert!(impatient.await.is_err());

@@ -25,7 +25,7 @@ const MARGIN: Duration = Duration::from_mins(1);
 #[derive(Debug, Default)]
 pub(super) struct Login {
     state: Mutex<State>,
-    /// Whoever holds it fetches.
+    /// The holder fetches.
     pub(super) turn: tokio::sync::Mutex<()>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Password {
     pub(super) since: Instant,
     pub(super) renew: Instant,
     pub(super) until: Instant,
-    /// The end, by the clock of whoever issued it.
+    /// The end, by the issuer's clock.
     pub(super) expires: Timestamp,
 }
 

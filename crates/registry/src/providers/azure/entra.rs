@@ -69,7 +69,7 @@ impl CloudIdentity for EntraIdentity {
 /// The identity for a registry (`host[:port]`): the same for everyone who asks for the same. Nothing is asked yet.
 ///
 /// # Errors
-/// For registries that are not Azure's: whoever is shown a token can use it at every registry of the tenant.
+/// For registries that are not Azure's: anyone who is shown a token can use it at every registry of the tenant.
 pub(super) fn identity(
     wanted: &IdentityPolicy,
     registry: &str,
@@ -179,7 +179,7 @@ impl Source {
         let mut cloud = CustomConfiguration::default();
         cloud.authority_host.clone_from(&self.authority);
         ClientOptions {
-            // Whoever keeps the token repeats; instance metadata has a rhythm of its own that azure_identity knows.
+            // The owner of the token repeats; instance metadata has a rhythm of its own that azure_identity knows.
             retry: RetryOptions::none(),
             transport: Some(AzureTransport::new(self.transport.clone())),
             cloud: Some(Arc::new(CloudConfiguration::Custom(cloud))),

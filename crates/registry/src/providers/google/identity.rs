@@ -38,7 +38,7 @@ impl CloudIdentity for GoogleIdentity {
     }
 }
 
-/// The identity of whoever was given no credential for a registry of Google's, where the environment offers one. Nothing is asked
+/// The identity of an operator that was given no credential for a registry of Google's, where the environment offers one. Nothing is asked
 /// yet.
 pub(super) fn identity(
     wanted: &IdentityPolicy,
@@ -70,7 +70,7 @@ pub(super) fn identity(
 }
 
 /// Whether there is something to ask: a configuration, or a metadata server. That one is known without asking by the machine's name
-/// (Google Cloud documentation, "Detect if a VM is running in Compute Engine"), or named by whoever knows better.
+/// (Google Cloud documentation, "Detect if a VM is running in Compute Engine"), or named by an administrator.
 fn offered(surroundings: &Surroundings) -> bool {
     let named = ["GOOGLE_APPLICATION_CREDENTIALS", "GCE_METADATA_HOST"];
     let machine = surroundings.machine.as_deref().unwrap_or_default().trim();

@@ -14,7 +14,7 @@ use crate::wire::broken;
 
 const HOST: &str = "metadata.google.internal";
 const PATH: &str = "computeMetadata/v1/instance/service-accounts/default/token";
-/// Asked with, and answered with: whoever does not answer so is not the metadata server.
+/// Asked with, and answered with: a server that does not answer so is not the metadata server.
 const FLAVOR: (&str, HeaderValue) = ("metadata-flavor", HeaderValue::from_static("Google"));
 
 #[derive(Clone)]
