@@ -195,6 +195,16 @@ impl Cluster {
         output_with(self.command("kubectl").args(args), stdin)
     }
 
+    /// Waits until definitions are served: `crd --all`, a name, or `-f` and a path.
+    pub fn served(&self, definitions: &[&str]) -> anyhow::Result<()> {
+        let wait = ["wait", "--for=condition=Established", "--timeout=180s"];
+        // kubectl gives up at a definition without conditions, which one that was just created is for a moment.
+        until("the definitions served", || {
+            self.kubectl(&[&wait[..], definitions].concat())
+        })
+        .map(drop)
+    }
+
     /// Runs helm; what it printed.
     pub fn helm(&self, args: &[&str]) -> anyhow::Result<String> {
         output(self.command("helm").args(args))

@@ -32,7 +32,7 @@ impl Cluster {
         self.kubectl_stdin(&apply, &definitions)?;
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
         self.kubectl_stdin(&apply, &namespace.to_string())?;
-        self.kubectl(&["wait", "--for=condition=Established", "crd", "--all", "--timeout=180s"])?;
+        self.served(&["crd", "--all"])?;
         let storage = self.state().path("flux");
         std::fs::create_dir_all(&storage).with_context(|| format!("failed to create \"{}\"", storage.display()))?;
         for (name, program, health) in CONTROLLERS {

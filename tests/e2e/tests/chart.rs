@@ -39,14 +39,7 @@ impl<'g> Definitions<'g> {
         let cluster = &case.ground.cluster;
         let installed = Self(case, folder);
         cluster.kubectl(&["apply", "-f", &installed.1])?;
-        let established = [
-            "wait",
-            "--for=condition=Established",
-            "--timeout=180s",
-            "-f",
-            &installed.1,
-        ];
-        cluster.kubectl(&established)?;
+        cluster.served(&["-f", &installed.1])?;
         Ok(installed)
     }
 }

@@ -41,7 +41,7 @@ fn upgrade(case: &Case<'_>) -> anyhow::Result<()> {
         },
     }});
     case.ground.patch("default", DEFINITION, &marks)?;
-    cluster.kubectl(&["wait", "--for=condition=Established", DEFINITION, "--timeout=180s"])?;
+    cluster.served(&[DEFINITION])?;
     cluster.kubectl(&["apply", "-f", &file("mirrors.yaml")])?;
     let before = Stored::read(case)?;
     ensure!(!before.mirrors.is_empty(), "the earlier release has no mirrors");

@@ -266,6 +266,5 @@ fn create_definition(case: &Case<'_>) -> anyhow::Result<()> {
     let file = file.to_str().context("the path is not UTF-8")?;
     let apply = ["apply", "--server-side", "--force-conflicts", "-f", file];
     case.ground.cluster.kubectl(&apply)?;
-    let wait = ["wait", "--for=condition=Established", DEFINITION, "--timeout=180s"];
-    case.ground.cluster.kubectl(&wait).map(drop)
+    case.ground.cluster.served(&[DEFINITION])
 }
