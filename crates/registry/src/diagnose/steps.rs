@@ -22,6 +22,7 @@ use crate::wire::address::{self, Kind};
 use crate::wire::ask::Ask;
 use crate::wire::broken;
 use crate::wire::failure::{Class, Failure, Stage, one_line};
+use crate::wire::tls::around::Around;
 use crate::wire::transport::Http;
 
 mod certificate;
@@ -182,7 +183,10 @@ impl Client {
     /// Connections and tokens are fresh, nothing waits for the budget, and each request has the client's limits.
     pub async fn diagnose(&self, target: &DiagnosisTarget, mut see: impl FnMut(StepResult)) {
         let shared = self.shared();
-        let recorder = Arc::new(Recorder::new(shared.trust.verifier.clone()));
+        let recorder = Arc::new(Around {
+            verifier: shared.trust.verifier.clone(),
+            extra: Recorder::default(),
+        });
         let limits = shared.session.http.limits.clone();
         let http = match Http::new(
             shared.guard.clone(),
@@ -210,7 +214,7 @@ impl Client {
 
 struct Diagnosis<'t> {
     session: Session,
-    recorder: Arc<Recorder>,
+    recorder: Arc<Around<Recorder>>,
     target: &'t DiagnosisTarget,
 }
 
@@ -298,7 +302,7 @@ impl Diagnosis<'_> {
             Ok(()) => (Stage::Challenge, None),
             Err(failure) => (probe::place(&self.session, &failure).0, Some(failure)),
         };
-        let certificates = || Finding::Certificates(self.recorder.certificates());
+        let certificates = || Finding::Certificates(self.recorder.extra.certificates());
         if let Some(failure) = failure {
             let port = self.port();
             return Err(Box::new(match reached {

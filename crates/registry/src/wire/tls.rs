@@ -5,27 +5,28 @@
 //! probe knows a black hole from a server that accepts and says nothing.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{
     ClientSessionStore, ResolvesClientCert, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, DigitallySignedStruct, NamedGroup, SignatureScheme};
+use rustls::{ClientConfig, NamedGroup, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls_platform_verifier::Verifier;
 
 use crate::wire::error::ClientError;
 use crate::wire::failure::Stage;
 use crate::wire::secret::Secret;
 
+pub(crate) mod around;
 mod listed;
 
+use around::{Around, Extra};
 use listed::Listed;
 
 /// How far the first connection came.
@@ -110,9 +111,9 @@ fn read_roots(extra_ca: Option<&[u8]>) -> Result<Arc<dyn ServerCertVerifier>, Cl
     }
     let verifier = Verifier::new_with_extra_roots(extra.clone(), Arc::new(aws_lc_rs::default_provider()))
         .map_err(|error| ClientError::BadCa(error.to_string()))?;
-    Ok(Arc::new(Listed {
+    Ok(Arc::new(Around {
         verifier: Arc::new(verifier),
-        certificates: extra,
+        extra: Listed { certificates: extra },
     }))
 }
 
@@ -200,7 +201,8 @@ pub(crate) const HTTP_1: &[&[u8]] = &[b"http/1.1"];
 /// The TLS settings of one HTTP client, which offers these versions of HTTP.
 pub(crate) fn config(trust: &Trust, progress: Arc<Progress>, http: &[&[u8]]) -> ClientConfig {
     let verifier = trust.verifier.clone();
-    let watched = Arc::new(Watched { verifier, progress });
+    let extra = Watched(progress);
+    let watched = Arc::new(Around { verifier, extra });
     let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .expect("the provider supports both versions")
@@ -215,66 +217,21 @@ pub(crate) fn config(trust: &Trust, progress: Arc<Progress>, http: &[&[u8]]) -> 
     config
 }
 
-/// Verifies as it is told, and reports progress. Keeps no session.
-struct Watched {
-    verifier: Arc<dyn ServerCertVerifier>,
-    progress: Arc<Progress>,
-}
+/// Reports progress. Keeps no session.
+struct Watched(Arc<Progress>);
 
-impl fmt::Debug for Watched {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Watched")
-            .field("progress", &self.progress)
-            .finish_non_exhaustive()
+impl Extra for Watched {
+    fn signed(&self) {
+        self.0.reach(Reached::Established);
     }
 }
 
-impl ServerCertVerifier for Watched {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.verifier
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let valid = self.verifier.verify_tls12_signature(message, certificate, signature)?;
-        self.progress.reach(Reached::Established);
-        Ok(valid)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let valid = self.verifier.verify_tls13_signature(message, certificate, signature)?;
-        self.progress.reach(Reached::Established);
-        Ok(valid)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
-    }
-}
-
-impl ClientSessionStore for Watched {
+impl ClientSessionStore for Around<Watched> {
     fn set_kx_hint(&self, _: ServerName<'static>, _: NamedGroup) {}
 
     fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
         // Asked while the first message of a handshake is written: TCP is connected.
-        self.progress.reach(Reached::Tls);
+        self.extra.0.reach(Reached::Tls);
         None
     }
 

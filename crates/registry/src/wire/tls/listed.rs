@@ -2,19 +2,17 @@
 //!
 //! Go's clients, and containerd with them, take such a certificate; webpki refuses every server that shows a CA's.
 
-use std::fmt;
-use std::sync::Arc;
-
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::CertificateError;
+use rustls::client::danger::ServerCertVerified;
 use rustls::client::verify_server_name;
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-/// Verifies as it is told, and takes the very certificates of a list for their own names while they last.
+use super::around::{Extra, Peer};
+
+/// Takes the very certificates of a list for their own names while they last, whatever the verifier says.
 pub(super) struct Listed {
-    pub(super) verifier: Arc<dyn ServerCertVerifier>,
     pub(super) certificates: Vec<CertificateDer<'static>>,
 }
 
@@ -41,50 +39,16 @@ fn check(
     Ok(ServerCertVerified::assertion())
 }
 
-impl fmt::Debug for Listed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listed").finish_non_exhaustive()
-    }
-}
-
-impl ServerCertVerifier for Listed {
-    fn verify_server_cert(
+impl Extra for Listed {
+    fn shown(
         &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
+        peer: &Peer<'_>,
+        verified: Result<ServerCertVerified, rustls::Error>,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = self
-            .verifier
-            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
         match verified {
-            Err(_) if self.is_listed(end_entity) => check(end_entity, server_name, now),
+            Err(_) if self.is_listed(peer.certificate) => check(peer.certificate, peer.name, peer.now),
             verified => verified,
         }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls12_signature(message, certificate, signature)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.verifier.verify_tls13_signature(message, certificate, signature)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.verifier.supported_verify_schemes()
     }
 }
 
