@@ -57,7 +57,7 @@ impl Harness {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_registry_where_every_step_holds_ends_with_0_and_is_plain_on_pipes() {
+async fn registry_that_passes_ends_with_0_and_is_plain_on_pipes() {
     let harness = Harness::start().await;
     let ran = harness.check(&[]).await;
     assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{ran:?}");
@@ -383,7 +383,7 @@ async fn nodes_of_the_mirrors_cluster_are_advice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_identity_that_can_not_be_had_is_told_before_the_first_step_and_only_when_asked_for() {
+async fn missing_identity_is_reported_first_and_only_when_asked_for() {
     let harness = Harness::start().await;
     let managed = json!({"provider": "azure", "identity": {"kind": "Managed"}});
     let kubeconfig = with_primary(&harness, &managed, &good_secrets(&harness));

@@ -83,7 +83,7 @@ pub struct MirrorTasks {
 /// How one mirror's task is reached. Dropping it ends the task.
 #[derive(Debug)]
 struct Handle {
-    name: String,
+    name: Arc<str>,
     object: watch::Sender<Object>,
     events: mpsc::Sender<Event>,
     hanging: Hanging,
@@ -193,7 +193,7 @@ fn take(context: &Arc<MirrorsContext>, tasks: &MirrorTasks, news: MirrorNews) {
             last_valid,
             flip,
         } => {
-            let (uid, name) = (Arc::clone(&mirror.id.uid), mirror.id.name.to_string());
+            let id = mirror.id.clone();
             let object = Object::Readable {
                 mirror,
                 policy,
@@ -201,19 +201,17 @@ fn take(context: &Arc<MirrorsContext>, tasks: &MirrorTasks, news: MirrorNews) {
                 flip,
                 evidence_lost: 0,
             };
-            applied(context, tasks, uid, name, object);
+            applied(context, tasks, id, object);
         }
         MirrorNews::Unreadable { invalid, last_valid } => {
-            let (Some(uid), Some(name)) = (invalid.metadata.uid.as_deref(), invalid.metadata.name.clone()) else {
+            let (Some(uid), Some(name)) = (invalid.metadata.uid.as_deref(), invalid.metadata.name.as_deref()) else {
                 return;
             };
-            applied(
-                context,
-                tasks,
-                uid.into(),
-                name,
-                Object::Unreadable { invalid, last_valid },
-            );
+            let id = MirrorId {
+                name: name.into(),
+                uid: uid.into(),
+            };
+            applied(context, tasks, id, Object::Unreadable { invalid, last_valid });
         }
         MirrorNews::Deleted { uid } => forget(context, tasks, |other| *other != uid),
         MirrorNews::EvidenceLost { uid } => {
@@ -225,16 +223,13 @@ fn take(context: &Arc<MirrorsContext>, tasks: &MirrorTasks, news: MirrorNews) {
     }
 }
 
-fn applied(context: &Arc<MirrorsContext>, all: &MirrorTasks, uid: Arc<str>, name: String, object: Object) {
+fn applied(context: &Arc<MirrorsContext>, all: &MirrorTasks, id: MirrorId, object: Object) {
     let mut tasks = all.tasks();
-    if let Some(handle) = tasks.get(&uid) {
+    if let Some(handle) = tasks.get(&id.uid) {
         handle.object.send_modify(|before| before.replace(object));
         return;
     }
-    let id = MirrorId {
-        name: name.as_str().into(),
-        uid: Arc::clone(&uid),
-    };
+    let MirrorId { name, uid } = id.clone();
     let (object, read) = watch::channel(object);
     let (events, queue) = mpsc::channel(QUEUE);
     let hanging = Hanging::default();
@@ -256,7 +251,7 @@ fn forget(context: &MirrorsContext, tasks: &MirrorTasks, keep: impl Fn(&Arc<str>
     let tasks = tasks.tasks();
     context.connections.retain(|uid| tasks.contains_key(uid));
     context.readings.retain(|uid| tasks.contains_key(uid));
-    let names: HashSet<&str> = tasks.values().map(|handle| handle.name.as_str()).collect();
+    let names: HashSet<&str> = tasks.values().map(|handle| &*handle.name).collect();
     context.metrics.retain(|name| names.contains(name));
 }
 

@@ -46,6 +46,7 @@ pub use local::LocalEvidence;
 pub use metrics::SnapshotMetrics;
 pub use news::{MirrorNews, NewsReceiver, ValidPolicy};
 pub use object::MirrorObject;
+pub(crate) use object::owned_by;
 pub use snapshot::{Published, Snapshot, SnapshotPublisher};
 pub use store::{EvidenceStore, EvidenceWriteError, WriteFailure, Written};
 pub use view::{ViewUpdate, serve_view};

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn target_is_the_canary_else_the_first_repository_else_the_token() {
+    fn target_is_canary_else_first_repository_else_token() {
         let canary = json!({"repository": "web", "tag": "3f2a91c", "digest": "sha256:0"});
         let listed = json!([{"name": "api"}, {"name": "web", "fallback": "devopskev/site"}]);
         let null = serde_json::Value::Null;

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_basic_auth_secret_gives_credentials_to_the_hosts_that_it_names() {
+    fn basic_auth_secret_is_used_for_the_hosts_that_it_names() {
         let cases = [
             ("ghcr.io", "ghcr.io"),
             ("https://GHCR.io/", "ghcr.io"),
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_basic_auth_secret_is_refused_for_hosts_that_it_does_not_name() {
+    fn basic_auth_secret_is_refused_for_other_hosts() {
         let cases = [
             (None, "names no registry", "registry-host=evil.example`"),
             (Some(" , "), "names no registry", "registry-host=evil.example`"),

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use catamaran_api::annotations::{MANAGED_BY, MANAGER, PROOF, WRITTEN_BY};
-use catamaran_api::mirror::RegistryMirror;
 use catamaran_core::mirror::proof::ProofPod;
 use catamaran_core::mirror::proof::reading::LIMIT;
 use catamaran_core::policy::MirrorId;
@@ -13,7 +12,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::Resource as _;
+
+use crate::publish::owned_by;
 
 /// What no image has: a container that is started ends at once with an error, and its image has been pulled by then.
 const NO_COMMAND: &str = "/catamaran-proof/never-runs";
@@ -61,12 +61,8 @@ impl Maker {
             annotations: Some(pairs(&annotations)),
             // With its mirror the pod goes, whether an operator runs or not.
             owner_references: Some(vec![OwnerReference {
-                api_version: RegistryMirror::api_version(&()).into_owned(),
-                kind: RegistryMirror::kind(&()).into_owned(),
-                name: mirror.name.to_string(),
-                uid: mirror.uid.to_string(),
                 controller: Some(true),
-                block_owner_deletion: None,
+                ..owned_by(mirror)
             }]),
             ..ObjectMeta::default()
         }

@@ -6,7 +6,8 @@
 use catamaran_api::annotations::RECONCILE_REQUESTED_AT;
 use catamaran_api::mirror::{RegistryMirror, RegistryMirrorStatus};
 use catamaran_core::policy::MirrorId;
-use kube::ResourceExt as _;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource as _, ResourceExt as _};
 
 /// A mirror's object without its spec.
 #[derive(Clone, Debug)]
@@ -55,5 +56,16 @@ impl MirrorObject {
     /// A status that can't be read from the JSON that it was written as.
     pub fn status(&self) -> serde_json::Result<Option<RegistryMirrorStatus>> {
         self.status.as_deref().map(serde_json::from_str).transpose()
+    }
+}
+
+/// What goes with a mirror names it so. A mirror is of the cluster, so it may own what is in any namespace.
+pub(crate) fn owned_by(mirror: &MirrorId) -> OwnerReference {
+    OwnerReference {
+        api_version: RegistryMirror::api_version(&()).into_owned(),
+        kind: RegistryMirror::kind(&()).into_owned(),
+        name: mirror.name.to_string(),
+        uid: mirror.uid.to_string(),
+        ..OwnerReference::default()
     }
 }

@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use catamaran_api::annotations;
 use catamaran_api::mirror::RegistryMirror;
-use catamaran_core::policy::MirrorId;
 use catamaran_core::routing::evidence::{Group, GroupPlace};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -22,7 +21,7 @@ use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, P
 use kube::{Resource as _, ResourceExt};
 use tokio::sync::Semaphore;
 
-use super::{MirrorObject, Replica};
+use super::{MirrorObject, Replica, owned_by};
 use crate::events::CONTROLLER;
 
 mod error;
@@ -289,7 +288,11 @@ impl EvidenceStore {
                 name: Some(name.to_owned()),
                 labels: Some(BTreeMap::from([label])),
                 annotations: Some(marks.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()),
-                owner_references: Some(vec![owner(&job.mirror.id)]),
+                owner_references: Some(vec![OwnerReference {
+                    controller: Some(true),
+                    block_owner_deletion: Some(true),
+                    ..owned_by(&job.mirror.id)
+                }]),
                 ..ObjectMeta::default()
             },
             binary_data: Some(BTreeMap::from([(KEY.to_owned(), ByteString(group.encode()))])),
@@ -304,18 +307,6 @@ impl EvidenceStore {
         } else {
             Err(EvidenceWriteError::not_leading())
         }
-    }
-}
-
-/// What goes with a mirror.
-fn owner(mirror: &MirrorId) -> OwnerReference {
-    OwnerReference {
-        api_version: RegistryMirror::api_version(&()).into_owned(),
-        kind: RegistryMirror::kind(&()).into_owned(),
-        name: mirror.name.to_string(),
-        uid: mirror.uid.to_string(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
     }
 }
 

@@ -10,12 +10,13 @@ use catamaran_registry::PullCredential;
 use jiff::Timestamp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource as _;
 use serde_json::json;
 
 use super::plan::{Existing, Ours};
 use super::wanted::Wanted;
+use crate::publish::owned_by;
 
 /// The type of Secrets that kubelets pull with.
 const TYPE: &str = "kubernetes.io/dockerconfigjson";
@@ -43,14 +44,7 @@ pub(super) fn make(wanted: &Wanted, credential: &PullCredential, now: Timestamp)
                 (annotations::EXPIRES, credential.expires.to_string()),
                 (annotations::REGISTRY, wanted.registry.clone()),
             ])),
-            // A mirror is of the cluster, so it may own what is in any namespace; with it goes what it owns.
-            owner_references: Some(vec![OwnerReference {
-                api_version: RegistryMirror::api_version(&()).into_owned(),
-                kind: RegistryMirror::kind(&()).into_owned(),
-                name: wanted.mirror.name.to_string(),
-                uid: wanted.mirror.uid.to_string(),
-                ..OwnerReference::default()
-            }]),
+            owner_references: Some(vec![owned_by(&wanted.mirror)]),
             ..ObjectMeta::default()
         },
         type_: Some(TYPE.to_owned()),

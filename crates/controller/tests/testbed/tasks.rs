@@ -55,7 +55,7 @@ impl MirrorTasks {
             last_valid: None,
         };
         let handle = Handle {
-            name: mirror.name.to_string(),
+            name: Arc::clone(&mirror.name),
             object: watch::channel(object).0,
             events,
             hanging: Hanging::default(),

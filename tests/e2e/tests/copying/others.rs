@@ -235,13 +235,13 @@ fn in_memory(name: &str) -> Real {
 }
 
 #[tokio::test]
-async fn copies_to_distribution_are_the_same_for_other_clients() {
+async fn copies_to_distribution_are_the_same() {
     build(&["registries"]).unwrap();
     Box::pin(check_copies(Real::start(), SBOM)).await;
 }
 
 #[tokio::test]
-async fn copies_to_distribution_2_are_the_same_for_other_clients() {
+async fn copies_to_distribution_2_are_the_same() {
     build(&["registries", "registry2"]).unwrap();
     let real = Real::run(|folder, address| {
         let mut command = Command::new(program("registry2", "registry2"));
@@ -253,17 +253,17 @@ async fn copies_to_distribution_2_are_the_same_for_other_clients() {
 }
 
 #[tokio::test]
-async fn copies_to_olareg_are_the_same_for_other_clients() {
+async fn copies_to_olareg_are_the_same() {
     Box::pin(check_copies(in_memory("olareg"), SBOM)).await;
 }
 
 #[tokio::test]
-async fn copies_to_go_containerregistry_are_the_same_for_other_clients() {
+async fn copies_to_go_containerregistry_are_the_same() {
     // It lists the type of the config and not the one of the manifest.
     Box::pin(check_copies(in_memory("go-containerregistry"), EMPTY)).await;
 }
 
 #[tokio::test]
-async fn copies_to_cuelabs_are_the_same_for_other_clients() {
+async fn copies_to_cuelabs_are_the_same() {
     Box::pin(check_copies(in_memory("cuelabs"), SBOM)).await;
 }
